@@ -1,0 +1,17 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let package = Package(
+  name: "lossd",
+  targets: [
+    .systemLibrary(name: "CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
+    .systemLibrary(
+      name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .target(name: "CLossdProto", dependencies: ["CProtobufC"]),
+    .target(name: "CLossdPlugin"),
+    .target(name: "LossdTensor"),
+    .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
+    .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,2 @@
+/* plugin.h is all there is; SwiftPM wants a source. */
+#include "lossd/plugin.h"

@@ -11,6 +11,9 @@ let package = Package(
     .target(name: "CLossdPlugin"),
     .target(name: "LossdTensor"),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
+    .target(name: "LossdEngine", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
+    .testTarget(
+      name: "LossdEngineTests", dependencies: ["LossdEngine", "LossdPluginKit", "LossdTensor"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
   ],
   swiftLanguageModes: [.v6]

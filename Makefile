@@ -1,0 +1,37 @@
+# lossd: `make` lists the targets.
+.DEFAULT_GOAL := help
+SOURCES := Sources Tests Package.swift
+PROTO_C := Sources/CLossdProto
+
+.PHONY: help setup build test proto check-proto format lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: ## install missing Debian packages, check the Swift toolchain
+	@scripts/setup.sh
+
+build: setup ## release build
+	swift build -c release
+
+test: setup ## all set-up, then every test
+	swift test
+
+proto: setup ## regenerate the C code of proto/lossd.proto
+	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto
+	mv $(PROTO_C)/include/lossd.pb-c.c $(PROTO_C)/
+
+check-proto: setup ## fail when the committed C code is not proto/lossd.proto's
+	@out=$$(mktemp -d) && cd proto && protoc-c --c_out=$$out lossd.proto && cd .. \
+	  && diff -q $$out/lossd.pb-c.c $(PROTO_C)/lossd.pb-c.c \
+	  && diff -q $$out/lossd.pb-c.h $(PROTO_C)/include/lossd.pb-c.h; \
+	  status=$$?; rm -rf $$out; exit $$status
+
+format: ## format the Swift sources
+	swift format -i -r $(SOURCES)
+
+lint: ## fail where formatting differs
+	swift format lint --strict -r $(SOURCES)
+
+clean: ## remove what was built
+	rm -rf .build

@@ -1,0 +1,143 @@
+import CLossdPlugin
+import LossdTensor
+
+/// Checks a plugin's descriptor before any of its functions is believed: every count, name, type and
+/// flag. Throws FAILED_PRECONDITION with what is wrong.
+enum DescriptorCheck {
+  static func check(_ plugin: lossd_plugin) throws(StatusError) {
+    guard Int(plugin.struct_size) >= MemoryLayout<lossd_plugin>.size else {
+      throw refusal(
+        "its lossd_plugin is \(plugin.struct_size) bytes long, shorter than version 1's")
+    }
+    guard plugin.abi_major == UInt16(LOSSD_ABI_MAJOR), plugin.abi_minor <= UInt16(LOSSD_ABI_MINOR)
+    else {
+      throw refusal(
+        "it was built for plugin.h \(plugin.abi_major).\(plugin.abi_minor), this daemon has "
+          + "\(LOSSD_ABI_MAJOR).\(LOSSD_ABI_MINOR)")
+    }
+    try name(plugin.name, "plugin")
+    guard plugin.version != nil else { throw refusal("it has no version") }
+    guard plugin.function_count > 0, let functions = plugin.functions else {
+      throw refusal("it has no functions")
+    }
+    for index in 0..<Int(plugin.function_count) {
+      guard let function = functions[index] else { throw refusal("function \(index) is NULL") }
+      try check(function.pointee)
+    }
+  }
+
+  static func check(_ function: lossd_function) throws(StatusError) {
+    guard Int(function.struct_size) >= MemoryLayout<lossd_function>.size else {
+      throw refusal("a lossd_function is \(function.struct_size) bytes long, too short")
+    }
+    try name(function.name, "function")
+    let text = String(cString: function.name)
+    guard function.summary != nil else { throw refusal("\(text) has no summary") }
+    guard
+      function.kind == UInt32(LOSSD_KIND_ACTIVATION) || function.kind == UInt32(LOSSD_KIND_LOSS)
+    else { throw refusal("\(text) is of the unknown kind \(function.kind)") }
+    guard function.plan != nil, function.run != nil else {
+      throw refusal("\(text) lacks plan or run")
+    }
+    guard function.value_count == 0 || function.finish != nil else {
+      throw refusal("\(text) has values and no finish")
+    }
+    try count(function.input_count, LOSSD_INPUTS_MAX, function.inputs != nil, "inputs", text)
+    try count(function.output_count, LOSSD_OUTPUTS_MAX, function.outputs != nil, "outputs", text)
+    try count(
+      function.attribute_count, LOSSD_ATTRIBUTES_MAX, function.attributes != nil, "attributes", text
+    )
+    try count(
+      function.accumulator_count, LOSSD_ACCUMULATORS_MAX, function.accumulators != nil,
+      "accumulators", text)
+    try count(function.value_count, LOSSD_VALUES_MAX, function.values != nil, "values", text)
+    guard function.state_bytes <= UInt32(LOSSD_STATE_BYTES_MAX) else {
+      throw refusal("\(text) wants \(function.state_bytes) bytes of state")
+    }
+    try declarations(function, text)
+  }
+
+  private static func declarations(
+    _ function: lossd_function, _ text: String
+  ) throws(StatusError) {
+    var names = Set<String>()
+    for index in 0..<Int(function.input_count) {
+      let input = function.inputs[index]
+      try declared(input.name, input.help, "input", text, &names)
+      guard input.data_types != 0, input.data_types & ~0x7FE == 0 else {
+        throw refusal("\(text)'s input \(index) has a wrong set of data types")
+      }
+    }
+    names.removeAll()
+    var hasResult = false
+    for index in 0..<Int(function.output_count) {
+      let output = function.outputs[index]
+      try declared(output.name, output.help, "output", text, &names)
+      guard output.may_overwrite >= -1, output.may_overwrite < Int32(function.input_count) else {
+        throw refusal("\(text)'s output \(index) overwrites an input that does not exist")
+      }
+      if output.flags & UInt32(LOSSD_OUTPUT_DEFAULT) != 0 { hasResult = true }
+    }
+    guard hasResult else { throw refusal("\(text) has no output marked as the default") }
+    names.removeAll()
+    for index in 0..<Int(function.attribute_count) {
+      let attribute = function.attributes[index]
+      try declared(attribute.name, attribute.help, "attribute", text, &names)
+      guard (UInt32(LOSSD_VALUE_BOOL)...UInt32(LOSSD_VALUE_STRING)).contains(attribute.type) else {
+        throw refusal("\(text)'s attribute \(index) has the unknown type \(attribute.type)")
+      }
+      for value in [attribute.default_value, attribute.minimum, attribute.maximum] {
+        guard value.kind == UInt32(LOSSD_VALUE_NONE) || value.kind == attribute.type else {
+          throw refusal("\(text)'s attribute \(index) has a default or bound of another type")
+        }
+      }
+    }
+    for index in 0..<Int(function.accumulator_count) where function.accumulators[index] == nil {
+      throw refusal("\(text)'s accumulator \(index) has no name")
+    }
+    for index in 0..<Int(function.value_count) where function.values[index] == nil {
+      throw refusal("\(text)'s value \(index) has no name")
+    }
+  }
+
+  private static func declared(
+    _ name: UnsafePointer<CChar>?, _ help: UnsafePointer<CChar>?, _ what: String,
+    _ function: String, _ names: inout Set<String>
+  ) throws(StatusError) {
+    guard let name, name.pointee != 0 else {
+      throw refusal("an \(what) of \(function) has no name")
+    }
+    guard help != nil else { throw refusal("an \(what) of \(function) has no help") }
+    let text = String(cString: name)
+    guard names.insert(text).inserted else {
+      throw refusal("\(function) declares the \(what) \(text) twice")
+    }
+  }
+
+  private static func count(
+    _ count: UInt32, _ max: Int32, _ hasArray: Bool, _ what: String, _ function: String
+  ) throws(StatusError) {
+    guard count <= UInt32(max) else {
+      throw refusal("\(function) declares \(count) \(what), the most there can be is \(max)")
+    }
+    guard count == 0 || hasArray else { throw refusal("\(function)'s \(what) are NULL") }
+  }
+
+  private static func name(_ name: UnsafePointer<CChar>?, _ what: String) throws(StatusError) {
+    guard let name else { throw refusal("a \(what) has no name") }
+    let text = String(cString: name)
+    let letters = UInt8(ascii: "a")...UInt8(ascii: "z")
+    let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
+    let isGood = text.utf8.allSatisfy {
+      letters.contains($0) || digits.contains($0) || $0 == UInt8(ascii: "_")
+        || $0 == UInt8(ascii: ".")
+    }
+    guard let first = text.utf8.first, letters.contains(first), isGood, text.utf8.count <= 64 else {
+      throw refusal("the \(what) name `\(text)` is not [a-z][a-z0-9_.]* of at most 64 bytes")
+    }
+  }
+
+  private static func refusal(_ text: String) -> StatusError {
+    StatusError(.failedPrecondition, "plugin refused: \(text)")
+  }
+}

@@ -1,0 +1,342 @@
+import CLossdPlugin
+import LossdTensor
+import Synchronization
+
+/// One call of a function: set up, planned, run in chunks, finished. Reusable after `begin`.
+///
+/// `@unchecked Sendable`: one thread at a time sets it up, plans and finishes it; in between, chunks
+/// run on several threads, each writing its own slot of `chunkSums` and its own part of the outputs,
+/// and the scheduler's lock orders one phase before the next.
+public final class Evaluation: @unchecked Sendable {
+  public private(set) var entry: FunctionEntry
+  /// Outputs asked for, in the order of the request.
+  public private(set) var wantedOutputs: [Int] = []
+  /// Samples in this batch, as plan said.
+  public private(set) var rows = 0
+  /// Bytes of all results, each at a multiple of 64, as they will stand in the response's payload.
+  public private(set) var resultBytes = 0
+  public private(set) var workspaceBytes = 0
+  public private(set) var scratchBytes = 0
+  /// Estimated work, nanoseconds.
+  public private(set) var cost = 0.0
+  /// The sums over all chunks, once it has run.
+  public internal(set) var accumulator = Accumulator(fields: 0)
+
+  let inputs: UnsafeMutablePointer<lossd_tensor>
+  let outputs: UnsafeMutablePointer<lossd_tensor>
+  let attributes: UnsafeMutablePointer<lossd_value>
+  let call: UnsafeMutablePointer<lossd_call>
+  let plan: UnsafeMutablePointer<lossd_plan>
+  private(set) var planned: UnsafeMutablePointer<lossd_planned_output>
+  private var plannedCapacity = 4
+  private let state: UnsafeMutableRawPointer
+  let totals: UnsafeMutablePointer<Double>
+  private var text: [UnsafeMutablePointer<CChar>] = []
+  private(set) var offsets: [Int] = []
+
+  var stages: [Stage] = []
+  // Raw memory, since several threads write different slots of it at the same time.
+  private(set) var sumsBase: UnsafeMutablePointer<Double>
+  private var sumsCapacity = 16
+  var workspace: AlignedBuffer?
+
+  // Progress, under the scheduler's lock while it is scheduled.
+  var stage = 0
+  var nextChunk = 0
+  var outstanding = 0
+  var failure: (stage: Int, chunk: Int, error: StatusError)?
+  var completion: (@Sendable (Evaluation) -> Void)?
+  /// Monotonic nanoseconds after which no further chunk starts; `.max`: none.
+  public var deadline = UInt64.max
+  let stopped = Atomic<Bool>(false)
+
+  public init(_ entry: FunctionEntry) {
+    self.entry = entry
+    inputs = .allocate(capacity: Int(LOSSD_INPUTS_MAX))
+    outputs = .allocate(capacity: Int(LOSSD_OUTPUTS_MAX))
+    attributes = .allocate(capacity: Int(LOSSD_ATTRIBUTES_MAX))
+    // The call carries a pointer to this object behind itself, for `cancelled`.
+    let bytes = MemoryLayout<lossd_call>.stride + MemoryLayout<UnsafeRawPointer>.stride
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 16)
+    call = memory.bindMemory(to: lossd_call.self, capacity: 1)
+    plan = .allocate(capacity: 1)
+    planned = .allocate(capacity: plannedCapacity)
+    state = .allocate(byteCount: Int(LOSSD_STATE_BYTES_MAX), alignment: 64)
+    totals = .allocate(capacity: Int(LOSSD_ACCUMULATORS_MAX))
+    sumsBase = .allocate(capacity: sumsCapacity)
+    call.initialize(to: lossd_call())
+    plan.initialize(to: lossd_plan())
+    // Unretained: the call's memory is freed in deinit and so never outlives this object.
+    (memory + MemoryLayout<lossd_call>.stride).storeBytes(
+      of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()), as: UnsafeRawPointer.self)
+    begin(entry)
+  }
+
+  deinit {
+    freeText()
+    inputs.deallocate()
+    outputs.deallocate()
+    attributes.deallocate()
+    UnsafeMutableRawPointer(call).deallocate()
+    plan.deallocate()
+    planned.deallocate()
+    state.deallocate()
+    totals.deallocate()
+    sumsBase.deallocate()
+  }
+
+  private func freeText() {
+    for text in text { text.deallocate() }
+    text.removeAll(keepingCapacity: true)
+  }
+
+  /// Starts over for a call of `entry`: no inputs, attributes at their defaults, nothing wanted.
+  public func begin(_ entry: FunctionEntry) {
+    self.entry = entry
+    freeText()
+    wantedOutputs.removeAll(keepingCapacity: true)
+    for index in 0..<entry.inputs.count { inputs[index] = lossd_tensor() }
+    for index in 0..<entry.outputs.count { outputs[index] = lossd_tensor() }
+    for index in 0..<entry.attributes.count {
+      attributes[index] = entry.attributes[index].default_value
+    }
+    if entry.outputs.count > plannedCapacity {
+      planned.deallocate()
+      plannedCapacity = entry.outputs.count
+      planned = .allocate(capacity: plannedCapacity)
+    }
+    call.pointee = lossd_call(
+      struct_size: UInt32(MemoryLayout<lossd_call>.size), reserved: 0, host: Host.table,
+      function: entry.function, inputs: inputs, outputs: outputs, attributes: attributes,
+      wanted: 0, state: state, workspace: nil, totals: totals)
+    workspace = nil
+    failure = nil
+    completion = nil
+    deadline = .max
+    stopped.store(false, ordering: .relaxed)
+  }
+
+  /// Starts a new call with the function, attributes and outputs of another, which must stay alive.
+  public func begin(like other: Evaluation) {
+    begin(other.entry)
+    for index in 0..<entry.attributes.count { attributes[index] = other.attributes[index] }
+    wantedOutputs = other.wantedOutputs
+    call.pointee.wanted = other.call.pointee.wanted
+  }
+
+  /// Asks it to stop between two chunks. Any thread.
+  public func stop() { stopped.store(true, ordering: .relaxed) }
+
+  // MARK: - Setting up
+
+  /// Sets the input of this name. The tensor's memory, shape included, is borrowed until the end.
+  public func setInput(
+    _ name: UnsafeRawBufferPointer, _ tensor: TensorView
+  ) throws(StatusError) {
+    guard let index = entry.input(named: name) else {
+      let names = entry.inputs.map { String(cString: $0.name) }
+      throw invalid("no input named `\(printable(name))`; it takes \(list(names))")
+    }
+    guard inputs[index].data_type == 0 else {
+      throw invalid("the input `\(printable(name))` is given twice")
+    }
+    guard entry.inputs[index].data_types & (1 << tensor.dataType.rawValue) != 0 else {
+      let types = DataType.allCases.filter {
+        entry.inputs[index].data_types & (1 << $0.rawValue) != 0
+      }
+      throw invalid(
+        "\(printable(name)) is \(tensor.dataType), expected \(list(types.map(\.description)))")
+    }
+    inputs[index] = lossd_tensor(
+      data: tensor.data, shape: tensor.shape.baseAddress, element_count: Int64(tensor.count),
+      rank: UInt32(tensor.rank), data_type: tensor.dataType.rawValue)
+  }
+
+  public func hasInput(_ index: Int) -> Bool { inputs[index].data_type != 0 }
+
+  /// Sets the attribute of this name; an int is taken where a float is declared.
+  public func setAttribute(
+    _ name: UnsafeRawBufferPointer, _ value: AttributeArgument
+  ) throws(StatusError) {
+    guard let index = entry.attribute(named: name) else {
+      let names = entry.attributes.map { String(cString: $0.name) }
+      throw invalid("no attribute named `\(printable(name))`; it takes \(list(names))")
+    }
+    let declared = entry.attributes[index]
+    guard let converted = convert(value, to: declared.type) else {
+      throw invalid(
+        "the attribute \(printable(name)) is \(value.kindText), expected "
+          + AttributeArgument.kindText(declared.type))
+    }
+    try check(converted, declared)
+    attributes[index] = converted
+  }
+
+  /// Asks for the output of this name.
+  public func want(_ name: UnsafeRawBufferPointer) throws(StatusError) {
+    guard let index = entry.output(named: name) else {
+      let names = entry.outputs.filter { $0.flags & UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) == 0 }
+      throw invalid(
+        "no output named `\(printable(name))`; it gives \(list(names.map { String(cString: $0.name) }))"
+      )
+    }
+    guard entry.outputs[index].flags & UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) == 0 else {
+      throw StatusError(
+        .unimplemented,
+        "\(entry.name): \(printable(name)): \(String(cString: entry.outputs[index].help))")
+    }
+    guard call.pointee.wanted & (1 << UInt64(index)) == 0 else {
+      throw invalid("the output `\(printable(name))` is asked for twice")
+    }
+    call.pointee.wanted |= 1 << UInt64(index)
+    wantedOutputs.append(index)
+  }
+
+  public func wantDefault() {
+    let index = entry.defaultOutput
+    call.pointee.wanted = 1 << UInt64(index)
+    wantedOutputs = [index]
+  }
+
+  private func convert(_ value: AttributeArgument, to type: UInt32) -> lossd_value? {
+    var result = lossd_value()
+    result.kind = type
+    switch (value, type) {
+    case (.bool(let bool), UInt32(LOSSD_VALUE_BOOL)): result.as.integer = bool ? 1 : 0
+    case (.int(let int), UInt32(LOSSD_VALUE_INT)): result.as.integer = int
+    case (.int(let int), UInt32(LOSSD_VALUE_FLOAT)): result.as.floating = Double(int)
+    case (.float(let float), UInt32(LOSSD_VALUE_FLOAT)): result.as.floating = float
+    case (.string(let bytes), UInt32(LOSSD_VALUE_STRING)):
+      let copy = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count + 1)
+      for index in 0..<bytes.count { copy[index] = CChar(bitPattern: bytes[index]) }
+      copy[bytes.count] = 0
+      text.append(copy)
+      result.length = UInt32(bytes.count)
+      result.as.string = UnsafePointer(copy)
+    default: return nil
+    }
+    return result
+  }
+
+  private func check(_ value: lossd_value, _ declared: lossd_attribute) throws(StatusError) {
+    let name = String(cString: declared.name)
+    switch Int32(value.kind) {
+    case LOSSD_VALUE_INT:
+      let number = value.as.integer
+      if declared.minimum.kind != 0 && number < declared.minimum.as.integer
+        || declared.maximum.kind != 0 && number > declared.maximum.as.integer
+      {
+        throw invalid("\(name) is \(number), outside \(range(declared))")
+      }
+    case LOSSD_VALUE_FLOAT:
+      let number = value.as.floating
+      if declared.minimum.kind != 0 && !(number >= declared.minimum.as.floating)
+        || declared.maximum.kind != 0 && !(number <= declared.maximum.as.floating)
+      {
+        throw invalid("\(name) is \(number), outside \(range(declared))")
+      }
+    case LOSSD_VALUE_STRING:
+      guard let choices = declared.choices else { return }
+      let bytes = UnsafeRawBufferPointer(start: value.as.string, count: Int(value.length))
+      var names: [String] = []
+      var index = 0
+      while let choice = choices[index] {
+        if matches(choice, bytes) { return }
+        names.append(String(cString: choice))
+        index += 1
+      }
+      throw invalid("\(name) is `\(printable(bytes))`, expected \(list(names))")
+    default: return
+    }
+  }
+
+  private func range(_ declared: lossd_attribute) -> String {
+    func text(_ value: lossd_value, _ none: String) -> String {
+      if value.kind == 0 { return none }
+      return value.kind == UInt32(LOSSD_VALUE_INT)
+        ? "\(value.as.integer)" : "\(value.as.floating)"
+    }
+    return "[\(text(declared.minimum, "-inf")), \(text(declared.maximum, "inf"))]"
+  }
+
+  func invalid(_ text: String) -> StatusError {
+    StatusError(.invalidArgument, "\(entry.name): \(text)")
+  }
+
+  /// Zeroed slots for the sums of a stage's chunks.
+  func prepareSums(_ count: Int) {
+    if count > sumsCapacity {
+      sumsBase.deallocate()
+      sumsCapacity = count
+      sumsBase = .allocate(capacity: count)
+    }
+    sumsBase.initialize(repeating: 0, count: count)
+  }
+
+  /// Clears what plan writes, for `makePlan`.
+  func clearPlan() {
+    memset64(state, Int(entry.function.pointee.state_bytes))
+    planned.initialize(repeating: lossd_planned_output(), count: max(entry.outputs.count, 1))
+    plan.pointee = lossd_plan()
+    plan.pointee.struct_size = UInt32(MemoryLayout<lossd_plan>.size)
+    plan.pointee.outputs = planned
+    for index in 0..<entry.outputs.count { outputs[index] = lossd_tensor() }
+    offsets.removeAll(keepingCapacity: true)
+    stages.removeAll(keepingCapacity: true)
+    stage = 0
+    nextChunk = 0
+    outstanding = 0
+  }
+
+  func planDone(
+    rows: Int, resultBytes: Int, workspaceBytes: Int, scratchBytes: Int, cost: Double,
+    offsets: [Int]
+  ) {
+    self.rows = rows
+    self.resultBytes = resultBytes
+    self.workspaceBytes = workspaceBytes
+    self.scratchBytes = scratchBytes
+    self.cost = cost
+    self.offsets = offsets
+  }
+
+  private func memset64(_ memory: UnsafeMutableRawPointer, _ count: Int) {
+    if count > 0 { memory.initializeMemory(as: UInt8.self, repeating: 0, count: count) }
+  }
+}
+
+/// An attribute as a request brings it; string bytes are borrowed.
+public enum AttributeArgument {
+  case bool(Bool)
+  case int(Int64)
+  case float(Double)
+  case string(UnsafeRawBufferPointer)
+  case none
+
+  var kindText: String {
+    switch self {
+    case .bool: "a bool"
+    case .int: "an int"
+    case .float: "a float"
+    case .string: "a string"
+    case .none: "without a value"
+    }
+  }
+
+  static func kindText(_ type: UInt32) -> String {
+    switch Int32(type) {
+    case LOSSD_VALUE_BOOL: "a bool"
+    case LOSSD_VALUE_INT: "an int"
+    case LOSSD_VALUE_FLOAT: "a float or an int"
+    default: "a string"
+    }
+  }
+}
+
+/// Client text made fit for an error message: at most 64 bytes, what is not printable ASCII as `?`.
+func printable(_ bytes: UnsafeRawBufferPointer) -> String {
+  let shown = bytes.prefix(64).map { (32..<127).contains($0) ? $0 : UInt8(ascii: "?") }
+  return String(decoding: shown, as: UTF8.self) + (bytes.count > 64 ? "..." : "")
+}
+
+func list(_ names: [String]) -> String { names.isEmpty ? "none" : names.joined(separator: ", ") }

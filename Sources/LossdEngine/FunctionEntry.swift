@@ -1,0 +1,75 @@
+// LossdEngine: evaluates a function in this process. It keeps the registry of functions, checks a
+// request against a function's declarations, plans, cuts the work into chunks, runs them on worker
+// threads and adds up the sums. It sees no socket, no frame and no file.
+import CLossdPlugin
+import LossdTensor
+
+/// A function that can be called, and the version of the plugin that it comes from.
+///
+/// `@unchecked Sendable`: the descriptor and all it points to are immutable by plugin.h's rules.
+public final class FunctionEntry: @unchecked Sendable {
+  public let name: String
+  public let plugin: String
+  public let pluginVersion: String
+  public let function: UnsafePointer<lossd_function>
+
+  init(checked function: UnsafePointer<lossd_function>, plugin: String, pluginVersion: String) {
+    self.function = function
+    self.plugin = plugin
+    self.pluginVersion = pluginVersion
+    name = String(cString: function.pointee.name)
+  }
+
+  public var inputs: UnsafeBufferPointer<lossd_input> {
+    .init(start: function.pointee.inputs, count: Int(function.pointee.input_count))
+  }
+
+  public var outputs: UnsafeBufferPointer<lossd_output> {
+    .init(start: function.pointee.outputs, count: Int(function.pointee.output_count))
+  }
+
+  public var attributes: UnsafeBufferPointer<lossd_attribute> {
+    .init(start: function.pointee.attributes, count: Int(function.pointee.attribute_count))
+  }
+
+  public var accumulatorCount: Int { Int(function.pointee.accumulator_count) }
+  public var valueCount: Int { Int(function.pointee.value_count) }
+
+  public func accumulatorName(_ index: Int) -> UnsafePointer<CChar> {
+    // Checked on registration: there are accumulator_count names, none NULL.
+    function.pointee.accumulators[index].unsafelyUnwrapped
+  }
+
+  public func valueName(_ index: Int) -> UnsafePointer<CChar> {
+    function.pointee.values[index].unsafelyUnwrapped
+  }
+
+  /// The output that a request naming none gets.
+  public var defaultOutput: Int {
+    outputs.firstIndex { $0.flags & UInt32(LOSSD_OUTPUT_DEFAULT) != 0 } ?? 0
+  }
+
+  public func input(named name: UnsafeRawBufferPointer) -> Int? {
+    inputs.firstIndex { matches($0.name, name) }
+  }
+
+  public func output(named name: UnsafeRawBufferPointer) -> Int? {
+    outputs.firstIndex { matches($0.name, name) }
+  }
+
+  public func attribute(named name: UnsafeRawBufferPointer) -> Int? {
+    attributes.firstIndex { matches($0.name, name) }
+  }
+}
+
+/// Whether a C string and some bytes are the same text.
+@inline(__always)
+func matches(_ text: UnsafePointer<CChar>, _ bytes: UnsafeRawBufferPointer) -> Bool {
+  var index = 0
+  while index < bytes.count {
+    let unit = UInt8(bitPattern: text[index])
+    if unit == 0 || unit != bytes[index] { return false }
+    index += 1
+  }
+  return text[index] == 0
+}

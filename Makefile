@@ -1,6 +1,6 @@
 # lossd: `make` lists the targets.
 .DEFAULT_GOAL := help
-SOURCES := Sources Tests Package.swift
+SOURCES := Sources Plugins Tests Package.swift
 PROTO_C := Sources/CLossdProto
 
 .PHONY: help setup build test proto check-proto format lint clean

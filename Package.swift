@@ -12,6 +12,11 @@ let package = Package(
     .target(name: "LossdTensor"),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
     .target(name: "LossdEngine", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
+    .target(
+      name: "LossdCatalogue", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"],
+      path: "Plugins/Catalogue"),
+    .testTarget(
+      name: "LossdCatalogueTests", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"]),
     .testTarget(
       name: "LossdEngineTests", dependencies: ["LossdEngine", "LossdPluginKit", "LossdTensor"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),

@@ -2,7 +2,7 @@
 // status codes. It knows no file, socket, message or function, and depends on nothing.
 
 /// What a tensor's elements are. Raw values are the wire's and plugin.h's numbers.
-public enum DataType: UInt32, Sendable, CaseIterable, CustomStringConvertible {
+public enum DataType: UInt32, Sendable, BitwiseCopyable, CaseIterable, CustomStringConvertible {
   case float32 = 1
   case float64 = 2
   case float16 = 3

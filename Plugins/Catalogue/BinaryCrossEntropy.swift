@@ -1,0 +1,150 @@
+import Glibc
+import LossdPluginKit
+import LossdTensor
+
+/// The two binary losses: elementwise in an input and a target of one shape.
+protocol BinaryLoss: Function where State == BinaryState {
+  static var hasLogits: Bool { get }
+}
+
+struct BinaryState: BitwiseCopyable {
+  var count: Int
+}
+
+/// -(y log x + (1 - y) log(1 - x)); torch.nn.functional.binary_cross_entropy.
+enum BinaryCrossEntropy: BinaryLoss { static let hasLogits = false }
+
+/// The same of sigmoid(x), stable; torch.nn.functional.binary_cross_entropy_with_logits.
+enum BinaryCrossEntropyWithLogits: BinaryLoss { static let hasLogits = true }
+
+extension BinaryLoss {
+  static var declaration: FunctionDeclaration {
+    var inputs = [
+      InputDeclaration(
+        "input", floatTypes, isRequired: true,
+        help: hasLogits ? "logits" : "probabilities in [0, 1]"),
+      InputDeclaration("target", floatTypes, isRequired: true, help: "like input, in [0, 1]"),
+      InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
+      InputDeclaration("weight", floatTypes, isKept: true, help: "broadcasts to input"),
+    ]
+    var outputs = [
+      OutputDeclaration("loss", isDefault: true, help: "scalar, or like input for reduction=none"),
+      OutputDeclaration("grad.input", help: "gradient with respect to input"),
+      OutputDeclaration("grad.target", help: "gradient with respect to target"),
+      OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
+    ]
+    if hasLogits {
+      inputs.append(
+        InputDeclaration(
+          "pos_weight", floatTypes, isKept: true, help: "weight of the positive term; broadcasts"))
+      outputs.append(
+        OutputDeclaration("grad.pos_weight", isUnimplemented: true, help: "not computed by lossd"))
+    }
+    return FunctionDeclaration(
+      name: hasLogits ? "binary_cross_entropy_with_logits" : "binary_cross_entropy", kind: .loss,
+      summary: hasLogits
+        ? "binary cross entropy of sigmoid(input), stable" : "-(y log x + (1 - y) log(1 - x))",
+      inputs: inputs, outputs: outputs, attributes: [Reduction.attribute],
+      accumulators: Reduction.accumulators, values: Reduction.values)
+  }
+
+  static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> BinaryState {
+    guard let input = call.input(0), let target = call.input(1) else { throw invalid("no input") }
+    guard target.hasShape(input.shape) else {
+      throw invalid("target is \(shapeText(target.shape)), expected \(shapeText(input.shape))")
+    }
+    guard hasLogits || target.dataType == input.dataType else {
+      throw invalid("target is \(target.dataType), expected input's \(input.dataType)")
+    }
+    for (index, name) in [(3, "weight"), (4, "pos_weight")] where index == 3 || hasLogits {
+      guard let weight = call.input(index) else { continue }
+      guard weight.dataType == input.dataType || hasLogits else {
+        throw invalid("\(name) is \(weight.dataType), expected input's \(input.dataType)")
+      }
+      guard weight.broadcasts(to: input.shape) else {
+        throw invalid(
+          "\(name) is \(shapeText(weight.shape)), which does not broadcast to input "
+            + shapeText(input.shape))
+      }
+    }
+    var type = input.dataType.promoted(with: target.dataType)
+    if hasLogits, let weight = call.input(3) { type = type.promoted(with: weight.dataType) }
+    if hasLogits, let weight = call.input(4) { type = type.promoted(with: weight.dataType) }
+    let isReduced = Reduction(call.attributes) != .none
+    try checkUpstream(
+      call.input(2), "grad.loss", type, isReduced ? Reduction.emptyShape : input.shape)
+    if call.wants(0) {
+      if isReduced {
+        plan.setReducedOutput(0, type)
+      } else {
+        plan.setOutput(0, type, shape: input.shape)
+      }
+    }
+    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
+    if call.wants(2) { plan.setOutput(2, target.dataType, shape: input.shape) }
+    plan.setRows(input.rank == 0 ? 1 : input.size(0))
+    plan.addPass(units: Blocks.count(input.count), unitCost: 25 * Double(Blocks.size))
+    return BinaryState(count: input.count)
+  }
+
+  static func run(_ call: Call, _ state: BinaryState, _ chunk: Chunk) throws(StatusError) {
+    guard let input = call.input(0), let target = call.input(1) else { return }
+    let reduction = Reduction(call.attributes)
+    let perElement = reduction == .none ? call.output(0) : nil
+    let (gradient, targetGradient) = (call.output(1), call.output(2))
+    let upstream = call.input(2)
+    let weight = call.input(3)
+    let positive = hasLogits ? call.input(4) : nil
+    var sum = CompensatedSum()
+    let elements = Blocks.elements(chunk.range, of: state.count)
+    for index in elements {
+      let (x, y) = (input[index], target[index])
+      if !hasLogits {
+        guard x >= 0, x <= 1 else { throw invalid("input[\(index)] is \(x), outside [0, 1]") }
+        guard y >= 0, y <= 1 else { throw invalid("target[\(index)] is \(y), outside [0, 1]") }
+      }
+      let w = weight.map { $0[$0.broadcastIndex(index, input.shape)] } ?? 1
+      let p = positive.map { $0[$0.broadcastIndex(index, input.shape)] } ?? 1
+      let loss = w * (hasLogits ? logitLoss(x, y, p, positive != nil) : probabilityLoss(x, y))
+      sum.add(loss)
+      perElement?[index] = loss
+      guard gradient != nil || targetGradient != nil else { continue }
+      let scale = w * reduction.scale(upstream, index, weightSum: Double(state.count))
+      if hasLogits {
+        // sigmoid(-x), without the cancellation of 1 - sigmoid(x).
+        let s = x >= 0 ? exp(-x) / (1 + exp(-x)) : 1 / (1 + exp(x))
+        let t = x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x))
+        gradient?[index] = scale * ((1 - y) * t - p * y * s)
+        targetGradient?[index] =
+          positive == nil ? -x * scale : scale * (softplus(-x) * (1 - p) - x)
+      } else {
+        gradient?[index] = scale * (x - y) / max(x * (1 - x), 1e-12)
+        targetGradient?[index] = scale * (log1p(-x) - log(x))
+      }
+    }
+    chunk.sums[0] += sum.value
+    chunk.sums[1] += Double(elements.count)
+  }
+
+  @inline(__always)
+  static func probabilityLoss(_ x: Double, _ y: Double) -> Double {
+    -(y * max(log(x), -100) + (1 - y) * max(log1p(-x), -100))
+  }
+
+  /// (1 - y) x + (1 + (p - 1) y) softplus(-x): torch's formula, which fixes what infinities give.
+  @inline(__always)
+  static func logitLoss(_ x: Double, _ y: Double, _ p: Double, _ hasPositive: Bool) -> Double {
+    let factor = hasPositive ? 1 + (p - 1) * y : 1
+    // For a large negative x both terms are large and cancel: use softplus(x) = x + softplus(-x).
+    if x < 0 && x.isFinite { return factor * log1p(exp(x)) - x * (factor - (1 - y)) }
+    return (1 - y) * x + factor * softplus(-x)
+  }
+
+  /// log(1 + exp(x)).
+  @inline(__always)
+  static func softplus(_ x: Double) -> Double { max(x, 0) + log1p(exp(-x.magnitude)) }
+
+  static func finish(
+    _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
+  ) throws(StatusError) -> Double? { Reduction.finish(attributes, sums) }
+}

@@ -1,0 +1,104 @@
+import LossdPluginKit
+import LossdTensor
+
+let floatTypes: [DataType] = [.float32, .float64, .float16, .bfloat16]
+let indexTypes: [DataType] = [.int64, .int32, .uint8]
+
+extension TensorView {
+  /// An element widened to float64.
+  @inline(__always)
+  subscript(index: Int) -> Double {
+    get {
+      // An index comes from a loop over a tensor that has elements, so there is memory.
+      widenedElement(UnsafeRawPointer(data.unsafelyUnwrapped), dataType, at: index)
+    }
+    nonmutating set {
+      let data = data.unsafelyUnwrapped
+      switch dataType {
+      case .float64: data.storeBytes(of: newValue, toByteOffset: index * 8, as: Double.self)
+      case .float16:
+        data.storeBytes(of: Float16(newValue), toByteOffset: index * 2, as: Float16.self)
+      case .bfloat16:
+        data.storeBytes(of: BFloat16(newValue), toByteOffset: index * 2, as: BFloat16.self)
+      default: data.storeBytes(of: Float(newValue), toByteOffset: index * 4, as: Float.self)
+      }
+    }
+  }
+
+  /// An element of an integer tensor.
+  @inline(__always)
+  func integer(_ index: Int) -> Int64 {
+    let data = UnsafeRawPointer(data.unsafelyUnwrapped)
+    switch dataType {
+    case .int64: return data.loadUnaligned(fromByteOffset: index * 8, as: Int64.self)
+    case .int32: return Int64(data.loadUnaligned(fromByteOffset: index * 4, as: Int32.self))
+    default: return Int64(data.loadUnaligned(fromByteOffset: index, as: UInt8.self))
+    }
+  }
+
+  func hasShape(_ other: UnsafeBufferPointer<Int64>) -> Bool { shape.elementsEqual(other) }
+
+  /// Whether it broadcasts to `target` without enlarging it.
+  func broadcasts(to target: UnsafeBufferPointer<Int64>) -> Bool {
+    guard rank <= target.count else { return false }
+    let skipped = target.count - rank
+    return (0..<rank).allSatisfy { shape[$0] == 1 || shape[$0] == target[skipped + $0] }
+  }
+
+  /// This tensor's element for the flat index of a tensor of `target`'s shape, by broadcasting.
+  func broadcastIndex(_ flat: Int, _ target: UnsafeBufferPointer<Int64>) -> Int {
+    if count == 1 { return 0 }
+    var rest = flat
+    var index = 0
+    var stride = 1
+    var dimension = rank - 1
+    while dimension >= 0 {
+      let size = Int(target[target.count - rank + dimension])
+      if shape[dimension] != 1 {
+        index += rest % size * stride
+        stride *= Int(shape[dimension])
+      }
+      rest /= size
+      dimension -= 1
+    }
+    return index
+  }
+}
+
+/// Rounds to a type's precision and back, as a cast of the input does.
+func rounded(_ value: Double, _ type: DataType) -> Double {
+  switch type {
+  case .float16: Double(Float16(value))
+  case .bfloat16: BFloat16(value).widened
+  case .float32: Double(Float(value))
+  default: value
+  }
+}
+
+func invalid(_ text: String) -> StatusError { StatusError(.invalidArgument, text) }
+
+/// A sum in about twice float64's precision (Neumaier); infinities and NaN pass through.
+struct CompensatedSum {
+  private var sum = 0.0
+  private var compensation = 0.0
+
+  @inline(__always)
+  mutating func add(_ value: Double) {
+    let new = sum + value
+    let error = sum.magnitude >= value.magnitude ? (sum - new) + value : (value - new) + sum
+    if error.isFinite { compensation += error }
+    sum = new
+  }
+
+  var value: Double { sum + compensation }
+}
+
+/// The upstream gradient of a result: checked against the result's shape and type.
+func checkUpstream(
+  _ upstream: TensorView?, _ name: String, _ type: DataType, _ shape: UnsafeBufferPointer<Int64>
+) throws(StatusError) {
+  guard let upstream else { return }
+  guard upstream.dataType == type, upstream.hasShape(shape) else {
+    throw invalid("\(name) is \(upstream.description), expected \(type) \(shapeText(shape))")
+  }
+}

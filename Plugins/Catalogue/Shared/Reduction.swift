@@ -1,0 +1,47 @@
+import LossdPluginKit
+import LossdTensor
+
+/// torch's `reduction`, the first attribute of every loss.
+enum Reduction {
+  case none, mean, sum
+
+  static let attribute = AttributeDeclaration(
+    "reduction", .string, default: .string("mean"), choices: ["none", "mean", "sum"],
+    help: "none: a loss an element or row; mean; sum")
+  static let accumulators = ["loss_sum", "weight_sum"]
+  static let values = ["loss"]
+  static var emptyShape: UnsafeBufferPointer<Int64> { .init(start: nil, count: 0) }
+
+  init(_ attributes: Attributes) {
+    self =
+      attributes.string(0, equals: "mean")
+      ? .mean
+      : attributes.string(0, equals: "sum") ? .sum : .none
+  }
+
+  static func finish(_ attributes: Attributes, _ sums: UnsafePointer<Double>) -> Double? {
+    switch Reduction(attributes) {
+    case .none: nil
+    case .mean: sums[0] / sums[1]
+    case .sum: sums[0]
+    }
+  }
+
+  /// What a row's gradient is scaled by, apart from an upstream gradient a row.
+  func scale(_ upstream: TensorView?, _ index: Int, weightSum: Double) -> Double {
+    switch self {
+    case .none: upstream.map { $0[index] } ?? 1
+    case .sum: upstream.map { $0[0] } ?? 1
+    case .mean: (upstream.map { $0[0] } ?? 1) / weightSum
+    }
+  }
+}
+
+/// How elementwise functions are cut: in blocks, so that planning and claiming cost nothing.
+enum Blocks {
+  static let size = 1024
+  static func count(_ elements: Int) -> Int { (elements + size - 1) / size }
+  static func elements(_ blocks: Range<Int>, of count: Int) -> Range<Int> {
+    blocks.lowerBound * size..<min(blocks.upperBound * size, count)
+  }
+}

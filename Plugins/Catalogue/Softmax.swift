@@ -1,0 +1,148 @@
+import Glibc
+import LossdPluginKit
+import LossdTensor
+
+/// The softmax layout: `size` elements a row, `inner` apart; row r starts at `start(r)`.
+struct RowLayout: BitwiseCopyable {
+  var rows = 1
+  var size = 1
+  var inner = 1
+
+  init(_ shape: UnsafeBufferPointer<Int64>, dim: Int64) throws(StatusError) {
+    let rank = max(shape.count, 1)
+    guard dim >= -Int64(rank), dim < Int64(rank) else {
+      throw invalid("dim is \(dim), outside [\(-rank), \(rank - 1)] of input \(shapeText(shape))")
+    }
+    if shape.isEmpty { return }
+    let axis = Int(dim < 0 ? dim + Int64(rank) : dim)
+    size = Int(shape[axis])
+    for (index, length) in shape.enumerated() where index != axis {
+      rows *= Int(length)
+      if index > axis { inner *= Int(length) }
+    }
+  }
+
+  func start(_ row: Int) -> Int { row / inner * size * inner + row % inner }
+}
+
+/// log(sum(exp(x))) of a row in two parts, as softmax needs them.
+struct LogSumExp {
+  var max = -Double.infinity
+  var sum = 0.0
+
+  /// `element` is called with 0 ..< count, twice.
+  @inline(__always)
+  init(count: Int, _ element: (Int) -> Double) {
+    for index in 0..<count {
+      let x = element(index)
+      if x > max || x.isNaN { max = x }
+      if x.isNaN { break }
+    }
+    var total = CompensatedSum()
+    for index in 0..<count { total.add(exp(element(index) - max)) }
+    sum = total.value
+  }
+
+  @inline(__always) func logProbability(_ x: Double) -> Double { x - max - log(sum) }
+  @inline(__always) func probability(_ x: Double) -> Double { exp(x - max) / sum }
+}
+
+/// exp(x) / sum(exp(x)) along `dim`; torch.nn.functional.softmax.
+enum Softmax: SoftmaxFunction {
+  static let isLogarithmic = false
+}
+
+/// The logarithm of softmax, without leaving the logarithm; torch.nn.functional.log_softmax.
+enum LogSoftmax: SoftmaxFunction {
+  static let isLogarithmic = true
+}
+
+protocol SoftmaxFunction: Function where State == SoftmaxState {
+  static var isLogarithmic: Bool { get }
+}
+
+struct SoftmaxState: BitwiseCopyable {
+  var layout: RowLayout
+  /// What the input is cast to first.
+  var type: DataType
+}
+
+extension SoftmaxFunction {
+  static var declaration: FunctionDeclaration {
+    FunctionDeclaration(
+      name: isLogarithmic ? "log_softmax" : "softmax", kind: .activation,
+      summary: isLogarithmic ? "log(softmax(input)) along dim" : "exp(x) / sum(exp(x)) along dim",
+      inputs: [
+        InputDeclaration("input", DataType.allCases, isRequired: true, help: "any shape"),
+        InputDeclaration("grad.output", floatTypes, help: "upstream gradient, like output"),
+      ],
+      outputs: [
+        OutputDeclaration("output", isDefault: true, help: "like input, of type dtype"),
+        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+      ],
+      attributes: [
+        AttributeDeclaration("dim", .int, default: .int(-1), help: "the dimension that sums to 1"),
+        AttributeDeclaration(
+          "dtype", .string, default: nil, choices: floatTypes.map(\.description),
+          help: "cast input to this first; integers need it"),
+      ])
+  }
+
+  static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> SoftmaxState {
+    guard let input = call.input(0) else { throw invalid("no input") }
+    let attributes = call.attributes
+    var type = input.dataType
+    if attributes.isPresent(1) {
+      type = DataType(name: String(decoding: attributes.string(1), as: UTF8.self)) ?? type
+    }
+    guard type.isFloatingPoint else {
+      throw invalid("input is \(type), expected a floating-point type, or dtype to be given")
+    }
+    let layout = try RowLayout(input.shape, dim: attributes.int(0))
+    try checkUpstream(call.input(1), "grad.output", type, input.shape)
+    if call.wants(0) { plan.setOutput(0, type, shape: input.shape) }
+    if call.wants(1) {
+      guard input.dataType.isFloatingPoint else {
+        throw invalid("input is \(input.dataType), which has no gradient")
+      }
+      plan.setOutput(1, input.dataType, shape: input.shape)
+    }
+    plan.setRows(input.rank == 0 ? 1 : input.size(0))
+    if input.count > 0 {
+      plan.addPass(units: layout.rows, unitCost: 20 * Double(layout.size))
+    }
+    return SoftmaxState(layout: layout, type: type)
+  }
+
+  static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
+    guard let input = call.input(0) else { return }
+    let isCast = state.type != input.dataType
+    let (size, inner) = (state.layout.size, state.layout.inner)
+    for row in chunk.range {
+      let start = state.layout.start(row)
+      func element(_ index: Int) -> Double {
+        let x = input[start + index * inner]
+        return isCast ? rounded(x, state.type) : x
+      }
+      let sums = LogSumExp(count: size, element)
+      if let output = call.output(0) {
+        for index in 0..<size {
+          output[start + index * inner] =
+            isLogarithmic ? sums.logProbability(element(index)) : sums.probability(element(index))
+        }
+      }
+      guard let gradient = call.output(1) else { continue }
+      let upstream = call.input(1)
+      var dot = CompensatedSum()
+      for index in 0..<size {
+        let g = upstream.map { $0[start + index * inner] } ?? 1
+        dot.add(isLogarithmic ? g : g * sums.probability(element(index)))
+      }
+      for index in 0..<size {
+        let g = upstream.map { $0[start + index * inner] } ?? 1
+        let p = sums.probability(element(index))
+        gradient[start + index * inner] = isLogarithmic ? g - p * dot.value : p * (g - dot.value)
+      }
+    }
+  }
+}

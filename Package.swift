@@ -10,6 +10,7 @@ let package = Package(
     .target(name: "CLossdProto", dependencies: ["CProtobufC"]),
     .target(name: "CLossdPlugin"),
     .target(name: "LossdTensor"),
+    .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
     .target(name: "LossdEngine", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
     .target(
@@ -20,6 +21,7 @@ let package = Package(
     .testTarget(
       name: "LossdEngineTests", dependencies: ["LossdEngine", "LossdPluginKit", "LossdTensor"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
+    .testTarget(name: "LossdWireTests", dependencies: ["LossdWire", "LossdTensor"]),
   ],
   swiftLanguageModes: [.v6]
 )

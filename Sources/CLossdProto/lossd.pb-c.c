@@ -277,6 +277,96 @@ void   lossd__v1__go_away__free_unpacked
   assert(message->base.descriptor == &lossd__v1__go_away__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   lossd__v1__region__init
+                     (Lossd__V1__Region         *message)
+{
+  static const Lossd__V1__Region init_value = LOSSD__V1__REGION__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__region__get_packed_size
+                     (const Lossd__V1__Region *message)
+{
+  assert(message->base.descriptor == &lossd__v1__region__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__region__pack
+                     (const Lossd__V1__Region *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__region__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__region__pack_to_buffer
+                     (const Lossd__V1__Region *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__region__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__Region *
+       lossd__v1__region__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__Region *)
+     protobuf_c_message_unpack (&lossd__v1__region__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__region__free_unpacked
+                     (Lossd__V1__Region *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__region__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__region_result__init
+                     (Lossd__V1__RegionResult         *message)
+{
+  static const Lossd__V1__RegionResult init_value = LOSSD__V1__REGION_RESULT__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__region_result__get_packed_size
+                     (const Lossd__V1__RegionResult *message)
+{
+  assert(message->base.descriptor == &lossd__v1__region_result__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__region_result__pack
+                     (const Lossd__V1__RegionResult *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__region_result__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__region_result__pack_to_buffer
+                     (const Lossd__V1__RegionResult *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__region_result__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__RegionResult *
+       lossd__v1__region_result__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__RegionResult *)
+     protobuf_c_message_unpack (&lossd__v1__region_result__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__region_result__free_unpacked
+                     (Lossd__V1__RegionResult *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__region_result__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   lossd__v1__tensor__init
                      (Lossd__V1__Tensor         *message)
 {
@@ -1577,6 +1667,108 @@ const ProtobufCMessageDescriptor lossd__v1__go_away__descriptor =
   lossd__v1__go_away__field_indices_by_name,
   1,  lossd__v1__go_away__number_ranges,
   (ProtobufCMessageInit) lossd__v1__go_away__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__region__field_descriptors[2] =
+{
+  {
+    "region",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Region, region),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "length",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Region, length),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__region__field_indices_by_name[] = {
+  1,   /* field[1] = length */
+  0,   /* field[0] = region */
+};
+static const ProtobufCIntRange lossd__v1__region__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor lossd__v1__region__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.Region",
+  "Region",
+  "Lossd__V1__Region",
+  "lossd.v1",
+  sizeof(Lossd__V1__Region),
+  2,
+  lossd__v1__region__field_descriptors,
+  lossd__v1__region__field_indices_by_name,
+  1,  lossd__v1__region__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__region__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__region_result__field_descriptors[2] =
+{
+  {
+    "region",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__RegionResult, region),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "status",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__RegionResult, status),
+    &lossd__v1__status__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__region_result__field_indices_by_name[] = {
+  0,   /* field[0] = region */
+  1,   /* field[1] = status */
+};
+static const ProtobufCIntRange lossd__v1__region_result__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor lossd__v1__region_result__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.RegionResult",
+  "RegionResult",
+  "Lossd__V1__RegionResult",
+  "lossd.v1",
+  sizeof(Lossd__V1__RegionResult),
+  2,
+  lossd__v1__region_result__field_descriptors,
+  lossd__v1__region_result__field_indices_by_name,
+  1,  lossd__v1__region_result__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__region_result__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor lossd__v1__tensor__field_descriptors[6] =

@@ -21,6 +21,8 @@ typedef struct Lossd__V1__Metadatum Lossd__V1__Metadatum;
 typedef struct Lossd__V1__Status Lossd__V1__Status;
 typedef struct Lossd__V1__Credit Lossd__V1__Credit;
 typedef struct Lossd__V1__GoAway Lossd__V1__GoAway;
+typedef struct Lossd__V1__Region Lossd__V1__Region;
+typedef struct Lossd__V1__RegionResult Lossd__V1__RegionResult;
 typedef struct Lossd__V1__Tensor Lossd__V1__Tensor;
 typedef struct Lossd__V1__Range Lossd__V1__Range;
 typedef struct Lossd__V1__SharedRange Lossd__V1__SharedRange;
@@ -170,6 +172,37 @@ struct  Lossd__V1__GoAway
 };
 #define LOSSD__V1__GO_AWAY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__go_away__descriptor) \
+    , 0, NULL }
+
+
+struct  Lossd__V1__Region
+{
+  ProtobufCMessage base;
+  /*
+   * the client's own number for it, never used twice on a connection
+   */
+  uint64_t region;
+  /*
+   * bytes; 0 in RELEASE
+   */
+  uint64_t length;
+};
+#define LOSSD__V1__REGION__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__region__descriptor) \
+    , 0, 0 }
+
+
+struct  Lossd__V1__RegionResult
+{
+  ProtobufCMessage base;
+  uint64_t region;
+  /*
+   * absent or code 0: done
+   */
+  Lossd__V1__Status *status;
+};
+#define LOSSD__V1__REGION_RESULT__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__region_result__descriptor) \
     , 0, NULL }
 
 
@@ -735,6 +768,44 @@ Lossd__V1__GoAway *
 void   lossd__v1__go_away__free_unpacked
                      (Lossd__V1__GoAway *message,
                       ProtobufCAllocator *allocator);
+/* Lossd__V1__Region methods */
+void   lossd__v1__region__init
+                     (Lossd__V1__Region         *message);
+size_t lossd__v1__region__get_packed_size
+                     (const Lossd__V1__Region   *message);
+size_t lossd__v1__region__pack
+                     (const Lossd__V1__Region   *message,
+                      uint8_t             *out);
+size_t lossd__v1__region__pack_to_buffer
+                     (const Lossd__V1__Region   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__Region *
+       lossd__v1__region__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__region__free_unpacked
+                     (Lossd__V1__Region *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__RegionResult methods */
+void   lossd__v1__region_result__init
+                     (Lossd__V1__RegionResult         *message);
+size_t lossd__v1__region_result__get_packed_size
+                     (const Lossd__V1__RegionResult   *message);
+size_t lossd__v1__region_result__pack
+                     (const Lossd__V1__RegionResult   *message,
+                      uint8_t             *out);
+size_t lossd__v1__region_result__pack_to_buffer
+                     (const Lossd__V1__RegionResult   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__RegionResult *
+       lossd__v1__region_result__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__region_result__free_unpacked
+                     (Lossd__V1__RegionResult *message,
+                      ProtobufCAllocator *allocator);
 /* Lossd__V1__Tensor methods */
 void   lossd__v1__tensor__init
                      (Lossd__V1__Tensor         *message);
@@ -1144,6 +1215,12 @@ typedef void (*Lossd__V1__Credit_Closure)
 typedef void (*Lossd__V1__GoAway_Closure)
                  (const Lossd__V1__GoAway *message,
                   void *closure_data);
+typedef void (*Lossd__V1__Region_Closure)
+                 (const Lossd__V1__Region *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__RegionResult_Closure)
+                 (const Lossd__V1__RegionResult *message,
+                  void *closure_data);
 typedef void (*Lossd__V1__Tensor_Closure)
                  (const Lossd__V1__Tensor *message,
                   void *closure_data);
@@ -1286,6 +1363,8 @@ extern const ProtobufCMessageDescriptor lossd__v1__metadatum__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__status__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__credit__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__go_away__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__region__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__region_result__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__tensor__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__range__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__shared_range__descriptor;

@@ -1,0 +1,114 @@
+import CLossdProto
+import CProtobufC
+import LossdTensor
+
+/// Memory for one decoded message, freed all at once: what protobuf-c allocates from.
+///
+/// A bump allocator over blocks that are kept from message to message, so that decoding allocates
+/// nothing in the steady state. Confined to one thread at a time. Views of messages are valid until
+/// `reset`.
+public final class MessageArena {
+  private struct Block {
+    var base: UnsafeMutableRawPointer
+    var capacity: Int
+  }
+
+  private static let firstBlockBytes = 4 << 10
+  private static let alignment = 16
+
+  private let allocatorStorage: UnsafeMutablePointer<ProtobufCAllocator>
+  private let retainedBytes: Int
+  private var blocks: [Block] = []
+  private var blockIndex = 0
+  private var offset = 0
+  /// What protobuf-c may still take for the message being decoded, bytes.
+  private var budget = Int.max
+  /// Whether protobuf-c was refused memory since the last `beginDecoding`.
+  private(set) var isExhausted = false
+
+  /// `retainedBytes` is what the arena keeps at most after a reset.
+  public init(retainedBytes: Int = 256 << 10) {
+    self.retainedBytes = max(retainedBytes, MessageArena.firstBlockBytes)
+    allocatorStorage = .allocate(capacity: 1)
+    allocatorStorage.initialize(
+      to: ProtobufCAllocator(
+        alloc: { data, size in
+          guard let data else { return nil }
+          // The arena outlives every call of protobuf-c, which it is lent to for that call.
+          let arena = Unmanaged<MessageArena>.fromOpaque(data).takeUnretainedValue()
+          return arena.allocateForDecoding(size)
+        }, free: { _, _ in }, allocator_data: nil))
+    allocatorStorage.pointee.allocator_data = Unmanaged.passUnretained(self).toOpaque()
+  }
+
+  deinit {
+    for block in blocks { block.base.deallocate() }
+    allocatorStorage.deallocate()
+  }
+
+  /// Memory in all blocks, bytes.
+  public var capacity: Int { blocks.reduce(0) { $0 + $1.capacity } }
+
+  /// Everything decoded so far is gone; blocks beyond the retained bytes are given back.
+  public func reset() {
+    blockIndex = 0
+    offset = 0
+    budget = .max
+    if blocks.count > 1 { shrink() }
+  }
+
+  private func shrink() {
+    var total = capacity
+    while total > retainedBytes, blocks.count > 1, let last = blocks.popLast() {
+      last.base.deallocate()
+      total -= last.capacity
+    }
+  }
+
+  /// The most that decoding a message of `messageBytes` may take, bytes: protobuf-c's structures are
+  /// some ten times the bytes that describe them, but hostile bytes can ask for far more.
+  static func decodingBudget(messageBytes: Int) -> Int { messageBytes * 16 + (1 << 20) }
+
+  /// What protobuf-c calls with; a new budget for a message of `messageBytes`.
+  func beginDecoding(messageBytes: Int) -> UnsafeMutablePointer<ProtobufCAllocator> {
+    budget = MessageArena.decodingBudget(messageBytes: messageBytes)
+    isExhausted = false
+    return allocatorStorage
+  }
+
+  private func allocateForDecoding(_ size: Int) -> UnsafeMutableRawPointer? {
+    guard size >= 0, size <= budget else {
+      isExhausted = true
+      return nil
+    }
+    budget -= size
+    return allocate(byteCount: size)
+  }
+
+  /// Uninitialised memory until the next reset, 16-byte-aligned.
+  func allocate(byteCount: Int) -> UnsafeMutableRawPointer {
+    let size = (byteCount + MessageArena.alignment - 1) & ~(MessageArena.alignment - 1)
+    while true {
+      if blockIndex < blocks.count, blocks[blockIndex].capacity - offset >= size {
+        defer { offset += size }
+        return blocks[blockIndex].base + offset
+      }
+      if blockIndex + 1 < blocks.count {
+        blockIndex += 1
+        offset = 0
+      } else {
+        addBlock(atLeast: size)
+      }
+    }
+  }
+
+  private func addBlock(atLeast size: Int) {
+    // Each block as large as all before it: their number stays logarithmic.
+    let bytes = max(size, MessageArena.firstBlockBytes, capacity)
+    let base = UnsafeMutableRawPointer.allocate(
+      byteCount: bytes, alignment: AlignedBuffer.alignment)
+    blocks.append(Block(base: base, capacity: bytes))
+    blockIndex = blocks.count - 1
+    offset = 0
+  }
+}

@@ -10,5 +10,6 @@ public func cataloguePlugin() -> UnsafePointer<lossd_plugin> {
     functions: [
       makeFunction(Sigmoid.self), makeFunction(Softmax.self), makeFunction(LogSoftmax.self),
       makeFunction(BinaryCrossEntropy.self), makeFunction(BinaryCrossEntropyWithLogits.self),
+      makeFunction(CrossEntropy.self), makeFunction(NLLLoss.self),
     ])
 }

@@ -1,0 +1,215 @@
+import Glibc
+import LossdPluginKit
+import LossdTensor
+
+/// Where the positions of a classification loss lie: input (C), (N, C) or (N, C, d1, ..., dk).
+struct ClassLayout: BitwiseCopyable {
+  var classes: Int
+  var inner = 1
+  var positions: Int
+
+  init(_ input: TensorView) throws(StatusError) {
+    guard input.rank > 0 else { throw invalid("input is a scalar, expected (C), (N, C) or more") }
+    let axis = input.rank == 1 ? 0 : 1
+    classes = input.size(axis)
+    positions = input.rank == 1 ? 1 : input.size(0)
+    for index in stride(from: 2, to: input.rank, by: 1) {
+      inner *= input.size(index)
+      positions *= input.size(index)
+    }
+  }
+
+  func start(_ position: Int) -> Int { position / inner * classes * inner + position % inner }
+
+  /// Whether `shape` is the input's without its classes.
+  func isTargetShape(_ shape: UnsafeBufferPointer<Int64>, _ input: TensorView) -> Bool {
+    if input.rank == 1 { return shape.isEmpty }
+    return shape.count == input.rank - 1 && shape[0] == input.shape[0]
+      && (1..<shape.count).allSatisfy { shape[$0] == input.shape[$0 + 1] }
+  }
+}
+
+struct ClassState: BitwiseCopyable {
+  var layout: ClassLayout
+  /// A pass over the targets comes first, for the sum of the weights.
+  var sumsWeightsFirst: Bool
+}
+
+/// The negative log likelihood of class indices, of log-probabilities or of logits.
+protocol ClassLoss: Function where State == ClassState {
+  static var hasLogits: Bool { get }
+}
+
+/// -log softmax(input)[target]; torch.nn.functional.cross_entropy with class-index targets.
+enum CrossEntropy: ClassLoss { static let hasLogits = true }
+
+/// -input[target]; torch.nn.functional.nll_loss.
+enum NLLLoss: ClassLoss { static let hasLogits = false }
+
+extension ClassLoss {
+  static var declaration: FunctionDeclaration {
+    var attributes = [
+      Reduction.attribute,
+      AttributeDeclaration(
+        "ignore_index", .int, default: .int(-100), help: "targets of this value do not count"),
+    ]
+    if hasLogits {
+      attributes.append(
+        AttributeDeclaration(
+          "label_smoothing", .float, default: .float(0), minimum: .float(0), maximum: .float(1),
+          help: "share of the target given to all classes alike"))
+    }
+    return FunctionDeclaration(
+      name: hasLogits ? "cross_entropy" : "nll_loss", kind: .loss,
+      summary: hasLogits ? "-log softmax(input)[target]" : "-input[target]",
+      inputs: [
+        InputDeclaration(
+          "input", floatTypes, isRequired: true, help: "(C), (N, C) or (N, C, d1, ..., dk)"),
+        InputDeclaration(
+          "target", indexTypes, isRequired: true, help: "class indices: input without its classes"),
+        InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
+        InputDeclaration("weight", floatTypes, isKept: true, help: "(C), of input's type"),
+      ],
+      outputs: [
+        OutputDeclaration("loss", isDefault: true, help: "scalar, or like target for none"),
+        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+        OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
+      ],
+      attributes: attributes, accumulators: Reduction.accumulators, values: Reduction.values)
+  }
+
+  static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> ClassState {
+    guard let input = call.input(0), let target = call.input(1) else { throw invalid("no input") }
+    let layout = try ClassLayout(input)
+    guard layout.isTargetShape(target.shape, input) else {
+      throw invalid(
+        "target is \(shapeText(target.shape)), expected input \(shapeText(input.shape)) without "
+          + "its classes")
+    }
+    if let weight = call.input(3) {
+      guard weight.rank == 1, weight.count == layout.classes, weight.dataType == input.dataType
+      else {
+        throw invalid(
+          "weight is \(weight.description), expected \(input.dataType) (\(layout.classes),)")
+      }
+    }
+    let reduction = Reduction(call.attributes)
+    let shape = reduction == .none ? target.shape : Reduction.emptyShape
+    try checkUpstream(call.input(2), "grad.loss", input.dataType, shape)
+    if call.wants(0) {
+      if reduction == .none {
+        plan.setOutput(0, input.dataType, shape: shape)
+      } else {
+        plan.setReducedOutput(0, input.dataType)
+      }
+    }
+    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape, isZeroed: true) }
+    plan.setRows(input.rank == 1 ? 1 : input.size(0))
+    let weighsFirst = reduction == .mean && call.wants(1)
+    if weighsFirst { plan.addPass(units: layout.positions, unitCost: 10) }
+    plan.addPass(
+      units: layout.positions, unitCost: 30 + (hasLogits ? 30 * Double(layout.classes) : 0))
+    return ClassState(layout: layout, sumsWeightsFirst: weighsFirst)
+  }
+
+  static func run(_ call: Call, _ state: ClassState, _ chunk: Chunk) throws(StatusError) {
+    guard let input = call.input(0), let target = call.input(1) else { return }
+    let (layout, weight) = (state.layout, call.input(3))
+    let ignored = call.attributes.int(1)
+    let isWeighing = state.sumsWeightsFirst && chunk.pass == 0
+    let reduction = Reduction(call.attributes)
+    var losses = CompensatedSum()
+    var weights = CompensatedSum()
+    for position in chunk.range {
+      let label = target.integer(position)
+      let isKept = label != ignored
+      guard !isKept || (label >= 0 && label < Int64(layout.classes)) else {
+        throw invalid(
+          "target[\(place(position, target))] is \(label), outside [0, \(layout.classes))")
+      }
+      let w = isKept ? weight.map { $0[Int(label)] } ?? 1 : 0
+      if isWeighing || !state.sumsWeightsFirst { weights.add(w) }
+      if isWeighing { continue }
+      let scale =
+        call.wants(1)
+        ? reduction.scale(call.input(2), position, weightSum: call.totals[1]) : 0
+      let row = Row(
+        start: layout.start(position), label: isKept ? Int(label) : nil, weight: w, scale: scale)
+      let loss =
+        hasLogits ? logits(call, state, input, row) : likelihood(call, state, input, row)
+      if isKept { losses.add(loss) }
+      if reduction == .none { call.output(0)?[position] = isKept ? loss : 0 }
+    }
+    chunk.sums[0] += losses.value
+    chunk.sums[1] += weights.value
+  }
+
+  private static func likelihood(
+    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: Row
+  ) -> Double {
+    guard let label = row.label else { return 0 }
+    let index = row.start + label * state.layout.inner
+    call.output(1)?[index] = -row.weight * row.scale
+    return -row.weight * input[index]
+  }
+
+  private static func logits(
+    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: Row
+  ) -> Double {
+    let (classes, inner) = (state.layout.classes, state.layout.inner)
+    let weight = call.input(3)
+    let smoothing = call.attributes.float(2)
+    let sums = LogSumExp(count: classes) { input[row.start + $0 * inner] }
+    var loss = 0.0
+    var weightSum = 0.0
+    if let label = row.label {
+      let picked = sums.logProbability(input[row.start + label * inner])
+      loss = -(1 - smoothing) * row.weight * picked
+      if smoothing > 0 {
+        var smooth = CompensatedSum()
+        for index in 0..<classes {
+          let w = weight.map { $0[index] } ?? 1
+          weightSum += w
+          smooth.add(-w * sums.logProbability(input[row.start + index * inner]))
+        }
+        loss += smoothing / Double(classes) * smooth.value
+      }
+    }
+    guard let gradient = call.output(1) else { return loss }
+    for index in 0..<classes {
+      let p = sums.probability(input[row.start + index * inner])
+      var g = 0 * p  // an ignored row: 0, and NaN where its logits are
+      if let label = row.label {
+        g = (1 - smoothing) * row.weight * row.scale * (index == label ? p - 1 : p)
+        if smoothing > 0 {
+          let w = weight.map { $0[index] } ?? 1
+          g += smoothing / Double(classes) * row.scale * (p * weightSum - w)
+        }
+      }
+      gradient[row.start + index * inner] = g
+    }
+    return loss
+  }
+
+  private static func place(_ position: Int, _ target: TensorView) -> String {
+    var rest = position
+    var indices: [String] = []
+    for size in target.shape.reversed() {
+      indices.insert(String(rest % Int(size)), at: 0)
+      rest /= Int(size)
+    }
+    return indices.joined(separator: ", ")
+  }
+
+  static func finish(
+    _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
+  ) throws(StatusError) -> Double? { Reduction.finish(attributes, sums) }
+}
+
+/// One position of a classification loss; `label` is nil for an ignored one.
+private struct Row {
+  var start: Int
+  var label: Int?
+  var weight: Double
+  var scale: Double
+}

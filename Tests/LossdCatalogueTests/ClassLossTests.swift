@@ -1,0 +1,78 @@
+import LossdCatalogue
+import LossdEngine
+import LossdPluginKit
+import LossdTensor
+import Testing
+
+/// Expected values are torch 2.13's, in float64.
+@Suite struct ClassLossTests {
+  let evaluator: Evaluator
+  let logits = Tensor([1, 2, 3, 1, 2, 0, 0, 2, 1] as [Double], shape: [3, 3])
+  let target = Tensor([2, 0, 1] as [Int64])
+  let weight = Tensor([0.5, 1, 2])
+
+  init() throws {
+    let registry = Registry()
+    try registry.add(cataloguePlugin())
+    evaluator = Evaluator(registry)
+  }
+
+  @Test("cross_entropy of the lesson, weighted and smoothed, with its gradient")
+  func crossEntropy() throws {
+    let plain = try evaluator.evaluate(
+      "cross_entropy", inputs: ["input": logits, "target": target])
+    #expect(abs((plain["loss"]?.scalar ?? 0) - 0.7409392977777137) < 1e-15)
+    let result = try evaluator.evaluate(
+      "cross_entropy", inputs: ["input": logits, "target": target, "weight": weight],
+      attributes: ["label_smoothing": .float(0.1)], outputs: ["loss", "grad.input"])
+    #expect(abs((result["loss"]?.scalar ?? 0) - 0.6266535834919995) < 1e-15)
+    let expected = [
+      0.04454055197425596, 0.12449416272048444, -0.16903471469474052, -0.09371062849588993,
+      0.09818186903020924, -0.004471240534319356, 0.02138983315901527, -0.07343000808445657,
+      0.052040174925441225,
+    ]
+    let gradient = try #require(result["grad.input"]).doubles
+    for (actual, wanted) in zip(gradient, expected) { #expect(abs(actual - wanted) < 1e-15) }
+  }
+
+  @Test("ignored rows do not count, not even in the denominator; all ignored is NaN")
+  func ignored() throws {
+    let result = try evaluator.evaluate(
+      "cross_entropy",
+      inputs: ["input": logits, "target": Tensor([2, 1, 1] as [Int32]), "weight": weight],
+      attributes: ["label_smoothing": .float(0.1), "ignore_index": .int(1)])
+    #expect(abs((result["loss"]?.scalar ?? 0) - 0.42395571592586456) < 1e-15)
+    let none = try evaluator.evaluate(
+      "cross_entropy",
+      inputs: ["input": logits, "target": Tensor([-100, -100, -100] as [Int64])],
+      outputs: ["loss", "grad.input"])
+    #expect(none["loss"]?.scalar?.isNaN == true)
+    #expect(none["grad.input"]?.doubles == Array(repeating: 0, count: 9))
+  }
+
+  @Test("nll_loss of log_softmax is the lesson's, and a K-dimensional call agrees with its rows")
+  func nll() throws {
+    let scores = Tensor([0.1, 0.2, 0.7, 0.8, 0.1, 0.1, 0.3, 0.5, 0.2], shape: [3, 3])
+    let logs = try #require(
+      evaluator.evaluate("log_softmax", inputs: ["input": scores])["output"])
+    let loss = try evaluator.evaluate("nll_loss", inputs: ["input": logs, "target": target])
+    #expect(abs((loss["loss"]?.scalar ?? 0) - 0.7991690835727671) < 1e-15)
+    // (1, C, 3): the transpose of the rows above.
+    let flat = logits.doubles
+    let columns = Tensor((0..<9).map { flat[$0 % 3 * 3 + $0 / 3] }, shape: [1, 3, 3])
+    let dimensional = try evaluator.evaluate(
+      "cross_entropy",
+      inputs: ["input": columns, "target": Tensor([2, 0, 1] as [Int64], shape: [1, 3])])
+    #expect(abs((dimensional["loss"]?.scalar ?? 0) - 0.7409392977777137) < 1e-15)
+  }
+
+  @Test("a target outside the classes is refused by its place")
+  func outside() {
+    #expect {
+      try evaluator.evaluate(
+        "cross_entropy", inputs: ["input": logits, "target": Tensor([2, 17, 1] as [Int64])])
+    } throws: {
+      ($0 as? StatusError)?.message == "cross_entropy: target[1] is 17, outside [0, 3)"
+    }
+  }
+}

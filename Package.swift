@@ -7,10 +7,13 @@ let package = Package(
     .systemLibrary(name: "CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
     .systemLibrary(
       name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .target(name: "CLinux"),
     .target(name: "CLossdProto", dependencies: ["CProtobufC"]),
     .target(name: "CLossdPlugin"),
     .target(name: "LossdTensor"),
+    .target(name: "LossdSocket", dependencies: ["CLinux"]),
     .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
+    .target(name: "LossdLoop", dependencies: ["CUV"]),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
     .target(name: "LossdEngine", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
     .target(

@@ -2,9 +2,14 @@ import CLossdPlugin
 import LossdTensor
 import Synchronization
 
-/// A stretch of chunks that may run at the same time: clearing of outputs, or one pass.
+/// A stretch of chunks that may run at the same time: one pass, or the host's own work.
 struct Stage {
-  var pass: Int  // -1: clearing
+  static let clearing = -1
+  /// Less the index of the input.
+  static let boolCheck = -2
+
+  /// The function's pass, or one of the host's own above.
+  var pass: Int
   var units: Int
   var unitsPerChunk: Int
   var chunks: Int
@@ -83,13 +88,14 @@ extension Evaluation {
       offset += bytes
       if answer.flags & UInt32(LOSSD_PLANNED_ZEROED) != 0 { cleared += bytes }
     }
-    var cost = 0.0
+    var cost = addBoolChecks()
     if cleared > 0 {
       // Clearing goes over the whole result block in pieces; outputs that need none are skipped.
       let piece = Chunking.clearedBytesPerChunk
       stages.append(
         Stage(
-          pass: -1, units: offset, unitsPerChunk: piece, chunks: (offset + piece - 1) / piece))
+          pass: Stage.clearing, units: offset, unitsPerChunk: piece,
+          chunks: (offset + piece - 1) / piece))
       cost += Double(cleared) * 0.1
     }
     guard plan.pointee.pass_count <= UInt32(LOSSD_PASSES_MAX) else {
@@ -115,6 +121,33 @@ extension Evaluation {
       rows: Int(plan.pointee.rows), resultBytes: offset,
       workspaceBytes: Int(plan.pointee.workspace_bytes),
       scratchBytes: Int(plan.pointee.scratch_bytes), cost: cost, offsets: offsets)
+  }
+
+  /// A bool is 0 or 1, and nothing a client sends is believed: a stage of its own, since it reads all
+  /// of the tensor. Returns its cost, nanoseconds.
+  private func addBoolChecks() -> Double {
+    var cost = 0.0
+    for index in 0..<entry.inputs.count where inputs[index].data_type == DataType.bool.rawValue {
+      let count = Int(inputs[index].element_count)
+      if count == 0 { continue }
+      let piece = Chunking.clearedBytesPerChunk
+      stages.append(
+        Stage(
+          pass: Stage.boolCheck - index, units: count, unitsPerChunk: piece,
+          chunks: (count + piece - 1) / piece))
+      cost += Double(count) * 0.2
+    }
+    return cost
+  }
+
+  private func checkBools(_ index: Int, _ begin: Int, _ end: Int) throws(StatusError) {
+    guard let data = inputs[index].data else { return }
+    let bytes = UnsafeRawBufferPointer(start: data, count: end)
+    for place in begin..<end where bytes[place] > 1 {
+      throw invalid(
+        "\(String(cString: entry.inputs[index].name))[\(place)] is the byte \(bytes[place]), "
+          + "expected a bool of 0 or 1")
+    }
   }
 
   private func shapePointer(_ index: Int) -> UnsafePointer<Int64> {
@@ -169,8 +202,12 @@ extension Evaluation {
     let current = stages[stage]
     let begin = index * current.unitsPerChunk
     let end = min(begin + current.unitsPerChunk, current.units)
-    if current.pass < 0 {
+    if current.pass == Stage.clearing {
       clear(begin, end)
+      return
+    }
+    if current.pass <= Stage.boolCheck {
+      try checkBools(Stage.boolCheck - current.pass, begin, end)
       return
     }
     var chunk = lossd_chunk(

@@ -29,6 +29,9 @@ public final class OutputBuffer {
 
   public func removeAll() { storage.removeAll(retained: OutputBuffer.retainedBytes) }
 
+  /// Takes the first `byteCount` bytes away; the rest moves to the front.
+  public func removeFirst(_ byteCount: Int) { storage.removeFirst(byteCount) }
+
   /// Takes the last `byteCount` bytes away again.
   public func removeLast(_ byteCount: Int) { storage.removeLast(byteCount) }
 

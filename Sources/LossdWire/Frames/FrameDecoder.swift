@@ -67,6 +67,12 @@ public final class FrameDecoder {
     }
   }
 
+  /// The client's first eight bytes have come: a server may speak.
+  public var hasReadPreface: Bool {
+    if case .preface = phase { return false }
+    return true
+  }
+
   /// The header of the frame under way, once it is known.
   public var currentHeader: FrameHeader? {
     switch phase {

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Growable bytes of its own. Growth doubles; `removeAll` gives an unusually large block back.
 struct ByteBuffer: ~Copyable {
   private(set) var base: UnsafeMutableRawPointer
@@ -35,6 +37,13 @@ struct ByteBuffer: ~Copyable {
       base = .allocate(byteCount: retained, alignment: 16)
       capacity = retained
     }
+  }
+
+  /// Takes the first `byteCount` bytes away; the rest moves to the front.
+  mutating func removeFirst(_ byteCount: Int) {
+    precondition(byteCount >= 0 && byteCount <= count)
+    count -= byteCount
+    memmove(base, base + byteCount, count)
   }
 
   mutating func removeLast(_ byteCount: Int) {

@@ -1,0 +1,16 @@
+/* CLinux: Linux calls that Swift's Glibc module does not show, because it is built without _GNU_SOURCE. */
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include <stdint.h>
+
+/* accept4(fd) with SOCK_NONBLOCK and SOCK_CLOEXEC; the new descriptor, or -1 with errno set. */
+int clinux_accept(int fd);
+
+/* SO_PEERCRED of a Unix socket; 0, or -1 with errno set. */
+int clinux_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
+
+/* Names the calling thread, at most 15 bytes, for tools such as top. */
+void clinux_name_thread(const char *name);
+
+#endif

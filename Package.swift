@@ -3,6 +3,17 @@ import PackageDescription
 
 let package = Package(
   name: "lossd",
+  products: [
+    .executable(name: "lossd", targets: ["lossd"])
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
+    .package(
+      url: "https://github.com/apple/swift-configuration.git", from: "1.4.0", traits: ["YAML"]),
+    .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-system.git", from: "1.8.0"),
+    .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.0"),
+  ],
   targets: [
     .systemLibrary(name: "CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
     .systemLibrary(
@@ -19,6 +30,20 @@ let package = Package(
     .target(
       name: "LossdCatalogue", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"],
       path: "Plugins/Catalogue"),
+    .target(
+      name: "LossdServer",
+      dependencies: [
+        "CLinux", "LossdEngine", "LossdLoop", "LossdSocket", "LossdTensor", "LossdWire",
+      ]),
+    .executableTarget(
+      name: "lossd",
+      dependencies: [
+        "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdServer", "LossdSocket", "LossdTensor",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Configuration", package: "swift-configuration"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "SystemPackage", package: "swift-system"), "Yams",
+      ]),
     .testTarget(
       name: "LossdCatalogueTests", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"]),
     .testTarget(

@@ -61,6 +61,9 @@ public struct Accumulator: Sendable {
   }
 
   /// The sums rounded to float64, one a field.
+  public var values: [Double] { sums.indices.map { sums[$0] + compensations[$0] } }
+
+  /// The sums rounded to float64, one a field.
   public func write(to values: UnsafeMutablePointer<Double>) {
     for index in 0..<sums.count {
       let total = sums[index] + compensations[index]

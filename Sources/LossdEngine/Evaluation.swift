@@ -152,6 +152,15 @@ public final class Evaluation: @unchecked Sendable {
       rank: UInt32(tensor.rank), data_type: tensor.dataType.rawValue)
   }
 
+  /// The input at this place of the declaration; nil when it was not set.
+  public func inputView(_ index: Int) -> TensorView? {
+    let raw = inputs[index]
+    guard let type = DataType(rawValue: raw.data_type) else { return nil }
+    return TensorView(
+      data: raw.data, shape: UnsafeBufferPointer(start: raw.shape, count: Int(raw.rank)),
+      count: Int(raw.element_count), dataType: type)
+  }
+
   public func hasInput(_ index: Int) -> Bool { inputs[index].data_type != 0 }
 
   /// Sets the attribute of this name; an int is taken where a float is declared.

@@ -49,6 +49,11 @@ public final class FunctionEntry: @unchecked Sendable {
     outputs.firstIndex { $0.flags & UInt32(LOSSD_OUTPUT_DEFAULT) != 0 } ?? 0
   }
 
+  /// Whether this input stays from request to request of a stream.
+  public func isKept(_ index: Int) -> Bool {
+    inputs[index].flags & UInt32(LOSSD_INPUT_KEPT) != 0
+  }
+
   public func input(named name: UnsafeRawBufferPointer) -> Int? {
     inputs.firstIndex { matches($0.name, name) }
   }

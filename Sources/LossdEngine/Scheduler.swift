@@ -194,4 +194,11 @@ public final class Scheduler: @unchecked Sendable {
 extension Evaluation {
   /// Why it ended badly, once its completion has been called; nil when it did well.
   public var error: StatusError? { failure?.error }
+
+  /// Runs everything in this thread; `error` says how it ended.
+  public func runToEnd(scratch: UnsafeMutableRawPointer) {
+    do throws(StatusError) { try runInline(scratch: scratch) } catch {
+      failure = (stage, 0, error)
+    }
+  }
 }

@@ -73,6 +73,9 @@ public final class FrameDecoder {
     return true
   }
 
+  /// The header of the peer's HELLO has been read.
+  public var hasSeenHello: Bool { rules.seenHello }
+
   /// The header of the frame under way, once it is known.
   public var currentHeader: FrameHeader? {
     switch phase {

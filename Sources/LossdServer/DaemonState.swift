@@ -1,0 +1,31 @@
+import Glibc
+import LossdEngine
+import LossdTensor
+import Synchronization
+
+/// What all loops of a daemon share. Any thread.
+final class DaemonState: Sendable {
+  let registry: Registry
+  let scheduler: Scheduler
+  let limits: ServerLimits
+  let budget: MemoryBudget
+  let pool: BufferPool
+  let software: String
+  let startTime = Clock.now
+  let connectionCount = Atomic<Int>(0)
+  let isDraining = Atomic<Bool>(false)
+  let metrics: Mutex<[Metrics]> = Mutex([])
+  let listeners: Mutex<[String]> = Mutex([])
+
+  init(
+    registry: Registry, scheduler: Scheduler, limits: ServerLimits, software: String,
+    pooledBytesMax: Int
+  ) {
+    self.registry = registry
+    self.scheduler = scheduler
+    self.limits = limits
+    self.software = software
+    budget = MemoryBudget(bytesMax: limits.totalBytesMax)
+    pool = BufferPool(cacheBytesMax: pooledBytesMax)
+  }
+}

@@ -1,0 +1,131 @@
+import CLinux
+import Glibc
+import LossdEngine
+import LossdLoop
+import LossdSocket
+import LossdTensor
+import Synchronization
+
+/// The daemon without its command line: listeners, loops, workers, limits, drain.
+///
+/// `@unchecked Sendable`: `drain` may be called from any thread and only posts to the loops; everything
+/// else belongs to the thread that made it and calls `run`.
+public final class Server: @unchecked Sendable {
+  public struct Settings: Sendable {
+    public var limits = ServerLimits()
+    /// Threads that compute; 0: one a processor.
+    public var workers = 0
+    /// Threads that serve connections.
+    public var loops = 1
+    /// What HELLO says: `lossd/0.1.0`.
+    public var software = "lossd"
+    /// Freed buffers that are kept for the next calls, bytes.
+    public var pooledBytesMax = 256 << 20
+
+    public init() {}
+  }
+
+  /// The loop that `run` runs: for signals and timers of the program's own.
+  public let loop: Loop
+  private let daemon: DaemonState
+  private let loops: [ServerLoop]
+  private var acceptors: [Acceptor] = []
+  private var nextLoop = 0
+  private var drainedLoops = 0
+  private var onLog: (String) -> Void = { _ in }
+
+  public init(_ registry: Registry, _ settings: Settings) throws(LoopError) {
+    let workers =
+      settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+    daemon = DaemonState(
+      registry: registry, scheduler: Scheduler(workers: workers), limits: settings.limits,
+      software: settings.software, pooledBytesMax: settings.pooledBytesMax)
+    var loops: [ServerLoop] = []
+    for _ in 0..<max(settings.loops, 1) { loops.append(ServerLoop(try Loop(), daemon)) }
+    self.loops = loops
+    loop = loops[0].loop
+    let all = loops
+    daemon.budget.setOnRelease {
+      for loop in all { loop.loop.execute { loop.memoryReleased() } }
+    }
+  }
+
+  /// Where lines for the log go; called on the loop's thread.
+  public func setLog(_ log: @escaping (String) -> Void) { onLog = log }
+
+  /// Serves a socket from now on. Before `run`.
+  public func listen(_ socket: ListeningSocket, isAdmin: Bool = false) throws(LoopError) {
+    var lastPause: UInt64 = 0
+    let acceptor = try Acceptor(
+      loop, socket, daemon,
+      onPause: { [unowned self] reason in
+        // One line in ten seconds says enough.
+        let now = Clock.now
+        if lastPause == 0 || now > lastPause + 10_000_000_000 {
+          lastPause = now
+          onLog(reason)
+        }
+      },
+      onAccept: { [unowned self] descriptor in
+        let target = loops[nextLoop]
+        nextLoop = (nextLoop + 1) % loops.count
+        if target === loops[0] {
+          target.adopt(descriptor, isAdmin: isAdmin)
+        } else {
+          target.loop.execute { target.adopt(descriptor, isAdmin: isAdmin) }
+        }
+      })
+    acceptors.append(acceptor)
+    daemon.listeners.withLock { $0.append(socket.address.description) }
+  }
+
+  /// Runs until it has been drained.
+  public func run() {
+    var threads: [pthread_t] = []
+    for other in loops.dropFirst() {
+      var thread = pthread_t()
+      // Retained for the thread, which releases it.
+      let argument = Unmanaged.passRetained(other).toOpaque()
+      let code = pthread_create(
+        &thread, nil,
+        { argument in
+          guard let argument else { return nil }
+          clinux_name_thread("lossd-loop")
+          let loop = Unmanaged<ServerLoop>.fromOpaque(argument).takeRetainedValue()
+          loop.loop.run()
+          loop.tearDown()
+          return nil
+        }, argument)
+      precondition(code == 0, "cannot start a thread")
+      threads.append(thread)
+    }
+    loop.run()
+    for thread in threads { pthread_join(thread, nil) }
+    loops[0].tearDown()
+    daemon.scheduler.stop()
+  }
+
+  /// Stops accepting, tells clients with GOAWAY, lets calls end within the drain's time, and makes
+  /// `run` return. Any thread; the second time, nothing.
+  public func drain() {
+    loop.execute { [self] in
+      if daemon.isDraining.exchange(true, ordering: .relaxed) { return }
+      for acceptor in acceptors { acceptor.close() }
+      acceptors.removeAll()
+      for target in loops {
+        target.loop.execute { [self] in
+          target.drain { [self] in
+            loop.execute { [self] in drained() }
+          }
+        }
+      }
+    }
+  }
+
+  private func drained() {
+    drainedLoops += 1
+    if drainedLoops == loops.count {
+      for target in loops { target.loop.execute { target.loop.stop() } }
+    }
+  }
+}

@@ -1,0 +1,281 @@
+import LossdEngine
+import LossdTensor
+import LossdWire
+
+/// One evaluating request from its message to its response: the decoded message, the payload, the
+/// evaluation and its results. Small ones live in memory of the job's own, which stays with it from
+/// request to request. Confined to its loop's thread, but for the chunks of its evaluation.
+final class EvaluateJob {
+  /// Up to these, memory is the job's own and not accounted, bytes.
+  static let ownPayloadBytes = 16 << 10
+  static let ownResultBytes = OutputQueue.copiedBytesMax
+  static let ownWorkspaceBytes = 16 << 10
+
+  private let arena = MessageArena(retainedBytes: 16 << 10)
+  private(set) var request: EvaluateRequestMessage?
+  private(set) var evaluation: Evaluation?
+  /// When the request was whole, `Clock.now`'s nanoseconds.
+  var completeTime: UInt64 = 0
+
+  private let ownPayload = AlignedBuffer(count: EvaluateJob.ownPayloadBytes)
+  private let ownResults = AlignedBuffer(count: EvaluateJob.ownResultBytes)
+  private var ownWorkspace: AlignedBuffer?
+  private var payload: PayloadBuffer?
+  private var payloadBytes = 0
+  private var inlineTensors: AlignedBuffer?
+  private var results: PayloadBuffer?
+  private var workspace: PayloadBuffer?
+  private var account: MemoryAccount?
+  private var messageReserved = 0
+  private var scratchReserved = 0
+  /// Inputs of the stream that this batch uses; held so that they outlive it.
+  private var kept: [KeptInput] = []
+
+  /// Empty again, its memory given back.
+  func reset() {
+    request = nil
+    arena.reset()
+    payload = nil
+    payloadBytes = 0
+    inlineTensors = nil
+    results = nil
+    workspace = nil
+    kept.removeAll(keepingCapacity: true)
+    if messageReserved + scratchReserved > 0 { account?.release(messageReserved + scratchReserved) }
+    messageReserved = 0
+    scratchReserved = 0
+    account = nil
+  }
+
+  // MARK: - Receiving
+
+  /// Decodes the message; what it names stays valid until `reset`.
+  func decode(_ message: UnsafeRawBufferPointer, _ account: MemoryAccount) throws(StatusError) {
+    self.account = account
+    // A message of this size is decoded into about as many bytes, and its inline tensors are copied.
+    let needed = message.count > EvaluateJob.ownPayloadBytes ? 2 * message.count : 0
+    guard account.reserve(needed) else {
+      throw StatusError(
+        .resourceExhausted,
+        "no memory for a message of \(message.count) bytes now; try again, or "
+          + "put the tensors into the payload")
+    }
+    messageReserved = needed
+    let request = try EvaluateRequestMessage(decoding: message, in: arena)
+    try request.validateNames()
+    self.request = request
+  }
+
+  /// Where a payload of so many bytes goes; nil when there is no memory now.
+  func payloadDestination(
+    _ byteCount: Int, _ pool: BufferPool, _ account: MemoryAccount
+  ) -> UnsafeMutableRawPointer? {
+    if byteCount <= ownPayload.count {
+      payloadBytes = byteCount
+      return ownPayload.base
+    }
+    guard account.reserve(byteCount) else { return nil }
+    let buffer = PayloadBuffer(reserved: byteCount, account, pool)
+    payload = buffer
+    payloadBytes = byteCount
+    return buffer.base
+  }
+
+  private var payloadMemory: UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(start: payload?.base ?? ownPayload.base, count: payloadBytes)
+  }
+
+  // MARK: - Setting up
+
+  /// Begins an evaluation of the function that the request names, with its attributes and outputs.
+  func beginEvaluation(_ table: FunctionTable) throws(StatusError) -> FunctionEntry {
+    guard let request else { throw StatusError(.internal, "no request") }
+    guard !request.function.isEmpty else {
+      throw StatusError(.invalidArgument, "the request names no function")
+    }
+    guard let entry = table.find(request.function) else {
+      throw StatusError(.notFound, "no function named `\(displayText(request.function))`")
+    }
+    evaluation(for: entry).begin(entry)
+    guard let evaluation else { throw StatusError(.internal, "no evaluation") }
+    for index in 0..<request.attributeCount {
+      let (name, value) = request.attribute(index)
+      try evaluation.setAttribute(name, AttributeArgument(value))
+    }
+    for index in 0..<request.outputCount {
+      let (name, into) = request.output(index)
+      if into != nil {
+        throw StatusError(
+          .failedPrecondition,
+          "\(entry.name): \(displayText(name)): shared memory is not available on this connection")
+      }
+      try evaluation.want(name)
+    }
+    if request.outputCount == 0 { evaluation.wantDefault() }
+    return entry
+  }
+
+  /// Gives the evaluation away, as a stream's template.
+  func takeEvaluation() -> Evaluation? {
+    defer { evaluation = nil }
+    return evaluation
+  }
+
+  /// Begins one batch of a stream: function, attributes and outputs are the template's.
+  func beginBatch(like template: Evaluation) {
+    evaluation(for: template.entry).begin(like: template)
+  }
+
+  private func evaluation(for entry: FunctionEntry) -> Evaluation {
+    if let evaluation { return evaluation }
+    let new = Evaluation(entry)
+    evaluation = new
+    return new
+  }
+
+  /// Gives the evaluation the request's tensors.
+  func setInputs() throws(StatusError) {
+    guard let request, let evaluation else { return }
+    let inline = try copyInlineTensors(request, evaluation.entry.name)
+    var offset = 0
+    for index in 0..<request.inputCount {
+      let input = request.input(index)
+      var view = try prefixed(evaluation.entry.name) { () throws(StatusError) in
+        try input.validated(payload: payloadMemory)
+      }
+      if let inline, case .inline = input.storage, view.count > 0 {
+        let copy = inline + offset
+        offset += TensorLayout.align64(view.byteCount)
+        view = TensorView(
+          data: copy, shape: view.shape, count: view.count, dataType: view.dataType)
+      }
+      try evaluation.setInput(input.name, view)
+    }
+  }
+
+  /// Inputs of the stream that this batch did not bring itself.
+  func addKept(_ inputs: [KeptInput]) throws(StatusError) {
+    guard let evaluation else { return }
+    for input in inputs where !evaluation.hasInput(input.index) {
+      try evaluation.setInput(input.name, input.view)
+      kept.append(input)
+    }
+  }
+
+  /// Kernels read 64-byte-aligned memory; a protobuf field is not.
+  private func copyInlineTensors(
+    _ request: EvaluateRequestMessage, _ function: String
+  ) throws(StatusError) -> UnsafeMutableRawPointer? {
+    var bytes = 0
+    for index in 0..<request.inputCount {
+      if case .inline(let data) = request.input(index).storage {
+        bytes += TensorLayout.align64(data.count)
+      }
+    }
+    if bytes == 0 { return nil }
+    // The payload, where there is one, has its own memory or the front of the job's.
+    let front = payload == nil ? TensorLayout.align64(payloadBytes) : 0
+    var base: UnsafeMutableRawPointer
+    if front + bytes <= ownPayload.count {
+      base = ownPayload.base + front
+    } else {
+      let buffer = AlignedBuffer(count: bytes)
+      inlineTensors = buffer
+      base = buffer.base
+    }
+    let start = base
+    for index in 0..<request.inputCount {
+      guard case .inline(let data) = request.input(index).storage, let source = data.baseAddress
+      else { continue }
+      base.copyMemory(from: source, byteCount: data.count)
+      base += TensorLayout.align64(data.count)
+    }
+    return start
+  }
+
+  // MARK: - Running
+
+  /// What running takes beyond the job's own memory, bytes; 0 for a small call.
+  func neededBytes(workers: Int) -> Int {
+    guard let evaluation else { return 0 }
+    return (evaluation.resultBytes > ownResults.count ? evaluation.resultBytes : 0)
+      + (evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes ? evaluation.workspaceBytes : 0)
+      + (evaluation.scratchBytes > 1 << 16 ? evaluation.scratchBytes * workers : 0)
+  }
+
+  /// Takes the memory for results and work; false when there is none now.
+  func bind(_ account: MemoryAccount, _ pool: BufferPool, workers: Int) -> Bool {
+    guard let evaluation else { return false }
+    let needed = neededBytes(workers: workers)
+    guard needed == 0 || account.reserve(needed) else { return false }
+    if evaluation.resultBytes > ownResults.count {
+      results = PayloadBuffer(reserved: evaluation.resultBytes, account, pool)
+    }
+    var memory: AlignedBuffer?
+    if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
+      let buffer = PayloadBuffer(reserved: evaluation.workspaceBytes, account, pool)
+      workspace = buffer
+      memory = buffer.aligned
+    } else if evaluation.workspaceBytes > 0 {
+      memory = ownWorkspace ?? AlignedBuffer(count: EvaluateJob.ownWorkspaceBytes)
+      ownWorkspace = memory
+    }
+    if evaluation.scratchBytes > 1 << 16 { scratchReserved = evaluation.scratchBytes * workers }
+    evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
+    return true
+  }
+
+  /// Sends the results.
+  func respond(_ call: Call, isLast: Bool) throws(StatusError) {
+    guard let request, let evaluation else { return }
+    let count = evaluation.wantedOutputs.count
+    var failure: StatusError?
+    withUnsafeTemporaryAllocation(of: OutgoingTensor.self, capacity: max(count, 1)) { tensors in
+      for position in 0..<count {
+        let (view, offset, name) = evaluation.result(position)
+        (tensors.baseAddress.unsafelyUnwrapped + position).initialize(
+          to: OutgoingTensor(
+            name: cStringBytes(name), dataType: view.dataType, shape: view.shape,
+            storage: .payload(offset: UInt64(offset), length: UInt64(view.byteCount))))
+      }
+      let response = OutgoingResponse(
+        id: request.id, outputs: UnsafeBufferPointer(start: tensors.baseAddress, count: count))
+      do throws(StatusError) {
+        try call.respond(
+          response, small: ownResults.base, payload: results,
+          payloadBytes: evaluation.resultBytes, isLast: isLast)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+  }
+}
+
+/// The bytes of a C string, without its NUL.
+func cStringBytes(_ text: UnsafePointer<CChar>) -> UnsafeRawBufferPointer {
+  var count = 0
+  while text[count] != 0 { count += 1 }
+  return UnsafeRawBufferPointer(start: text, count: count)
+}
+
+/// Puts a function's name in front of an error's text.
+func prefixed<Result>(
+  _ function: String, _ body: () throws(StatusError) -> Result
+) throws(StatusError) -> Result {
+  do throws(StatusError) { return try body() } catch {
+    throw StatusError(error.code, "\(function): \(error.message)", metadata: error.metadata)
+  }
+}
+
+extension AttributeArgument {
+  init(_ value: ValueMessage) {
+    switch value {
+    case .none: self = .none
+    case .bool(let bool): self = .bool(bool)
+    case .int(let int): self = .int(int)
+    case .float(let float): self = .float(float)
+    case .string(let bytes): self = .string(bytes)
+    }
+  }
+}

@@ -1,0 +1,363 @@
+import LossdEngine
+import LossdTensor
+import LossdWire
+
+/// EvaluateStream: a batch a request, a response a batch, in order, and at last the Summary. Several
+/// batches are computed at once while others arrive and leave.
+final class EvaluateStreamHandler: CallHandler {
+  /// A request that brought an input.
+  private final class Batch {
+    enum Phase {
+      case queued, waitingForMemory, running, done
+    }
+
+    let job: EvaluateJob
+    var phase = Phase.queued
+    var error: StatusError?
+    init(_ job: EvaluateJob) { self.job = job }
+  }
+
+  /// Batches of one stream under way at once, beyond which they wait: enough to keep every worker busy
+  /// while responses are written.
+  private static let runningMax = 4
+
+  private unowned let context: LoopContext
+  private var call: Call?
+  /// Function, attributes and outputs of all batches, from the first request.
+  private var template: Evaluation?
+  private var kept: [KeptInput] = []
+  private var arriving: EvaluateJob?
+  private var batches: [Batch] = []
+  private var startedCount = 0
+  private var isHalfClosed = false
+  /// Why the call is to end once its work has stopped.
+  private var ending: StatusError?
+  private var isDraining = false
+  private var isPumping = false
+  private var total = Accumulator(fields: 0)
+  private var batchCount: UInt64 = 0
+  private var rowCount: UInt64 = 0
+
+  init(_ context: LoopContext) { self.context = context }
+
+  override func begin(_ call: Call) {
+    self.call = call
+    template = nil
+    isHalfClosed = false
+    ending = nil
+    isDraining = false
+    batchCount = 0
+    rowCount = 0
+    startedCount = 0
+  }
+
+  // MARK: - Requests
+
+  override func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
+    guard let call else { return }
+    let job = context.takeJob()
+    arriving = job
+    try job.decode(message, call.account)
+  }
+
+  override func destination(_ byteCount: Int) -> Destination {
+    guard let call, let job = arriving else { return .wait }
+    if !call.account.canEverFit(byteCount) {
+      return .refuse(
+        StatusError(
+          .resourceExhausted,
+          "a payload of \(byteCount) bytes, over the connection's limit of "
+            + "\(call.account.bytesMax) bytes in flight"))
+    }
+    guard let base = job.payloadDestination(byteCount, context.pool, call.account) else {
+      return .wait
+    }
+    return .receive(base)
+  }
+
+  /// The request that is arriving is a bad one: the stream ends after the batches before it.
+  override func refuseRequest(_ error: StatusError) {
+    let batch = Batch(arriving ?? context.takeJob())
+    arriving = nil
+    batch.phase = .done
+    batch.error = named(error, batch.job.request?.id)
+    batches.append(batch)
+    call?.dropRequests()
+    pump()
+  }
+
+  override func requestComplete(isLast: Bool) {
+    guard let call, let job = arriving, ending == nil else { return }
+    job.completeTime = Clock.now
+    if isLast { isHalfClosed = true }
+    do throws(StatusError) {
+      try apply(job, call)
+    } catch {
+      refuseRequest(error)
+      return
+    }
+    pump()
+  }
+
+  private func apply(_ job: EvaluateJob, _ call: Call) throws(StatusError) {
+    guard let request = job.request else { return }
+    if let template {
+      try checkLater(request, template)
+      job.beginBatch(like: template)
+    } else {
+      // The job's evaluation becomes the template; batches get their own.
+      let entry = try job.beginEvaluation(context.registry.table)
+      if let evaluation = job.takeEvaluation() {
+        self.template = evaluation
+        total = Accumulator(fields: entry.accumulatorCount)
+        job.beginBatch(like: evaluation)
+      }
+    }
+    try job.setInputs()
+    let isBatch = try keep(job, call)
+    arriving = nil
+    if isBatch {
+      try job.addKept(kept)
+      batches.append(Batch(job))
+    } else {
+      context.give(job)
+      call.grantRequests(1)
+    }
+  }
+
+  private func checkLater(
+    _ request: EvaluateRequestMessage, _ template: Evaluation
+  ) throws(StatusError) {
+    let name = template.entry.name
+    let isSame = request.function.isEmpty || name.utf8.elementsEqual(request.function)
+    if !isSame {
+      throw StatusError(
+        .invalidArgument,
+        "\(name): a later request names the function `\(displayText(request.function))`; a stream "
+          + "is of one")
+    }
+    if request.attributeCount > 0 || request.outputCount > 0 {
+      throw StatusError(
+        .invalidArgument,
+        "\(name): a later request brings attributes or outputs; the first one's are the stream's")
+    }
+  }
+
+  /// Copies the inputs that stay; returns whether there are others, which make it a batch.
+  private func keep(_ job: EvaluateJob, _ call: Call) throws(StatusError) -> Bool {
+    guard let evaluation = job.evaluation else { return false }
+    var isBatch = false
+    for index in 0..<evaluation.entry.inputs.count {
+      guard let view = evaluation.inputView(index) else { continue }
+      guard evaluation.entry.isKept(index) else {
+        isBatch = true
+        continue
+      }
+      let input = try KeptInput(evaluation.entry, index, view, call.account)
+      kept.removeAll { $0.index == index }
+      kept.append(input)
+    }
+    return isBatch
+  }
+
+  override func halfClosed() {
+    isHalfClosed = true
+    pump()
+  }
+
+  override func creditGranted() { pump() }
+  override func memoryReleased() { pump() }
+
+  // MARK: - Batches
+
+  override var isHoldingForCredit: Bool {
+    guard let call, startedCount < batches.count else { return false }
+    return call.responseCredit != .max && UInt64(startedCount) >= call.responseCredit
+  }
+
+  /// Starts what may start, answers what is done, ends what is over.
+  private func pump() {
+    // Work that runs at once comes back here from within.
+    if isPumping { return }
+    isPumping = true
+    var goesOn = true
+    while goesOn, call != nil {
+      goesOn = answerFirst()
+      if call != nil { goesOn = startNext() || goesOn }
+    }
+    isPumping = false
+    if call != nil { endIfOver() }
+  }
+
+  /// Whether there was one.
+  private func answerFirst() -> Bool {
+    guard let call, ending == nil, let batch = batches.first, batch.phase == .done else {
+      return false
+    }
+    if let error = batch.error
+      ?? batch.job.evaluation?.error.map({ named($0, batch.job.request?.id) })
+    {
+      cancel(error)
+      return false
+    }
+    do throws(StatusError) {
+      try batch.job.respond(call, isLast: false)
+    } catch {
+      cancel(named(error, batch.job.request?.id))
+      return false
+    }
+    batches.removeFirst()
+    startedCount -= 1
+    if let evaluation = batch.job.evaluation {
+      total.merge(evaluation.accumulator, evaluation.entry)
+      batchCount += 1
+      rowCount += UInt64(evaluation.rows)
+      context.metrics.functionEnded(
+        evaluation.entry.name, .ok, nanoseconds: Clock.now - batch.job.completeTime,
+        rows: evaluation.rows)
+    }
+    context.give(batch.job)
+    call.grantRequests(1)
+    return true
+  }
+
+  /// Whether one could.
+  private func startNext() -> Bool {
+    guard let call, ending == nil, !isDraining, startedCount < batches.count,
+      startedCount < EvaluateStreamHandler.runningMax, UInt64(startedCount) < call.responseCredit
+    else {
+      setCreditTimer()
+      return false
+    }
+    let batch = batches[startedCount]
+    guard batch.phase != .done, let evaluation = batch.job.evaluation else { return false }
+    do throws(StatusError) {
+      if batch.phase == .queued {
+        try evaluation.makePlan()
+        try context.checkSize(batch.job, call)
+        batch.phase = .waitingForMemory
+      }
+    } catch {
+      batch.error = named(error, batch.job.request?.id)
+      batch.phase = .done
+      startedCount += 1
+      return true
+    }
+    guard context.bind(batch.job, call) else { return false }
+    startedCount += 1
+    batch.phase = .running
+    evaluation.deadline = call.deadline
+    run(batch, evaluation, call)
+    return true
+  }
+
+  private func run(_ batch: Batch, _ evaluation: Evaluation, _ call: Call) {
+    if context.runInline(evaluation) {
+      batch.phase = .done
+      return
+    }
+    let bound = LoopBound((self, batch))
+    let context = self.context
+    context.scheduler.submit(evaluation, group: call.group) { _ in
+      context.loop.execute {
+        bound.value.1.phase = .done
+        bound.value.0.pump()
+      }
+    }
+  }
+
+  private func setCreditTimer() {
+    if isHoldingForCredit { call?.setStarveTimer(at: Clock.now + context.limits.starveTimeout) }
+  }
+
+  // MARK: - The end
+
+  override func cancel(_ reason: StatusError) {
+    if ending == nil { ending = reason }
+    call?.dropRequests()
+    for batch in batches where batch.phase == .running { batch.job.evaluation?.stop() }
+    if !isPumping { endIfOver() }
+  }
+
+  override func drainExpired() {
+    isDraining = true
+    call?.dropRequests()
+    pump()
+  }
+
+  private func endIfOver() {
+    guard let call else { return }
+    if let ending {
+      if batches.contains(where: { $0.phase == .running }) { return }
+      finish(ending.code)
+      call.end(ending)
+      return
+    }
+    if isDraining {
+      if startedCount > 0 { return }
+      if template != nil { try? respondSummary(call, isLast: false) }
+      finish(.unavailable)
+      call.end(
+        StatusError(
+          .unavailable,
+          "the daemon is shutting down; \(batchCount) batches are in the Summary before this"))
+      return
+    }
+    guard isHalfClosed, batches.isEmpty, arriving == nil else { return }
+    do throws(StatusError) {
+      try respondSummary(call, isLast: true)
+      finish(.ok)
+    } catch {
+      finish(error.code)
+      call.end(error)
+    }
+  }
+
+  private func respondSummary(_ call: Call, isLast: Bool) throws(StatusError) {
+    guard let template else {
+      throw StatusError(.invalidArgument, "the stream ended before a request named a function")
+    }
+    let entry = template.entry
+    var values: [NamedValue] = []
+    for (index, value) in try template.summaryValues(total).enumerated() {
+      guard let value else { continue }
+      values.append(NamedValue(name: cStringBytes(entry.valueName(index)), value: value))
+    }
+    let state = total.values.enumerated().map { index, value in
+      NamedValue(name: cStringBytes(entry.accumulatorName(index)), value: value)
+    }
+    var failure: StatusError?
+    values.withUnsafeBufferPointer { values in
+      state.withUnsafeBufferPointer { state in
+        let summary = OutgoingSummary(
+          batches: batchCount, rows: rowCount, values: values, state: state)
+        let response = OutgoingResponse(
+          id: 0, outputs: UnsafeBufferPointer(start: nil, count: 0), summary: summary)
+        do throws(StatusError) {
+          try call.respond(response, small: nil, payload: nil, payloadBytes: 0, isLast: isLast)
+        } catch { failure = error }
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Counts the call and lets go of what it used.
+  private func finish(_ code: StatusCode) {
+    context.metrics.methodEnded(.evaluateStream, code)
+    for batch in batches { context.give(batch.job) }
+    batches.removeAll()
+    if let arriving { context.give(arriving) }
+    arriving = nil
+    kept.removeAll()
+    template = nil
+    call = nil
+  }
+
+  private func named(_ error: StatusError, _ id: UInt64?) -> StatusError {
+    guard let id else { return error }
+    var error = error
+    error.message = "batch \(id): \(error.message)"
+    error.metadata["lossd-batch-id"] = String(id)
+    return error
+  }
+}

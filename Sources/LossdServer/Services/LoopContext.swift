@@ -1,0 +1,101 @@
+import LossdEngine
+import LossdLoop
+import LossdTensor
+
+/// Carries an object that is confined to a loop's thread through a closure to that thread.
+///
+/// `@unchecked Sendable`: the value is used on the loop's thread alone; others only hold it.
+struct LoopBound<Value>: @unchecked Sendable {
+  let value: Value
+  init(_ value: Value) { self.value = value }
+}
+
+/// What the calls of one loop share. Confined to the loop's thread, but for what is Sendable itself.
+///
+/// `@unchecked Sendable`: others than the loop's thread use its constants only.
+class LoopContext: @unchecked Sendable {
+  /// Work up to this runs right on the loop, nanoseconds.
+  static let inlineCallCost = 30_000.0
+  /// Of all connections together in one turn of the loop; what comes after goes to the workers, so
+  /// that a turn stays short.
+  static let inlineTurnCost = 400_000.0
+  private static let sparesMax = 64
+
+  let loop: Loop
+  let registry: Registry
+  let scheduler: Scheduler
+  let pool: BufferPool
+  let limits: ServerLimits
+  let metrics = Metrics()
+  /// The daemon's own, for the status.
+  let daemon: DaemonState
+  let deadlines: DeadlineQueue
+
+  private var scratch = AlignedBuffer(count: 1 << 16)
+  private var inlineBudget = LoopContext.inlineTurnCost
+  private var spareJobs: [EvaluateJob] = []
+
+  init(_ loop: Loop, _ daemon: DaemonState) {
+    self.loop = loop
+    self.daemon = daemon
+    registry = daemon.registry
+    scheduler = daemon.scheduler
+    pool = daemon.pool
+    limits = daemon.limits
+    deadlines = DeadlineQueue(loop)
+  }
+
+  /// Once a turn.
+  func turnEnded() { inlineBudget = LoopContext.inlineTurnCost }
+
+  // MARK: - Jobs
+
+  func takeJob() -> EvaluateJob { spareJobs.popLast() ?? EvaluateJob() }
+
+  /// Takes a job back, whose memory goes back to where it came from.
+  func give(_ job: EvaluateJob) {
+    job.reset()
+    if spareJobs.count < LoopContext.sparesMax { spareJobs.append(job) }
+  }
+
+  /// Refuses what could never be computed within the connection's memory.
+  func checkSize(_ job: EvaluateJob, _ call: Call) throws(StatusError) {
+    let needed = job.neededBytes(workers: scheduler.workers)
+    if needed > 0 && !call.account.canEverFit(needed) {
+      throw StatusError(
+        .resourceExhausted,
+        "results and working memory take \(needed) bytes, over the connection's limit of "
+          + "\(call.account.bytesMax) bytes in flight")
+    }
+  }
+
+  /// Takes the memory that a job needs; false when it has to wait, and the call has been put on the
+  /// list of those that do.
+  func bind(_ job: EvaluateJob, _ call: Call) -> Bool {
+    if job.bind(call.account, pool, workers: scheduler.workers) {
+      call.setStarveTimer(at: .max)
+      return true
+    }
+    // Announced first, then tried again: memory released in between is not missed.
+    call.account.budget.announceWaiting()
+    if job.bind(call.account, pool, workers: scheduler.workers) {
+      call.setStarveTimer(at: .max)
+      return true
+    }
+    call.waitForMemory()
+    call.setStarveTimer(at: Clock.now + limits.starveTimeout)
+    return false
+  }
+
+  /// Runs a small evaluation at once; false when it is one for the workers. Its `error` says how it
+  /// ended.
+  func runInline(_ evaluation: Evaluation) -> Bool {
+    guard evaluation.cost <= LoopContext.inlineCallCost, inlineBudget > 0,
+      evaluation.scratchBytes <= scratch.count
+    else { return false }
+    // Parsing and answering cost something too.
+    inlineBudget -= evaluation.cost + 1_000
+    evaluation.runToEnd(scratch: scratch.base)
+    return true
+  }
+}

@@ -1,0 +1,60 @@
+import LossdTensor
+import Synchronization
+
+/// Bytes in flight of one connection, against its own limit and the daemon's. Reserving is confined to
+/// the connection's loop; releasing may happen anywhere.
+final class MemoryAccount: Sendable {
+  let bytesMax: Int
+  let budget: MemoryBudget
+  private let used = Atomic<Int>(0)
+
+  init(bytesMax: Int, budget: MemoryBudget) {
+    self.bytesMax = bytesMax
+    self.budget = budget
+  }
+
+  var bytesInFlight: Int { used.load(ordering: .relaxed) }
+
+  /// Whether so many bytes could be had if nothing else were in flight.
+  func canEverFit(_ bytes: Int) -> Bool { bytes <= bytesMax && bytes <= budget.bytesMax }
+
+  /// Whether `bytes` were free; then they are taken.
+  func reserve(_ bytes: Int) -> Bool {
+    let before = used.add(bytes, ordering: .relaxed).oldValue
+    if before + bytes <= bytesMax && budget.reserve(bytes) { return true }
+    used.subtract(bytes, ordering: .relaxed)
+    return false
+  }
+
+  func release(_ bytes: Int) {
+    used.subtract(bytes, ordering: .relaxed)
+    budget.release(bytes)
+  }
+}
+
+/// A big buffer on a connection's account: goes back to the pool, and its bytes to the account, with
+/// the last reference.
+///
+/// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
+final class PayloadBuffer: @unchecked Sendable {
+  private let buffer: AlignedBuffer
+  private let pool: BufferPool
+  private let account: MemoryAccount
+  private let bytes: Int
+
+  /// `bytes` are reserved on `account` already.
+  init(reserved bytes: Int, _ account: MemoryAccount, _ pool: BufferPool) {
+    self.bytes = bytes
+    self.account = account
+    self.pool = pool
+    buffer = pool.take(bytes)
+  }
+
+  deinit {
+    pool.give(buffer)
+    account.release(bytes)
+  }
+
+  var base: UnsafeMutableRawPointer { buffer.base }
+  var aligned: AlignedBuffer { buffer }
+}

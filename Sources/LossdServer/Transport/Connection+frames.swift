@@ -1,0 +1,208 @@
+import LossdTensor
+import LossdWire
+
+// What each frame does. All of it is called from inside the decoder.
+extension Connection: FrameSink {
+  func frameBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition {
+    sendHello()
+    switch header.type {
+    case .open: return try openBegan(header)
+    case .message: return try messageBegan(header)
+    case .cancel, .credit:
+      try checkOpened(header)
+      return .receive
+    default: return .receive
+    }
+  }
+
+  private func openBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition {
+    if header.streamID <= highestStream {
+      throw BadFrame("OPEN of stream \(header.streamID), expected one above \(highestStream)")
+    }
+    highestStream = header.streamID
+    if header.streamID > lastStream { return .drop }
+    if header.messageLength > context.limits.messageBytesMax {
+      refuse(header.streamID, tooLong(header))
+      return .drop
+    }
+    return .receive
+  }
+
+  private func messageBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition {
+    try checkOpened(header)
+    guard let call = streams[header.streamID], !call.isDroppingRequests else { return .drop }
+    if call.isHalfClosed {
+      call.dropRequests()
+      call.handler.cancel(StatusError(.invalidArgument, "a MESSAGE after END_STREAM"))
+      return .drop
+    }
+    if header.isBareHalfClose && call.method.isStreaming { return .receive }
+    if call.requestCredit == 0 {
+      call.dropRequests()
+      call.handler.cancel(
+        StatusError(.resourceExhausted, "a request without credit; CREDIT grants the next"))
+      return .drop
+    }
+    call.requestCredit -= 1
+    if header.messageLength > context.limits.messageBytesMax {
+      call.dropRequests()
+      call.handler.refuseRequest(tooLong(header))
+      return .drop
+    }
+    if UInt64(header.payloadLength) > context.limits.payloadBytesMax {
+      call.dropRequests()
+      call.handler.refuseRequest(
+        StatusError(
+          .resourceExhausted,
+          "the payload has \(header.payloadLength) bytes, over the limit of "
+            + "\(context.limits.payloadBytesMax)"))
+      return .drop
+    }
+    return .receive
+  }
+
+  private func tooLong(_ header: FrameHeader) -> StatusError {
+    StatusError(
+      .resourceExhausted,
+      "\(header.type): the message has \(header.messageLength) bytes, over the limit of "
+        + "\(context.limits.messageBytesMax)")
+  }
+
+  private func checkOpened(_ header: FrameHeader) throws(BadFrame) {
+    if header.streamID > highestStream {
+      throw BadFrame("\(header.type) on stream \(header.streamID), which was never opened")
+    }
+  }
+
+  func messageArrived(
+    _ header: FrameHeader, _ message: UnsafeRawBufferPointer
+  ) throws(BadFrame) {
+    switch header.type {
+    case .hello: try helloArrived(header, message)
+    case .open: openArrived(header, message)
+    case .message:
+      guard let call = streams[header.streamID] else { return }
+      if header.isBareHalfClose && call.method.isStreaming { return }
+      do throws(StatusError) { try call.handler.requestArriving(message) } catch {
+        call.dropRequests()
+        call.handler.refuseRequest(error)
+      }
+    case .cancel:
+      guard let call = streams[header.streamID] else { return }
+      call.dropRequests()
+      call.handler.cancel(StatusError(.cancelled, "cancelled by the client"))
+    case .credit: try creditArrived(header, message)
+    case .ping:
+      if header.flags.contains(.ack) { return }
+      output.frames.encodeFrame(pingAck: message)
+      output.framesAppended()
+    case .goAway: try goAwayArrived(header, message)
+    case .status, .region, .release:
+      throw BadFrame("\(header.type) is not known here")
+    }
+  }
+
+  private func helloArrived(
+    _ header: FrameHeader, _ message: UnsafeRawBufferPointer
+  ) throws(BadFrame) {
+    defer { arena.reset() }
+    do throws(StatusError) {
+      let hello = try HelloMessage(decoding: message, in: arena)
+      if hello.maxMessageBytes > 0 { peerMessageBytesMax = hello.maxMessageBytes }
+      if hello.maxPayloadBytes > 0 {
+        peerPayloadBytesMax = min(hello.maxPayloadBytes, UInt64(UInt32.max))
+      }
+    } catch { throw BadFrame(header, error) }
+  }
+
+  private func creditArrived(
+    _ header: FrameHeader, _ message: UnsafeRawBufferPointer
+  ) throws(BadFrame) {
+    defer { arena.reset() }
+    do throws(StatusError) {
+      let credit = try CreditMessage(decoding: message, in: arena)
+      guard let call = streams[header.streamID], call.responseCredit != .max else { return }
+      call.responseCredit = min(call.responseCredit + UInt64(credit.messages), UInt64(UInt32.max))
+      call.setStarveTimer(at: .max)
+      call.handler.creditGranted()
+    } catch { throw BadFrame(header, error) }
+  }
+
+  private func goAwayArrived(
+    _ header: FrameHeader, _ message: UnsafeRawBufferPointer
+  ) throws(BadFrame) {
+    defer { arena.reset() }
+    do throws(StatusError) {
+      _ = try GoAwayMessage(decoding: message, in: arena)
+      isPeerLeaving = true
+    } catch { throw BadFrame(header, error) }
+  }
+
+  private func openArrived(_ header: FrameHeader, _ message: UnsafeRawBufferPointer) {
+    defer { arena.reset() }
+    do throws(StatusError) {
+      let open = try OpenMessage(decoding: message, in: arena)
+      if streams.count >= Int(context.limits.streamsMax) {
+        throw StatusError(
+          .resourceExhausted, "\(streams.count) calls are open, the most there can be")
+      }
+      guard let method = Method(open.method) else {
+        if Method.isForAdmins(open.method) && !isAdmin {
+          throw StatusError(
+            .permissionDenied, "\(displayText(open.method)) answers on the admin socket alone")
+        }
+        throw StatusError(.unimplemented, "no method named `\(displayText(open.method))`")
+      }
+      let call = context.takeCall()
+      streams[header.streamID] = call
+      call.begin(
+        self, header.streamID, method, timeout: open.timeoutMicroseconds * 1000,
+        credit: open.credit)
+    } catch {
+      refuse(header.streamID, error)
+    }
+  }
+
+  /// Ends a call that never had a handler.
+  private func refuse(_ stream: UInt32, _ error: StatusError) {
+    output.frames.encodeFrame(status: StatusMessage(error), stream: stream)
+    output.framesAppended()
+  }
+
+  func payloadDestination(_ header: FrameHeader) -> PayloadDisposition {
+    guard let call = streams[header.streamID], !call.isDroppingRequests else { return .drop }
+    let byteCount = Int(header.payloadLength)
+    switch call.handler.destination(byteCount) {
+    case .receive(let base): return .receive(base)
+    case .refuse(let error):
+      call.dropRequests()
+      call.handler.refuseRequest(error)
+      return .drop
+    case .wait: break
+    }
+    if streams.values.contains(where: { $0.handler.isHoldingForCredit }) {
+      // Stopping to read would also stop the CREDIT that could free memory.
+      call.dropRequests()
+      call.handler.refuseRequest(
+        StatusError(
+          .resourceExhausted,
+          "no memory for a payload of \(byteCount) bytes while requests wait for response credit"))
+      return .drop
+    }
+    account.budget.announceWaiting()
+    if case .receive(let base) = call.handler.destination(byteCount) { return .receive(base) }
+    waitForMemory()
+    return .wait
+  }
+
+  func frameEnded(_ header: FrameHeader) throws(BadFrame) {
+    guard header.type == .message, let call = streams[header.streamID], !call.isDroppingRequests
+    else { return }
+    if header.endsStream { call.isHalfClosed = true }
+    if header.isBareHalfClose && call.method.isStreaming {
+      call.handler.halfClosed()
+    } else {
+      call.handler.requestComplete(isLast: header.endsStream)
+    }
+  }
+}

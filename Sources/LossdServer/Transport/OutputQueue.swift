@@ -1,0 +1,159 @@
+import Glibc
+import LossdSocket
+import LossdTensor
+import LossdWire
+
+/// What waits to be written to one connection: frames in one growing buffer, big payloads beside it in
+/// the buffers that they were computed in. One gathered write sends many frames. A hot path.
+final class OutputQueue {
+  private enum Segment {
+    /// A stretch of `frames`.
+    case frames(begin: Int, end: Int)
+    case payload(PayloadBuffer, begin: Int, end: Int)
+  }
+
+  /// Payloads up to this are copied behind their frame: cheaper than an own entry of the write.
+  static let copiedBytesMax = 4 << 10
+  private static let vectorsMax = 64
+
+  /// Frames are encoded straight into it; `framesAppended` must follow.
+  let frames = OutputBuffer()
+  private var segments: [Segment] = []
+  private var first = 0
+  private var framesEnd = 0
+  private var sentBytes = 0
+  /// Bytes not yet written.
+  private(set) var byteCount = 0
+
+  var isEmpty: Bool { byteCount == 0 && framesEnd == frames.count }
+
+  /// Takes what was encoded into `frames` since the last time.
+  func framesAppended() {
+    let end = frames.count
+    guard end > framesEnd else { return }
+    byteCount += end - framesEnd
+    if let last = segments.last, segments.count > first,
+      case .frames(let begin, let lastEnd) = last, lastEnd == framesEnd
+    {
+      segments[segments.count - 1] = .frames(begin: begin, end: end)
+    } else {
+      segments.append(.frames(begin: framesEnd, end: end))
+    }
+    framesEnd = end
+  }
+
+  /// Queues the first `count` bytes of a buffer behind what is there, and keeps it until then.
+  func append(_ payload: PayloadBuffer, count: Int) {
+    if count == 0 { return }
+    if count <= OutputQueue.copiedBytesMax {
+      frames.append(UnsafeRawBufferPointer(start: payload.base, count: count))
+      framesAppended()
+      return
+    }
+    framesAppended()
+    segments.append(.payload(payload, begin: 0, end: count))
+    byteCount += count
+  }
+
+  enum Outcome {
+    case drained, blocked
+    case failed(Int32)
+  }
+
+  /// Writes until there is nothing left or the socket takes no more. `written` counts the bytes.
+  func flush(_ descriptor: Int32, written: inout Int) -> Outcome {
+    framesAppended()
+    while byteCount > 0 {
+      switch writeOnce(descriptor) {
+      case .bytes(let count):
+        written += count
+        advance(count)
+      case .wouldBlock:
+        compact()
+        return .blocked
+      case .endOfFile: return .failed(EPIPE)
+      case .failed(let number): return .failed(number)
+      }
+    }
+    reset()
+    return .drained
+  }
+
+  private func writeOnce(_ descriptor: Int32) -> IOResult {
+    withUnsafeTemporaryAllocation(of: iovec.self, capacity: OutputQueue.vectorsMax) { vectors in
+      var count = 0
+      var index = first
+      while index < segments.count && count < vectors.count {
+        let (base, begin, end) = place(segments[index])
+        vectors[count] = iovec(iov_base: base + begin, iov_len: end - begin)
+        count += 1
+        index += 1
+      }
+      return send(descriptor, UnsafeBufferPointer(start: vectors.baseAddress, count: count))
+    }
+  }
+
+  private func place(_ segment: Segment) -> (UnsafeMutableRawPointer, Int, Int) {
+    switch segment {
+    case .frames(let begin, let end):
+      // iovec wants a mutable pointer; sendmsg only reads.
+      (UnsafeMutableRawPointer(mutating: frames.bytes.baseAddress.unsafelyUnwrapped), begin, end)
+    case .payload(let payload, let begin, let end): (payload.base, begin, end)
+    }
+  }
+
+  private func advance(_ count: Int) {
+    byteCount -= count
+    var left = count
+    while left > 0 {
+      let (_, begin, end) = place(segments[first])
+      let part = min(left, end - begin)
+      left -= part
+      if begin + part == end {
+        // Drops the payload's buffer as early as possible.
+        segments[first] = .frames(begin: 0, end: 0)
+        first += 1
+        continue
+      }
+      switch segments[first] {
+      case .frames: segments[first] = .frames(begin: begin + part, end: end)
+      case .payload(let payload, _, _):
+        segments[first] = .payload(payload, begin: begin + part, end: end)
+      }
+    }
+  }
+
+  /// A reader that never takes everything must not make the buffer grow for ever.
+  private func compact() {
+    if first > 0 {
+      segments.removeFirst(first)
+      first = 0
+    }
+    var sent = framesEnd
+    for case .frames(let begin, _) in segments {
+      sent = begin
+      break
+    }
+    guard sent > 64 << 10, sent > framesEnd / 2 else { return }
+    frames.removeFirst(sent)
+    framesEnd -= sent
+    for index in segments.indices {
+      if case .frames(let begin, let end) = segments[index] {
+        segments[index] = .frames(begin: begin - sent, end: end - sent)
+      }
+    }
+  }
+
+  private func reset() {
+    segments.removeAll(keepingCapacity: segments.capacity <= 1024)
+    first = 0
+    framesEnd = 0
+    frames.removeAll()
+  }
+
+  /// Drops everything.
+  func removeAll() {
+    reset()
+    byteCount = 0
+  }
+}

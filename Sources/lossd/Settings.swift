@@ -1,0 +1,97 @@
+import Configuration
+import LossdServer
+import LossdSocket
+import SystemPackage
+import Yams
+
+/// Everything an administrator may set: from a YAML file, then `LOSSD_...` in the environment, then
+/// flags; the later wins.
+struct Settings: Sendable {
+  var listen = ["unix:/run/lossd/lossd.sock"]
+  /// Permission bits of Unix sockets' files.
+  var socketMode: UInt32 = 0o660
+  var logLevel = "info"
+  var server = Server.Settings()
+
+  /// `flags` are strings by key, lists joined by commas.
+  static func load(file: String?, flags: [String: String]) async throws -> Settings {
+    var providers: [any ConfigProvider] = [
+      InMemoryProvider(
+        values: Dictionary(
+          uniqueKeysWithValues: flags.map {
+            (
+              AbsoluteConfigKey($0.key.split(separator: ".").map(String.init)),
+              ConfigValue(.string($0.value), isSecret: false)
+            )
+          })),
+      KeyMappingProvider(upstream: EnvironmentVariablesProvider()) { $0.prepending(["lossd"]) },
+    ]
+    if let file {
+      try checkKeys(of: file)
+      providers.append(
+        try await FileProvider<YAMLSnapshot>(filePath: FilePath(file)))
+    }
+    var settings = Settings()
+    for setting in Setting.all {
+      guard let text = try setting.read(providers) else { continue }
+      do { try setting.apply(&settings, text) } catch let error as SettingError {
+        throw SettingError("\(setting.name): \(error.text)")
+      }
+    }
+    return settings
+  }
+
+  /// A key that nobody reads is a mistake: most often one of spelling.
+  private static func checkKeys(of file: String) throws {
+    let text: String
+    do {
+      text = try String(contentsOf: FilePath(file))
+    } catch { throw SettingError("\(file): \(error)") }
+    let node: Node?
+    do { node = try Yams.compose(yaml: text) } catch {
+      throw SettingError("\(file): \(error)")
+    }
+    guard let node else { return }
+    guard let mapping = node.mapping else {
+      throw SettingError("\(file): expected settings, `key: value` lines")
+    }
+    let known = Set(Setting.all.map(\.name))
+    let sections = Set(
+      known.compactMap { $0.split(separator: ".").dropLast().first.map(String.init) })
+    for (key, value) in mapping {
+      let name = key.string ?? "?"
+      if let section = value.mapping, sections.contains(name) {
+        for (key, _) in section where !known.contains("\(name).\(key.string ?? "?")") {
+          throw SettingError("\(file): there is no setting \(name).\(key.string ?? "?")")
+        }
+      } else if !known.contains(name) {
+        throw SettingError("\(file): there is no setting \(name)")
+      }
+    }
+  }
+}
+
+/// A setting that cannot be used, and why.
+struct SettingError: Error, CustomStringConvertible {
+  let text: String
+  init(_ text: String) { self.text = text }
+  var description: String { text }
+}
+
+extension String {
+  /// The whole file, as UTF-8.
+  init(contentsOf path: FilePath) throws {
+    let descriptor = try FileDescriptor.open(path, .readOnly)
+    var bytes: [UInt8] = []
+    try descriptor.closeAfter {
+      var buffer = [UInt8](repeating: 0, count: 1 << 16)
+      while true {
+        let count = try buffer.withUnsafeMutableBytes { try descriptor.read(into: $0) }
+        if count == 0 { break }
+        bytes += buffer[..<count]
+        if bytes.count > 1 << 20 { throw SettingError("the file is over 1 MiB") }
+      }
+    }
+    self = String(decoding: bytes, as: UTF8.self)
+  }
+}

@@ -1,0 +1,63 @@
+import CLossdProto
+import LossdTensor
+
+/// The limits in force; bytes, microseconds.
+public struct LimitsMessage: Sendable, Equatable {
+  public var maxMessageBytes: UInt32 = 0
+  public var maxPayloadBytes: UInt64 = 0
+  /// Calls a connection.
+  public var maxStreams: UInt32 = 0
+  /// Request messages that a new stream may send.
+  public var streamCredit: UInt32 = 0
+  public var maxConnections: UInt32 = 0
+  /// In flight, a connection.
+  public var connectionBytes: UInt64 = 0
+  /// In flight, all connections.
+  public var totalBytes: UInt64 = 0
+  public var helloTimeoutMicroseconds: UInt64 = 0
+  /// For a frame that stalls half-way.
+  public var frameTimeoutMicroseconds: UInt64 = 0
+  /// 0: off.
+  public var idleTimeoutMicroseconds: UInt64 = 0
+  public var writeTimeoutMicroseconds: UInt64 = 0
+  public var starveTimeoutMicroseconds: UInt64 = 0
+  public var drainTimeoutMicroseconds: UInt64 = 0
+
+  public init() {}
+}
+
+extension LimitsMessage {
+  init(_ raw: Lossd__V1__Limits) {
+    maxMessageBytes = raw.max_message_bytes
+    maxPayloadBytes = raw.max_payload_bytes
+    maxStreams = raw.max_streams
+    streamCredit = raw.stream_credit
+    maxConnections = raw.max_connections
+    connectionBytes = raw.connection_bytes
+    totalBytes = raw.total_bytes
+    helloTimeoutMicroseconds = raw.hello_timeout_us
+    frameTimeoutMicroseconds = raw.frame_timeout_us
+    idleTimeoutMicroseconds = raw.idle_timeout_us
+    writeTimeoutMicroseconds = raw.write_timeout_us
+    starveTimeoutMicroseconds = raw.starve_timeout_us
+    drainTimeoutMicroseconds = raw.drain_timeout_us
+  }
+
+  func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Limits> {
+    let raw = arena.make(lossd__v1__limits__init)
+    raw.pointee.max_message_bytes = maxMessageBytes
+    raw.pointee.max_payload_bytes = maxPayloadBytes
+    raw.pointee.max_streams = maxStreams
+    raw.pointee.stream_credit = streamCredit
+    raw.pointee.max_connections = maxConnections
+    raw.pointee.connection_bytes = connectionBytes
+    raw.pointee.total_bytes = totalBytes
+    raw.pointee.hello_timeout_us = helloTimeoutMicroseconds
+    raw.pointee.frame_timeout_us = frameTimeoutMicroseconds
+    raw.pointee.idle_timeout_us = idleTimeoutMicroseconds
+    raw.pointee.write_timeout_us = writeTimeoutMicroseconds
+    raw.pointee.starve_timeout_us = starveTimeoutMicroseconds
+    raw.pointee.drain_timeout_us = drainTimeoutMicroseconds
+    return raw
+  }
+}

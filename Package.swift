@@ -23,6 +23,7 @@ let package = Package(
     .target(name: "CLossdPlugin"),
     .target(name: "LossdTensor"),
     .target(name: "LossdSocket", dependencies: ["CLinux"]),
+    .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
     .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
     .target(name: "LossdLoop", dependencies: ["CUV"]),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
@@ -48,6 +49,8 @@ let package = Package(
       name: "LossdCatalogueTests", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"]),
     .testTarget(
       name: "LossdEngineTests", dependencies: ["LossdEngine", "LossdPluginKit", "LossdTensor"]),
+    .testTarget(
+      name: "LossdFilesTests", dependencies: ["LossdFiles", "LossdTensor"], exclude: ["Golden"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
     .testTarget(name: "LossdWireTests", dependencies: ["LossdWire", "LossdTensor"]),
   ],

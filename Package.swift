@@ -34,7 +34,8 @@ let package = Package(
     .target(
       name: "LossdServer",
       dependencies: [
-        "CLinux", "LossdEngine", "LossdLoop", "LossdSocket", "LossdTensor", "LossdWire",
+        "CLinux", "CLossdPlugin", "LossdEngine", "LossdLoop", "LossdSocket", "LossdTensor",
+        "LossdWire",
       ]),
     .executableTarget(
       name: "lossd",

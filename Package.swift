@@ -37,6 +37,8 @@ let package = Package(
         "CLinux", "CLossdPlugin", "LossdEngine", "LossdLoop", "LossdSocket", "LossdTensor",
         "LossdWire",
       ]),
+    .target(
+      name: "LossdClient", dependencies: ["LossdSocket", "LossdTensor", "LossdWire"]),
     .executableTarget(
       name: "lossd",
       dependencies: [
@@ -45,6 +47,13 @@ let package = Package(
         .product(name: "Configuration", package: "swift-configuration"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "SystemPackage", package: "swift-system"), "Yams",
+      ]),
+    .executableTarget(
+      name: "lossctl",
+      dependencies: [
+        "LossdCatalogue", "LossdClient", "LossdEngine", "LossdFiles", "LossdPluginKit",
+        "LossdServer", "LossdSocket", "LossdTensor", "LossdWire",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .testTarget(
       name: "LossdCatalogueTests", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"]),

@@ -1,0 +1,187 @@
+import LossdSocket
+import LossdTensor
+import LossdWire
+import Synchronization
+
+/// A client of one daemon. Connects when first used, and again when the connection is gone; a call that
+/// the daemon says it never began is tried again. Any task, many at once.
+public final class Client: Sendable {
+  public let address: Address
+  private let software: String
+  private let current = Mutex<ClientConnection?>(nil)
+
+  /// How often a call that never began is tried again, each time on a new connection.
+  private static let triesMax = 5
+
+  /// - Parameter software: what HELLO says: name and version of the program.
+  public init(_ address: Address, software: String = "lossd-swift/0.1.0") {
+    self.address = address
+    self.software = software
+  }
+
+  deinit { close() }
+
+  /// Ends the connection; calls under way end with UNAVAILABLE.
+  public func close() {
+    current.withLock { connection in
+      connection?.close(StatusError(.unavailable, "the client was closed"))
+      connection = nil
+    }
+  }
+
+  /// What the daemon said of itself and its limits.
+  public func hello() async throws(StatusError) -> HelloMessage {
+    try await connection().hello()
+  }
+
+  /// Whether the daemon answers on an open connection.
+  public func ping() async throws(StatusError) -> Bool {
+    let connection = try connection()
+    _ = try await connection.hello()
+    return await connection.ping()
+  }
+
+  /// One evaluation. Names of functions, inputs and attributes are torch.nn.functional's. Cancelling the
+  /// task cancels the call.
+  public func evaluate(
+    _ function: String, inputs: [(name: String, tensor: Tensor)],
+    options: EvaluationOptions = EvaluationOptions()
+  ) async throws(StatusError) -> Evaluated {
+    let response = try await unary("/lossd.v1.Evaluator/Evaluate", options) {
+      (connection, call, limits) throws(StatusError) in
+      try encodeRequest(
+        connection, call, function: function, inputs: inputs, options: options, id: 1,
+        endStream: true, limits)
+    }
+    return try decodeResponse(response).evaluated
+  }
+
+  /// What the daemon can evaluate; `name`: this function alone.
+  public func functions(
+    named name: String = ""
+  ) async throws(StatusError) -> [FunctionDescription] {
+    let response = try await unary("/lossd.v1.Evaluator/ListFunctions", EvaluationOptions()) {
+      (connection, call, _) throws(StatusError) in
+      OutgoingFrames(
+        bytes: try connection.encodeThrowing { buffer throws(StatusError) in
+          try buffer.encodeFrame(
+            listFunctions: ListFunctionsRequest(name: name), stream: call.stream)
+        })
+    }
+    return try decode(response) { bytes, arena throws(StatusError) in
+      try ListFunctionsResponse(decoding: bytes, in: arena).functions
+    }
+  }
+
+  /// How the daemon is.
+  public func status() async throws(StatusError) -> GetStatusResponse {
+    let response = try await unary("/lossd.v1.Daemon/GetStatus", EvaluationOptions()) {
+      (connection, call, _) throws(StatusError) in
+      OutgoingFrames(bytes: connection.encode { $0.encodeFrame(getStatus: call.stream) })
+    }
+    return try decode(response) { bytes, arena throws(StatusError) in
+      try GetStatusResponse(decoding: bytes, in: arena)
+    }
+  }
+
+  /// Begins the evaluation of a data set in batches.
+  public func stream(
+    _ function: String, options: EvaluationOptions = EvaluationOptions()
+  ) async throws(StatusError) -> EvaluationStream {
+    let method = "/lossd.v1.Evaluator/EvaluateStream"
+    for _ in 0..<Client.triesMax {
+      let connection = try connection()
+      let limits = try await connection.hello()
+      do {
+        let call = try await connection.open(
+          method, options, credit: EvaluationStream.responseWindow)
+        return EvaluationStream(connection, call, limits, function: function, options: options)
+      } catch let error as StatusError {
+        throw error
+      } catch {
+        continue
+      }
+    }
+    throw StatusError(.unavailable, "\(address): the daemon keeps shutting down")
+  }
+
+  // MARK: - Calls
+
+  private func connection() throws(StatusError) -> ClientConnection {
+    var failure: StatusError?
+    let connection = current.withLock { current -> ClientConnection? in
+      if let current, current.isUsable { return current }
+      do throws(StatusError) {
+        let new = try ClientConnection(address, software: software)
+        current = new
+        return new
+      } catch {
+        failure = error
+        return nil
+      }
+    }
+    if let connection { return connection }
+    throw failure ?? StatusError(.unavailable, "\(address): not connected")
+  }
+
+  private typealias Encode =
+    @Sendable (ClientConnection, ClientCall, HelloMessage) throws(StatusError) -> OutgoingFrames
+
+  private func unary(
+    _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
+  ) async throws(StatusError) -> ClientCall.Response {
+    for _ in 0..<Client.triesMax {
+      do {
+        return try await attempt(method, options, encode)
+      } catch let error as StatusError {
+        throw error
+      } catch {
+        continue  // It never began.
+      }
+    }
+    throw StatusError(.unavailable, "\(address): the daemon keeps shutting down")
+  }
+
+  private func attempt(
+    _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
+  ) async throws -> ClientCall.Response {
+    let connection = try connection()
+    let limits = try await connection.hello()
+    let call = try await connection.open(method, options, credit: 0)
+    return try await withTaskCancellationHandler {
+      let frames: OutgoingFrames
+      do {
+        frames = try encode(connection, call, limits)
+      } catch {
+        connection.cancel(call)
+        throw error
+      }
+      if frames.tensors.isEmpty {
+        connection.send(frames.bytes)
+      } else {
+        await connection.sendAndWait(frames)
+      }
+      guard let response = try await connection.receive(call) else {
+        throw StatusError(.internal, "the call ended without a response")
+      }
+      return response
+    } onCancel: {
+      connection.cancel(call)
+    }
+  }
+
+  private func decode<Result>(
+    _ response: ClientCall.Response,
+    _ body: (UnsafeRawBufferPointer, MessageArena) throws(StatusError) -> Result
+  ) throws(StatusError) -> Result {
+    let arena = MessageArena()
+    var result: Swift.Result<Result, StatusError>?
+    response.message.withUnsafeBytes { bytes in
+      do throws(StatusError) { result = .success(try body(bytes, arena)) } catch {
+        result = .failure(error)
+      }
+    }
+    guard let result else { throw StatusError(.internal, "no response") }
+    return try result.get()
+  }
+}

@@ -1,0 +1,237 @@
+import Glibc
+import LossdSocket
+import LossdTensor
+import LossdWire
+import Synchronization
+
+/// One connection to a daemon: a reading thread, a writing thread, and the calls between them.
+///
+/// `@unchecked Sendable`: what changes is in `state`, behind its lock; the reader's own things are
+/// touched by its thread alone.
+final class ClientConnection: @unchecked Sendable {
+  struct State {
+    var calls: [UInt32: ClientCall] = [:]
+    var nextStream: UInt32 = 1
+    var hello: HelloMessage?
+    /// Why no further call can begin here.
+    var closed: StatusError?
+    /// The server's GOAWAY with code 0: no new calls.
+    var isDraining = false
+    var helloWaiters: [CheckedContinuation<Void, Never>] = []
+    var slotWaiters: [CheckedContinuation<Void, Never>] = []
+    var pings: [UInt64: CheckedContinuation<Bool, Never>] = [:]
+    var nextPing: UInt64 = 1
+  }
+
+  let state = Mutex(State())
+  private let descriptor: Int32
+  private let writer: FrameWriter
+  private let encoder = Mutex(EncoderBox())
+
+  /// The encoding buffer, confined by its mutex.
+  struct EncoderBox: @unchecked Sendable {
+    let buffer = OutputBuffer()
+  }
+
+  init(_ address: Address, software: String) throws(StatusError) {
+    do throws(SocketError) {
+      descriptor = try Descriptor.connect(to: address).take()
+    } catch {
+      throw StatusError(.unavailable, "\(error)")
+    }
+    let failed = Failure()
+    writer = FrameWriter(descriptor) { number in failed.report?(number) }
+    failed.report = { [weak self] number in
+      self?.close(StatusError(.unavailable, "writing failed: \(errorText(number))"))
+    }
+    let bytes = encode { buffer in
+      buffer.encodePreface()
+      buffer.encodeFrame(hello: HelloMessage(software: software))
+    }
+    writer.send(OutgoingFrames(bytes: bytes))
+    let reader = ClientReader(self, descriptor)
+    startThread { reader.run() }
+  }
+
+  /// Set once, before anything can fail.
+  private final class Failure: @unchecked Sendable {
+    var report: (@Sendable (Int32) -> Void)?
+  }
+
+  /// The reader is the last to use the descriptor.
+  func readerEnded() { _ = Glibc.close(descriptor) }
+
+  var isUsable: Bool { state.withLock { $0.closed == nil && !$0.isDraining } }
+
+  // MARK: - Writing
+
+  func encode(_ body: (OutputBuffer) -> Void) -> [UInt8] {
+    encoder.withLock { box in
+      body(box.buffer)
+      defer { box.buffer.removeAll() }
+      return Array(box.buffer.bytes)
+    }
+  }
+
+  func encodeThrowing(
+    _ body: (OutputBuffer) throws(StatusError) -> Void
+  ) throws(StatusError) -> [UInt8] {
+    var failure: StatusError?
+    let bytes = encode { buffer in
+      do throws(StatusError) { try body(buffer) } catch { failure = error }
+    }
+    if let failure { throw failure }
+    return bytes
+  }
+
+  func send(_ bytes: [UInt8]) { writer.send(OutgoingFrames(bytes: bytes)) }
+  func sendAndWait(_ frames: OutgoingFrames) async { await writer.sendAndWait(frames) }
+
+  // MARK: - Calls
+
+  /// What the server told; waits for it.
+  func hello() async throws(StatusError) -> HelloMessage {
+    while true {
+      let (hello, closed) = state.withLock { ($0.hello, $0.closed) }
+      if let hello { return hello }
+      if let closed { throw closed }
+      await withCheckedContinuation { continuation in
+        let isLate = state.withLock { state in
+          if state.hello != nil || state.closed != nil { return true }
+          state.helloWaiters.append(continuation)
+          return false
+        }
+        if isLate { continuation.resume() }
+      }
+    }
+  }
+
+  /// Opens a stream, once the server's limit has room for it.
+  func open(_ method: String, _ options: EvaluationOptions, credit: UInt32) async throws
+    -> ClientCall
+  {
+    let hello = try await hello()
+    while true {
+      // The OPENs must be queued in the order of their ids: both under the lock.
+      let call: ClientCall? = try state.withLock { state in
+        if state.isDraining || state.closed != nil { throw NeverBegan() }
+        if state.nextStream == .max { throw NeverBegan() }
+        if state.calls.count >= Int(hello.maxStreams) { return nil }
+        let call = ClientCall(state.nextStream, credit: UInt64(hello.streamCredit))
+        state.nextStream += 1
+        state.calls[call.stream] = call
+        send(
+          encode { buffer in
+            buffer.encodeFrame(
+              open: method, stream: call.stream,
+              timeoutMicroseconds: options.timeoutMicroseconds, credit: credit)
+          })
+        return call
+      }
+      if let call { return call }
+      await withCheckedContinuation { continuation in
+        let isLate = state.withLock { state in
+          if state.calls.count < Int(hello.maxStreams) || state.closed != nil { return true }
+          state.slotWaiters.append(continuation)
+          return false
+        }
+        if isLate { continuation.resume() }
+      }
+    }
+  }
+
+  /// The next response; nil after the last one of a call that ended well.
+  func receive(_ call: ClientCall) async throws -> ClientCall.Response? {
+    while true {
+      let found: (ClientCall.Response?, Result<Void, StatusError>?, Bool) = state.withLock { _ in
+        if !call.responses.isEmpty { return (call.responses.removeFirst(), nil, false) }
+        return (nil, call.end, call.neverBegan)
+      }
+      if let response = found.0 { return response }
+      if found.2 { throw NeverBegan() }
+      if let end = found.1 {
+        try end.get()
+        return nil
+      }
+      await withCheckedContinuation { continuation in
+        let isLate = state.withLock { _ in
+          if !call.responses.isEmpty || call.end != nil { return true }
+          call.receiver = continuation
+          return false
+        }
+        if isLate { continuation.resume() }
+      }
+    }
+  }
+
+  /// Takes one credit for a request; waits for it. False when the call is over.
+  func takeCredit(_ call: ClientCall) async -> Bool {
+    while true {
+      let taken: Bool? = state.withLock { _ in
+        if call.end != nil { return false }
+        if call.credit == 0 { return nil }
+        call.credit -= 1
+        return true
+      }
+      if let taken { return taken }
+      await withCheckedContinuation { continuation in
+        let isLate = state.withLock { _ in
+          if call.credit > 0 || call.end != nil { return true }
+          call.creditWaiter = continuation
+          return false
+        }
+        if isLate { continuation.resume() }
+      }
+    }
+  }
+
+  /// Asks the server to stop; the call ends with CANCELLED unless it has ended.
+  func cancel(_ call: ClientCall) {
+    let isOpen = state.withLock { _ in call.end == nil }
+    if isOpen { send(encode { $0.encodeFrame(cancel: call.stream) }) }
+  }
+
+  /// Whether the answer came.
+  func ping() async -> Bool {
+    await withCheckedContinuation { continuation in
+      let number: UInt64? = state.withLock { state in
+        if state.closed != nil { return nil }
+        state.nextPing += 1
+        state.pings[state.nextPing] = continuation
+        return state.nextPing
+      }
+      guard let number else {
+        continuation.resume(returning: false)
+        return
+      }
+      send(
+        encode { buffer in withUnsafeBytes(of: number) { buffer.encodeFrame(ping: $0) } })
+    }
+  }
+
+  // MARK: - The end
+
+  /// Nothing more can come: every call ends with `error`.
+  func close(_ error: StatusError) {
+    let (waiters, pings) = state.withLock {
+      state -> ([CheckedContinuation<Void, Never>], [CheckedContinuation<Bool, Never>]) in
+      if state.closed != nil { return ([], []) }
+      state.closed = error
+      var waiters = state.helloWaiters + state.slotWaiters
+      state.helloWaiters = []
+      state.slotWaiters = []
+      for call in state.calls.values {
+        if call.end == nil { call.end = .failure(error) }
+        waiters += call.takeWaiters()
+      }
+      state.calls.removeAll()
+      let pings = Array(state.pings.values)
+      state.pings.removeAll()
+      return (waiters, pings)
+    }
+    writer.close()
+    shutdownBoth(descriptor)
+    for waiter in waiters { waiter.resume() }
+    for ping in pings { ping.resume(returning: false) }
+  }
+}

@@ -1,0 +1,176 @@
+import Glibc
+import LossdSocket
+import LossdTensor
+import LossdWire
+
+/// The reading side of a connection: a thread that turns bytes into responses. Confined to its thread.
+///
+/// `@unchecked Sendable`: made by one thread and then used by the reading one alone.
+final class ClientReader: FrameSink, @unchecked Sendable {
+  private let connection: ClientConnection
+  private let descriptor: Int32
+  private let decoder = FrameDecoder(role: .client, maxMessageBytes: 64 << 20)
+  private let arena = MessageArena()
+  private let buffer = AlignedBuffer(count: 64 << 10)
+  private var message: [UInt8] = []
+  private var payload = AlignedBuffer(count: 0)
+
+  init(_ connection: ClientConnection, _ descriptor: Int32) {
+    self.connection = connection
+    self.descriptor = descriptor
+  }
+
+  func run() {
+    let reason = read()
+    connection.close(reason)
+    connection.readerEnded()
+  }
+
+  private func read() -> StatusError {
+    while true {
+      let direct = decoder.directDestination(minimum: 16 << 10)
+      let outcome =
+        if let direct {
+          LossdSocket.receive(descriptor, direct, buffer.bytes)
+        } else {
+          LossdSocket.receive(descriptor, buffer.bytes)
+        }
+      switch outcome {
+      case .bytes(let count):
+        do throws(BadFrame) {
+          var rest = count
+          if let direct {
+            let part = min(count, direct.count)
+            try decoder.directBytesArrived(part, self)
+            rest -= part
+          }
+          if rest > 0 {
+            _ = try decoder.decode(
+              UnsafeRawBufferPointer(start: buffer.base, count: rest), self)
+          }
+        } catch {
+          return StatusError(.internal, "the server broke the protocol: \(error.reason)")
+        }
+      case .endOfFile: return StatusError(.unavailable, "the server closed the connection")
+      case .failed(let number):
+        return StatusError(.unavailable, "reading failed: \(errorText(number))")
+      case .wouldBlock:
+        var wait = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        poll(&wait, 1, -1)
+      }
+    }
+  }
+
+  // MARK: - Frames
+
+  func frameBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition { .receive }
+
+  func messageArrived(
+    _ header: FrameHeader, _ message: UnsafeRawBufferPointer
+  ) throws(BadFrame) {
+    defer { arena.reset() }
+    do throws(StatusError) {
+      switch header.type {
+      case .hello: helloArrived(try HelloMessage(decoding: message, in: arena))
+      case .message:
+        self.message = Array(message)
+        payload = AlignedBuffer(count: 0)
+      case .status:
+        let status = try StatusMessage(decoding: message, in: arena)
+        end(header.streamID, .failure(status.error))
+      case .credit:
+        credit(header.streamID, try CreditMessage(decoding: message, in: arena).messages)
+      case .ping: pingArrived(header, message)
+      case .goAway: goAwayArrived(try GoAwayMessage(decoding: message, in: arena))
+      case .open, .cancel, .region, .release: break
+      }
+    } catch { throw BadFrame(header, error) }
+  }
+
+  func payloadDestination(_ header: FrameHeader) -> PayloadDisposition {
+    payload = AlignedBuffer(count: Int(header.payloadLength))
+    return .receive(payload.base)
+  }
+
+  func frameEnded(_ header: FrameHeader) throws(BadFrame) {
+    guard header.type == .message else { return }
+    let response = (message, payload)
+    let isLast = header.endsStream
+    message = []
+    let waiters = connection.state.withLock { state -> [CheckedContinuation<Void, Never>] in
+      guard let call = state.calls[header.streamID] else { return [] }
+      call.responses.append(response)
+      var waiters = call.takeWaiters()
+      if isLast {
+        call.end = .success(())
+        state.calls.removeValue(forKey: header.streamID)
+        waiters += state.slotWaiters
+        state.slotWaiters = []
+      }
+      return waiters
+    }
+    for waiter in waiters { waiter.resume() }
+  }
+
+  private func helloArrived(_ hello: HelloMessage) {
+    let waiters = connection.state.withLock { state in
+      state.hello = hello
+      defer { state.helloWaiters = [] }
+      return state.helloWaiters
+    }
+    for waiter in waiters { waiter.resume() }
+  }
+
+  private func end(_ stream: UInt32, _ end: Result<Void, StatusError>) {
+    let waiters = connection.state.withLock { state -> [CheckedContinuation<Void, Never>] in
+      guard let call = state.calls.removeValue(forKey: stream) else { return [] }
+      call.end = end
+      let slots = state.slotWaiters
+      state.slotWaiters = []
+      return call.takeWaiters() + slots
+    }
+    for waiter in waiters { waiter.resume() }
+  }
+
+  private func credit(_ stream: UInt32, _ count: UInt32) {
+    let waiters = connection.state.withLock { state -> [CheckedContinuation<Void, Never>] in
+      guard let call = state.calls[stream] else { return [] }
+      call.credit = min(call.credit + UInt64(count), UInt64(UInt32.max))
+      return call.takeWaiters()
+    }
+    for waiter in waiters { waiter.resume() }
+  }
+
+  private func pingArrived(_ header: FrameHeader, _ bytes: UnsafeRawBufferPointer) {
+    guard header.flags.contains(.ack) else {
+      let copy = Array(bytes)
+      connection.send(
+        connection.encode { buffer in copy.withUnsafeBytes { buffer.encodeFrame(pingAck: $0) } })
+      return
+    }
+    guard bytes.count == 8 else { return }
+    let number = bytes.loadUnaligned(as: UInt64.self)
+    connection.state.withLock { $0.pings.removeValue(forKey: number) }?.resume(returning: true)
+  }
+
+  private func goAwayArrived(_ message: GoAwayMessage) {
+    if message.status.code != 0 {
+      connection.close(
+        StatusError(.unavailable, "the server ended the connection: \(message.status.message)"))
+      return
+    }
+    let waiters = connection.state.withLock { state -> [CheckedContinuation<Void, Never>] in
+      state.isDraining = true
+      var waiters = state.slotWaiters
+      state.slotWaiters = []
+      for (stream, call) in state.calls where stream > message.lastStreamID {
+        call.neverBegan = true
+        call.end = .failure(StatusError(.unavailable, "the server is shutting down"))
+        waiters += call.takeWaiters()
+        state.calls.removeValue(forKey: stream)
+      }
+      return waiters
+    }
+    for waiter in waiters { waiter.resume() }
+  }
+}

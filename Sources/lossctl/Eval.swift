@@ -1,0 +1,205 @@
+import ArgumentParser
+import Glibc
+import LossdClient
+import LossdFiles
+import LossdTensor
+import LossdWire
+
+/// lossctl eval FUNCTION
+struct Eval: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Evaluate a function on tensors from .npy and .safetensors files.",
+    discussion: """
+      A tensor of a .safetensors file that holds several is FILE:NAME. With --batch-size the files are \
+      read and sent in batches and need not fit in memory; what does not fit into one call is sent in \
+      batches anyway.
+      """)
+
+  @OptionGroup var server: ServerOption
+
+  @Argument(help: "The function, such as cross_entropy.")
+  var function: String
+
+  @Option(help: ArgumentHelp("Logits, probabilities or log-probabilities.", valueName: "file"))
+  var input: String?
+
+  @Option(help: ArgumentHelp("Class indices, or like input.", valueName: "file"))
+  var target: String?
+
+  @Option(help: ArgumentHelp("Weights of classes or elements.", valueName: "file"))
+  var weight: String?
+
+  @Option(help: ArgumentHelp("Weights of the positive terms.", valueName: "file"))
+  var posWeight: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Any input by name, such as grad.loss=up.npy; may be repeated.", valueName: "name=file"))
+  var tensor: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "An attribute, such as reduction=sum; may be repeated.", valueName: "name=value"))
+  var attr: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Results wanted, with commas, such as loss,grad.input; the function's own by default.",
+      valueName: "names"))
+  var want: String?
+
+  @Option(
+    help: ArgumentHelp("Write a result to a .npy file; may be repeated.", valueName: "name=file"))
+  var save: [String] = []
+
+  @Option(help: ArgumentHelp("Rows a batch.", valueName: "n"))
+  var batchSize: Int?
+
+  @Option(help: ArgumentHelp("Give up after so many seconds.", valueName: "seconds"))
+  var timeout: Double?
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  @Flag(help: "Evaluate in lossctl itself, without a daemon.")
+  var embedded = false
+
+  func run() async throws {
+    try await reporting {
+      let inputs = try openInputs()
+      let saves = try pairs(save, "--save")
+      var outputs = want?.split(separator: ",").map { $0.trimmed } ?? []
+      if outputs.isEmpty && !saves.isEmpty {
+        outputs = saves.map(\.name)
+      }
+      for (name, _) in saves where !outputs.contains(name) {
+        throw Complaint("--save \(name): it is not among the results wanted", status: 64)
+      }
+      if let batchSize, batchSize < 1 {
+        throw Complaint("--batch-size is \(batchSize), expected at least 1", status: 64)
+      }
+      if embedded {
+        try evaluateEmbedded(inputs, outputs, saves)
+      } else {
+        try await evaluate(inputs, outputs, saves)
+      }
+    }
+  }
+
+  // MARK: - Arguments
+
+  private func openInputs() throws -> [(name: String, stored: StoredTensor)] {
+    var files: [(name: String, file: String)] = []
+    for (name, file) in [
+      ("input", input), ("target", target), ("weight", weight), ("pos_weight", posWeight),
+    ] {
+      if let file { files.append((name, file)) }
+    }
+    files += try pairs(tensor, "--tensor").map { ($0.name, $0.value) }
+    return try files.map { ($0.name, try TensorFile.tensor(at: $0.file)) }
+  }
+
+  private func pairs(
+    _ arguments: [String], _ option: String
+  ) throws -> [(name: String, value: String)] {
+    try arguments.map { argument in
+      let parts = argument.split(separator: "=", maxSplits: 1)
+      guard parts.count == 2 else {
+        throw Complaint("\(option) \(argument): expected NAME=VALUE", status: 64)
+      }
+      return (String(parts[0]), String(parts[1]))
+    }
+  }
+
+  /// Values of the types that the function declares.
+  private func attributes(
+    _ description: FunctionDescription
+  ) throws -> [String: LossdWire.AttributeValue] {
+    var values: [String: LossdWire.AttributeValue] = [:]
+    for (name, text) in try pairs(attr, "--attr") {
+      let type = description.attributes.first { $0.name == name }?.type
+      switch type {
+      case "bool":
+        guard let value = Bool(text) else {
+          throw Complaint("--attr \(name)=\(text): expected true or false", status: 64)
+        }
+        values[name] = .bool(value)
+      case "int":
+        guard let value = Int64(text) else {
+          throw Complaint("--attr \(name)=\(text): expected a whole number", status: 64)
+        }
+        values[name] = .int(value)
+      case "float":
+        guard let value = Double(text) else {
+          throw Complaint("--attr \(name)=\(text): expected a number", status: 64)
+        }
+        values[name] = .float(value)
+      // One that the function does not have is the evaluation's to refuse.
+      default: values[name] = .string(text)
+      }
+    }
+    return values
+  }
+
+  // MARK: - Evaluating
+
+  private func evaluateEmbedded(
+    _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
+    _ saves: [(name: String, value: String)]
+  ) throws {
+    if batchSize != nil { throw Complaint("--batch-size needs a daemon", status: 64) }
+    let engine = try EmbeddedEngine()
+    let description = try engine.functions(named: function)[0]
+    let results = try engine.evaluate(
+      function, inputs: inputs.map { ($0.name, $0.stored.tensor()) },
+      attributes: try attributes(description), outputs: outputs)
+    try report(results, saves)
+  }
+
+  private func evaluate(
+    _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
+    _ saves: [(name: String, value: String)]
+  ) async throws {
+    let client = try server.client()
+    defer { client.close() }
+    guard let description = try await client.functions(named: function).first else {
+      throw Complaint("the daemon has no function \(function)")
+    }
+    let options = EvaluationOptions(
+      attributes: try attributes(description), outputs: outputs, timeout: timeout)
+    let limit = try await client.hello().maxPayloadBytes
+    let bytes = inputs.reduce(0) { $0 + $1.stored.byteCount + 64 }
+    if batchSize != nil || (limit > 0 && UInt64(bytes) > limit) {
+      let batches = BatchedEvaluation(
+        client: client, description: description, options: options, inputs: inputs,
+        saves: saves, batchSize: batchSize, payloadBytesMax: limit)
+      let result = try await batches.run()
+      print(json ? result.json(function).text : result.text)
+      return
+    }
+    let evaluated = try await client.evaluate(
+      function, inputs: inputs.map { ($0.name, $0.stored.tensor()) }, options: options)
+    try report(evaluated.outputs, saves)
+  }
+
+  private func report(
+    _ results: [(name: String, tensor: Tensor)], _ saves: [(name: String, value: String)]
+  ) throws {
+    for (name, file) in saves {
+      guard let result = results.first(where: { $0.name == name }) else { continue }
+      try NPYWriter.write(result.tensor, to: file)
+    }
+    let saved = Dictionary(saves.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
+    if json {
+      print(
+        JSON.object([
+          ("function", .string(function)),
+          ("outputs", .object(results.map { ($0.name, $0.tensor.json(savedTo: saved[$0.name])) })),
+        ]).text)
+    } else {
+      for (name, tensor) in results {
+        print("\(name): \(tensor.text(savedTo: saved[name]))")
+      }
+    }
+  }
+}

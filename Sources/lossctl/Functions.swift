@@ -1,0 +1,164 @@
+import ArgumentParser
+import LossdClient
+import LossdTensor
+import LossdWire
+
+/// lossctl functions [NAME]
+struct Functions: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "List the daemon's functions, or describe one.")
+
+  @OptionGroup var server: ServerOption
+
+  @Argument(help: "The function to describe.")
+  var name: String?
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  @Flag(help: "The functions that lossctl has built in; asks no daemon.")
+  var embedded = false
+
+  func run() async throws {
+    try await reporting {
+      let functions: [FunctionDescription]
+      if embedded {
+        functions = try EmbeddedEngine().functions(named: name)
+      } else {
+        let client = try server.client()
+        functions = try await client.functions(named: name ?? "")
+        client.close()
+      }
+      if json {
+        print(JSON.list(functions.map(\.json)).text)
+      } else if name == nil {
+        let width = functions.map(\.name.count).max() ?? 0
+        for function in functions {
+          print(padded(function.name, width + 2) + padded(function.kind, 12) + function.summary)
+        }
+      } else {
+        for function in functions { print(function.longText) }
+      }
+    }
+  }
+}
+
+extension FunctionDescription {
+  /// As `lossctl functions NAME` prints it.
+  var longText: String {
+    var lines = ["\(name): \(summary)", "  \(kind), of the plugin \(plugin) \(version)"]
+    lines.append("inputs")
+    for input in inputs {
+      let notes =
+        (input.isRequired ? [] : ["optional"]) + (input.isKept ? ["stays in a stream"] : [])
+      lines.append(line(input.name, input.help, notes))
+      lines.append(
+        String(repeating: " ", count: 20)
+          + input.dataTypes.map(\.description).joined(separator: ", "))
+    }
+    if !attributes.isEmpty { lines.append("attributes") }
+    for attribute in attributes {
+      var notes = [attribute.type]
+      if let value = attribute.defaultValue { notes.append("default \(value.text)") }
+      if attribute.isRequired { notes.append("required") }
+      if !attribute.choices.isEmpty {
+        notes.append("one of " + attribute.choices.joined(separator: ", "))
+      }
+      if let minimum = attribute.minimum { notes.append("at least \(minimum.text)") }
+      if let maximum = attribute.maximum { notes.append("at most \(maximum.text)") }
+      lines.append(line(attribute.name, attribute.help, notes))
+    }
+    lines.append("outputs")
+    for output in outputs {
+      lines.append(line(output.name, output.help, output.isDefault ? ["the default"] : []))
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private func line(_ name: String, _ help: String, _ notes: [String]) -> String {
+    "  " + padded(name, 18) + help + (notes.isEmpty ? "" : " (\(notes.joined(separator: "; ")))")
+  }
+
+  var json: JSON {
+    .object([
+      ("name", .string(name)), ("kind", .string(kind)), ("summary", .string(summary)),
+      ("plugin", .string(plugin)), ("version", .string(version)),
+      (
+        "inputs",
+        .list(
+          inputs.map {
+            .object([
+              ("name", .string($0.name)), ("help", .string($0.help)),
+              ("data_types", .list($0.dataTypes.map { .string($0.description) })),
+              ("required", .bool($0.isRequired)), ("kept", .bool($0.isKept)),
+            ])
+          })
+      ),
+      (
+        "outputs",
+        .list(
+          outputs.map {
+            .object([
+              ("name", .string($0.name)), ("help", .string($0.help)),
+              ("default", .bool($0.isDefault)),
+            ])
+          })
+      ),
+      ("attributes", .list(attributes.map(\.json))),
+    ])
+  }
+}
+
+extension FunctionDescription.Attribute {
+  fileprivate var json: JSON {
+    var members: [(String, JSON)] = [
+      ("name", .string(name)), ("help", .string(help)), ("type", .string(type)),
+      ("required", .bool(isRequired)),
+    ]
+    if let defaultValue { members.append(("default", defaultValue.json)) }
+    if let minimum { members.append(("minimum", minimum.json)) }
+    if let maximum { members.append(("maximum", maximum.json)) }
+    if !choices.isEmpty { members.append(("choices", .list(choices.map { .string($0) }))) }
+    return .object(members)
+  }
+}
+
+extension LossdWire.AttributeValue {
+  var text: String {
+    switch self {
+    case .bool(let value): value ? "true" : "false"
+    case .int(let value): "\(value)"
+    case .float(let value): "\(value)"
+    case .string(let value): value
+    }
+  }
+
+  var json: JSON {
+    switch self {
+    case .bool(let value): .bool(value)
+    case .int(let value): .int(Int(value))
+    case .float(let value): .number(value)
+    case .string(let value): .string(value)
+    }
+  }
+}
+
+/// Filled up with spaces.
+func padded(_ text: String, _ width: Int) -> String {
+  text + String(repeating: " ", count: max(width - text.count, 1))
+}
+
+/// With so many digits behind the point.
+func fixed(_ value: Double, _ digits: Int) -> String {
+  guard value.isFinite, value.magnitude < 1e15 else { return "\(value)" }
+  var factor = 1.0
+  for _ in 0..<digits { factor *= 10 }
+  let scaled = (value.magnitude * factor).rounded()
+  let whole = (scaled / factor).rounded(.down)
+  var text = "\(value < 0 ? "-" : "")\(Int(whole))"
+  if digits > 0 {
+    let rest = String(Int(scaled - whole * factor))
+    text += "." + String(repeating: "0", count: max(digits - rest.count, 0)) + rest
+  }
+  return text
+}

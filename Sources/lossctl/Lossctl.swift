@@ -1,0 +1,66 @@
+import ArgumentParser
+import Glibc
+import LossdClient
+import LossdSocket
+import LossdTensor
+
+/// The command-line client of lossd.
+@main
+struct Lossctl: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "lossctl",
+    abstract: "Asks a lossd daemon, or evaluates without one.",
+    discussion: """
+      The daemon's address is --server, else $LOSSD_ADDRESS, else unix:/run/lossd/lossd.sock.
+      """,
+    version: "lossctl \(lossctlVersion)",
+    subcommands: [Eval.self, Functions.self, Status.self, Ping.self])
+}
+
+let lossctlVersion = "0.1.0"
+
+/// Which daemon.
+struct ServerOption: ParsableArguments {
+  @Option(
+    help: ArgumentHelp("The daemon: unix:PATH or tcp:HOST:PORT.", valueName: "address"))
+  var server: String?
+
+  func client() throws -> Client {
+    let text =
+      server ?? getenv("LOSSD_ADDRESS").map { String(cString: $0) } ?? "unix:/run/lossd/lossd.sock"
+    do {
+      return Client(try Address(parsing: text), software: "lossctl/\(lossctlVersion)")
+    } catch { throw Complaint("\(error)", status: 64) }
+  }
+}
+
+/// What went wrong, for people; printed as it is.
+struct Complaint: Error, CustomStringConvertible {
+  let description: String
+  /// sysexits(3) where it has one.
+  let status: Int32
+
+  init(_ text: String, status: Int32 = 1) {
+    description = text
+    self.status = status
+  }
+}
+
+/// Runs a command's body; an error becomes one line on standard error and an exit status.
+func reporting(_ body: () async throws -> Void) async throws {
+  do { try await body() } catch let error as ExitCode { throw error } catch {
+    let status: Int32
+    switch error {
+    case let error as Complaint: status = error.status
+    // What the request got wrong, as against a daemon that is not there.
+    case let error as StatusError: status = error.code == .unavailable ? 69 : 1
+    default: status = 1
+    }
+    printError("lossctl: \(error)")
+    throw ExitCode(status)
+  }
+}
+
+func printError(_ text: String) {
+  (text + "\n").withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
+}

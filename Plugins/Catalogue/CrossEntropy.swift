@@ -33,6 +33,8 @@ struct ClassState: BitwiseCopyable {
   var layout: ClassLayout
   /// A pass over the targets comes first, for the sum of the weights.
   var sumsWeightsFirst: Bool
+  /// The target is class probabilities, of input's shape.
+  var hasProbabilities = false
 }
 
 /// The negative log likelihood of class indices, of log-probabilities or of logits.
@@ -40,7 +42,8 @@ protocol ClassLoss: Function where State == ClassState {
   static var hasLogits: Bool { get }
 }
 
-/// -log softmax(input)[target]; torch.nn.functional.cross_entropy with class-index targets.
+/// -log softmax(input)[target], or -sum(target * log softmax(input)) where the target has the shape of
+/// the input; torch.nn.functional.cross_entropy.
 enum CrossEntropy: ClassLoss { static let hasLogits = true }
 
 /// -input[target]; torch.nn.functional.nll_loss.
@@ -48,6 +51,11 @@ enum NLLLoss: ClassLoss { static let hasLogits = false }
 
 extension ClassLoss {
   static var declaration: FunctionDeclaration {
+    var outputs = [
+      OutputDeclaration("loss", isDefault: true, help: "scalar, or one a position for none"),
+      OutputDeclaration("grad.input", help: "gradient with respect to input"),
+      OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
+    ]
     var attributes = [
       Reduction.attribute,
       AttributeDeclaration(
@@ -58,6 +66,7 @@ extension ClassLoss {
         AttributeDeclaration(
           "label_smoothing", .float, default: .float(0), minimum: .float(0), maximum: .float(1),
           help: "share of the target given to all classes alike"))
+      outputs.append(OutputDeclaration("grad.target", help: "gradient of probabilities"))
     }
     return FunctionDeclaration(
       name: hasLogits ? "cross_entropy" : "nll_loss", kind: .loss,
@@ -66,21 +75,33 @@ extension ClassLoss {
         InputDeclaration(
           "input", floatTypes, isRequired: true, help: "(C), (N, C) or (N, C, d1, ..., dk)"),
         InputDeclaration(
-          "target", indexTypes, isRequired: true, help: "class indices: input without its classes"),
+          "target", hasLogits ? indexTypes + floatTypes : indexTypes, isRequired: true,
+          help: hasLogits
+            ? "class indices: input without its classes; or probabilities: like input"
+            : "class indices: input without its classes"),
         InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
-        InputDeclaration("weight", floatTypes, isKept: true, help: "(C), of input's type"),
+        InputDeclaration(
+          "weight", hasLogits ? DataType.allCases : floatTypes, isKept: true,
+          help: "(C), of input's type with class indices"),
       ],
-      outputs: [
-        OutputDeclaration("loss", isDefault: true, help: "scalar, or like target for none"),
-        OutputDeclaration("grad.input", help: "gradient with respect to input"),
-        OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
-      ],
-      attributes: attributes, accumulators: Reduction.accumulators, values: Reduction.values)
+      outputs: outputs, attributes: attributes, accumulators: Reduction.accumulators,
+      values: Reduction.values)
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> ClassState {
     guard let input = call.input(0), let target = call.input(1) else { throw invalid("no input") }
     let layout = try ClassLayout(input)
+    if hasLogits && target.hasShape(input.shape) {
+      return try planProbabilities(call, &plan, layout)
+    }
+    if call.wants(3) {
+      throw invalid("target is \(target.description): class indices have no gradient")
+    }
+    guard indexTypes.contains(target.dataType) else {
+      throw invalid(
+        "target is \(target.description), expected class indices, or probabilities of input's "
+          + "shape \(shapeText(input.shape))")
+    }
     guard layout.isTargetShape(target.shape, input) else {
       throw invalid(
         "target is \(shapeText(target.shape)), expected input \(shapeText(input.shape)) without "
@@ -114,6 +135,10 @@ extension ClassLoss {
 
   static func run(_ call: Call, _ state: ClassState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
+    if state.hasProbabilities {
+      runProbabilities(call, state, chunk)
+      return
+    }
     let (layout, weight) = (state.layout, call.input(3))
     let ignored = call.attributes.int(1)
     let isWeighing = state.sumsWeightsFirst && chunk.pass == 0

@@ -75,4 +75,33 @@ import Testing
       ($0 as? StatusError)?.message == "cross_entropy: target[1] is 17, outside [0, 3)"
     }
   }
+
+  @Test("one-hot probabilities give the loss of their indices, over rows and not over weights")
+  func probabilities() throws {
+    let probabilities = Tensor([0, 0, 1, 1, 0, 0, 0, 1, 0] as [Double], shape: [3, 3])
+    let plain = try evaluator.evaluate(
+      "cross_entropy", inputs: ["input": logits, "target": probabilities])
+    #expect(abs((plain["loss"]?.scalar ?? 0) - 0.7409392977777137) < 1e-15)
+    let weighted = ["input": logits, "target": probabilities, "weight": weight]
+    let mean = try evaluator.evaluate("cross_entropy", inputs: weighted)
+    let sum = try evaluator.evaluate(
+      "cross_entropy", inputs: weighted, attributes: ["reduction": .string("sum")])
+    #expect(abs((mean["loss"]?.scalar ?? 0) - (sum["loss"]?.scalar ?? 1) / 3) < 1e-15)
+  }
+
+  @Test("a probability of 0 at a logit of -inf is NaN, and its gradients are torch's")
+  func zeroProbability() throws {
+    let result = try evaluator.evaluate(
+      "cross_entropy",
+      inputs: ["input": Tensor([-Double.infinity, 1, 2]), "target": Tensor([0, 0.5, 0.5])],
+      outputs: ["loss", "grad.input", "grad.target"])
+    #expect(result["loss"]?.scalar?.isNaN == true)
+    let gradient = try #require(result["grad.input"]).doubles
+    for (actual, wanted) in zip(gradient, [0, -0.2310585786300049, 0.2310585786300049]) {
+      #expect(abs(actual - wanted) < 1e-15)
+    }
+    let ofTarget = try #require(result["grad.target"]).doubles
+    #expect(ofTarget[0] == .infinity)
+    #expect(abs(ofTarget[1] - 1.3132616875182228) < 1e-15)
+  }
 }

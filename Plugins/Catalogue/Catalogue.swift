@@ -11,5 +11,6 @@ public func cataloguePlugin() -> UnsafePointer<lossd_plugin> {
       makeFunction(Sigmoid.self), makeFunction(Softmax.self), makeFunction(LogSoftmax.self),
       makeFunction(BinaryCrossEntropy.self), makeFunction(BinaryCrossEntropyWithLogits.self),
       makeFunction(CrossEntropy.self), makeFunction(NLLLoss.self),
+      makeFunction(MultilabelSoftMarginLoss.self),
     ])
 }

@@ -32,6 +32,8 @@ extension TensorView {
     switch dataType {
     case .int64: return data.loadUnaligned(fromByteOffset: index * 8, as: Int64.self)
     case .int32: return Int64(data.loadUnaligned(fromByteOffset: index * 4, as: Int32.self))
+    case .int16: return Int64(data.loadUnaligned(fromByteOffset: index * 2, as: Int16.self))
+    case .int8: return Int64(data.loadUnaligned(fromByteOffset: index, as: Int8.self))
     default: return Int64(data.loadUnaligned(fromByteOffset: index, as: UInt8.self))
     }
   }

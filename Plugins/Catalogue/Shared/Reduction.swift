@@ -45,3 +45,13 @@ enum Blocks {
     blocks.lowerBound * size..<min(blocks.upperBound * size, count)
   }
 }
+
+/// How long sums are cut: in pieces of a fixed size, merged in order.
+enum Pieces {
+  static let size = 1 << 14
+  /// At least one, so that a sum of nothing is written too.
+  static func count(_ elements: Int) -> Int { max((elements + size - 1) / size, 1) }
+  static func elements(_ piece: Int, of count: Int) -> Range<Int> {
+    piece * size..<min((piece + 1) * size, count)
+  }
+}

@@ -1,0 +1,184 @@
+import Glibc
+import LossdPluginKit
+import LossdTensor
+
+/// The passes of one call, -1 for one that is not needed: the rows; the merging of rows that are cut;
+/// then, for each tensor that was repeated, its gradient's partial sums and their merging.
+struct MultilabelPasses: BitwiseCopyable {
+  var rows = -1
+  var mergedRows = -1
+  var inputSums = -1
+  var mergedInput = -1
+  var targetSums = -1
+  var mergedTarget = -1
+
+  init() {}
+
+  init(_ call: Call, _ plan: inout Plan, _ state: MultilabelSoftMarginLoss.State) {
+    let cost = 60.0
+    rows = plan.addPass(
+      units: state.positions * state.pieces,
+      unitCost: 40 + cost * Double(min(state.length, Pieces.size)))
+    var partials = 0
+    let isPerRow = Reduction(call.attributes) == .none && call.wants(0)
+    if isPerRow && state.pieces > 1 {
+      partials = state.positions * state.pieces
+      mergedRows = plan.addPass(units: state.positions, unitCost: 10 * Double(state.pieces))
+    }
+    for operand in 0...1 where call.wants(1 + operand) {
+      guard let tensor = call.input(operand), !state.space.isWhole(tensor) else { continue }
+      let repeats = state.space.count / max(tensor.count, 1)
+      let pieces = Pieces.count(repeats)
+      let sums = plan.addPass(
+        units: tensor.count * pieces, unitCost: 40 + 2 * cost * Double(min(repeats, Pieces.size)))
+      let merged = plan.addPass(units: tensor.count, unitCost: 10 * Double(pieces))
+      // One after the other, so that all may use the same memory.
+      partials = max(partials, tensor.count * pieces)
+      if operand == 0 { (inputSums, mergedInput) = (sums, merged) }
+      if operand == 1 { (targetSums, mergedTarget) = (sums, merged) }
+    }
+    plan.setWorkspace(bytes: partials * MemoryLayout<Double>.stride)
+  }
+}
+
+extension MultilabelSoftMarginLoss {
+  static func run(_ call: Call, _ state: State, _ chunk: Chunk) throws(StatusError) {
+    guard let input = call.input(0), let target = call.input(1) else { return }
+    let passes = state.passes
+    switch chunk.pass {
+    case passes.rows: runRows(call, state, chunk, input, target)
+    case passes.mergedRows:
+      guard let loss = call.output(0) else { return }
+      merge(call, chunk, loss, pieces: state.pieces, divisor: state.classes)
+    case passes.inputSums: sumGradient(call, state, chunk, 0, input, target)
+    case passes.targetSums: sumGradient(call, state, chunk, 1, input, target)
+    case passes.mergedInput, passes.mergedTarget:
+      let operand = chunk.pass == passes.mergedInput ? 0 : 1
+      guard let tensor = call.input(operand), let gradient = call.output(1 + operand) else {
+        return
+      }
+      let pieces = Pieces.count(state.space.count / max(tensor.count, 1))
+      merge(call, chunk, gradient, pieces: pieces, divisor: 1)
+    default: return
+    }
+  }
+
+  private static func runRows(
+    _ call: Call, _ state: State, _ chunk: Chunk, _ input: TensorView, _ target: TensorView
+  ) {
+    let reduction = Reduction(call.attributes)
+    let weight = call.input(3)
+    let perRow = reduction == .none ? call.output(0) : nil
+    let gradient = state.passes.inputSums < 0 ? call.output(1) : nil
+    let targetGradient = state.passes.targetSums < 0 ? call.output(2) : nil
+    let partials = call.workspace(when: state.passes.mergedRows >= 0)
+    let space = state.space
+    var losses = CompensatedSum()
+    for unit in chunk.range {
+      let (position, piece) = unit.quotientAndRemainder(dividingBy: state.pieces)
+      let base = space.offsets(position) { $0 != state.axis }
+      let scale =
+        reduction.scale(call.input(2), position, weightSum: Double(state.positions)) / state.classes
+      var sum = CompensatedSum()
+      for index in Pieces.elements(piece, of: state.length) {
+        let place = base[0] + index * space.strides[0][state.axis]
+        let targetPlace = base[1] + index * space.strides[1][state.axis]
+        let w = weight.map { $0[base[2] + index * space.strides[2][state.axis]] } ?? 1
+        let (x, y) = (input[place], target[targetPlace])
+        let complement = target.complement(targetPlace)
+        sum.add(-(y * logSigmoid(x) + complement * logSigmoid(-x)) * w)
+        gradient?[place] = -scale * w * slope(x, y, complement)
+        targetGradient?[targetPlace] = -scale * w * x
+      }
+      losses.add(sum.value / state.classes)
+      partials?[unit] = sum.value
+      if state.pieces == 1 { perRow?[position] = sum.value / state.classes }
+    }
+    chunk.sums[0] += losses.value
+    // A row counts once, with its first piece.
+    let rows = (chunk.range.upperBound + state.pieces - 1) / state.pieces
+    chunk.sums[1] += Double(rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces)
+  }
+
+  /// Partial sums of the gradient of a tensor that was repeated, over pieces of the repetitions.
+  private static func sumGradient(
+    _ call: Call, _ state: State, _ chunk: Chunk, _ operand: Int, _ input: TensorView,
+    _ target: TensorView
+  ) {
+    guard let partials = call.workspace(when: true), let tensor = call.input(operand) else {
+      return
+    }
+    let space = state.space
+    let repeats = space.count / max(tensor.count, 1)
+    let pieces = Pieces.count(repeats)
+    let weight = call.input(3)
+    let reduction = Reduction(call.attributes)
+    let axisStride = (state.axis + 1..<space.rank).reduce(1) { $0 * space.shape[$1] }
+    for unit in chunk.range {
+      let (element, piece) = unit.quotientAndRemainder(dividingBy: pieces)
+      let base = space.offsets(element) { space.strides[operand][$0] != 0 }
+      var sum = CompensatedSum()
+      for index in Pieces.elements(piece, of: repeats) {
+        let more = space.offsets(index) { space.strides[operand][$0] == 0 }
+        let (place, targetPlace) = (base[0] + more[0], base[1] + more[1])
+        let w = weight.map { $0[base[2] + more[2]] } ?? 1
+        let flat = space.flatIndex(operand, element, index)
+        let position = flat / (axisStride * state.length) * axisStride + flat % axisStride
+        let scale =
+          reduction.scale(call.input(2), position, weightSum: Double(state.positions))
+          / state.classes
+        let (x, y) = (input[place], target[targetPlace])
+        sum.add(
+          -scale * w * (operand == 0 ? slope(x, y, target.complement(targetPlace)) : x))
+      }
+      partials[unit] = sum.value
+    }
+  }
+
+  private static func merge(
+    _ call: Call, _ chunk: Chunk, _ output: TensorView, pieces: Int, divisor: Double
+  ) {
+    guard let partials = call.workspace(when: true) else { return }
+    for unit in chunk.range {
+      var sum = CompensatedSum()
+      for piece in 0..<pieces { sum.add(partials[unit * pieces + piece]) }
+      output[unit] = sum.value / divisor
+    }
+  }
+
+  /// log(1 / (1 + exp(-x))).
+  @inline(__always)
+  private static func logSigmoid(_ x: Double) -> Double { min(x, 0) - log1p(exp(-x.magnitude)) }
+
+  /// The derivative of y logsigmoid(x) + (1 - y) logsigmoid(-x) by x.
+  @inline(__always)
+  private static func slope(_ x: Double, _ y: Double, _ complement: Double) -> Double {
+    let small = exp(-x.magnitude)
+    let (high, low) = (1 / (1 + small), small / (1 + small))
+    // NaN takes either way and stays NaN.
+    return x >= 0 ? y * low - complement * high : y * high - complement * low
+  }
+}
+
+extension TensorView {
+  /// 1 less this element, in its own type: torch's 1 - target wraps around where the type does.
+  @inline(__always)
+  fileprivate func complement(_ index: Int) -> Double {
+    if dataType.isFloatingPoint { return 1 - self[index] }
+    let exact = 1 &- integer(index)
+    switch dataType {
+    case .int64: return Double(exact)
+    case .int32: return Double(Int32(truncatingIfNeeded: exact))
+    case .int16: return Double(Int16(truncatingIfNeeded: exact))
+    case .int8: return Double(Int8(truncatingIfNeeded: exact))
+    default: return Double(UInt8(truncatingIfNeeded: exact))
+    }
+  }
+}
+
+extension Call {
+  /// The workspace as float64, nil unless asked for.
+  fileprivate func workspace(when isNeeded: Bool) -> UnsafeMutablePointer<Double>? {
+    isNeeded ? workspace.assumingMemoryBound(to: Double.self) : nil
+  }
+}

@@ -1,0 +1,105 @@
+import Glibc
+import LossdPluginKit
+import LossdTensor
+
+/// -weight * (y logsigmoid(x) + (1 - y) logsigmoid(-x)), averaged over the classes;
+/// torch.nn.functional.multilabel_soft_margin_loss. All three tensors broadcast; the classes are the
+/// dimension of the result at the place of the input's last one, and the divisor is the input's size
+/// there, as torch has it.
+enum MultilabelSoftMarginLoss: Function {
+  struct State: BitwiseCopyable {
+    /// Operands: input, target, weight.
+    var space: BroadcastSpace
+    var axis: Int
+    var positions: Int
+    /// Elements of a row, and the pieces of at most `Pieces.size` it is cut into.
+    var length: Int
+    var pieces: Int
+    var classes: Double
+    var passes = MultilabelPasses()
+  }
+
+  static var declaration: FunctionDeclaration {
+    FunctionDeclaration(
+      name: "multilabel_soft_margin_loss", kind: .loss,
+      summary: "mean over classes of binary cross entropy of sigmoid(input)",
+      inputs: [
+        InputDeclaration(
+          "input", floatTypes, isRequired: true, help: "logits, (C), (N, C) or more"),
+        InputDeclaration(
+          "target", DataType.allCases.filter { $0 != .bool }, isRequired: true,
+          help: "0 or 1 for each class; broadcasts with input"),
+        InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
+        InputDeclaration("weight", DataType.allCases, isKept: true, help: "broadcasts with input"),
+      ],
+      outputs: [
+        OutputDeclaration("loss", isDefault: true, help: "scalar, or one a row for none"),
+        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+        OutputDeclaration("grad.target", help: "gradient with respect to target"),
+        OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
+      ],
+      attributes: [Reduction.attribute], accumulators: Reduction.accumulators,
+      values: Reduction.values)
+  }
+
+  static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> State {
+    guard let input = call.input(0), let target = call.input(1) else { throw invalid("no input") }
+    guard input.rank > 0 else { throw invalid("input is a scalar, expected (C), (N, C) or more") }
+    var state = try layOut(input, target, call.input(3))
+    var type = input.dataType
+    for other in [target, call.input(3)] {
+      // A scalar tensor does not widen the result: torch's rule for tensors without dimensions.
+      if let other, other.rank > 0 { type = type.promoted(with: other.dataType) }
+    }
+    if call.wants(2) && !target.dataType.isFloatingPoint {
+      throw invalid("target is \(target.dataType), which has no gradient")
+    }
+    if Reduction(call.attributes) != .none {
+      try checkUpstream(call.input(2), "grad.loss", type, Reduction.emptyShape)
+      if call.wants(0) { plan.setReducedOutput(0, type) }
+    } else {
+      var sizes = InlineArray<64, Int64>(repeating: 0)
+      for index in 0..<state.space.rank where index != state.axis {
+        sizes[index < state.axis ? index : index - 1] = Int64(state.space.shape[index])
+      }
+      let rank = state.space.rank - 1
+      try withUnsafePointer(to: sizes) { pointer throws(StatusError) in
+        let shape = UnsafeBufferPointer(
+          start: UnsafeRawPointer(pointer).assumingMemoryBound(to: Int64.self), count: rank)
+        try checkUpstream(call.input(2), "grad.loss", type, shape)
+        if call.wants(0) { plan.setOutput(0, type, shape: shape) }
+      }
+    }
+    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
+    if call.wants(2) { plan.setOutput(2, target.dataType, shape: target.shape) }
+    plan.setRows(state.space.rank == 1 ? 1 : state.space.shape[0])
+    state.passes = MultilabelPasses(call, &plan, state)
+    return state
+  }
+
+  private static func layOut(
+    _ input: TensorView, _ target: TensorView, _ weight: TensorView?
+  ) throws(StatusError) -> State {
+    var space = BroadcastSpace()
+    let operands = [("input", input), ("target", target), ("weight", weight ?? input)]
+    for (name, operand) in operands where !space.add(operand) {
+      throw invalid(
+        "\(name) is \(shapeText(operand.shape)), which does not broadcast with input "
+          + "\(shapeText(input.shape))" + (name == "weight" ? " and target" : ""))
+    }
+    for (index, operand) in operands.enumerated() where !space.setStrides(index, operand.1) {
+      throw invalid("input, target and weight broadcast to 2^63 elements or more")
+    }
+    let axis = input.rank - 1
+    var positions = 1
+    for index in 0..<space.rank where index != axis { positions *= space.shape[index] }
+    let length = space.shape[axis]
+    return State(
+      space: space, axis: axis, positions: positions, length: length,
+      pieces: Pieces.count(length), classes: Double(input.size(axis)))
+  }
+
+  static func finish(
+    _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
+  ) throws(StatusError) -> Double? { Reduction.finish(attributes, sums) }
+}

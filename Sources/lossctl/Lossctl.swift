@@ -15,6 +15,9 @@ struct Lossctl: AsyncParsableCommand {
       """,
     version: "lossctl \(lossctlVersion)",
     subcommands: [Eval.self, Functions.self, Status.self, Ping.self])
+
+  // Taken before the subcommand as well as behind it: a subcommand has the same group.
+  @OptionGroup var server: ServerOption
 }
 
 let lossctlVersion = "0.1.0"

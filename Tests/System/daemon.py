@@ -1,0 +1,107 @@
+"""Private daemons for the system tests."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import tempfile
+import time
+
+from wire import DAEMON_STATUS, Connection, parse
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = ROOT / "examples" / "data"
+
+
+def program(name):
+    """The built program: $LOSSD_BUILD's, the release build's or the debug build's."""
+    for folder in (os.environ.get("LOSSD_BUILD"), ".build/release", ".build/debug"):
+        if folder and (ROOT / folder / name).exists():
+            return str(ROOT / folder / name)
+    raise FileNotFoundError(f"{name} is not built: make build")
+
+
+class Daemon:
+    """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file."""
+
+    def __init__(self, tcp=False, descriptors=None, **settings):
+        self.folder = tempfile.TemporaryDirectory(prefix="lossd-test-")
+        self.path = os.path.join(self.folder.name, "lossd.sock")
+        self.unix = f"unix:{self.path}"
+        self.log_path = os.path.join(self.folder.name, "log")
+        arguments = [program("lossd"), "--listen", self.unix]
+        if tcp:
+            arguments += ["--listen", "tcp:127.0.0.1:0"]
+        for key, item in settings.items():
+            arguments += ["--set", f"{key.replace('__', '.')}={item}"]
+        self.log_file = open(self.log_path, "wb")
+
+        def limit():
+            if descriptors:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+        self.process = subprocess.Popen(arguments, stderr=self.log_file, preexec_fn=limit)
+        self.wait_until_ready()
+        if tcp:
+            lines = [line for line in self.log().splitlines() if "listening on tcp:" in line]
+            self.tcp = lines[0].split("listening on ")[1].strip()
+
+    def wait_until_ready(self):
+        deadline = time.time() + 20
+        while "is ready" not in self.log():
+            if self.process.poll() is not None or time.time() > deadline:
+                raise RuntimeError("the daemon did not start:\n" + self.log())
+            time.sleep(0.01)
+
+    def log(self):
+        return pathlib.Path(self.log_path).read_text(errors="replace")
+
+    def connect(self, **options):
+        return Connection(self.unix, **options)
+
+    def resident_bytes(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * resource.getpagesize()
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def status(self):
+        """GetStatus's fields by number."""
+        with self.connect() as connection:
+            return parse(connection.call(DAEMON_STATUS)[0])
+
+    def stop(self, number=signal.SIGTERM, timeout=60):
+        """Ends it and returns its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(timeout)
+        self.log_file.close()
+        return self.process.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.log_file.close()
+        self.folder.cleanup()
+
+
+def lossctl(*arguments, server=None, check=True):
+    """Runs lossctl and returns its standard output; JSON where it was asked for."""
+    environment = dict(os.environ)
+    if server:
+        environment["LOSSD_ADDRESS"] = server
+    result = subprocess.run(
+        [program("lossctl"), *map(str, arguments)], capture_output=True, text=True,
+        env=environment, timeout=120)
+    if not check:
+        return result
+    if result.returncode:
+        raise AssertionError(f"lossctl {arguments}: {result.returncode}\n{result.stderr}")
+    return json.loads(result.stdout) if "--json" in arguments else result.stdout

@@ -1,0 +1,304 @@
+"""A lossd client of the tests' own: frames and protobuf by hand, standard library alone.
+
+It says exactly what it is told, right or wrong, so that tests can break every rule of docs/protocol.md.
+"""
+
+import array
+import socket
+import struct
+import time
+
+PREFACE = b"LOSSD/1\n"
+HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY = range(1, 9)
+END_STREAM, ACK = 1, 2
+EVALUATE = "/lossd.v1.Evaluator/Evaluate"
+STREAM = "/lossd.v1.Evaluator/EvaluateStream"
+FUNCTIONS = "/lossd.v1.Evaluator/ListFunctions"
+DAEMON_STATUS = "/lossd.v1.Daemon/GetStatus"
+
+# name: (wire number, struct format, bytes)
+TYPES = {
+    "float32": (1, "f", 4), "float64": (2, "d", 8), "float16": (3, "e", 2), "bfloat16": (4, "H", 2),
+    "int64": (5, "q", 8), "int32": (6, "i", 4), "int16": (7, "h", 2), "int8": (8, "b", 1),
+    "uint8": (9, "B", 1), "bool": (10, "B", 1),
+}
+TYPE_NAMES = {number: name for name, (number, _, _) in TYPES.items()}
+
+
+# ---- protobuf ----
+
+def varint(value):
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while True:
+        byte = value & 127
+        value >>= 7
+        if value:
+            out.append(byte | 128)
+        else:
+            out.append(byte)
+            return bytes(out)
+
+
+def number(field, value):
+    return varint(field << 3) + varint(value)
+
+
+def block(field, data):
+    if isinstance(data, str):
+        data = data.encode()
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+def double(field, value):
+    return varint(field << 3 | 1) + struct.pack("<d", value)
+
+
+def parse(data):
+    """{field: [values]}; a varint is an int, fixed64 a float, a block bytes."""
+    fields, at = {}, 0
+
+    def take():
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(data):
+        key = take()
+        kind = key & 7
+        if kind == 0:
+            value = take()
+        elif kind == 1:
+            value = struct.unpack_from("<d", data, at)[0]
+            at += 8
+        elif kind == 2:
+            length = take()
+            value = data[at:at + length]
+            at += length
+        else:
+            raise ValueError(f"wire type {kind}")
+        fields.setdefault(key >> 3, []).append(value)
+    return fields
+
+
+# ---- frames ----
+
+def frame(kind, stream=0, message=b"", payload=b"", flags=0, reserved=0):
+    return struct.pack(
+        "<IIIBBH", len(payload), len(message), stream, kind, flags, reserved) + message + payload
+
+
+def hello(**limits):
+    names = {"max_message_bytes": 2, "max_payload_bytes": 3, "max_streams": 4, "stream_credit": 5}
+    return frame(HELLO, 0, block(1, "tests") + b"".join(
+        number(names[name], value) for name, value in limits.items()))
+
+
+def open_call(stream, method, timeout_us=0, credit=0):
+    return frame(OPEN, stream, block(1, method) + number(2, timeout_us) + number(3, credit))
+
+
+class Tensor:
+    """Elements as raw little-endian bytes, with a type and a shape."""
+
+    def __init__(self, values, data_type="float32", shape=None):
+        if isinstance(values, (bytes, bytearray, memoryview)):
+            self.data = bytes(values)
+        else:
+            values = list(values)
+            self.data = struct.pack(f"<{len(values)}{TYPES[data_type][1]}", *values)
+        self.data_type = data_type
+        size = TYPES[data_type][2]
+        self.shape = [len(self.data) // size] if shape is None else list(shape)
+
+    def values(self):
+        _, code, size = TYPES[self.data_type]
+        return list(struct.unpack(f"<{len(self.data) // size}{code}", self.data))
+
+    def message(self, name, offset):
+        return (block(1, name) + number(2, TYPES[self.data_type][0])
+                + block(3, b"".join(varint(size) for size in self.shape))
+                + block(5, number(1, offset) + number(2, len(self.data))))
+
+
+def value(item):
+    if isinstance(item, bool):
+        return number(1, item)
+    if isinstance(item, int):
+        return number(2, item)
+    if isinstance(item, float):
+        return double(3, item)
+    return block(4, item)
+
+
+def request(function="", inputs=None, attributes=None, outputs=(), id=0):
+    """An EvaluateRequest and its payload."""
+    message, payload = bytearray(block(1, function) if function else b""), bytearray()
+    for name, tensor in (inputs or {}).items():
+        payload += bytes(-len(payload) % 64)
+        message += block(2, tensor.message(name, len(payload)))
+        payload += tensor.data
+    for name, item in (attributes or {}).items():
+        message += block(3, block(1, name) + block(2, value(item)))
+    for name in outputs:
+        message += block(4, block(1, name))
+    return bytes(message + number(5, id)), bytes(payload)
+
+
+class Response:
+    """An EvaluateResponse: outputs by name, and the summary where there is one."""
+
+    def __init__(self, message, payload):
+        fields = parse(message)
+        self.id = fields.get(1, [0])[0]
+        self.outputs = {}
+        for item in fields.get(2, []):
+            tensor = parse(item)
+            shape = []
+            packed, at = b"".join(tensor.get(3, [])), 0
+            while at < len(packed):
+                size, shift = 0, 0
+                while True:
+                    byte = packed[at]
+                    at += 1
+                    size |= (byte & 127) << shift
+                    shift += 7
+                    if byte < 128:
+                        break
+                shape.append(size)
+            place = parse(tensor.get(5, [b""])[0])
+            offset, length = place.get(1, [0])[0], place.get(2, [0])[0]
+            assert offset % 64 == 0 and offset + length <= len(payload)
+            self.outputs[tensor[1][0].decode()] = Tensor(
+                payload[offset:offset + length], TYPE_NAMES[tensor[2][0]], shape)
+        self.summary = None
+        if 3 in fields:
+            summary = parse(fields[3][0])
+
+            def pairs(field):
+                entries = [parse(entry) for entry in summary.get(field, [])]
+                return {entry[1][0].decode(): entry.get(2, [0.0])[0] for entry in entries}
+
+            self.summary = {
+                "batches": summary.get(1, [0])[0], "rows": summary.get(2, [0])[0],
+                "values": pairs(3), "state": pairs(4)}
+
+    def __getitem__(self, name):
+        return self.outputs[name]
+
+
+class CallError(Exception):
+    """A STATUS other than 0."""
+
+    def __init__(self, message):
+        fields = parse(message)
+        self.code = fields.get(1, [0])[0]
+        self.text = fields.get(2, [b""])[0].decode()
+        self.metadata = {}
+        for item in fields.get(3, []):
+            pair = parse(item)
+            self.metadata[pair[1][0].decode()] = pair.get(2, [b""])[0]
+        super().__init__(f"{self.code}: {self.text}")
+
+
+class Connection:
+    """A socket and the frames on it. `address` is unix:PATH or tcp:HOST:PORT."""
+
+    def __init__(self, address, greet=True, timeout=30, **limits):
+        kind, rest = address.split(":", 1)
+        if kind == "unix":
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(rest)
+        else:
+            host, port = rest.rsplit(":", 1)
+            self.socket = socket.create_connection((host, int(port)), timeout)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.next_stream = 1
+        if greet:
+            self.send(PREFACE + hello(**limits))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def send_with_descriptor(self, data, descriptor):
+        self.socket.sendmsg(
+            [data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))])
+
+    def read(self, count):
+        data = bytearray(count)
+        view, have = memoryview(data), 0
+        while have < count:
+            part = self.socket.recv_into(view[have:])
+            if part == 0:
+                raise EOFError(f"end of file after {have} of {count} bytes")
+            have += part
+        return bytes(data)
+
+    def receive(self):
+        """(type, stream, flags, message, payload)"""
+        payload, message, stream, kind, flags, reserved = struct.unpack("<IIIBBH", self.read(16))
+        assert reserved == 0
+        return kind, stream, flags, self.read(message), self.read(payload)
+
+    def receive_of(self, stream, skip=(HELLO, CREDIT)):
+        """The next frame of this stream, others being thrown away."""
+        while True:
+            item = self.receive()
+            if item[1] == stream and item[0] not in skip:
+                return item
+            if item[0] == GOAWAY:
+                raise CallError(parse(item[3])[2][0])
+
+    def open(self, method, **options):
+        stream = self.next_stream
+        self.next_stream += 2
+        self.send(open_call(stream, method, **options))
+        return stream
+
+    def call(self, method, message=b"", payload=b"", **options):
+        """A unary call; returns message and payload of its response."""
+        stream = self.open(method, **options)
+        self.send(frame(MESSAGE, stream, message, payload, END_STREAM))
+        return self.finish(stream)
+
+    def finish(self, stream):
+        kind, _, flags, message, payload = self.receive_of(stream)
+        if kind == STATUS:
+            raise CallError(message)
+        assert kind == MESSAGE and flags == END_STREAM
+        return message, payload
+
+    def start(self, function, inputs=None, attributes=None, outputs=(), **options):
+        """Sends an Evaluate without waiting; returns its stream for `finish`."""
+        stream = self.open(EVALUATE, **options)
+        self.send(frame(
+            MESSAGE, stream, *request(function, inputs, attributes, outputs), END_STREAM))
+        return stream
+
+    def evaluate(self, function, inputs=None, attributes=None, outputs=(), **options):
+        return Response(*self.finish(self.start(function, inputs, attributes, outputs, **options)))
+
+    def ping(self, data=b"ping"):
+        start = time.perf_counter()
+        self.send(frame(PING, 0, data))
+        while True:
+            kind, _, flags, message, _ = self.receive()
+            if kind == PING and flags == ACK:
+                assert message == data
+                return time.perf_counter() - start

@@ -3,7 +3,7 @@
 SOURCES := Sources Plugins Tests Package.swift
 PROTO_C := Sources/CLossdProto
 
-.PHONY: help setup build test proto check-proto format lint clean
+.PHONY: help setup build demo test test-swift test-system soak tsan proto check-proto format lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -11,11 +11,26 @@ help: ## list the targets
 setup: ## install missing Debian packages, check the Swift toolchain
 	@scripts/setup.sh
 
-build: setup ## release build
-	swift build -c release
+build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime inside
+	@swift build -c release --static-swift-stdlib
 
-test: setup ## all set-up, then every test
+demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
+	@scripts/demo.sh
+
+test: test-swift test-system ## all set-up, then every test
+
+test-swift: setup ## tests of the parts
 	swift test
+
+test-system: build ## tests of the built daemon, over real sockets
+	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
+
+soak: build ## the system tests in full length
+	LOSSD_SOAK=1 LOSSD_STORM=100000 python3 -m unittest discover -v -s Tests/System
+
+tsan: build ## the system tests against a daemon built with the thread sanitizer
+	swift build --sanitize=thread --scratch-path .build-tsan --product lossd
+	scripts/tsan.sh
 
 proto: setup ## regenerate the C code of proto/lossd.proto
 	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto

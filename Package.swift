@@ -27,7 +27,9 @@ let package = Package(
     .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
     .target(name: "LossdLoop", dependencies: ["CUV"]),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
-    .target(name: "LossdEngine", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
+    .target(
+      name: "LossdEngine",
+      dependencies: ["CLinux", "CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
     .target(
       name: "LossdCatalogue", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"],
       path: "Plugins/Catalogue"),

@@ -2,7 +2,10 @@
 #include "clinux.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 int clinux_accept(int fd) { return accept4(fd, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC); }
 
@@ -17,3 +20,10 @@ int clinux_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid) 
 }
 
 void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+void clinux_lower_priority(int steps) {
+  /* On Linux a thread has its own nice value, under its own id. */
+  id_t thread = (id_t)syscall(SYS_gettid);
+  int now = getpriority(PRIO_PROCESS, thread);
+  setpriority(PRIO_PROCESS, thread, now + steps > 19 ? 19 : now + steps);
+}

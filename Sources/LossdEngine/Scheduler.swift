@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LossdTensor
 
@@ -109,7 +110,12 @@ public final class Scheduler: @unchecked Sendable {
     return nil
   }
 
+  /// Workers are this much nicer than event loops, so that a loop gets a core at once when it wakes.
+  private static let niceness: Int32 = 5
+
   private func work() {
+    clinux_name_thread("lossd-worker")
+    clinux_lower_priority(Scheduler.niceness)
     var scratch = AlignedBuffer(count: 4096)
     pthread_mutex_lock(lock)
     while true {

@@ -13,4 +13,7 @@ int clinux_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
 /* Names the calling thread, at most 15 bytes, for tools such as top. */
 void clinux_name_thread(const char *name);
 
+/* Makes the calling thread nicer by so many steps; what fails changes speed at most. */
+void clinux_lower_priority(int steps);
+
 #endif

@@ -1,0 +1,48 @@
+"""Every command of README.md's console blocks is run, and prints what stands there."""
+
+import os
+import re
+import subprocess
+import unittest
+
+from daemon import ROOT
+
+
+class Readme(unittest.TestCase):
+    def test_the_commands_print_what_readme_says(self):
+        text = (ROOT / "README.md").read_text()
+        blocks = re.findall(r"```console\n(.*?)```", text, re.S)
+        self.assertGreaterEqual(len(blocks), 3)
+        steps = []
+        for line in "".join(blocks).splitlines():
+            if line.startswith("$ "):
+                steps.append((line[2:], []))
+            elif steps[-1][0].endswith("\\"):
+                steps[-1] = (steps[-1][0][:-1] + line.strip(), [])
+            else:
+                steps[-1][1].append(line)
+        # The targets that build and test are what runs this test; they are not run again from inside.
+        steps = [step for step in steps if not step[0].startswith("make ")]
+        marker = "----------next"
+        script = "set -m\n"
+        for command, _ in steps:
+            script += f"{command}\necho '{marker}'\n"
+            if command.endswith("&"):
+                script += "sleep 1\n"
+        build = ROOT / os.environ.get("LOSSD_BUILD", ".build/release")
+        script = script.replace("$PWD/.build/release", str(build))
+        result = subprocess.run(
+            ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        outputs = result.stdout.split(marker + "\n")
+        self.assertEqual(len(outputs), len(steps) + 1, result.stderr)
+        for (command, expected), printed in zip(steps, outputs):
+            pattern = "\n".join(
+                ".*" if line == "..." else re.escape(line).replace(re.escape("..."), ".*")
+                for line in expected)
+            self.assertRegex(
+                printed.rstrip("\n"), re.compile(f"^{pattern}$", re.S),
+                f"{command}\n{result.stderr}")
+
+
+if __name__ == "__main__":
+    unittest.main()

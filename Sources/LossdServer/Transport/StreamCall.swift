@@ -121,8 +121,7 @@ final class StreamCall: Call {
   override func grantRequests(_ count: UInt32) {
     guard let connection, !connection.isClosed else { return }
     requestCredit = requestCredit.saturatingAdd(count)
-    // Nobody sends a request after END_STREAM.
-    if isHalfClosed || isDroppingRequests { return }
+    if isDroppingRequests { return }
     connection.output.frames.encodeFrame(credit: count, stream: id)
     connection.output.framesAppended()
     connection.wantsFlush()

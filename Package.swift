@@ -1,6 +1,13 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+/// For the second build of the kernels, which runs only where the processor has all of it.
+#if arch(x86_64)
+  let avx2 = ["-Xcc", "-mavx2", "-Xcc", "-mfma", "-Xcc", "-mf16c", "-Xcc", "-mbmi2"]
+#else
+  let avx2: [String] = []
+#endif
+
 let package = Package(
   name: "lossd",
   products: [
@@ -25,6 +32,20 @@ let package = Package(
     .target(name: "LossdSocket", dependencies: ["CLinux"]),
     .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
     .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
+    .target(name: "LossdKernelTable", path: "Sources/LossdKernels/Table"),
+    .target(
+      name: "LossdKernelsBaseline", dependencies: ["LossdKernelTable"],
+      path: "Sources/LossdKernels/Core", swiftSettings: [.unsafeFlags(["-Ounchecked"])]),
+    .target(
+      name: "LossdKernelsAVX2", dependencies: ["LossdKernelTable"],
+      path: "Sources/LossdKernels/CoreAVX2",
+      swiftSettings: [
+        .define("LOSSD_FMA", .when(platforms: [.linux])), .unsafeFlags(["-Ounchecked"] + avx2),
+      ]),
+    .target(
+      name: "LossdKernels",
+      dependencies: ["CLinux", "LossdKernelTable", "LossdKernelsBaseline", "LossdKernelsAVX2"],
+      path: "Sources/LossdKernels/Choice"),
     .target(name: "LossdLoop", dependencies: ["CUV"]),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
     .target(
@@ -63,6 +84,7 @@ let package = Package(
       name: "LossdEngineTests", dependencies: ["LossdEngine", "LossdPluginKit", "LossdTensor"]),
     .testTarget(
       name: "LossdFilesTests", dependencies: ["LossdFiles", "LossdTensor"], exclude: ["Golden"]),
+    .testTarget(name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
     .testTarget(name: "LossdWireTests", dependencies: ["LossdWire", "LossdTensor"]),
   ],

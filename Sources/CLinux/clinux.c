@@ -27,3 +27,13 @@ void clinux_lower_priority(int steps) {
   int now = getpriority(PRIO_PROCESS, thread);
   setpriority(PRIO_PROCESS, thread, now + steps > 19 ? 19 : now + steps);
 }
+
+int clinux_has_avx2(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2");
+#else
+  return 0;
+#endif
+}

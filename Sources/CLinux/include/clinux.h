@@ -13,6 +13,9 @@ int clinux_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
 /* Names the calling thread, at most 15 bytes, for tools such as top. */
 void clinux_name_thread(const char *name);
 
+/* Whether the processor has AVX2, FMA, F16C and BMI2. */
+int clinux_has_avx2(void);
+
 /* Makes the calling thread nicer by so many steps; what fails changes speed at most. */
 void clinux_lower_priority(int steps);
 

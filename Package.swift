@@ -1,11 +1,14 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// For the second build of the kernels, which runs only where the processor has all of it.
+/// For the other builds of the kernels, each of which runs only where the processor has all of it.
 #if arch(x86_64)
   let avx2 = ["-Xcc", "-mavx2", "-Xcc", "-mfma", "-Xcc", "-mf16c", "-Xcc", "-mbmi2"]
+  let avx512 =
+    avx2 + ["f", "dq", "bw", "vl"].flatMap { ["-Xcc", "-mavx512\($0)"] }
 #else
   let avx2: [String] = []
+  let avx512: [String] = []
 #endif
 
 let package = Package(
@@ -40,11 +43,20 @@ let package = Package(
       name: "LossdKernelsAVX2", dependencies: ["LossdKernelTable"],
       path: "Sources/LossdKernels/CoreAVX2",
       swiftSettings: [
-        .define("LOSSD_FMA", .when(platforms: [.linux])), .unsafeFlags(["-Ounchecked"] + avx2),
+        .define("LOSSD_FMA"), .unsafeFlags(["-Ounchecked"] + avx2),
+      ]),
+    .target(
+      name: "LossdKernelsAVX512", dependencies: ["LossdKernelTable"],
+      path: "Sources/LossdKernels/CoreAVX512",
+      swiftSettings: [
+        .define("LOSSD_FMA"), .define("LOSSD_AVX512"), .unsafeFlags(["-Ounchecked"] + avx512),
       ]),
     .target(
       name: "LossdKernels",
-      dependencies: ["CLinux", "LossdKernelTable", "LossdKernelsBaseline", "LossdKernelsAVX2"],
+      dependencies: [
+        "CLinux", "LossdKernelTable", "LossdKernelsBaseline", "LossdKernelsAVX2",
+        "LossdKernelsAVX512",
+      ],
       path: "Sources/LossdKernels/Choice"),
     .target(name: "LossdLoop", dependencies: ["CUV"]),
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
@@ -52,7 +64,10 @@ let package = Package(
       name: "LossdEngine",
       dependencies: ["CLinux", "CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
     .target(
-      name: "LossdCatalogue", dependencies: ["CLossdPlugin", "LossdPluginKit", "LossdTensor"],
+      name: "LossdCatalogue",
+      dependencies: [
+        "CLossdPlugin", "LossdKernelTable", "LossdKernels", "LossdPluginKit", "LossdTensor",
+      ],
       path: "Plugins/Catalogue"),
     .target(
       name: "LossdServer",
@@ -78,6 +93,9 @@ let package = Package(
         "LossdServer", "LossdSocket", "LossdTensor", "LossdWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
+    .executableTarget(
+      name: "FunctionBenchmark", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"],
+      path: "Benchmarks/Functions"),
     .testTarget(
       name: "LossdCatalogueTests", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"]),
     .testTarget(

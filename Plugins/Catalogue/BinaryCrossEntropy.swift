@@ -1,4 +1,5 @@
 import Glibc
+import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
@@ -9,6 +10,8 @@ protocol BinaryLoss: Function where State == BinaryState {
 
 struct BinaryState: BitwiseCopyable {
   var count: Int
+  /// The vector kernels compute it.
+  var isVector: Bool
 }
 
 /// -(y log x + (1 - y) log(1 - x)); torch.nn.functional.binary_cross_entropy.
@@ -83,12 +86,19 @@ extension BinaryLoss {
     if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
     if call.wants(2) { plan.setOutput(2, target.dataType, shape: input.shape) }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
-    plan.addPass(units: Blocks.count(input.count), unitCost: 25 * Double(Blocks.size))
-    return BinaryState(count: input.count)
+    let isVector = isVector(call)
+    if isVector { plan.setScratch(bytes: vectorScratch) }
+    plan.addPass(
+      units: Blocks.count(input.count), unitCost: (isVector ? 2 : 25) * Double(Blocks.size))
+    return BinaryState(count: input.count, isVector: isVector)
   }
 
   static func run(_ call: Call, _ state: BinaryState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
+    if state.isVector, let kernels = Kernels.chosen {
+      runVector(kernels, call, state, chunk)
+      return
+    }
     let reduction = Reduction(call.attributes)
     let perElement = reduction == .none ? call.output(0) : nil
     let (gradient, targetGradient) = (call.output(1), call.output(2))

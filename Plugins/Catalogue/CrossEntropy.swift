@@ -1,4 +1,5 @@
 import Glibc
+import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
@@ -35,6 +36,8 @@ struct ClassState: BitwiseCopyable {
   var sumsWeightsFirst: Bool
   /// The target is class probabilities, of input's shape.
   var hasProbabilities = false
+  /// The vector kernels compute it.
+  var isVector = false
 }
 
 /// The negative log likelihood of class indices, of log-probabilities or of logits.
@@ -124,13 +127,16 @@ extension ClassLoss {
         plan.setReducedOutput(0, input.dataType)
       }
     }
-    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape, isZeroed: true) }
+    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape, isZeroed: !hasLogits) }
     plan.setRows(input.rank == 1 ? 1 : input.size(0))
     let weighsFirst = reduction == .mean && call.wants(1)
     if weighsFirst { plan.addPass(units: layout.positions, unitCost: 10) }
+    let isVector = isVector(call, input, layout)
+    if isVector { plan.setScratch(bytes: vectorScratch(input, layout)) }
     plan.addPass(
-      units: layout.positions, unitCost: 30 + (hasLogits ? 30 * Double(layout.classes) : 0))
-    return ClassState(layout: layout, sumsWeightsFirst: weighsFirst)
+      units: layout.positions,
+      unitCost: 20 + (hasLogits ? (isVector ? 2 : 30) * Double(layout.classes) : 0))
+    return ClassState(layout: layout, sumsWeightsFirst: weighsFirst, isVector: isVector)
   }
 
   static func run(_ call: Call, _ state: ClassState, _ chunk: Chunk) throws(StatusError) {
@@ -142,16 +148,17 @@ extension ClassLoss {
     let (layout, weight) = (state.layout, call.input(3))
     let ignored = call.attributes.int(1)
     let isWeighing = state.sumsWeightsFirst && chunk.pass == 0
+    if state.isVector, !isWeighing, let kernels = Kernels.chosen {
+      try runVector(kernels, call, state, chunk)
+      return
+    }
     let reduction = Reduction(call.attributes)
     var losses = CompensatedSum()
     var weights = CompensatedSum()
     for position in chunk.range {
       let label = target.integer(position)
       let isKept = label != ignored
-      guard !isKept || (label >= 0 && label < Int64(layout.classes)) else {
-        throw invalid(
-          "target[\(place(position, target))] is \(label), outside [0, \(layout.classes))")
-      }
+      if isKept { try checkLabel(label, position, target, layout.classes) }
       let w = isKept ? weight.map { $0[Int(label)] } ?? 1 : 0
       if isWeighing || !state.sumsWeightsFirst { weights.add(w) }
       if isWeighing { continue }
@@ -214,6 +221,13 @@ extension ClassLoss {
       gradient[row.start + index * inner] = g
     }
     return loss
+  }
+
+  static func checkLabel(
+    _ label: Int64, _ position: Int, _ target: TensorView, _ classes: Int
+  ) throws(StatusError) {
+    guard label < 0 || label >= Int64(classes) else { return }
+    throw invalid("target[\(place(position, target))] is \(label), outside [0, \(classes))")
   }
 
   private static func place(_ position: Int, _ target: TensorView) -> String {

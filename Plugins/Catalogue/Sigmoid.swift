@@ -1,10 +1,14 @@
 import Glibc
+import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
 /// 1 / (1 + exp(-x)); torch.sigmoid. Integers give float32.
 enum Sigmoid: Function {
-  struct State: BitwiseCopyable {}
+  struct State: BitwiseCopyable {
+    /// The vector kernels compute it.
+    var isVector: Bool
+  }
 
   static var declaration: FunctionDeclaration {
     FunctionDeclaration(
@@ -29,12 +33,19 @@ enum Sigmoid: Function {
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
     if call.wants(0) { plan.setOutput(0, type, shape: input.shape) }
     if call.wants(1) { plan.setOutput(1, type, shape: input.shape) }
-    plan.addPass(units: Blocks.count(input.count), unitCost: 10 * Double(Blocks.size))
-    return State()
+    let isVector = isVector(input)
+    if isVector { plan.setScratch(bytes: vectorScratch) }
+    plan.addPass(
+      units: Blocks.count(input.count), unitCost: (isVector ? 1 : 10) * Double(Blocks.size))
+    return State(isVector: isVector)
   }
 
   static func run(_ call: Call, _ state: State, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
+    if state.isVector, let kernels = Kernels.chosen {
+      runVector(kernels, call, chunk)
+      return
+    }
     let upstream = call.input(1)
     let output = call.output(0)
     let gradient = call.output(1)

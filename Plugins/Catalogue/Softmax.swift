@@ -1,4 +1,5 @@
 import Glibc
+import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
@@ -65,6 +66,8 @@ struct SoftmaxState: BitwiseCopyable {
   var layout: RowLayout
   /// What the input is cast to first.
   var type: DataType
+  /// The vector kernels compute it.
+  var isVector: Bool
 }
 
 extension SoftmaxFunction {
@@ -108,14 +111,21 @@ extension SoftmaxFunction {
       plan.setOutput(1, input.dataType, shape: input.shape)
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
+    let isVector = isVector(input, type, layout)
+    if isVector { plan.setScratch(bytes: vectorScratch(type, layout)) }
     if input.count > 0 {
-      plan.addPass(units: layout.rows, unitCost: 20 * Double(layout.size))
+      plan.addPass(
+        units: layout.rows, unitCost: 10 + (isVector ? 2 : 20) * Double(layout.size))
     }
-    return SoftmaxState(layout: layout, type: type)
+    return SoftmaxState(layout: layout, type: type, isVector: isVector)
   }
 
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
+    if state.isVector, let kernels = Kernels.chosen {
+      runVector(kernels, call, state, chunk)
+      return
+    }
     let isCast = state.type != input.dataType
     let (size, inner) = (state.layout.size, state.layout.inner)
     for row in chunk.range {

@@ -37,3 +37,14 @@ int clinux_has_avx2(void) {
   return 0;
 #endif
 }
+
+int clinux_has_avx512(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return clinux_has_avx2() && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl");
+#else
+  return 0;
+#endif
+}

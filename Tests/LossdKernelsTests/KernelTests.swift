@@ -5,7 +5,7 @@ import Testing
 
 /// Every build against float64, over sizes around the lanes' and special values.
 @Suite struct KernelTests {
-  private static let tables = [Kernels.baseline, Kernels.avx2].compactMap { $0 }
+  private static let tables = [Kernels.baseline, Kernels.avx2, Kernels.avx512].compactMap { $0 }
 
   /// Errors in ulps of the larger of the result and `term`, the largest term that went into it.
   private func expectClose(

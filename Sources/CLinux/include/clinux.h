@@ -16,6 +16,9 @@ void clinux_name_thread(const char *name);
 /* Whether the processor has AVX2, FMA, F16C and BMI2. */
 int clinux_has_avx2(void);
 
+/* Whether it has AVX-512 F, DQ, BW and VL besides. */
+int clinux_has_avx512(void);
+
 /* Makes the calling thread nicer by so many steps; what fails changes speed at most. */
 void clinux_lower_priority(int steps);
 

@@ -6,10 +6,11 @@ import LossdKernelsBaseline
 
 #if arch(x86_64)
   import LossdKernelsAVX2
+  import LossdKernelsAVX512
 #endif
 
 public enum Kernels {
-  /// The best build for this processor, or the one that LOSSD_KERNELS names: `avx2`, `baseline`; nil
+  /// The best build for this processor, or the one that LOSSD_KERNELS names: `avx512`, `avx2`, `baseline`; nil
   /// with `reference`: the scalar code that the kernels are tested against. Chosen once.
   public static let chosen: KernelTable? = choose()
 
@@ -24,6 +25,15 @@ public enum Kernels {
     #endif
   }()
 
+  /// nil where the processor has no AVX-512.
+  public static let avx512: KernelTable? = {
+    #if arch(x86_64)
+      return clinux_has_avx512() != 0 ? LossdKernelsAVX512.makeKernelTable() : nil
+    #else
+      return nil
+    #endif
+  }()
+
   /// For people: what is in use.
   public static var name: String { chosen?.name ?? "reference" }
 
@@ -32,7 +42,8 @@ public enum Kernels {
     switch asked {
     case "reference": return nil
     case "baseline": return baseline
-    default: return avx2 ?? baseline
+    case "avx2": return avx2 ?? baseline
+    default: return avx512 ?? avx2 ?? baseline
     }
   }
 }

@@ -12,19 +12,19 @@ func crossEntropyRows(_ call: UnsafePointer<CrossEntropyRows>) {
   if rows.stride == 1 && rows.classes <= shortRow {
     var input = Tile()
     let t = input.pointer()
-    while position &+ 8 <= rows.count {
+    while position &+ width <= rows.count {
       let start = position &* rows.step
       turnIn(rows.x + start, rows.classes, t)
-      eight(rows, position, t, rows.gradient == nil ? nil : t, 8)
+      vector(rows, position, t, rows.gradient == nil ? nil : t, width)
       if let gradient = rows.gradient { turnOut(t, rows.classes, gradient + start) }
-      position &+= 8
+      position &+= width
     }
   } else if rows.step == 1 {
-    while position &+ 8 <= rows.count {
+    while position &+ width <= rows.count {
       var gradient: UnsafeMutablePointer<Float>?
       if let base = rows.gradient { gradient = base + position }
-      eight(rows, position, rows.x + position, gradient, rows.stride)
-      position &+= 8
+      vector(rows, position, rows.x + position, gradient, rows.stride)
+      position &+= width
     }
   }
   while position < rows.count {
@@ -158,9 +158,9 @@ private func strided(_ rows: CrossEntropyRows, _ position: Int) {
   }
 }
 
-/// Eight positions in the lanes.
+/// `width` positions in the lanes.
 @inline(__always)
-private func eight(
+private func vector(
   _ rows: CrossEntropyRows, _ position: Int, _ x: UnsafePointer<Float>,
   _ y: UnsafeMutablePointer<Float>?, _ stride: Int
 ) {
@@ -168,7 +168,7 @@ private func eight(
   // Read before the gradient is written, which may be in the same place.
   var picked = Lanes(repeating: 0)
   var lane = 0
-  while lane < 8 {
+  while lane < width {
     if labels[lane] >= 0 { picked[lane] = x[Int(labels[lane]) &* stride &+ lane] }
     lane &+= 1
   }
@@ -176,7 +176,7 @@ private func eight(
   let (m, low, high) = columnSums(x, needsLogits ? nil : y, rows.classes, stride)
   let logarithm = logOfSum(narrowed(low, high))
   lane = 0
-  while lane < 8 {
+  while lane < width {
     if labels[lane] >= 0 {
       let lse = Double(m[lane]) + Double(logarithm[lane])
       let smooth = needsLogits ? smoothTerm(rows, x + lane, stride, lse) : 0
@@ -190,11 +190,11 @@ private func eight(
   }
   guard let y else { return }
   if needsLogits { _ = columnSums(x, y, rows.classes, stride) }
-  finishEight(rows, position, y, stride, low, high)
+  finishVector(rows, position, y, stride, low, high)
 }
 
 @inline(__always)
-private func finishEight(
+private func finishVector(
   _ rows: CrossEntropyRows, _ position: Int, _ y: UnsafeMutablePointer<Float>, _ stride: Int,
   _ low: Wide, _ high: Wide
 ) {
@@ -203,9 +203,10 @@ private func finishEight(
   var own = Lanes(repeating: 0)
   var smoothed = false
   var lane = 0
-  while lane < 8 {
+  while lane < width {
     let factors = Factors(rows, position &+ lane)
-    let sum = lane < 4 ? low[lane & 3] : high[lane & 3]
+    let half = width / 2
+    let sum = lane < half ? low[lane] : high[lane &- half]
     let factor = factors.all / sum
     all[lane] = Float(factor)
     each[lane] = Float(factors.each)
@@ -222,7 +223,7 @@ private func finishEight(
     c &+= 1
   }
   lane = 0
-  while lane < 8 {
+  while lane < width {
     let label = rows.labels[position &+ lane]
     if label >= 0 { y[Int(label) &* stride &+ lane] = own[lane] }
     lane &+= 1

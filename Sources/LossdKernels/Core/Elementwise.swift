@@ -17,7 +17,7 @@ private func sigmoidSlope(_ x: Lanes) -> Lanes {
   return e * one * one
 }
 
-/// The last `count` elements, fewer than eight, in the first lanes; zeros behind them.
+/// The last `count` elements, fewer than `width`, in the first lanes; zeros behind them.
 @inline(__always)
 func loadSome(_ base: UnsafePointer<Float>, _ count: Int) -> Lanes {
   var result = Lanes(repeating: 0)
@@ -40,14 +40,14 @@ func storeSome(_ value: Lanes, _ base: UnsafeMutablePointer<Float>, _ count: Int
 
 func sigmoidElements(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ count: Int) {
   var i = 0
-  while i &+ 16 <= count {
-    let (a, b) = (sigmoid(load(x, i)), sigmoid(load(x, i &+ 8)))
+  while i &+ 2 &* width <= count {
+    let (a, b) = (sigmoid(load(x, i)), sigmoid(load(x, i &+ width)))
     store(a, y, i)
-    store(b, y, i &+ 8)
-    i &+= 16
+    store(b, y, i &+ width)
+    i &+= 2 &* width
   }
   while i < count {
-    let part = count &- i < 8 ? count &- i : 8
+    let part = count &- i < width ? count &- i : width
     storeSome(sigmoid(loadSome(x + i, part)), y + i, part)
     i &+= part
   }
@@ -58,11 +58,11 @@ func sigmoidBackwardElements(
   _ gradient: UnsafeMutablePointer<Float>, _ count: Int
 ) {
   var i = 0
-  while i &+ 8 <= count {
+  while i &+ width <= count {
     var slope = sigmoidSlope(load(x, i))
     if let upstream { slope *= load(upstream, i) }
     store(slope, gradient, i)
-    i &+= 8
+    i &+= width
   }
   if i < count {
     let part = count &- i
@@ -99,7 +99,7 @@ func binaryLogits(_ call: UnsafePointer<BinaryElements>) -> Double {
   var total = Wide(repeating: 0)
   var i = 0
   let one = Lanes(repeating: 1)
-  while i &+ 8 <= b.count {
+  while i &+ width <= b.count {
     let p = b.posWeight == nil ? one : load(b.posWeight.unsafelyUnwrapped, i)
     var (loss, gradient) = binary(load(b.x, i), load(b.target, i), p, b.posWeight != nil)
     if let weight = b.weight {
@@ -114,7 +114,7 @@ func binaryLogits(_ call: UnsafePointer<BinaryElements>) -> Double {
     }
     if let losses = b.losses { store(loss, losses, i) }
     add(loss, to: &total)
-    i &+= 8
+    i &+= width
   }
   var result = horizontalSum(total)
   if i < b.count {

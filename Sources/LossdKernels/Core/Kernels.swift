@@ -2,7 +2,9 @@ import LossdKernelTable
 
 /// This build's kernels.
 public func makeKernelTable() -> KernelTable {
-  #if LOSSD_FMA
+  #if LOSSD_AVX512
+    let name = "avx512"
+  #elseif LOSSD_FMA
     let name = "avx2"
   #else
     let name = "baseline"

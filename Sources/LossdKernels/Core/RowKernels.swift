@@ -7,18 +7,18 @@
 func maximum(_ x: UnsafePointer<Float>, _ count: Int) -> Float {
   var i = 0
   var result = -Float.infinity
-  if count >= 32 {
+  if count >= 4 &* width {
     var a = load(x, 0)
-    var b = load(x, 8)
-    var c = load(x, 16)
-    var d = load(x, 24)
-    i = 32
-    while i &+ 32 <= count {
+    var b = load(x, width)
+    var c = load(x, 2 &* width)
+    var d = load(x, 3 &* width)
+    i = 4 &* width
+    while i &+ 4 &* width <= count {
       a = larger(a, load(x, i))
-      b = larger(b, load(x, i &+ 8))
-      c = larger(c, load(x, i &+ 16))
-      d = larger(d, load(x, i &+ 24))
-      i &+= 32
+      b = larger(b, load(x, i &+ width))
+      c = larger(c, load(x, i &+ 2 &* width))
+      d = larger(d, load(x, i &+ 3 &* width))
+      i &+= 4 &* width
     }
     result = largest(larger(larger(a, b), larger(c, d)))
   }
@@ -38,25 +38,25 @@ func sumOfExponentials(
   var total = Wide(repeating: 0)
   var i = 0
   // Four vectors are added in float32, by two roundings, and their sum in float64.
-  while i &+ 32 <= count {
+  while i &+ 4 &* width <= count {
     let a = expNonPositive(load(x, i) - m)
-    let b = expNonPositive(load(x, i &+ 8) - m)
-    let c = expNonPositive(load(x, i &+ 16) - m)
-    let d = expNonPositive(load(x, i &+ 24) - m)
+    let b = expNonPositive(load(x, i &+ width) - m)
+    let c = expNonPositive(load(x, i &+ 2 &* width) - m)
+    let d = expNonPositive(load(x, i &+ 3 &* width) - m)
     if let y {
       store(a, y, i)
-      store(b, y, i &+ 8)
-      store(c, y, i &+ 16)
-      store(d, y, i &+ 24)
+      store(b, y, i &+ width)
+      store(c, y, i &+ 2 &* width)
+      store(d, y, i &+ 3 &* width)
     }
     add((a + b) + (c + d), to: &total)
-    i &+= 32
+    i &+= 4 &* width
   }
-  while i &+ 8 <= count {
+  while i &+ width <= count {
     let a = expNonPositive(load(x, i) - m)
     if let y { store(a, y, i) }
     add(a, to: &total)
-    i &+= 8
+    i &+= width
   }
   var result = horizontalSum(total)
   if i < count {
@@ -82,10 +82,10 @@ func sumOfExponentials(
 @inline(__always)
 func scale(_ y: UnsafeMutablePointer<Float>, _ count: Int, _ factor: Float) {
   var i = 0
-  while i &+ 16 <= count {
+  while i &+ 2 &* width <= count {
     store(load(y, i) * factor, y, i)
-    store(load(y, i &+ 8) * factor, y, i &+ 8)
-    i &+= 16
+    store(load(y, i &+ width) * factor, y, i &+ width)
+    i &+= 2 &* width
   }
   while i < count {
     y[i] *= factor

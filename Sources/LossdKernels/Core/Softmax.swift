@@ -1,27 +1,29 @@
 import LossdKernelTable
 
 // Softmax and log-softmax, forward and backward, along rows and along columns. Rows of up to 32
-// elements are computed eight at a time, turned into columns of a tile on the stack.
+// elements are computed a vector's width of them at a time, turned into columns of a tile on the stack.
 
-/// Rows up to this many elements are computed eight at a time.
+/// Rows up to this many elements are computed `width` at a time.
 let shortRow = 32
 
-/// A tile of eight columns of `shortRow` elements.
+/// A tile of `width` columns of `shortRow` elements, on the stack.
 struct Tile {
   private var storage:
     (
-      Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes,
-      Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes,
-      Lanes, Lanes, Lanes, Lanes, Lanes, Lanes
+      Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes,
+      Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes,
+      Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes,
+      Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes
     )
 
   @inline(__always)
   init() {
     let zero = Lanes(repeating: 0)
     storage = (
-      zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero,
-      zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero,
-      zero, zero
+      zero, zero, zero, zero, zero, zero, zero, zero,
+      zero, zero, zero, zero, zero, zero, zero, zero,
+      zero, zero, zero, zero, zero, zero, zero, zero,
+      zero, zero, zero, zero, zero, zero, zero, zero
     )
   }
 
@@ -34,16 +36,12 @@ struct Tile {
   }
 }
 
-/// Eight rows of `columns` elements as columns of a tile.
+/// `width` rows of `columns` elements as columns of a tile.
 @inline(__always)
 func turnIn(_ x: UnsafePointer<Float>, _ columns: Int, _ tile: UnsafeMutablePointer<Float>) {
   var c = 0
   while c < columns {
-    let p = x + c
-    store(
-      Lanes(
-        p[0], p[columns], p[2 &* columns], p[3 &* columns], p[4 &* columns], p[5 &* columns],
-        p[6 &* columns], p[7 &* columns]), tile, 8 &* c)
+    store(gather(x + c, columns), tile, width &* c)
     c &+= 1
   }
 }
@@ -52,21 +50,12 @@ func turnIn(_ x: UnsafePointer<Float>, _ columns: Int, _ tile: UnsafeMutablePoin
 func turnOut(_ tile: UnsafePointer<Float>, _ columns: Int, _ y: UnsafeMutablePointer<Float>) {
   var c = 0
   while c < columns {
-    let v = load(tile, 8 &* c)
-    let p = y + c
-    p[0] = v[0]
-    p[columns] = v[1]
-    p[2 &* columns] = v[2]
-    p[3 &* columns] = v[3]
-    p[4 &* columns] = v[4]
-    p[5 &* columns] = v[5]
-    p[6 &* columns] = v[6]
-    p[7 &* columns] = v[7]
+    scatter(load(tile, width &* c), y + c, columns)
     c &+= 1
   }
 }
 
-/// Maximum and sum of exponentials of eight columns; the exponentials go to `y` unless it is nil.
+/// Maximum and sum of exponentials of `width` columns; the exponentials go to `y` unless it is nil.
 @inline(__always)
 func columnSums(
   _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>?, _ size: Int, _ stride: Int
@@ -93,35 +82,22 @@ func columnSums(
       store(e2, q, 2 &* stride)
       store(e3, q, 3 &* stride)
     }
-    addHalves((e0 + e1) + (e2 + e3), &low, &high)
+    add((e0 + e1) + (e2 + e3), to: &low, &high)
     c &+= 4
   }
   while c < size {
     let e = expNonPositive(load(x, c &* stride) - m)
     if let y { store(e, y, c &* stride) }
-    addHalves(e, &low, &high)
+    add(e, to: &low, &high)
     c &+= 1
   }
   return (m, low, high)
 }
 
-@inline(__always)
-private func addHalves(_ value: Lanes, _ low: inout Wide, _ high: inout Wide) {
-  low += Wide(Double(value[0]), Double(value[1]), Double(value[2]), Double(value[3]))
-  high += Wide(Double(value[4]), Double(value[5]), Double(value[6]), Double(value[7]))
-}
-
-@inline(__always)
-func narrowed(_ low: Wide, _ high: Wide) -> Lanes {
-  Lanes(
-    Float(low[0]), Float(low[1]), Float(low[2]), Float(low[3]), Float(high[0]), Float(high[1]),
-    Float(high[2]), Float(high[3]))
-}
-
 // MARK: - Forward
 
 @inline(__always)
-private func softmaxEight(
+private func softmaxVector(
   _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int
 ) {
   let (_, low, high) = columnSums(x, y, size, stride)
@@ -134,7 +110,7 @@ private func softmaxEight(
 }
 
 @inline(__always)
-private func logSoftmaxEight(
+private func logSoftmaxVector(
   _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int
 ) {
   let (m, low, high) = columnSums(x, nil, size, stride)
@@ -167,9 +143,9 @@ private func logSoftmaxRow(
   let m = maximum(x, count)
   let logarithm = logOfSum(Lanes(repeating: Float(sumOfExponentials(x, count, m, nil))))[0]
   var i = 0
-  while i &+ 8 <= count {
+  while i &+ width <= count {
     store((load(x, i) - m) - logarithm, y, i)
-    i &+= 8
+    i &+= width
   }
   while i < count {
     y[i] = (x[i] - m) - logarithm
@@ -184,11 +160,11 @@ func softmaxRows(
   if columns <= shortRow {
     var tile = Tile()
     let t = tile.pointer()
-    while row &+ 8 <= rows {
+    while row &+ width <= rows {
       turnIn(x + row &* columns, columns, t)
-      softmaxEight(t, t, columns, 8)
+      softmaxVector(t, t, columns, width)
       turnOut(t, columns, y + row &* columns)
-      row &+= 8
+      row &+= width
     }
   }
   while row < rows {
@@ -204,11 +180,11 @@ func logSoftmaxRows(
   if columns <= shortRow {
     var tile = Tile()
     let t = tile.pointer()
-    while row &+ 8 <= rows {
+    while row &+ width <= rows {
       turnIn(x + row &* columns, columns, t)
-      logSoftmaxEight(t, t, columns, 8)
+      logSoftmaxVector(t, t, columns, width)
       turnOut(t, columns, y + row &* columns)
-      row &+= 8
+      row &+= width
     }
   }
   while row < rows {
@@ -221,8 +197,8 @@ func softmaxColumns(
   _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int,
   _ columns: Int
 ) {
-  eachEight(columns) {
-    softmaxEight(x + $0, y + $0, size, stride)
+  eachVector(columns) {
+    softmaxVector(x + $0, y + $0, size, stride)
   } rest: {
     softmaxOne(x + $0, y + $0, size, stride)
   }
@@ -232,20 +208,20 @@ func logSoftmaxColumns(
   _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int,
   _ columns: Int
 ) {
-  eachEight(columns) {
-    logSoftmaxEight(x + $0, y + $0, size, stride)
+  eachVector(columns) {
+    logSoftmaxVector(x + $0, y + $0, size, stride)
   } rest: {
     logSoftmaxOne(x + $0, y + $0, size, stride)
   }
 }
 
-/// Columns in eights, then one by one.
+/// Columns a vector at a time, then one by one.
 @inline(__always)
-func eachEight(_ columns: Int, _ eight: (Int) -> Void, rest: (Int) -> Void) {
+func eachVector(_ columns: Int, _ vector: (Int) -> Void, rest: (Int) -> Void) {
   var column = 0
-  while column &+ 8 <= columns {
-    eight(column)
-    column &+= 8
+  while column &+ width <= columns {
+    vector(column)
+    column &+= width
   }
   while column < columns {
     rest(column)

@@ -19,8 +19,8 @@ func softmaxColumnsBackward(
   _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
   _ gradient: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int, _ columns: Int
 ) {
-  eachEight(columns) {
-    backwardEight(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: false)
+  eachVector(columns) {
+    backwardVector(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: false)
   } rest: {
     backwardOne(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: false)
   }
@@ -30,8 +30,8 @@ func logSoftmaxColumnsBackward(
   _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
   _ gradient: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int, _ columns: Int
 ) {
-  eachEight(columns) {
-    backwardEight(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: true)
+  eachVector(columns) {
+    backwardVector(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: true)
   } rest: {
     backwardOne(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: true)
   }
@@ -54,14 +54,15 @@ private func backwardRows(
     var above = Tile()
     let t = input.pointer()
     let u = above.pointer()
-    while row &+ 8 <= rows {
+    while row &+ width <= rows {
       let start = row &* columns
       turnIn(x + start, columns, t)
       if let upstream { turnIn(upstream + start, columns, u) }
-      backwardEight(
-        t, upstream == nil ? nil : UnsafePointer(u), t, columns, 8, isLogarithmic: isLogarithmic)
+      backwardVector(
+        t, upstream == nil ? nil : UnsafePointer(u), t, columns, width, isLogarithmic: isLogarithmic
+      )
       turnOut(t, columns, gradient + start)
-      row &+= 8
+      row &+= width
     }
   }
   while row < rows {
@@ -84,10 +85,10 @@ private func backwardRow(
   if let upstream {
     var total = Wide(repeating: 0)
     var i = 0
-    while i &+ 8 <= count {
+    while i &+ width <= count {
       let g = load(upstream, i)
       add(isLogarithmic ? g : g * load(gradient, i), to: &total)
-      i &+= 8
+      i &+= width
     }
     dot = horizontalSum(total)
     while i < count {
@@ -100,11 +101,11 @@ private func backwardRow(
   }
   let d = Float(dot)
   var i = 0
-  while i &+ 8 <= count {
+  while i &+ width <= count {
     let p = load(gradient, i) * factor
     let g = upstream == nil ? Lanes(repeating: 1) : load(upstream.unsafelyUnwrapped, i)
     store(isLogarithmic ? g - p * d : p * (g - d), gradient, i)
-    i &+= 8
+    i &+= width
   }
   while i < count {
     let p = gradient[i] * factor
@@ -115,7 +116,7 @@ private func backwardRow(
 }
 
 @inline(__always)
-private func backwardEight(
+private func backwardVector(
   _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
   _ gradient: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int, isLogarithmic: Bool
 ) {
@@ -129,8 +130,7 @@ private func backwardEight(
     while c < size {
       let g = load(upstream, c &* stride)
       let v = isLogarithmic ? g : g * load(gradient, c &* stride)
-      dotLow += Wide(Double(v[0]), Double(v[1]), Double(v[2]), Double(v[3]))
-      dotHigh += Wide(Double(v[4]), Double(v[5]), Double(v[6]), Double(v[7]))
+      add(v, to: &dotLow, &dotHigh)
       c &+= 1
     }
     dot = isLogarithmic ? narrowed(dotLow, dotHigh) : narrowed(dotLow / low, dotHigh / high)

@@ -1,0 +1,136 @@
+import LossdKernelTable
+import LossdKernels
+import LossdPluginKit
+import LossdTensor
+
+/// Scratch of cross entropy's vector path: what the kernel wants to know of each position of a block, and
+/// a tile for rows that have to be widened.
+private struct Block {
+  static let positions = 256
+  static let headBytes = positions * (8 + 8 + 4 + 4)
+
+  let losses: UnsafeMutablePointer<Double>
+  let scales: UnsafeMutablePointer<Double>
+  let labels: UnsafeMutablePointer<Int32>
+  let weights: UnsafeMutablePointer<Float>
+  let tile: UnsafeMutablePointer<Float>
+
+  init(_ scratch: UnsafeMutableRawPointer) {
+    losses = scratch.assumingMemoryBound(to: Double.self)
+    scales = losses + Block.positions
+    labels = UnsafeMutableRawPointer(scales + Block.positions).assumingMemoryBound(to: Int32.self)
+    weights = UnsafeMutableRawPointer(labels + Block.positions).assumingMemoryBound(to: Float.self)
+    tile = UnsafeMutableRawPointer(weights + Block.positions).assumingMemoryBound(to: Float.self)
+  }
+}
+
+extension ClassLoss {
+  /// Whether the vector kernels compute this: logits that float32 holds; with classes that are not the
+  /// last dimension, or class weights for smoothing, float32 itself.
+  static func isVector(_ call: Call, _ input: TensorView, _ layout: ClassLayout) -> Bool {
+    guard hasLogits, Kernels.chosen != nil, layout.classes > 0, layout.classes <= Int(Int32.max)
+    else { return false }
+    if input.dataType == .float32 { return true }
+    let needsWeights = call.input(3) != nil && call.attributes.float(2) > 0
+    return Tiles.canWiden(input.dataType) && layout.inner == 1 && !needsWeights
+  }
+
+  /// Bytes.
+  static func vectorScratch(_ input: TensorView, _ layout: ClassLayout) -> Int {
+    let tile = input.dataType == .float32 ? 0 : TileRows.capacity(layout.classes)
+    return Block.headBytes + tile * MemoryLayout<Float>.size
+  }
+
+  static func runVector(
+    _ kernels: KernelTable, _ call: Call, _ state: ClassState, _ chunk: Chunk
+  ) throws(StatusError) {
+    guard let input = call.input(0), let target = call.input(1) else { return }
+    let block = Block(chunk.scratch)
+    let tiles = Tiles(kernels: kernels)
+    let layout = state.layout
+    let isWide = input.dataType == .float32
+    let limit = isWide ? Block.positions : min(Block.positions, TileRows.count(layout.classes))
+    var losses = CompensatedSum()
+    var weights = CompensatedSum()
+    var position = chunk.range.lowerBound
+    let perPosition = Reduction(call.attributes) == .none ? call.output(0) : nil
+    while position < chunk.range.upperBound {
+      var count = min(limit, chunk.range.upperBound - position)
+      if layout.inner > 1 { count = min(count, layout.inner - position % layout.inner) }
+      let weight = try describe(call, state, target, position, count, block)
+      if !state.sumsWeightsFirst { weights.add(weight) }
+      evaluate(tiles, call, state, input, position, count, block)
+      for index in 0..<count {
+        losses.add(block.losses[index])
+        perPosition?[position + index] = block.losses[index]
+      }
+      position += count
+    }
+    chunk.sums[0] += losses.value
+    chunk.sums[1] += weights.value
+  }
+
+  /// Checks the targets of a block and fills in labels, weights and scales; returns the weights' sum.
+  private static func describe(
+    _ call: Call, _ state: ClassState, _ target: TensorView, _ position: Int, _ count: Int,
+    _ block: Block
+  ) throws(StatusError) -> Double {
+    let ignored = call.attributes.int(1)
+    let reduction = Reduction(call.attributes)
+    let weight = call.input(3)
+    let wantsGradient = call.wants(1)
+    let upstream = call.input(2)
+    var sum = 0.0
+    for index in 0..<count {
+      let label = target.integer(position + index)
+      if label == ignored {
+        block.labels[index] = -1
+        block.weights[index] = 0
+      } else {
+        try checkLabel(label, position + index, target, state.layout.classes)
+        block.labels[index] = Int32(truncatingIfNeeded: label)
+        let w = weight.map { Float($0[Int(label)]) } ?? 1
+        block.weights[index] = w
+        sum += Double(w)
+      }
+      if wantsGradient {
+        block.scales[index] = reduction.scale(
+          upstream, position + index, weightSum: call.totals[1])
+        // An ignored row's gradient is 0 even where the scale is not a number.
+        if block.labels[index] < 0 { block.scales[index] = 0 }
+      }
+    }
+    return sum
+  }
+
+  private static func evaluate(
+    _ tiles: Tiles, _ call: Call, _ state: ClassState, _ input: TensorView, _ position: Int,
+    _ count: Int, _ block: Block
+  ) {
+    let layout = state.layout
+    let start = layout.start(position)
+    let elements = count * layout.classes
+    let gradient = call.output(1)
+    let x =
+      layout.inner == 1
+      ? tiles.read(input, start, elements, tile: block.tile)
+      : UnsafePointer(input.elements(as: Float.self) + start)
+    let smoothing = call.attributes.float(2)
+    let weight = smoothing > 0 ? call.input(3) : nil
+    var weightSum = Double(layout.classes)
+    if let weight {
+      var sum = CompensatedSum()
+      for index in 0..<layout.classes { sum.add(weight[index]) }
+      weightSum = sum.value
+    }
+    var rows = CrossEntropyRows(
+      x: x, gradient: gradient.map { tiles.target($0, start, tile: block.tile) },
+      labels: UnsafePointer(block.labels), rowWeights: UnsafePointer(block.weights),
+      scales: gradient == nil ? nil : UnsafePointer(block.scales), losses: block.losses,
+      classWeights: weight.map { UnsafePointer($0.elements(as: Float.self)) },
+      classWeightSum: weightSum, smoothing: smoothing, count: count, classes: layout.classes,
+      step: layout.inner == 1 ? layout.classes : 1, stride: layout.inner)
+    tiles.kernels.crossEntropy(&rows)
+    if let gradient { tiles.commit(gradient, start, elements, tile: block.tile) }
+  }
+}

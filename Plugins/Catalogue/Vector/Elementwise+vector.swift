@@ -1,0 +1,88 @@
+import LossdKernelTable
+import LossdKernels
+import LossdPluginKit
+import LossdTensor
+
+extension Sigmoid {
+  static func isVector(_ input: TensorView) -> Bool {
+    Kernels.chosen != nil && Tiles.canWiden(input.dataType)
+  }
+
+  /// Two tiles of a block, bytes.
+  static let vectorScratch = 2 * Blocks.size * MemoryLayout<Float>.size
+
+  static func runVector(_ kernels: KernelTable, _ call: Call, _ chunk: Chunk) {
+    guard let input = call.input(0) else { return }
+    let tiles = Tiles(kernels: kernels)
+    let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
+    let second = tile + Blocks.size
+    let elements = Blocks.elements(chunk.range, of: input.count)
+    // float32 needs no tile, and so no blocks.
+    let step = input.dataType == .float32 ? max(elements.count, 1) : Blocks.size
+    for begin in stride(from: elements.lowerBound, to: elements.upperBound, by: step) {
+      let count = min(step, elements.upperBound - begin)
+      if let output = call.output(0) {
+        let x = tiles.read(input, begin, count, tile: tile)
+        kernels.sigmoid(x, tiles.target(output, begin, tile: tile), count)
+        tiles.commit(output, begin, count, tile: tile)
+      }
+      if let gradient = call.output(1) {
+        let x = tiles.read(input, begin, count, tile: tile)
+        let upstream = call.input(1).map { tiles.read($0, begin, count, tile: second) }
+        kernels.sigmoidBackward(x, upstream, tiles.target(gradient, begin, tile: tile), count)
+        tiles.commit(gradient, begin, count, tile: tile)
+      }
+    }
+  }
+}
+
+extension BinaryLoss {
+  private static var tileCount: Int { 7 }
+
+  /// Whether the vector kernels compute this: with logits, of types that float32 holds, without the
+  /// target's gradient.
+  static func isVector(_ call: Call) -> Bool {
+    guard hasLogits, Kernels.chosen != nil, !call.wants(2) else { return false }
+    return [0, 1, 3, 4].allSatisfy { index in
+      call.input(index).map { Tiles.canWiden($0.dataType) } ?? true
+    }
+  }
+
+  static var vectorScratch: Int { tileCount * Blocks.size * MemoryLayout<Float>.size }
+
+  static func runVector(
+    _ kernels: KernelTable, _ call: Call, _ state: BinaryState, _ chunk: Chunk
+  ) {
+    guard let input = call.input(0), let target = call.input(1) else { return }
+    let tiles = Tiles(kernels: kernels)
+    let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
+    let reduction = Reduction(call.attributes)
+    let losses = reduction == .none ? call.output(0) : nil
+    let gradient = call.output(1)
+    let upstream = reduction == .none ? call.input(2) : nil
+    let scale =
+      upstream == nil ? reduction.scale(call.input(2), 0, weightSum: Double(state.count)) : 1
+    let elements = Blocks.elements(chunk.range, of: state.count)
+    var sum = CompensatedSum()
+    for begin in stride(from: elements.lowerBound, to: elements.upperBound, by: Blocks.size) {
+      let count = min(Blocks.size, elements.upperBound - begin)
+      func place(_ index: Int) -> UnsafeMutablePointer<Float> { tile + index * Blocks.size }
+      func broadcast(_ tensor: TensorView?, _ index: Int) -> UnsafePointer<Float>? {
+        tensor.map { tiles.readBroadcast($0, begin, count, input.shape, tile: place(index)) }
+      }
+      var call = BinaryElements(
+        x: tiles.read(input, begin, count, tile: place(0)),
+        target: tiles.read(target, begin, count, tile: place(1)),
+        weight: broadcast(call.input(3), 2), posWeight: broadcast(call.input(4), 3),
+        losses: losses.map { tiles.target($0, begin, tile: place(4)) },
+        gradient: gradient.map { tiles.target($0, begin, tile: place(5)) },
+        upstream: upstream.map { tiles.read($0, begin, count, tile: place(6)) },
+        scale: Float(scale), count: count)
+      sum.add(kernels.binaryLogits(&call))
+      if let losses { tiles.commit(losses, begin, count, tile: place(4)) }
+      if let gradient { tiles.commit(gradient, begin, count, tile: place(5)) }
+    }
+    chunk.sums[0] += sum.value
+    chunk.sums[1] += Double(elements.count)
+  }
+}

@@ -3,7 +3,10 @@
 SOURCES := Sources Plugins Tests Package.swift
 PROTO_C := Sources/CLossdProto
 
-.PHONY: help setup build demo test test-swift test-system soak tsan proto check-proto format lint clean
+PYTHON ?= python3
+BENCH_ENV := .venv-bench
+
+.PHONY: help setup build demo test test-swift test-kernels test-system soak bench tsan proto check-proto format lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -17,16 +20,26 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
 
-test: test-swift test-system ## all set-up, then every test
+test: test-swift test-kernels test-system ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	swift test
+
+test-kernels: build ## no code of the AVX builds can be linked to baseline callers
+	@scripts/check-kernels.sh
 
 test-system: build ## tests of the built daemon, over real sockets
 	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
 
 soak: build ## the system tests in full length
 	LOSSD_SOAK=1 LOSSD_STORM=100000 python3 -m unittest discover -v -s Tests/System
+
+$(BENCH_ENV)/bin/python:
+	$(PYTHON) -m venv $(BENCH_ENV)
+	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy
+
+bench: build $(BENCH_ENV)/bin/python ## every function against torch, in one run
+	$(BENCH_ENV)/bin/python Benchmarks/functions.py
 
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	swift build --sanitize=thread --scratch-path .build-tsan --product lossd

@@ -96,7 +96,7 @@ extension BinaryLoss {
   static func run(_ call: Call, _ state: BinaryState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
     if state.isVector, let kernels = Kernels.chosen {
-      runVector(kernels, call, state, chunk)
+      try runVector(kernels, call, state, chunk)
       return
     }
     let reduction = Reduction(call.attributes)
@@ -109,10 +109,7 @@ extension BinaryLoss {
     let elements = Blocks.elements(chunk.range, of: state.count)
     for index in elements {
       let (x, y) = (input[index], target[index])
-      if !hasLogits {
-        guard x >= 0, x <= 1 else { throw invalid("input[\(index)] is \(x), outside [0, 1]") }
-        guard y >= 0, y <= 1 else { throw invalid("target[\(index)] is \(y), outside [0, 1]") }
-      }
+      if !hasLogits { try checkRange(x, y, index) }
       let w = weight.map { $0[$0.broadcastIndex(index, input.shape)] } ?? 1
       let p = positive.map { $0[$0.broadcastIndex(index, input.shape)] } ?? 1
       let loss = w * (hasLogits ? logitLoss(x, y, p, positive != nil) : probabilityLoss(x, y))
@@ -134,6 +131,12 @@ extension BinaryLoss {
     }
     chunk.sums[0] += sum.value
     chunk.sums[1] += Double(elements.count)
+  }
+
+  @inline(__always)
+  static func checkRange(_ x: Double, _ y: Double, _ index: Int) throws(StatusError) {
+    guard x >= 0, x <= 1 else { throw invalid("input[\(index)] is \(x), outside [0, 1]") }
+    guard y >= 0, y <= 1 else { throw invalid("target[\(index)] is \(y), outside [0, 1]") }
   }
 
   @inline(__always)

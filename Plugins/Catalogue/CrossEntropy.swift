@@ -152,6 +152,10 @@ extension ClassLoss {
       try runVector(kernels, call, state, chunk)
       return
     }
+    if !isWeighing && isDirect(call, input, target) {
+      try runDirect(call, state, chunk)
+      return
+    }
     let reduction = Reduction(call.attributes)
     var losses = CompensatedSum()
     var weights = CompensatedSum()

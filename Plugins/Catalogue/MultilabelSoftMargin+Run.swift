@@ -1,4 +1,5 @@
 import Glibc
+import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
@@ -15,7 +16,7 @@ struct MultilabelPasses: BitwiseCopyable {
   init() {}
 
   init(_ call: Call, _ plan: inout Plan, _ state: MultilabelSoftMarginLoss.State) {
-    let cost = 60.0
+    let cost = state.isVector ? 2.0 : 60.0
     rows = plan.addPass(
       units: state.positions * state.pieces,
       unitCost: 40 + cost * Double(min(state.length, Pieces.size)))
@@ -46,7 +47,12 @@ extension MultilabelSoftMarginLoss {
     guard let input = call.input(0), let target = call.input(1) else { return }
     let passes = state.passes
     switch chunk.pass {
-    case passes.rows: runRows(call, state, chunk, input, target)
+    case passes.rows:
+      if state.isVector, let kernels = Kernels.chosen {
+        runVector(kernels, call, state, chunk, input, target)
+      } else {
+        runRows(call, state, chunk, input, target)
+      }
     case passes.mergedRows:
       guard let loss = call.output(0) else { return }
       merge(call, chunk, loss, pieces: state.pieces, divisor: state.classes)

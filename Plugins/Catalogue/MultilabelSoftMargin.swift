@@ -17,6 +17,8 @@ enum MultilabelSoftMarginLoss: Function {
     var pieces: Int
     var classes: Double
     var passes = MultilabelPasses()
+    /// The vector kernels compute the rows.
+    var isVector = false
   }
 
   static var declaration: FunctionDeclaration {
@@ -73,6 +75,8 @@ enum MultilabelSoftMarginLoss: Function {
     if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
     if call.wants(2) { plan.setOutput(2, target.dataType, shape: target.shape) }
     plan.setRows(state.space.rank == 1 ? 1 : state.space.shape[0])
+    state.isVector = isVector(call, state)
+    if state.isVector { plan.setScratch(bytes: vectorScratch) }
     state.passes = MultilabelPasses(call, &plan, state)
     return state
   }

@@ -39,11 +39,10 @@ extension Sigmoid {
 extension BinaryLoss {
   private static var tileCount: Int { 7 }
 
-  /// Whether the vector kernels compute this: with logits, of types that float32 holds, without the
-  /// target's gradient.
+  /// Whether the vector kernels compute this: types that float32 holds, without the target's gradient.
   static func isVector(_ call: Call) -> Bool {
-    guard hasLogits, Kernels.chosen != nil, !call.wants(2) else { return false }
-    return [0, 1, 3, 4].allSatisfy { index in
+    guard Kernels.chosen != nil, !call.wants(2) else { return false }
+    return (hasLogits ? [0, 1, 3, 4] : [0, 1, 3]).allSatisfy { index in
       call.input(index).map { Tiles.canWiden($0.dataType) } ?? true
     }
   }
@@ -52,7 +51,7 @@ extension BinaryLoss {
 
   static func runVector(
     _ kernels: KernelTable, _ call: Call, _ state: BinaryState, _ chunk: Chunk
-  ) {
+  ) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
     let tiles = Tiles(kernels: kernels)
     let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
@@ -62,27 +61,31 @@ extension BinaryLoss {
     let upstream = reduction == .none ? call.input(2) : nil
     let scale =
       upstream == nil ? reduction.scale(call.input(2), 0, weightSum: Double(state.count)) : 1
-    let elements = Blocks.elements(chunk.range, of: state.count)
+    let range = Blocks.elements(chunk.range, of: state.count)
     var sum = CompensatedSum()
-    for begin in stride(from: elements.lowerBound, to: elements.upperBound, by: Blocks.size) {
-      let count = min(Blocks.size, elements.upperBound - begin)
+    for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
+      let count = min(Blocks.size, range.upperBound - begin)
       func place(_ index: Int) -> UnsafeMutablePointer<Float> { tile + index * Blocks.size }
       func broadcast(_ tensor: TensorView?, _ index: Int) -> UnsafePointer<Float>? {
         tensor.map { tiles.readBroadcast($0, begin, count, input.shape, tile: place(index)) }
       }
-      var call = BinaryElements(
-        x: tiles.read(input, begin, count, tile: place(0)),
-        target: tiles.read(target, begin, count, tile: place(1)),
-        weight: broadcast(call.input(3), 2), posWeight: broadcast(call.input(4), 3),
+      let x = tiles.read(input, begin, count, tile: place(0))
+      let y = tiles.read(target, begin, count, tile: place(1))
+      if !hasLogits && !(kernels.isProbability(x, count) && kernels.isProbability(y, count)) {
+        for index in begin..<begin + count { try checkRange(input[index], target[index], index) }
+      }
+      var elements = BinaryElements(
+        x: x, target: y, weight: broadcast(call.input(3), 2),
+        posWeight: hasLogits ? broadcast(call.input(4), 3) : nil,
         losses: losses.map { tiles.target($0, begin, tile: place(4)) },
         gradient: gradient.map { tiles.target($0, begin, tile: place(5)) },
         upstream: upstream.map { tiles.read($0, begin, count, tile: place(6)) },
         scale: Float(scale), count: count)
-      sum.add(kernels.binaryLogits(&call))
+      sum.add(hasLogits ? kernels.binaryLogits(&elements) : kernels.binaryProbabilities(&elements))
       if let losses { tiles.commit(losses, begin, count, tile: place(4)) }
       if let gradient { tiles.commit(gradient, begin, count, tile: place(5)) }
     }
     chunk.sums[0] += sum.value
-    chunk.sums[1] += Double(elements.count)
+    chunk.sums[1] += Double(range.count)
   }
 }

@@ -31,25 +31,33 @@ extension SoftmaxFunction {
     _ tiles: Tiles, _ call: Call, _ input: TensorView, _ size: Int, _ chunk: Chunk
   ) {
     let isWide = input.dataType == .float32
-    let step = isWide ? chunk.range.count : TileRows.count(size)
+    // Few rows at a time, so that a gradient finds its result in the cache.
+    let step = TileRows.count(size)
     let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
     let second = tile + (isWide ? 0 : TileRows.capacity(size))
     var row = chunk.range.lowerBound
     while row < chunk.range.upperBound {
       let count = min(step, chunk.range.upperBound - row)
       let (begin, elements) = (row * size, count * size)
+      var result: UnsafeMutablePointer<Float>?
       if let output = call.output(0) {
         let x = tiles.read(input, begin, elements, tile: tile)
         let y = tiles.target(output, begin, tile: tile)
         (isLogarithmic ? tiles.kernels.logSoftmax : tiles.kernels.softmax)(x, y, count, size)
         tiles.commit(output, begin, elements, tile: tile)
+        result = y
       }
       if let gradient = call.output(1) {
-        let x = tiles.read(input, begin, elements, tile: tile)
         let upstream = call.input(1).map { tiles.read($0, begin, elements, tile: second) }
         let y = tiles.target(gradient, begin, tile: tile)
-        (isLogarithmic ? tiles.kernels.logSoftmaxBackward : tiles.kernels.softmaxBackward)(
-          x, upstream, y, count, size)
+        if let result {
+          (isLogarithmic ? tiles.kernels.logSoftmaxGradient : tiles.kernels.softmaxGradient)(
+            result, upstream, y, count, size)
+        } else {
+          let x = tiles.read(input, begin, elements, tile: tile)
+          (isLogarithmic ? tiles.kernels.logSoftmaxBackward : tiles.kernels.softmaxBackward)(
+            x, upstream, y, count, size)
+        }
         tiles.commit(gradient, begin, elements, tile: tile)
       }
       row += count

@@ -51,6 +51,30 @@ func logOfAtLeastOne(_ x: Lanes) -> Lanes {
   return logReduced(m - 1, converted(k))
 }
 
+/// log(x) for x in [0, 1], denormal ones included; 0 gives less than -100.
+@inline(__always)
+func logOfProbability(_ value: Lanes) -> Lanes {
+  let isTiny = value .< 1.2e-38
+  let x = value.replacing(with: value * 33_554_432, where: isTiny)  // 2^25
+  let shifted = bits(x) &- 0x3F35_04F3
+  let k = converted(shifted &>> 23)
+  let m = lanes((shifted & 0x007F_FFFF) &+ 0x3F35_04F3)
+  return logReduced(m - 1, k.replacing(with: k - 25, where: isTiny))
+}
+
+/// log(1 - x) for x in [0, 1]; 1 gives less than -80.
+@inline(__always)
+func logOfComplement(_ x: Lanes) -> Lanes {
+  // Up to 0.29 the argument of log1p itself; above, 1 - x is exact or nearly so.
+  let isSmall = x .< 0.29
+  let u = 1 - x
+  let shifted = bits(u) &- 0x3F35_04F3
+  let k = converted(shifted &>> 23)
+  let m = lanes((shifted & 0x007F_FFFF) &+ 0x3F35_04F3)
+  return logReduced(
+    (m - 1).replacing(with: -x, where: isSmall), k.replacing(with: 0, where: isSmall))
+}
+
 /// log(1 + e) for e in [0, 1] or NaN: at most 1 ulp.
 @inline(__always)
 func log1p(_ e: Lanes) -> Lanes {

@@ -14,6 +14,8 @@ public func makeKernelTable() -> KernelTable {
     logSoftmax: { logSoftmaxRows($0, $1, $2, $3) },
     softmaxBackward: { softmaxBackwardRows($0, $1, $2, $3, $4) },
     logSoftmaxBackward: { logSoftmaxBackwardRows($0, $1, $2, $3, $4) },
+    softmaxGradient: { softmaxGradientRows($0, $1, $2, $3, $4) },
+    logSoftmaxGradient: { logSoftmaxGradientRows($0, $1, $2, $3, $4) },
     softmaxColumns: { softmaxColumns($0, $1, $2, $3, $4) },
     logSoftmaxColumns: { logSoftmaxColumns($0, $1, $2, $3, $4) },
     softmaxColumnsBackward: { softmaxColumnsBackward($0, $1, $2, $3, $4, $5) },
@@ -22,6 +24,8 @@ public func makeKernelTable() -> KernelTable {
     sigmoid: { sigmoidElements($0, $1, $2) },
     sigmoidBackward: { sigmoidBackwardElements($0, $1, $2, $3) },
     binaryLogits: { binaryLogits($0.assumingMemoryBound(to: BinaryElements.self)) },
+    binaryProbabilities: { binaryProbabilities($0.assumingMemoryBound(to: BinaryElements.self)) },
+    isProbability: { isProbability($0, $1) },
     widenHalf: { widenHalf($0, $1, $2) },
     narrowHalf: { narrowHalf($0, $1, $2) }, widenBFloat: { widenBFloat($0, $1, $2) },
     narrowBFloat: { narrowBFloat($0, $1, $2) })

@@ -13,6 +13,9 @@ public struct KernelTable: Sendable {
   public typealias Rows = @convention(c) (Input, Output, Int, Int) -> Void
   /// x, upstream gradient or nil for ones, gradient, rows, columns.
   public typealias RowsBackward = @convention(c) (Input, Input?, Output, Int, Int) -> Void
+  /// y = softmax or log-softmax, upstream gradient or nil for ones, gradient, rows, columns. The gradient
+  /// may be y.
+  public typealias RowsFromOutput = @convention(c) (Input, Input?, Output, Int, Int) -> Void
   /// x, y, size of the dimension, distance between its elements, how many columns next to one another.
   public typealias Columns = @convention(c) (Input, Output, Int, Int, Int) -> Void
   /// x, upstream or nil, gradient, size, distance, columns.
@@ -25,6 +28,8 @@ public struct KernelTable: Sendable {
   public typealias CrossEntropy = @convention(c) (UnsafeRawPointer) -> Void
   /// A `BinaryElements`; returns the sum of the losses.
   public typealias BinaryLogits = @convention(c) (UnsafeRawPointer) -> Double
+  /// Whether all elements lie in [0, 1].
+  public typealias RangeCheck = @convention(c) (Input, Int) -> Bool
   public typealias Widen = @convention(c) (UnsafePointer<UInt16>, Output, Int) -> Void
   public typealias Narrow = @convention(c) (Input, UnsafeMutablePointer<UInt16>, Int) -> Void
 
@@ -33,6 +38,8 @@ public struct KernelTable: Sendable {
   public let logSoftmax: Rows
   public let softmaxBackward: RowsBackward
   public let logSoftmaxBackward: RowsBackward
+  public let softmaxGradient: RowsFromOutput
+  public let logSoftmaxGradient: RowsFromOutput
   public let softmaxColumns: Columns
   public let logSoftmaxColumns: Columns
   public let softmaxColumnsBackward: ColumnsBackward
@@ -41,6 +48,8 @@ public struct KernelTable: Sendable {
   public let sigmoid: Elementwise
   public let sigmoidBackward: ElementwiseBackward
   public let binaryLogits: BinaryLogits
+  public let binaryProbabilities: BinaryLogits
+  public let isProbability: RangeCheck
   public let widenHalf: Widen
   public let narrowHalf: Narrow
   public let widenBFloat: Widen
@@ -49,11 +58,13 @@ public struct KernelTable: Sendable {
   public init(
     name: String, softmax: @escaping Rows, logSoftmax: @escaping Rows,
     softmaxBackward: @escaping RowsBackward, logSoftmaxBackward: @escaping RowsBackward,
+    softmaxGradient: @escaping RowsFromOutput, logSoftmaxGradient: @escaping RowsFromOutput,
     softmaxColumns: @escaping Columns, logSoftmaxColumns: @escaping Columns,
     softmaxColumnsBackward: @escaping ColumnsBackward,
     logSoftmaxColumnsBackward: @escaping ColumnsBackward, crossEntropy: @escaping CrossEntropy,
     sigmoid: @escaping Elementwise, sigmoidBackward: @escaping ElementwiseBackward,
-    binaryLogits: @escaping BinaryLogits, widenHalf: @escaping Widen,
+    binaryLogits: @escaping BinaryLogits, binaryProbabilities: @escaping BinaryLogits,
+    isProbability: @escaping RangeCheck, widenHalf: @escaping Widen,
     narrowHalf: @escaping Narrow, widenBFloat: @escaping Widen, narrowBFloat: @escaping Narrow
   ) {
     self.name = name
@@ -61,6 +72,8 @@ public struct KernelTable: Sendable {
     self.logSoftmax = logSoftmax
     self.softmaxBackward = softmaxBackward
     self.logSoftmaxBackward = logSoftmaxBackward
+    self.softmaxGradient = softmaxGradient
+    self.logSoftmaxGradient = logSoftmaxGradient
     self.softmaxColumns = softmaxColumns
     self.logSoftmaxColumns = logSoftmaxColumns
     self.softmaxColumnsBackward = softmaxColumnsBackward
@@ -69,6 +82,8 @@ public struct KernelTable: Sendable {
     self.sigmoid = sigmoid
     self.sigmoidBackward = sigmoidBackward
     self.binaryLogits = binaryLogits
+    self.binaryProbabilities = binaryProbabilities
+    self.isProbability = isProbability
     self.widenHalf = widenHalf
     self.narrowHalf = narrowHalf
     self.widenBFloat = widenBFloat
@@ -123,7 +138,8 @@ public struct CrossEntropyRows {
   }
 }
 
-/// Elements of binary cross entropy with logits; the kernel returns the sum of the losses.
+/// Elements of binary cross entropy, of logits or of probabilities; the kernel returns the sum of the
+/// losses.
 public struct BinaryElements {
   public var x: UnsafePointer<Float>
   public var target: UnsafePointer<Float>
@@ -138,12 +154,15 @@ public struct BinaryElements {
   /// What every gradient is multiplied by.
   public var scale: Float
   public var count: Int
+  /// Of logits: -y logsigmoid(x) - (1 - y) logsigmoid(-x), which at -infinity is not the same as torch's
+  /// formula for with_logits.
+  public var isSymmetric: Bool
 
   public init(
     x: UnsafePointer<Float>, target: UnsafePointer<Float>, weight: UnsafePointer<Float>?,
     posWeight: UnsafePointer<Float>?, losses: UnsafeMutablePointer<Float>?,
     gradient: UnsafeMutablePointer<Float>?, upstream: UnsafePointer<Float>?, scale: Float,
-    count: Int
+    count: Int, isSymmetric: Bool = false
   ) {
     self.x = x
     self.target = target
@@ -154,5 +173,6 @@ public struct BinaryElements {
     self.upstream = upstream
     self.scale = scale
     self.count = count
+    self.isSymmetric = isSymmetric
   }
 }

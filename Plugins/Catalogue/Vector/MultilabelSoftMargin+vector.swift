@@ -1,0 +1,71 @@
+import LossdKernelTable
+import LossdKernels
+import LossdPluginKit
+import LossdTensor
+
+extension MultilabelSoftMarginLoss {
+  private static let tileCount = 6
+
+  /// Whether the vector kernels compute this: whole rows that need no cutting, types that float32 holds,
+  /// a target of input's shape, without its gradient.
+  static func isVector(_ call: Call, _ state: State) -> Bool {
+    guard Kernels.chosen != nil, !call.wants(2), state.pieces == 1, state.length > 0,
+      state.length <= Blocks.size, let input = call.input(0), let target = call.input(1),
+      target.hasShape(input.shape), Tiles.canWiden(input.dataType),
+      Tiles.canWiden(target.dataType)
+    else { return false }
+    guard let weight = call.input(3) else { return true }
+    return Tiles.canWiden(weight.dataType) && weight.broadcasts(to: input.shape)
+  }
+
+  static let vectorScratch = tileCount * Blocks.size * MemoryLayout<Float>.size
+
+  static func runVector(
+    _ kernels: KernelTable, _ call: Call, _ state: State, _ chunk: Chunk, _ input: TensorView,
+    _ target: TensorView
+  ) {
+    let tiles = Tiles(kernels: kernels)
+    let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
+    func place(_ index: Int) -> UnsafeMutablePointer<Float> { tile + index * Blocks.size }
+    let reduction = Reduction(call.attributes)
+    let perRow = reduction == .none ? call.output(0) : nil
+    let upstream = reduction == .none && call.wants(1) ? call.input(2) : nil
+    let scale =
+      upstream == nil
+      ? reduction.scale(call.input(2), 0, weightSum: Double(state.positions)) / state.classes
+      : 1 / state.classes
+    let length = state.length
+    let rows = Blocks.size / length
+    var sum = CompensatedSum()
+    var row = chunk.range.lowerBound
+    while row < chunk.range.upperBound {
+      let count = min(rows, chunk.range.upperBound - row)
+      let (begin, elements) = (row * length, count * length)
+      if let upstream {
+        for index in 0..<elements { place(5)[index] = Float(upstream[row + index / length]) }
+      }
+      let gradient = call.output(1)
+      var call = BinaryElements(
+        x: tiles.read(input, begin, elements, tile: place(0)),
+        target: tiles.read(target, begin, elements, tile: place(1)),
+        weight: call.input(3).map {
+          tiles.readBroadcast($0, begin, elements, input.shape, tile: place(2))
+        }, posWeight: nil, losses: perRow == nil ? nil : place(3),
+        gradient: gradient.map { tiles.target($0, begin, tile: place(4)) },
+        upstream: upstream == nil ? nil : UnsafePointer(place(5)), scale: Float(scale),
+        count: elements, isSymmetric: true)
+      sum.add(kernels.binaryLogits(&call) / state.classes)
+      if let gradient { tiles.commit(gradient, begin, elements, tile: place(4)) }
+      if let perRow {
+        for index in 0..<count {
+          var total = 0.0
+          for element in 0..<length { total += Double(place(3)[index * length + element]) }
+          perRow[row + index] = total / state.classes
+        }
+      }
+      row += count
+    }
+    chunk.sums[0] += sum.value
+    chunk.sums[1] += Double(chunk.range.count)
+  }
+}

@@ -66,7 +66,10 @@ public struct Evaluator: Sendable {
     let results = AlignedBuffer(count: evaluation.resultBytes)
     evaluation.bind(
       results: results.base, workspace: AlignedBuffer(count: evaluation.workspaceBytes))
-    try evaluation.runInline(scratch: AlignedBuffer(count: evaluation.scratchBytes).base)
+    let scratch = AlignedBuffer(count: evaluation.scratchBytes)
+    // Held until the end: a pointer does not keep its buffer.
+    defer { withExtendedLifetime(scratch) {} }
+    try evaluation.runInline(scratch: scratch.base)
     var outputs: [String: Tensor] = [:]
     for position in evaluation.wantedOutputs.indices {
       let result = evaluation.result(position)

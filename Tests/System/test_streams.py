@@ -142,9 +142,9 @@ class Streams(unittest.TestCase):
                 truth = total / count if reduction == "mean" else total
                 self.assertEqual(summary["batches"], len(batches))
                 self.assertEqual(summary["rows"], len(rows))
-                self.assertAlmostEqual(summary["values"]["loss"] / truth, 1, delta=1e-12)
-                self.assertAlmostEqual(summary["state"]["loss_sum"] / total, 1, delta=1e-12)
-                self.assertAlmostEqual(summary["state"]["weight_sum"] / count, 1, delta=1e-12)
+                self.assertAlmostEqual(summary["values"]["loss"] / truth, 1, delta=1e-7)
+                self.assertAlmostEqual(summary["state"]["loss_sum"] / total, 1, delta=1e-7)
+                self.assertAlmostEqual(summary["state"]["weight_sum"] / count, 1, delta=1e-7)
 
     def test_summary_of_every_other_kind_of_denominator(self):
         source = random.Random(5)
@@ -178,7 +178,7 @@ class Streams(unittest.TestCase):
                                for xs, ys, size in zip(inputs, labels, sizes)]
                     _, summary = self.run_batches(function, batches, {"reduction": reduction})
                     truth = total / count if reduction == "mean" else total
-                    self.assertAlmostEqual(summary["values"]["loss"] / truth, 1, delta=1e-12)
+                    self.assertAlmostEqual(summary["values"]["loss"] / truth, 1, delta=1e-7)
 
     def test_nll_loss_and_no_batch_at_all(self):
         batches = [{"input": Tensor([-1.0, -2.0], shape=[1, 2]), "target": Tensor([1], "int64")}]
@@ -321,7 +321,7 @@ class Streams(unittest.TestCase):
             # What still comes is dropped; the next call is not disturbed.
             connection.send(frame(
                 MESSAGE, idle, *request("sigmoid", {"input": Tensor([0.0])}), END_STREAM))
-            big = Tensor(bytes(4 * 8_000_000), shape=[8, 1_000_000])
+            big = Tensor(bytes(8 * 32_000_000), "float64", shape=[320, 100_000])
             with self.assertRaises(CallError) as caught:
                 connection.evaluate("softmax", {"input": big}, timeout_us=40_000)
             self.assertEqual(caught.exception.code, 4)
@@ -329,7 +329,7 @@ class Streams(unittest.TestCase):
 
     def test_cancelling_work_that_runs(self):
         with self.daemon.connect() as connection:
-            big = Tensor(bytes(4 * 16_000_000), shape=[16, 1_000_000])
+            big = Tensor(bytes(8 * 32_000_000), "float64", shape=[320, 100_000])
             stream = connection.start("softmax", {"input": big})
             time.sleep(0.05)
             start = time.perf_counter()
@@ -341,7 +341,8 @@ class Streams(unittest.TestCase):
 
     def test_a_vanished_client_stops_the_work(self):
         connection = self.daemon.connect()
-        connection.start("softmax", {"input": Tensor(bytes(4 * 32_000_000), shape=[32, 1_000_000])})
+        connection.start("softmax", {
+            "input": Tensor(bytes(8 * 16_000_000), "float64", shape=[160, 100_000])})
         connection.close()
         deadline = time.time() + 10
         while self.daemon.status().get(7, [0])[0] > 0:

@@ -26,7 +26,7 @@ def program(name):
 class Daemon:
     """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file."""
 
-    def __init__(self, tcp=False, descriptors=None, **settings):
+    def __init__(self, tcp=False, descriptors=None, kernels=None, **settings):
         self.folder = tempfile.TemporaryDirectory(prefix="lossd-test-")
         self.path = os.path.join(self.folder.name, "lossd.sock")
         self.unix = f"unix:{self.path}"
@@ -42,7 +42,11 @@ class Daemon:
             if descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
-        self.process = subprocess.Popen(arguments, stderr=self.log_file, preexec_fn=limit)
+        environment = dict(os.environ)
+        if kernels:
+            environment["LOSSD_KERNELS"] = kernels
+        self.process = subprocess.Popen(
+            arguments, stderr=self.log_file, preexec_fn=limit, env=environment)
         self.wait_until_ready()
         if tcp:
             lines = [line for line in self.log().splitlines() if "listening on tcp:" in line]

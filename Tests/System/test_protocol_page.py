@@ -14,7 +14,8 @@ class ProtocolPage(unittest.TestCase):
             (side, bytes.fromhex("".join(line.split("#")[0] for line in lines.splitlines())))
             for side, lines in re.findall(r"```hex (\w+)\n(.*?)```", text, re.S)]
         self.assertGreaterEqual(len(blocks), 7)
-        with Daemon() as daemon:
+        # The last bit of a sigmoid is the processor's; the reference's is everywhere the same.
+        with Daemon(kernels="reference") as daemon:
             connection = Connection(daemon.unix, greet=False)
             for side, data in blocks:
                 if side == "client":

@@ -10,8 +10,9 @@ public final class Client: Sendable {
   private let software: String
   private let current = Mutex<ClientConnection?>(nil)
 
-  /// How often a call that never began is tried again, each time on a new connection.
-  private static let triesMax = 5
+  /// How often a call that never began is tried again, with a pause each: 10 s.
+  private static let triesMax = 100
+  private static let pauseMilliseconds = 100
 
   /// - Parameter software: what HELLO says: name and version of the program.
   public init(_ address: Address, software: String = "lossd-swift/0.1.0") {
@@ -88,21 +89,22 @@ public final class Client: Sendable {
   public func stream(
     _ function: String, options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> EvaluationStream {
-    let method = "/lossd.v1.Evaluator/EvaluateStream"
-    for _ in 0..<Client.triesMax {
-      let connection = try connection()
+    let description = try await functions(named: function).first
+    let keptNames = Set((description?.inputs ?? []).filter(\.isKept).map(\.name))
+    return EvaluationStream(
+      self, try await openLeg(options), function: function, options: options,
+      keptNames: keptNames)
+  }
+
+  /// Opens a call of EvaluateStream, on a new connection where the last one is going away.
+  func openLeg(_ options: EvaluationOptions) async throws(StatusError) -> EvaluationStream.Leg {
+    try await retrying { () async throws in
+      let connection = try self.connection()
       let limits = try await connection.hello()
-      do {
-        let call = try await connection.open(
-          method, options, credit: EvaluationStream.responseWindow)
-        return EvaluationStream(connection, call, limits, function: function, options: options)
-      } catch let error as StatusError {
-        throw error
-      } catch {
-        continue
-      }
+      let call = try await connection.open(
+        "/lossd.v1.Evaluator/EvaluateStream", options, credit: EvaluationStream.responseWindow)
+      return EvaluationStream.Leg(connection: connection, call: call, limits: limits)
     }
-    throw StatusError(.unavailable, "\(address): the daemon keeps shutting down")
   }
 
   // MARK: - Calls
@@ -130,16 +132,27 @@ public final class Client: Sendable {
   private func unary(
     _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
   ) async throws(StatusError) -> ClientCall.Response {
-    for _ in 0..<Client.triesMax {
-      do {
-        return try await attempt(method, options, encode)
-      } catch let error as StatusError {
-        throw error
+    try await retrying { () async throws in try await self.attempt(method, options, encode) }
+  }
+
+  /// Tries again, on a new connection, what the daemon says it never began; a daemon that is just being
+  /// restarted gets some time to come back.
+  private func retrying<Result: Sendable>(
+    _ body: @Sendable () async throws -> Result
+  ) async throws(StatusError) -> Result {
+    var tries = 0
+    while true {
+      do { return try await body() } catch let error as StatusError {
+        // Only after a call that never began: a daemon that is not there at first is an error.
+        guard tries > 0, tries < Client.triesMax, error.isConnectFailure else { throw error }
       } catch {
-        continue  // It never began.
+        if tries >= Client.triesMax {
+          throw StatusError(.unavailable, "\(address): the daemon keeps shutting down")
+        }
       }
+      tries += 1
+      try? await Task.sleep(for: .milliseconds(Client.pauseMilliseconds))
     }
-    throw StatusError(.unavailable, "\(address): the daemon keeps shutting down")
   }
 
   private func attempt(

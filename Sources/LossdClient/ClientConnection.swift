@@ -37,7 +37,7 @@ final class ClientConnection: @unchecked Sendable {
     do throws(SocketError) {
       descriptor = try Descriptor.connect(to: address).take()
     } catch {
-      throw StatusError(.unavailable, "\(error)")
+      throw StatusError(.unavailable, "\(error)", metadata: StatusError.connectFailure)
     }
     let failed = Failure()
     writer = FrameWriter(descriptor) { number in failed.report?(number) }
@@ -234,4 +234,11 @@ final class ClientConnection: @unchecked Sendable {
     for waiter in waiters { waiter.resume() }
     for ping in pings { ping.resume(returning: false) }
   }
+}
+
+extension StatusError {
+  /// Marks that there was no connection, and so no call.
+  static let connectFailure = ["lossd-client": "connect"]
+
+  var isConnectFailure: Bool { metadata == StatusError.connectFailure }
 }

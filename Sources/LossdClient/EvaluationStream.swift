@@ -5,93 +5,243 @@ import Synchronization
 /// A data set's evaluation in batches: send batches, take a result for each, in order, and at last the
 /// Summary. One task may send while another takes; each side waits for the other by credits, so that
 /// memory stays bounded.
+///
+/// When the daemon is shut down in between it says how far it came; the stream then goes on with the next
+/// daemon at the same address, from the batch after, and adds the sums up: each batch counts once.
 public final class EvaluationStream: Sendable {
+  public typealias Batch = [(name: String, tensor: Tensor)]
+
   /// Results that the daemon may be ahead of their reader.
   static let responseWindow: UInt32 = 8
 
-  private struct State {
-    var isFirst = true
-    var hasFinished = false
-    var summary: SummaryMessage?
+  /// One call of EvaluateStream; a stream has several when daemons come and go.
+  struct Leg: Sendable {
+    var connection: ClientConnection
+    var call: ClientCall
+    var limits: HelloMessage
   }
 
-  private let connection: ClientConnection
-  private let call: ClientCall
-  private let limits: HelloMessage
+  private struct State {
+    var leg: Leg
+    var isFirstOnLeg = true
+    /// A new leg is being prepared: senders wait.
+    var isResuming = false
+    var waiters: [CheckedContinuation<Void, Never>] = []
+    /// Sent and not answered: to be sent again on another leg.
+    var unanswered: [(batch: Batch, id: UInt64)] = []
+    /// Inputs that stay, by name.
+    var kept: Batch = []
+    var hasFinished = false
+    /// Sums of legs that a drain ended.
+    var carried: SummaryMessage?
+    /// The last Summary of this leg.
+    var summary: SummaryMessage?
+    var failure: StatusError?
+  }
+
+  private let client: Client
   private let function: String
   private let options: EvaluationOptions
-  private let state = Mutex(State())
+  private let keptNames: Set<String>
+  private let state: Mutex<State>
 
   init(
-    _ connection: ClientConnection, _ call: ClientCall, _ limits: HelloMessage, function: String,
-    options: EvaluationOptions
+    _ client: Client, _ leg: Leg, function: String, options: EvaluationOptions,
+    keptNames: Set<String>
   ) {
-    self.connection = connection
-    self.call = call
-    self.limits = limits
+    self.client = client
     self.function = function
     self.options = options
+    self.keptNames = keptNames
+    state = Mutex(State(leg: leg))
   }
+
+  // MARK: - Sending
 
   /// Sends a batch, or inputs that stay (`weight`, `pos_weight`) alone. Waits until the daemon will take
   /// it and it is written. One task at a time.
-  public func send(
-    _ inputs: [(name: String, tensor: Tensor)], id: UInt64 = 0
-  ) async throws(StatusError) {
-    guard await connection.takeCredit(call) else { throw ended() }
-    let isFirst = state.withLock { state in
-      defer { state.isFirst = false }
-      return state.isFirst
+  public func send(_ inputs: Batch, id: UInt64 = 0) async throws(StatusError) {
+    let isBatch = inputs.contains { !keptNames.contains($0.name) }
+    while true {
+      let leg = try await currentLeg()
+      guard await leg.connection.takeCredit(leg.call) else {
+        // The reader finds out why, and whether another leg follows.
+        try await waitForChange(after: leg)
+        continue
+      }
+      let isFirst: Bool? = state.withLock { state in
+        guard state.leg.call === leg.call, !state.isResuming else { return nil }
+        defer { state.isFirstOnLeg = false }
+        for input in inputs where keptNames.contains(input.name) {
+          state.kept.removeAll { $0.name == input.name }
+          state.kept.append(input)
+        }
+        if isBatch { state.unanswered.append((inputs, id)) }
+        return state.isFirstOnLeg
+      }
+      guard let isFirst else { continue }
+      try await write(inputs, id, on: leg, isFirst: isFirst)
+      return
     }
-    let frames = try encodeRequest(
-      connection, call, function: isFirst ? function : "", inputs: inputs,
-      options: isFirst ? options : nil, id: id, endStream: false, limits)
-    await connection.sendAndWait(frames)
   }
 
   /// No more batches.
   public func finish() async throws(StatusError) {
-    let (isFirst, isSecond) = state.withLock { state in
-      defer { state.hasFinished = true }
-      return (state.isFirst, state.hasFinished)
-    }
-    if isSecond { return }
+    let isFirst = state.withLock { $0.isFirstOnLeg && !$0.hasFinished }
     // A stream without a batch still names its function, for the Summary.
     if isFirst { try await send([]) }
-    connection.send(connection.encode { $0.encodeFrame(halfClose: call.stream) })
+    let leg: Leg? = state.withLock { state in
+      if state.hasFinished { return nil }
+      state.hasFinished = true
+      // Whoever is preparing the next leg closes that one.
+      return state.isResuming ? nil : state.leg
+    }
+    if let leg { halfClose(leg) }
   }
 
+  private func halfClose(_ leg: Leg) {
+    leg.connection.send(leg.connection.encode { $0.encodeFrame(halfClose: leg.call.stream) })
+  }
+
+  private func write(
+    _ inputs: Batch, _ id: UInt64, on leg: Leg, isFirst: Bool
+  ) async throws(StatusError) {
+    let frames = try encodeRequest(
+      leg.connection, leg.call, function: isFirst ? function : "", inputs: inputs,
+      options: isFirst ? options : nil, id: id, endStream: false, leg.limits)
+    await leg.connection.sendAndWait(frames)
+  }
+
+  /// The leg to send on; waits while another is being prepared.
+  private func currentLeg() async throws(StatusError) -> Leg {
+    while true {
+      let (leg, isResuming, failure) = state.withLock { ($0.leg, $0.isResuming, $0.failure) }
+      if let failure { throw failure }
+      if !isResuming { return leg }
+      try await waitForChange(after: leg)
+    }
+  }
+
+  private func waitForChange(after leg: Leg) async throws(StatusError) {
+    await withCheckedContinuation { continuation in
+      let isLate = state.withLock { state in
+        if state.failure != nil || (state.leg.call !== leg.call && !state.isResuming) {
+          return true
+        }
+        state.waiters.append(continuation)
+        return false
+      }
+      if isLate { continuation.resume() }
+    }
+    if let failure = state.withLock({ $0.failure }) { throw failure }
+  }
+
+  // MARK: - Taking results
+
   /// The next batch's result, in the order of sending; nil after the last: `summary` is there then.
-  /// Throws what ended the stream early.
+  /// Throws what ended the stream early. One task at a time.
   public func next() async throws(StatusError) -> Evaluated? {
     while true {
+      let leg = state.withLock { $0.leg }
       let response: ClientCall.Response?
-      do { response = try await connection.receive(call) } catch let error as StatusError {
-        throw error
+      do { response = try await leg.connection.receive(leg.call) } catch let error as StatusError {
+        let hasSummary = state.withLock { $0.summary != nil }
+        guard error.code == .unavailable, hasSummary else { throw fail(error) }
+        try await resume()
+        continue
       } catch {
-        throw StatusError(.unavailable, "the daemon is shutting down; the stream never began")
+        try await resume()  // The daemon says that the call never began.
+        continue
       }
-      guard let response else { return nil }
+      guard let response else {
+        fail(StatusError(.failedPrecondition, "the stream has ended"))
+        return nil
+      }
       let (evaluated, summary) = try decodeResponse(response)
       if let summary {
         state.withLock { $0.summary = summary }
         continue
       }
-      connection.send(connection.encode { $0.encodeFrame(credit: 1, stream: call.stream) })
+      state.withLock { state in
+        if !state.unanswered.isEmpty { state.unanswered.removeFirst() }
+      }
+      leg.connection.send(
+        leg.connection.encode { $0.encodeFrame(credit: 1, stream: leg.call.stream) })
       return evaluated
     }
   }
 
-  /// What the whole stream came to, once `next` has returned nil; of a stream that a drain ended, what
-  /// it had come to by then, once `next` has thrown.
-  public var summary: SummaryMessage? { state.withLock { $0.summary } }
+  @discardableResult
+  private func fail(_ error: StatusError) -> StatusError {
+    let waiters = state.withLock { state in
+      state.failure = error
+      defer { state.waiters = [] }
+      return state.waiters
+    }
+    for waiter in waiters { waiter.resume() }
+    return error
+  }
+
+  /// Goes on with the next daemon from the batch after the last answered one.
+  private func resume() async throws(StatusError) {
+    state.withLock { state in
+      state.isResuming = true
+      if let summary = state.summary {
+        state.carried = state.carried.map { $0.adding(summary) } ?? summary
+      }
+      state.summary = nil
+    }
+    do throws(StatusError) {
+      let leg = try await client.openLeg(options)
+      let (kept, batches) = state.withLock { ($0.kept, $0.unanswered) }
+      // The function's name goes with what stays, and then every batch that has no answer yet.
+      guard await leg.connection.takeCredit(leg.call) else { throw lost }
+      try await write(kept, 0, on: leg, isFirst: true)
+      for (batch, id) in batches {
+        guard await leg.connection.takeCredit(leg.call) else { throw lost }
+        try await write(batch, id, on: leg, isFirst: false)
+      }
+      let (hasFinished, waiters) = state.withLock { state in
+        state.leg = leg
+        state.isFirstOnLeg = false
+        state.isResuming = false
+        defer { state.waiters = [] }
+        return (state.hasFinished, state.waiters)
+      }
+      if hasFinished { halfClose(leg) }
+      for waiter in waiters { waiter.resume() }
+    } catch { throw fail(error) }
+  }
+
+  private var lost: StatusError {
+    StatusError(.unavailable, "the next daemon ended the stream while it was being resumed")
+  }
+
+  /// What the whole stream came to, once `next` has returned nil.
+  public var summary: SummaryMessage? {
+    let (carried, summary) = state.withLock { ($0.carried, $0.summary) }
+    guard let summary, let carried else { return summary ?? carried }
+    var total = carried.adding(summary)
+    // The daemon's own value is that of its part; mean and sum follow from the sums.
+    if summary.values["loss"] != nil, let sum = total.state["loss_sum"] {
+      let isSum = options.attributes["reduction"] == .string("sum")
+      total.values["loss"] = isSum ? sum : sum / (total.state["weight_sum"] ?? .nan)
+    }
+    return total
+  }
 
   /// Asks the daemon to stop.
-  public func cancel() { connection.cancel(call) }
+  public func cancel() {
+    let leg = state.withLock { $0.leg }
+    leg.connection.cancel(leg.call)
+  }
+}
 
-  private func ended() -> StatusError {
-    let end = connection.state.withLock { _ in call.end }
-    if case .failure(let error) = end { return error }
-    return StatusError(.failedPrecondition, "the stream has ended")
+extension SummaryMessage {
+  /// Both parts' counts and sums; values do not add up.
+  func adding(_ other: SummaryMessage) -> SummaryMessage {
+    SummaryMessage(
+      batches: batches + other.batches, rows: rows + other.rows,
+      state: state.merging(other.state, uniquingKeysWith: +))
   }
 }

@@ -11,6 +11,8 @@ public struct Tensor: Sendable {
   public var count: Int { shape.reduce(1, *) }
   public var byteCount: Int { count * dataType.byteSize }
 
+  /// Valid as long as `buffer` lives, which may end at its last use: keep the tensor alive around
+  /// the use of the pointer with `withExtendedLifetime`.
   public var bytes: UnsafeRawBufferPointer {
     .init(start: buffer.base + offset, count: byteCount)
   }

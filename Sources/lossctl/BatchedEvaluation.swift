@@ -119,8 +119,7 @@ struct BatchedEvaluation {
           try writers[name]
           ?? NPYWriter(path: file, dataType: tensor.dataType, rowShape: rowShape)
         writers[name] = writer
-        try writer.append(
-          rows: tensor.shape.first ?? 1, bytes: tensor.bytes)
+        try writer.append(tensor)
       }
     }
     progress.end()

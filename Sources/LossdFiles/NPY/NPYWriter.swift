@@ -38,7 +38,8 @@ public final class NPYWriter {
     try file.append(header)
   }
 
-  /// Appends rows: `count` of them, `bytes` holding exactly their elements, row-major.
+  /// Appends rows: `count` of them, `bytes` holding exactly their elements, row-major. The caller
+  /// keeps the bytes' owner alive for the call; for a `Tensor`, `append(_:)` does.
   public func append(rows count: Int, bytes: UnsafeRawBufferPointer) throws(FileError) {
     let (expected, overflow) = count.multipliedReportingOverflow(by: rowByteCount)
     precondition(count >= 0 && !overflow && bytes.count == expected, "rows and bytes differ")
@@ -49,17 +50,17 @@ public final class NPYWriter {
   }
 
   /// Appends all rows of `tensor`, whose type is the file's and whose shape is `[rows] + rowShape`.
+  /// A scalar is one row of a file of scalars.
   public func append(_ tensor: Tensor) throws(FileError) {
-    guard tensor.dataType == dataType, let rows = tensor.shape.first,
-      tensor.shape.dropFirst().elementsEqual(rowShape)
-    else {
+    guard tensor.dataType == dataType, tensor.shape.dropFirst().elementsEqual(rowShape) else {
       let row = shapeText(rowShape.lazy.map { Int64($0) })
       throw FileError(
         path, .unsupported,
         "cannot append \(tensor.dataType) \(shapeText(tensor.shape.lazy.map { Int64($0) })), "
           + "expected rows of \(dataType) \(row)")
     }
-    try append(rows: rows, bytes: tensor.bytes)
+    defer { withExtendedLifetime(tensor) {} }
+    try append(rows: tensor.shape.first ?? 1, bytes: tensor.bytes)
   }
 
   /// Completes the file and puts it in its place.
@@ -74,6 +75,7 @@ public final class NPYWriter {
   public static func write(_ tensor: Tensor, to path: String) throws(FileError) {
     let header = NPYHeader(dataType: tensor.dataType, shape: tensor.shape).encoded
     var file = try TemporaryFile(for: path)
+    defer { withExtendedLifetime(tensor) {} }
     try file.append(header)
     try file.append(tensor.bytes)
     try file.commit()

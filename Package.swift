@@ -70,17 +70,21 @@ let package = Package(
       ],
       path: "Plugins/Catalogue"),
     .target(
+      name: "LossdPluginHost",
+      dependencies: ["CLinux", "CLossdPlugin", "LossdEngine", "LossdTensor"]),
+    .target(
       name: "LossdServer",
       dependencies: [
-        "CLinux", "CLossdPlugin", "LossdEngine", "LossdLoop", "LossdSocket", "LossdTensor",
-        "LossdWire",
+        "CLinux", "CLossdPlugin", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdSocket",
+        "LossdTensor", "LossdWire",
       ]),
     .target(
       name: "LossdClient", dependencies: ["LossdSocket", "LossdTensor", "LossdWire"]),
     .executableTarget(
       name: "lossd",
       dependencies: [
-        "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdServer", "LossdSocket", "LossdTensor",
+        "CLinux", "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdServer",
+        "LossdSocket", "LossdTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Configuration", package: "swift-configuration"),
         .product(name: "Logging", package: "swift-log"),
@@ -89,7 +93,8 @@ let package = Package(
     .executableTarget(
       name: "lossctl",
       dependencies: [
-        "LossdCatalogue", "LossdClient", "LossdEngine", "LossdFiles", "LossdPluginKit",
+        "LossdCatalogue", "LossdClient", "LossdEngine", "LossdFiles", "LossdPluginHost",
+        "LossdPluginKit",
         "LossdServer", "LossdSocket", "LossdTensor", "LossdWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),

@@ -1,7 +1,12 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -47,4 +52,78 @@ int clinux_has_avx512(void) {
 #else
   return 0;
 #endif
+}
+
+int clinux_memory_file(const char *name) {
+  return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+}
+
+int clinux_seal(int fd) {
+  return fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
+}
+
+#if defined(__x86_64__)
+uint32_t clinux_float_mode(void) { return __builtin_ia32_stmxcsr() & ~0x3Fu; }
+void clinux_set_float_mode(uint32_t mode) { __builtin_ia32_ldmxcsr(mode); }
+#elif defined(__aarch64__)
+uint32_t clinux_float_mode(void) {
+  uint64_t mode;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+  return (uint32_t)mode;
+}
+void clinux_set_float_mode(uint32_t mode) {
+  uint64_t wide = mode;
+  __asm__ volatile("msr fpcr, %0" : : "r"(wide));
+}
+#else
+uint32_t clinux_float_mode(void) { return 0; }
+void clinux_set_float_mode(uint32_t mode) { (void)mode; }
+#endif
+
+static __thread const char *activity;
+
+const char *clinux_set_activity(const char *text) {
+  const char *before = activity;
+  activity = text;
+  return before;
+}
+
+/* Only what a signal handler may do: write. */
+static void say(const char *what) {
+  if (!activity) return;
+  static const char begin[] = "<2>lossd: ";
+  static const char in[] = " in ";
+  ssize_t ignored = write(2, begin, sizeof begin - 1);
+  ignored = write(2, what, strlen(what));
+  ignored = write(2, in, sizeof in - 1);
+  ignored = write(2, activity, strlen(activity));
+  ignored = write(2, "\n", 1);
+  (void)ignored;
+}
+
+static void crashed(int number) {
+  say(number == SIGSEGV   ? "SIGSEGV"
+      : number == SIGBUS  ? "SIGBUS"
+      : number == SIGILL  ? "SIGILL"
+      : number == SIGFPE  ? "SIGFPE"
+                          : "SIGABRT");
+  /* No handler returns from a crash: the default action comes next. */
+  signal(number, SIG_DFL);
+  raise(number);
+}
+
+static void exited(void) { say("exit"); }
+
+void clinux_report_crashes(void) {
+  /* A stack of its own, for a crash by a stack that is full; of the calling thread alone. */
+  static char stack[1 << 16];
+  stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+  sigaltstack(&alternate, 0);
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = crashed;
+  action.sa_flags = SA_ONSTACK | SA_NODEFER;
+  const int numbers[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, 0);
+  atexit(exited);
 }

@@ -1285,6 +1285,411 @@ void   lossd__v1__pool__free_unpacked
   assert(message->base.descriptor == &lossd__v1__pool__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   lossd__v1__plugin__init
+                     (Lossd__V1__Plugin         *message)
+{
+  static const Lossd__V1__Plugin init_value = LOSSD__V1__PLUGIN__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__plugin__get_packed_size
+                     (const Lossd__V1__Plugin *message)
+{
+  assert(message->base.descriptor == &lossd__v1__plugin__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__plugin__pack
+                     (const Lossd__V1__Plugin *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__plugin__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__plugin__pack_to_buffer
+                     (const Lossd__V1__Plugin *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__plugin__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__Plugin *
+       lossd__v1__plugin__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__Plugin *)
+     protobuf_c_message_unpack (&lossd__v1__plugin__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__plugin__free_unpacked
+                     (Lossd__V1__Plugin *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__plugin__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__list_plugins_request__init
+                     (Lossd__V1__ListPluginsRequest         *message)
+{
+  static const Lossd__V1__ListPluginsRequest init_value = LOSSD__V1__LIST_PLUGINS_REQUEST__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__list_plugins_request__get_packed_size
+                     (const Lossd__V1__ListPluginsRequest *message)
+{
+  assert(message->base.descriptor == &lossd__v1__list_plugins_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__list_plugins_request__pack
+                     (const Lossd__V1__ListPluginsRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__list_plugins_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__list_plugins_request__pack_to_buffer
+                     (const Lossd__V1__ListPluginsRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__list_plugins_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__ListPluginsRequest *
+       lossd__v1__list_plugins_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__ListPluginsRequest *)
+     protobuf_c_message_unpack (&lossd__v1__list_plugins_request__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__list_plugins_request__free_unpacked
+                     (Lossd__V1__ListPluginsRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__list_plugins_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__list_plugins_response__init
+                     (Lossd__V1__ListPluginsResponse         *message)
+{
+  static const Lossd__V1__ListPluginsResponse init_value = LOSSD__V1__LIST_PLUGINS_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__list_plugins_response__get_packed_size
+                     (const Lossd__V1__ListPluginsResponse *message)
+{
+  assert(message->base.descriptor == &lossd__v1__list_plugins_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__list_plugins_response__pack
+                     (const Lossd__V1__ListPluginsResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__list_plugins_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__list_plugins_response__pack_to_buffer
+                     (const Lossd__V1__ListPluginsResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__list_plugins_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__ListPluginsResponse *
+       lossd__v1__list_plugins_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__ListPluginsResponse *)
+     protobuf_c_message_unpack (&lossd__v1__list_plugins_response__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__list_plugins_response__free_unpacked
+                     (Lossd__V1__ListPluginsResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__list_plugins_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__load_plugin_request__init
+                     (Lossd__V1__LoadPluginRequest         *message)
+{
+  static const Lossd__V1__LoadPluginRequest init_value = LOSSD__V1__LOAD_PLUGIN_REQUEST__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__load_plugin_request__get_packed_size
+                     (const Lossd__V1__LoadPluginRequest *message)
+{
+  assert(message->base.descriptor == &lossd__v1__load_plugin_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__load_plugin_request__pack
+                     (const Lossd__V1__LoadPluginRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__load_plugin_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__load_plugin_request__pack_to_buffer
+                     (const Lossd__V1__LoadPluginRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__load_plugin_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__LoadPluginRequest *
+       lossd__v1__load_plugin_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__LoadPluginRequest *)
+     protobuf_c_message_unpack (&lossd__v1__load_plugin_request__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__load_plugin_request__free_unpacked
+                     (Lossd__V1__LoadPluginRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__load_plugin_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__load_plugin_response__init
+                     (Lossd__V1__LoadPluginResponse         *message)
+{
+  static const Lossd__V1__LoadPluginResponse init_value = LOSSD__V1__LOAD_PLUGIN_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__load_plugin_response__get_packed_size
+                     (const Lossd__V1__LoadPluginResponse *message)
+{
+  assert(message->base.descriptor == &lossd__v1__load_plugin_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__load_plugin_response__pack
+                     (const Lossd__V1__LoadPluginResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__load_plugin_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__load_plugin_response__pack_to_buffer
+                     (const Lossd__V1__LoadPluginResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__load_plugin_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__LoadPluginResponse *
+       lossd__v1__load_plugin_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__LoadPluginResponse *)
+     protobuf_c_message_unpack (&lossd__v1__load_plugin_response__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__load_plugin_response__free_unpacked
+                     (Lossd__V1__LoadPluginResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__load_plugin_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__reload_plugin_request__init
+                     (Lossd__V1__ReloadPluginRequest         *message)
+{
+  static const Lossd__V1__ReloadPluginRequest init_value = LOSSD__V1__RELOAD_PLUGIN_REQUEST__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__reload_plugin_request__get_packed_size
+                     (const Lossd__V1__ReloadPluginRequest *message)
+{
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__reload_plugin_request__pack
+                     (const Lossd__V1__ReloadPluginRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__reload_plugin_request__pack_to_buffer
+                     (const Lossd__V1__ReloadPluginRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__ReloadPluginRequest *
+       lossd__v1__reload_plugin_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__ReloadPluginRequest *)
+     protobuf_c_message_unpack (&lossd__v1__reload_plugin_request__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__reload_plugin_request__free_unpacked
+                     (Lossd__V1__ReloadPluginRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__reload_plugin_response__init
+                     (Lossd__V1__ReloadPluginResponse         *message)
+{
+  static const Lossd__V1__ReloadPluginResponse init_value = LOSSD__V1__RELOAD_PLUGIN_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__reload_plugin_response__get_packed_size
+                     (const Lossd__V1__ReloadPluginResponse *message)
+{
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__reload_plugin_response__pack
+                     (const Lossd__V1__ReloadPluginResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__reload_plugin_response__pack_to_buffer
+                     (const Lossd__V1__ReloadPluginResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__ReloadPluginResponse *
+       lossd__v1__reload_plugin_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__ReloadPluginResponse *)
+     protobuf_c_message_unpack (&lossd__v1__reload_plugin_response__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__reload_plugin_response__free_unpacked
+                     (Lossd__V1__ReloadPluginResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__reload_plugin_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__unload_plugin_request__init
+                     (Lossd__V1__UnloadPluginRequest         *message)
+{
+  static const Lossd__V1__UnloadPluginRequest init_value = LOSSD__V1__UNLOAD_PLUGIN_REQUEST__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__unload_plugin_request__get_packed_size
+                     (const Lossd__V1__UnloadPluginRequest *message)
+{
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__unload_plugin_request__pack
+                     (const Lossd__V1__UnloadPluginRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__unload_plugin_request__pack_to_buffer
+                     (const Lossd__V1__UnloadPluginRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__UnloadPluginRequest *
+       lossd__v1__unload_plugin_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__UnloadPluginRequest *)
+     protobuf_c_message_unpack (&lossd__v1__unload_plugin_request__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__unload_plugin_request__free_unpacked
+                     (Lossd__V1__UnloadPluginRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__unload_plugin_response__init
+                     (Lossd__V1__UnloadPluginResponse         *message)
+{
+  static const Lossd__V1__UnloadPluginResponse init_value = LOSSD__V1__UNLOAD_PLUGIN_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__unload_plugin_response__get_packed_size
+                     (const Lossd__V1__UnloadPluginResponse *message)
+{
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__unload_plugin_response__pack
+                     (const Lossd__V1__UnloadPluginResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__unload_plugin_response__pack_to_buffer
+                     (const Lossd__V1__UnloadPluginResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__UnloadPluginResponse *
+       lossd__v1__unload_plugin_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__UnloadPluginResponse *)
+     protobuf_c_message_unpack (&lossd__v1__unload_plugin_response__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__unload_plugin_response__free_unpacked
+                     (Lossd__V1__UnloadPluginResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__unload_plugin_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor lossd__v1__hello__field_descriptors[6] =
 {
   {
@@ -3756,6 +4161,347 @@ const ProtobufCMessageDescriptor lossd__v1__pool__descriptor =
   (ProtobufCMessageInit) lossd__v1__pool__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor lossd__v1__plugin__field_descriptors[4] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "version",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, version),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "file",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, file),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "functions",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Lossd__V1__Plugin, n_functions),
+    offsetof(Lossd__V1__Plugin, functions),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__plugin__field_indices_by_name[] = {
+  2,   /* field[2] = file */
+  3,   /* field[3] = functions */
+  0,   /* field[0] = name */
+  1,   /* field[1] = version */
+};
+static const ProtobufCIntRange lossd__v1__plugin__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 4 }
+};
+const ProtobufCMessageDescriptor lossd__v1__plugin__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.Plugin",
+  "Plugin",
+  "Lossd__V1__Plugin",
+  "lossd.v1",
+  sizeof(Lossd__V1__Plugin),
+  4,
+  lossd__v1__plugin__field_descriptors,
+  lossd__v1__plugin__field_indices_by_name,
+  1,  lossd__v1__plugin__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__plugin__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define lossd__v1__list_plugins_request__field_descriptors NULL
+#define lossd__v1__list_plugins_request__field_indices_by_name NULL
+#define lossd__v1__list_plugins_request__number_ranges NULL
+const ProtobufCMessageDescriptor lossd__v1__list_plugins_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.ListPluginsRequest",
+  "ListPluginsRequest",
+  "Lossd__V1__ListPluginsRequest",
+  "lossd.v1",
+  sizeof(Lossd__V1__ListPluginsRequest),
+  0,
+  lossd__v1__list_plugins_request__field_descriptors,
+  lossd__v1__list_plugins_request__field_indices_by_name,
+  0,  lossd__v1__list_plugins_request__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__list_plugins_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__list_plugins_response__field_descriptors[1] =
+{
+  {
+    "plugins",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Lossd__V1__ListPluginsResponse, n_plugins),
+    offsetof(Lossd__V1__ListPluginsResponse, plugins),
+    &lossd__v1__plugin__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__list_plugins_response__field_indices_by_name[] = {
+  0,   /* field[0] = plugins */
+};
+static const ProtobufCIntRange lossd__v1__list_plugins_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor lossd__v1__list_plugins_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.ListPluginsResponse",
+  "ListPluginsResponse",
+  "Lossd__V1__ListPluginsResponse",
+  "lossd.v1",
+  sizeof(Lossd__V1__ListPluginsResponse),
+  1,
+  lossd__v1__list_plugins_response__field_descriptors,
+  lossd__v1__list_plugins_response__field_indices_by_name,
+  1,  lossd__v1__list_plugins_response__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__list_plugins_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__load_plugin_request__field_descriptors[1] =
+{
+  {
+    "file",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__LoadPluginRequest, file),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__load_plugin_request__field_indices_by_name[] = {
+  0,   /* field[0] = file */
+};
+static const ProtobufCIntRange lossd__v1__load_plugin_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor lossd__v1__load_plugin_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.LoadPluginRequest",
+  "LoadPluginRequest",
+  "Lossd__V1__LoadPluginRequest",
+  "lossd.v1",
+  sizeof(Lossd__V1__LoadPluginRequest),
+  1,
+  lossd__v1__load_plugin_request__field_descriptors,
+  lossd__v1__load_plugin_request__field_indices_by_name,
+  1,  lossd__v1__load_plugin_request__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__load_plugin_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__load_plugin_response__field_descriptors[1] =
+{
+  {
+    "plugin",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__LoadPluginResponse, plugin),
+    &lossd__v1__plugin__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__load_plugin_response__field_indices_by_name[] = {
+  0,   /* field[0] = plugin */
+};
+static const ProtobufCIntRange lossd__v1__load_plugin_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor lossd__v1__load_plugin_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.LoadPluginResponse",
+  "LoadPluginResponse",
+  "Lossd__V1__LoadPluginResponse",
+  "lossd.v1",
+  sizeof(Lossd__V1__LoadPluginResponse),
+  1,
+  lossd__v1__load_plugin_response__field_descriptors,
+  lossd__v1__load_plugin_response__field_indices_by_name,
+  1,  lossd__v1__load_plugin_response__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__load_plugin_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__reload_plugin_request__field_descriptors[1] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__ReloadPluginRequest, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__reload_plugin_request__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+};
+static const ProtobufCIntRange lossd__v1__reload_plugin_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor lossd__v1__reload_plugin_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.ReloadPluginRequest",
+  "ReloadPluginRequest",
+  "Lossd__V1__ReloadPluginRequest",
+  "lossd.v1",
+  sizeof(Lossd__V1__ReloadPluginRequest),
+  1,
+  lossd__v1__reload_plugin_request__field_descriptors,
+  lossd__v1__reload_plugin_request__field_indices_by_name,
+  1,  lossd__v1__reload_plugin_request__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__reload_plugin_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__reload_plugin_response__field_descriptors[1] =
+{
+  {
+    "plugin",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__ReloadPluginResponse, plugin),
+    &lossd__v1__plugin__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__reload_plugin_response__field_indices_by_name[] = {
+  0,   /* field[0] = plugin */
+};
+static const ProtobufCIntRange lossd__v1__reload_plugin_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor lossd__v1__reload_plugin_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.ReloadPluginResponse",
+  "ReloadPluginResponse",
+  "Lossd__V1__ReloadPluginResponse",
+  "lossd.v1",
+  sizeof(Lossd__V1__ReloadPluginResponse),
+  1,
+  lossd__v1__reload_plugin_response__field_descriptors,
+  lossd__v1__reload_plugin_response__field_indices_by_name,
+  1,  lossd__v1__reload_plugin_response__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__reload_plugin_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__unload_plugin_request__field_descriptors[1] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__UnloadPluginRequest, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__unload_plugin_request__field_indices_by_name[] = {
+  0,   /* field[0] = name */
+};
+static const ProtobufCIntRange lossd__v1__unload_plugin_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor lossd__v1__unload_plugin_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.UnloadPluginRequest",
+  "UnloadPluginRequest",
+  "Lossd__V1__UnloadPluginRequest",
+  "lossd.v1",
+  sizeof(Lossd__V1__UnloadPluginRequest),
+  1,
+  lossd__v1__unload_plugin_request__field_descriptors,
+  lossd__v1__unload_plugin_request__field_indices_by_name,
+  1,  lossd__v1__unload_plugin_request__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__unload_plugin_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define lossd__v1__unload_plugin_response__field_descriptors NULL
+#define lossd__v1__unload_plugin_response__field_indices_by_name NULL
+#define lossd__v1__unload_plugin_response__number_ranges NULL
+const ProtobufCMessageDescriptor lossd__v1__unload_plugin_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.UnloadPluginResponse",
+  "UnloadPluginResponse",
+  "Lossd__V1__UnloadPluginResponse",
+  "lossd.v1",
+  sizeof(Lossd__V1__UnloadPluginResponse),
+  0,
+  lossd__v1__unload_plugin_response__field_descriptors,
+  lossd__v1__unload_plugin_response__field_indices_by_name,
+  0,  lossd__v1__unload_plugin_response__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__unload_plugin_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCEnumValue lossd__v1__data_type__enum_values_by_number[11] =
 {
   { "DATA_TYPE_UNSPECIFIED", "LOSSD__V1__DATA_TYPE__DATA_TYPE_UNSPECIFIED", 0 },
@@ -3886,5 +4632,68 @@ void lossd__v1__daemon__init (Lossd__V1__Daemon_Service *service,
 {
   protobuf_c_service_generated_init (&service->base,
                                      &lossd__v1__daemon__descriptor,
+                                     (ProtobufCServiceDestroy) destroy);
+}
+static const ProtobufCMethodDescriptor lossd__v1__plugin_host__method_descriptors[4] =
+{
+  { "ListPlugins", &lossd__v1__list_plugins_request__descriptor, &lossd__v1__list_plugins_response__descriptor },
+  { "LoadPlugin", &lossd__v1__load_plugin_request__descriptor, &lossd__v1__load_plugin_response__descriptor },
+  { "ReloadPlugin", &lossd__v1__reload_plugin_request__descriptor, &lossd__v1__reload_plugin_response__descriptor },
+  { "UnloadPlugin", &lossd__v1__unload_plugin_request__descriptor, &lossd__v1__unload_plugin_response__descriptor },
+};
+const unsigned lossd__v1__plugin_host__method_indices_by_name[] = {
+  0,        /* ListPlugins */
+  1,        /* LoadPlugin */
+  2,        /* ReloadPlugin */
+  3         /* UnloadPlugin */
+};
+const ProtobufCServiceDescriptor lossd__v1__plugin_host__descriptor =
+{
+  PROTOBUF_C__SERVICE_DESCRIPTOR_MAGIC,
+  "lossd.v1.PluginHost",
+  "PluginHost",
+  "Lossd__V1__PluginHost",
+  "lossd.v1",
+  4,
+  lossd__v1__plugin_host__method_descriptors,
+  lossd__v1__plugin_host__method_indices_by_name
+};
+void lossd__v1__plugin_host__list_plugins(ProtobufCService *service,
+                                          const Lossd__V1__ListPluginsRequest *input,
+                                          Lossd__V1__ListPluginsResponse_Closure closure,
+                                          void *closure_data)
+{
+  assert(service->descriptor == &lossd__v1__plugin_host__descriptor);
+  service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void lossd__v1__plugin_host__load_plugin(ProtobufCService *service,
+                                         const Lossd__V1__LoadPluginRequest *input,
+                                         Lossd__V1__LoadPluginResponse_Closure closure,
+                                         void *closure_data)
+{
+  assert(service->descriptor == &lossd__v1__plugin_host__descriptor);
+  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void lossd__v1__plugin_host__reload_plugin(ProtobufCService *service,
+                                           const Lossd__V1__ReloadPluginRequest *input,
+                                           Lossd__V1__ReloadPluginResponse_Closure closure,
+                                           void *closure_data)
+{
+  assert(service->descriptor == &lossd__v1__plugin_host__descriptor);
+  service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void lossd__v1__plugin_host__unload_plugin(ProtobufCService *service,
+                                           const Lossd__V1__UnloadPluginRequest *input,
+                                           Lossd__V1__UnloadPluginResponse_Closure closure,
+                                           void *closure_data)
+{
+  assert(service->descriptor == &lossd__v1__plugin_host__descriptor);
+  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void lossd__v1__plugin_host__init (Lossd__V1__PluginHost_Service *service,
+                                   Lossd__V1__PluginHost_ServiceDestroy destroy)
+{
+  protobuf_c_service_generated_init (&service->base,
+                                     &lossd__v1__plugin_host__descriptor,
                                      (ProtobufCServiceDestroy) destroy);
 }

@@ -85,6 +85,26 @@ public final class Client: Sendable {
     }
   }
 
+  /// The PluginHost service, which answers on the admin socket alone: all plugins for `.list`, the one
+  /// concerned for `.load` and `.reload`.
+  public func plugins(_ request: PluginRequest) async throws(StatusError) -> [PluginMessage] {
+    let method =
+      switch request {
+      case .list: "ListPlugins"
+      case .load: "LoadPlugin"
+      case .reload: "ReloadPlugin"
+      case .unload: "UnloadPlugin"
+      }
+    let response = try await unary("/lossd.v1.PluginHost/\(method)", EvaluationOptions()) {
+      (connection, call, _) throws(StatusError) in
+      OutgoingFrames(
+        bytes: connection.encode { $0.encodeFrame(plugins: request, stream: call.stream) })
+    }
+    return try decode(response) { bytes, arena throws(StatusError) in
+      try decodePlugins(bytes, answering: request, in: arena)
+    }
+  }
+
   /// Begins the evaluation of a data set in batches.
   public func stream(
     _ function: String, options: EvaluationOptions = EvaluationOptions()

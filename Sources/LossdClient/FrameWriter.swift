@@ -153,26 +153,3 @@ final class FrameWriter: @unchecked Sendable {
     return nil
   }
 }
-
-/// Starts a detached thread.
-func startThread(_ body: @escaping @Sendable () -> Void) {
-  final class Body {
-    let run: @Sendable () -> Void
-    init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-  }
-  var thread = pthread_t()
-  var attributes = pthread_attr_t()
-  pthread_attr_init(&attributes)
-  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-  // Retained for the thread, which releases it.
-  let argument = Unmanaged.passRetained(Body(body)).toOpaque()
-  let code = pthread_create(
-    &thread, &attributes,
-    { argument in
-      guard let argument else { return nil }
-      Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
-      return nil
-    }, argument)
-  pthread_attr_destroy(&attributes)
-  precondition(code == 0, "cannot start a thread")
-}

@@ -25,11 +25,11 @@ public struct Accumulator: Sendable {
   }
 
   /// Adds another part's sums.
-  mutating func merge(
-    _ part: UnsafePointer<Double>, _ function: UnsafePointer<lossd_function>
-  ) {
-    if let merge = function.pointee.merge {
-      sums.withUnsafeMutableBufferPointer { merge(function, $0.baseAddress, part) }
+  private mutating func merge(_ part: UnsafePointer<Double>, _ entry: FunctionEntry) {
+    if let merge = entry.function.pointee.merge {
+      entry.guarded {
+        sums.withUnsafeMutableBufferPointer { merge(entry.function, $0.baseAddress, part) }
+      }
       return
     }
     for index in 0..<sums.count {
@@ -45,17 +45,17 @@ public struct Accumulator: Sendable {
 
   /// Adds one part's sums, one a field of the function.
   public mutating func add(_ part: UnsafePointer<Double>, _ entry: FunctionEntry) {
-    merge(part, entry.function)
+    merge(part, entry)
   }
 
   /// Adds all of another accumulator of the same function.
   public mutating func merge(_ other: Accumulator, _ entry: FunctionEntry) {
     other.sums.withUnsafeBufferPointer { sums in
-      if let base = sums.baseAddress { merge(base, entry.function) }
+      if let base = sums.baseAddress { merge(base, entry) }
     }
     if entry.function.pointee.merge == nil {
       other.compensations.withUnsafeBufferPointer { sums in
-        if let base = sums.baseAddress { merge(base, entry.function) }
+        if let base = sums.baseAddress { merge(base, entry) }
       }
     }
   }

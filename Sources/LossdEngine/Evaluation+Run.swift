@@ -51,7 +51,7 @@ extension Evaluation {
     clearPlan()
     var error = lossd_error()
     error.struct_size = UInt32(MemoryLayout<lossd_error>.size)
-    let code = entry.function.pointee.plan(call, plan, &error)
+    let code = entry.guarded { entry.function.pointee.plan(call, plan, &error) }
     guard code == LOSSD_OK else { throw failureText(code, error) }
     try believePlan()
   }
@@ -216,7 +216,7 @@ extension Evaluation {
       accumulator: sums + index * entry.accumulatorCount, scratch: scratch)
     var error = lossd_error()
     error.struct_size = UInt32(MemoryLayout<lossd_error>.size)
-    let code = entry.function.pointee.run(call, &chunk, &error)
+    let code = entry.guarded { entry.function.pointee.run(call, &chunk, &error) }
     if code != LOSSD_OK { throw failureText(code, error) }
   }
 
@@ -240,7 +240,7 @@ extension Evaluation {
   func advanceStage() -> Bool {
     if stages[stage].pass >= 0 && entry.accumulatorCount > 0 {
       for chunk in 0..<stages[stage].chunks {
-        accumulator.merge(sumsBase + chunk * entry.accumulatorCount, entry.function)
+        accumulator.add(sumsBase + chunk * entry.accumulatorCount, entry)
       }
       accumulator.write(to: totals)
     }
@@ -278,7 +278,9 @@ extension Evaluation {
     var present: UInt64 = 0
     var error = lossd_error()
     error.struct_size = UInt32(MemoryLayout<lossd_error>.size)
-    let code = finish(entry.function, attributes, sums, &values, &present, &error)
+    let code = entry.guarded {
+      finish(entry.function, attributes, sums, &values, &present, &error)
+    }
     guard code == LOSSD_OK else { throw failureText(entry.name, code, error) }
     return values.indices.map { present & (1 << UInt64($0)) != 0 ? values[$0] : nil }
   }

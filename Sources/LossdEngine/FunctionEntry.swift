@@ -1,8 +1,13 @@
 // LossdEngine: evaluates a function in this process. It keeps the registry of functions, checks a
 // request against a function's declarations, plans, cuts the work into chunks, runs them on worker
 // threads and adds up the sums. It sees no socket, no frame and no file.
+import CLinux
 import CLossdPlugin
+import Glibc
 import LossdTensor
+
+/// What a function's code lives in: kept alive by every entry of its functions, and so by every call.
+public protocol FunctionOwner: AnyObject, Sendable {}
 
 /// A function that can be called, and the version of the plugin that it comes from.
 ///
@@ -12,12 +17,41 @@ public final class FunctionEntry: @unchecked Sendable {
   public let plugin: String
   public let pluginVersion: String
   public let function: UnsafePointer<lossd_function>
+  /// The library that the function is from; nil: the program itself.
+  public let owner: (any FunctionOwner)?
+  /// For the line that a crash in the plugin leaves behind.
+  private let activity: UnsafeMutablePointer<CChar>?
 
-  init(checked function: UnsafePointer<lossd_function>, plugin: String, pluginVersion: String) {
+  init(
+    checked function: UnsafePointer<lossd_function>, plugin: String, pluginVersion: String,
+    owner: (any FunctionOwner)? = nil
+  ) {
     self.function = function
+    self.owner = owner
+    activity =
+      owner == nil
+      ? nil
+      : strdup(
+        "plugin \(plugin) \(pluginVersion), function \(String(cString: function.pointee.name))")
     self.plugin = plugin
     self.pluginVersion = pluginVersion
     name = String(cString: function.pointee.name)
+  }
+
+  deinit { free(activity) }
+
+  /// Calls into the function: for a library's, with the floating-point mode restored afterwards, and the
+  /// plugin's name at hand for a crash.
+  @inline(__always)
+  func guarded<Result>(_ body: () -> Result) -> Result {
+    guard activity != nil else { return body() }
+    let mode = clinux_float_mode()
+    let before = clinux_set_activity(activity)
+    defer {
+      clinux_set_activity(before)
+      clinux_set_float_mode(mode)
+    }
+    return body()
   }
 
   public var inputs: UnsafeBufferPointer<lossd_input> {

@@ -42,24 +42,58 @@ public final class Registry: Sendable {
   public var table: FunctionTable { current.withLock { $0 } }
 
   /// Adds every function of a plugin, or none: FAILED_PRECONDITION when the descriptor is wrong,
-  /// ALREADY_EXISTS when a name is taken.
-  public func add(_ plugin: UnsafePointer<lossd_plugin>) throws(StatusError) {
+  /// ALREADY_EXISTS when a name is taken. `owner` is the library it is from.
+  public func add(
+    _ plugin: UnsafePointer<lossd_plugin>, owner: (any FunctionOwner)? = nil
+  ) throws(StatusError) {
+    try replace(nil, with: plugin, owner: owner)
+  }
+
+  /// Exchanges the functions of one library for those of a plugin, in one step: a call sees all old ones
+  /// or all new ones. Nothing has changed when it throws.
+  public func replace(
+    _ old: (any FunctionOwner)?, with plugin: UnsafePointer<lossd_plugin>,
+    owner: (any FunctionOwner)?
+  ) throws(StatusError) {
     try DescriptorCheck.check(plugin.pointee)
     let name = String(cString: plugin.pointee.name)
     let version = String(cString: plugin.pointee.version)
     var added: [FunctionEntry] = []
     for index in 0..<Int(plugin.pointee.function_count) {
       guard let function = plugin.pointee.functions[index] else { continue }
-      added.append(FunctionEntry(checked: function, plugin: name, pluginVersion: version))
+      added.append(
+        FunctionEntry(checked: function, plugin: name, pluginVersion: version, owner: owner))
     }
-    let clash: String? = current.withLock { table in
-      var names = Set(table.entries.map(\.name))
-      for entry in added where !names.insert(entry.name).inserted { return entry.name }
-      table = FunctionTable(table.entries + added)
+    let clash: FunctionEntry? = current.withLock { table in
+      let rest = table.entries.filter { old == nil || $0.owner !== old }
+      let taken = Dictionary(rest.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
+      var names = Set<String>()
+      for entry in added {
+        if let other = taken[entry.name] { return other }
+        if !names.insert(entry.name).inserted { return entry }
+      }
+      table = FunctionTable(rest + added)
       return nil
     }
     if let clash {
-      throw StatusError(.alreadyExists, "plugin \(name): the function \(clash) exists already")
+      throw StatusError(
+        .alreadyExists,
+        "plugin \(name): the function \(clash.name) exists already, in the plugin \(clash.plugin)")
+    }
+  }
+
+  /// Removes the functions of a library. Calls under way go on with it.
+  public func remove(_ owner: any FunctionOwner) {
+    current.withLock { table in
+      table = FunctionTable(table.entries.filter { $0.owner !== owner })
     }
   }
 }
+
+/// Checks a plugin's descriptor; FAILED_PRECONDITION with what is wrong.
+public func checkDescriptor(_ plugin: lossd_plugin) throws(StatusError) {
+  try DescriptorCheck.check(plugin)
+}
+
+/// plugin.h's host table, for a plugin's entry.
+public var hostTable: UnsafePointer<lossd_host> { Host.table }

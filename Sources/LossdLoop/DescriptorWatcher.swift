@@ -10,6 +10,8 @@ public final class DescriptorWatcher {
 
     public static let readable = Events(rawValue: Int32(UV_READABLE.rawValue))
     public static let writable = Events(rawValue: Int32(UV_WRITABLE.rawValue))
+    /// The peer writes no more: for who is not reading just now.
+    public static let disconnected = Events(rawValue: Int32(UV_DISCONNECT.rawValue))
   }
 
   private let handle = Handle<uv_poll_t>()

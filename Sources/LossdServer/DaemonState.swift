@@ -1,5 +1,5 @@
-import Glibc
 import LossdEngine
+import LossdPluginHost
 import LossdTensor
 import Synchronization
 
@@ -11,6 +11,8 @@ final class DaemonState: Sendable {
   let budget: MemoryBudget
   let pool: BufferPool
   let software: String
+  /// nil: this daemon takes no plugins.
+  let plugins: PluginManager?
   let startTime = Clock.now
   let connectionCount = Atomic<Int>(0)
   let isDraining = Atomic<Bool>(false)
@@ -19,12 +21,13 @@ final class DaemonState: Sendable {
 
   init(
     registry: Registry, scheduler: Scheduler, limits: ServerLimits, software: String,
-    pooledBytesMax: Int
+    pooledBytesMax: Int, plugins: PluginManager?
   ) {
     self.registry = registry
     self.scheduler = scheduler
     self.limits = limits
     self.software = software
+    self.plugins = plugins
     budget = MemoryBudget(bytesMax: limits.totalBytesMax)
     pool = BufferPool(cacheBytesMax: pooledBytesMax)
   }

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import LossdEngine
 import LossdLoop
+import LossdPluginHost
 import LossdSocket
 import LossdTensor
 import Synchronization
@@ -34,12 +35,15 @@ public final class Server: @unchecked Sendable {
   private var drainedLoops = 0
   private var onLog: (String) -> Void = { _ in }
 
-  public init(_ registry: Registry, _ settings: Settings) throws(LoopError) {
+  /// `plugins`: what the PluginHost service works on; nil: none.
+  public init(
+    _ registry: Registry, _ settings: Settings, plugins: PluginManager? = nil
+  ) throws(LoopError) {
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     daemon = DaemonState(
       registry: registry, scheduler: Scheduler(workers: workers), limits: settings.limits,
-      software: settings.software, pooledBytesMax: settings.pooledBytesMax)
+      software: settings.software, pooledBytesMax: settings.pooledBytesMax, plugins: plugins)
     var loops: [ServerLoop] = []
     for _ in 0..<max(settings.loops, 1) { loops.append(ServerLoop(try Loop(), daemon)) }
     self.loops = loops

@@ -1,4 +1,5 @@
 import Glibc
+import LossdSocket
 import Synchronization
 
 /// Ctrl-C while a call runs: calls `action` instead of ending the program; a second one ends it.
@@ -25,7 +26,7 @@ final class Interrupt: Sendable {
       signal(SIGINT, SIG_DFL)
     }
     let end = reading
-    Thread.start { [weak self] in
+    startThread { [weak self] in
       var byte: UInt8 = 0
       if read(end, &byte, 1) == 1 && byte == 1 {
         self?.raised.store(true, ordering: .relaxed)
@@ -42,27 +43,5 @@ final class Interrupt: Sendable {
     signal(SIGINT, SIG_DFL)
     let descriptor = Interrupt.writing.exchange(-1, ordering: .sequentiallyConsistent)
     if descriptor >= 0 { _ = close(descriptor) }
-  }
-}
-
-/// A detached thread.
-enum Thread {
-  private final class Body {
-    let run: @Sendable () -> Void
-    init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-  }
-
-  static func start(_ body: @escaping @Sendable () -> Void) {
-    var thread = pthread_t()
-    // Retained for the thread, which releases it.
-    let argument = Unmanaged.passRetained(Body(body)).toOpaque()
-    let code = pthread_create(
-      &thread, nil,
-      { argument in
-        guard let argument else { return nil }
-        Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
-        return nil
-      }, argument)
-    if code == 0 { pthread_detach(thread) }
   }
 }

@@ -1,9 +1,11 @@
 import ArgumentParser
+import CLinux
 import Glibc
 import Logging
 import LossdCatalogue
 import LossdEngine
 import LossdLoop
+import LossdPluginHost
 import LossdServer
 import LossdSocket
 import LossdTensor
@@ -27,6 +29,18 @@ struct LossdCommand: AsyncParsableCommand {
     help: ArgumentHelp(
       "Where to listen: unix:PATH or tcp:HOST:PORT; may be repeated.", valueName: "address"))
   var listen: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Where administrators connect: unix:PATH, for its owner alone; may be repeated.",
+      valueName: "address"))
+  var adminListen: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "A folder whose plugins are loaded, now and when it changes; may be repeated.",
+      valueName: "folder"))
+  var pluginDir: [String] = []
 
   @Option(help: ArgumentHelp("Threads that compute; 0: one a processor.", valueName: "n"))
   var workers: Int?
@@ -77,6 +91,8 @@ struct LossdCommand: AsyncParsableCommand {
       flags[String(parts[0])] = String(parts[1])
     }
     if !listen.isEmpty { flags["listen"] = listen.joined(separator: ",") }
+    if !adminListen.isEmpty { flags["admin_listen"] = adminListen.joined(separator: ",") }
+    if !pluginDir.isEmpty { flags["plugin_folders"] = pluginDir.joined(separator: ",") }
     if let workers { flags["workers"] = String(workers) }
     if let loops { flags["loops"] = String(loops) }
     if let logLevel { flags["log_level"] = logLevel }
@@ -87,17 +103,28 @@ struct LossdCommand: AsyncParsableCommand {
     // A peer that is gone is an error of the write, not the end of the daemon.
     signal(SIGPIPE, SIG_IGN)
     raiseDescriptorLimit()
+    clinux_report_crashes()
     let registry = Registry()
     try registry.add(cataloguePlugin())
+    let plugins = PluginManager(registry, folders: settings.pluginFolders) { isError, text in
+      log.log(level: isError ? .error : .notice, "\(text)")
+    }
     var serverSettings = settings.server
     serverSettings.software = "lossd/\(lossdVersion)"
-    let server = try Server(registry, serverSettings)
+    let server = try Server(registry, serverSettings, plugins: plugins)
     server.setLog { log.warning("\($0)") }
+    let folders = try PluginFolders(plugins, server.loop)
+    defer { folders.close() }
     for text in settings.listen {
       let socket = try ListeningSocket(
         binding: try Address(parsing: text), mode: settings.socketMode)
       try server.listen(socket)
       log.notice("listening on \(socket.address)")
+    }
+    for text in settings.adminListen {
+      let socket = try ListeningSocket(binding: try Address(parsing: text), mode: 0o600)
+      try server.listen(socket, isAdmin: true)
+      log.notice("listening on \(socket.address) for administrators")
     }
     var watchers: [SignalWatcher] = []
     for number in [SIGTERM, SIGINT] {

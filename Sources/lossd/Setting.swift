@@ -35,6 +35,22 @@ struct Setting: Sendable {
       }
       $0.listen = addresses
     },
+    Setting(name: "admin_listen", help: "Unix sockets for administrators", isList: true) {
+      let addresses = $1.split(separator: ",").map { $0.trimmed }
+      for address in addresses {
+        guard case .unix? = try? Address(parsing: address) else {
+          throw SettingError("\(address) is not unix:PATH")
+        }
+      }
+      $0.adminListen = addresses
+    },
+    Setting(name: "plugin_folders", help: "folders whose plugins are loaded", isList: true) {
+      let folders = $1.split(separator: ",").map { $0.trimmed }
+      for folder in folders where !folder.hasPrefix("/") {
+        throw SettingError("\(folder) is not an absolute path")
+      }
+      $0.pluginFolders = folders
+    },
     Setting(name: "socket_mode", help: "permission bits of Unix sockets, octal") {
       guard let mode = UInt32($1, radix: 8), mode <= 0o777 else {
         throw SettingError("\($1) is not an octal mode such as 0660")

@@ -8,6 +8,9 @@ import Yams
 /// flags; the later wins.
 struct Settings: Sendable {
   var listen = ["unix:/run/lossd/lossd.sock"]
+  /// Where the PluginHost service answers; Unix sockets for their owner alone.
+  var adminListen: [String] = []
+  var pluginFolders: [String] = []
   /// Permission bits of Unix sockets' files.
   var socketMode: UInt32 = 0o660
   var logLevel = "info"

@@ -50,7 +50,7 @@ class Limits(unittest.TestCase):
             connection.next_stream += 2
             refused(8, "the message has", lambda: connection.finish(stream))
             # A result that can never fit: the gradient and the output of 1 MiB are float32 from uint8.
-            refused(8, "results and working memory", lambda: connection.evaluate(
+            refused(8, "payload, results and working memory take", lambda: connection.evaluate(
                 "softmax", {"input": Tensor(bytes(MIB), "uint8")}, {"dtype": "float64"}))
 
     def test_the_clients_own_limits_are_kept(self):

@@ -19,6 +19,23 @@ int clinux_has_avx2(void);
 /* Whether it has AVX-512 F, DQ, BW and VL besides. */
 int clinux_has_avx512(void);
 
+/* An anonymous file for a copy of a library; -1 with errno set. */
+int clinux_memory_file(const char *name);
+
+/* Seals it: it can no longer be written, grown or shrunk. 0, or -1 with errno set. */
+int clinux_seal(int fd);
+
+/* The floating-point mode of the calling thread (rounding, flush to zero), and back to it. */
+uint32_t clinux_float_mode(void);
+void clinux_set_float_mode(uint32_t mode);
+
+/* What the calling thread is just calling, for the line that a crash leaves behind; NULL: nothing. The
+ * text must live as long as it is set. Returns what was set before. */
+const char *clinux_set_activity(const char *text);
+
+/* From now on a crash, or a call of exit in the middle of an activity, writes a line that names it. */
+void clinux_report_crashes(void);
+
 /* Makes the calling thread nicer by so many steps; what fails changes speed at most. */
 void clinux_lower_priority(int steps);
 

@@ -46,6 +46,15 @@ typedef struct Lossd__V1__CallCount Lossd__V1__CallCount;
 typedef struct Lossd__V1__FunctionLatency Lossd__V1__FunctionLatency;
 typedef struct Lossd__V1__Limits Lossd__V1__Limits;
 typedef struct Lossd__V1__Pool Lossd__V1__Pool;
+typedef struct Lossd__V1__Plugin Lossd__V1__Plugin;
+typedef struct Lossd__V1__ListPluginsRequest Lossd__V1__ListPluginsRequest;
+typedef struct Lossd__V1__ListPluginsResponse Lossd__V1__ListPluginsResponse;
+typedef struct Lossd__V1__LoadPluginRequest Lossd__V1__LoadPluginRequest;
+typedef struct Lossd__V1__LoadPluginResponse Lossd__V1__LoadPluginResponse;
+typedef struct Lossd__V1__ReloadPluginRequest Lossd__V1__ReloadPluginRequest;
+typedef struct Lossd__V1__ReloadPluginResponse Lossd__V1__ReloadPluginResponse;
+typedef struct Lossd__V1__UnloadPluginRequest Lossd__V1__UnloadPluginRequest;
+typedef struct Lossd__V1__UnloadPluginResponse Lossd__V1__UnloadPluginResponse;
 
 
 /* --- enums --- */
@@ -654,6 +663,111 @@ struct  Lossd__V1__Pool
     , 0, 0, 0 }
 
 
+struct  Lossd__V1__Plugin
+{
+  ProtobufCMessage base;
+  char *name;
+  char *version;
+  /*
+   * empty: a part of the daemon
+   */
+  char *file;
+  size_t n_functions;
+  char **functions;
+};
+#define LOSSD__V1__PLUGIN__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__plugin__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL }
+
+
+struct  Lossd__V1__ListPluginsRequest
+{
+  ProtobufCMessage base;
+};
+#define LOSSD__V1__LIST_PLUGINS_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__list_plugins_request__descriptor) \
+     }
+
+
+struct  Lossd__V1__ListPluginsResponse
+{
+  ProtobufCMessage base;
+  size_t n_plugins;
+  Lossd__V1__Plugin **plugins;
+};
+#define LOSSD__V1__LIST_PLUGINS_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__list_plugins_response__descriptor) \
+    , 0,NULL }
+
+
+struct  Lossd__V1__LoadPluginRequest
+{
+  ProtobufCMessage base;
+  /*
+   * a name inside of the configured folders, never a path
+   */
+  char *file;
+};
+#define LOSSD__V1__LOAD_PLUGIN_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__load_plugin_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Lossd__V1__LoadPluginResponse
+{
+  ProtobufCMessage base;
+  Lossd__V1__Plugin *plugin;
+};
+#define LOSSD__V1__LOAD_PLUGIN_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__load_plugin_response__descriptor) \
+    , NULL }
+
+
+struct  Lossd__V1__ReloadPluginRequest
+{
+  ProtobufCMessage base;
+  /*
+   * the plugin's, or its file's
+   */
+  char *name;
+};
+#define LOSSD__V1__RELOAD_PLUGIN_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__reload_plugin_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Lossd__V1__ReloadPluginResponse
+{
+  ProtobufCMessage base;
+  Lossd__V1__Plugin *plugin;
+};
+#define LOSSD__V1__RELOAD_PLUGIN_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__reload_plugin_response__descriptor) \
+    , NULL }
+
+
+struct  Lossd__V1__UnloadPluginRequest
+{
+  ProtobufCMessage base;
+  /*
+   * the plugin's, or its file's
+   */
+  char *name;
+};
+#define LOSSD__V1__UNLOAD_PLUGIN_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__unload_plugin_request__descriptor) \
+    , (char *)protobuf_c_empty_string }
+
+
+struct  Lossd__V1__UnloadPluginResponse
+{
+  ProtobufCMessage base;
+};
+#define LOSSD__V1__UNLOAD_PLUGIN_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__unload_plugin_response__descriptor) \
+     }
+
+
 /* Lossd__V1__Hello methods */
 void   lossd__v1__hello__init
                      (Lossd__V1__Hello         *message);
@@ -1195,6 +1309,177 @@ Lossd__V1__Pool *
 void   lossd__v1__pool__free_unpacked
                      (Lossd__V1__Pool *message,
                       ProtobufCAllocator *allocator);
+/* Lossd__V1__Plugin methods */
+void   lossd__v1__plugin__init
+                     (Lossd__V1__Plugin         *message);
+size_t lossd__v1__plugin__get_packed_size
+                     (const Lossd__V1__Plugin   *message);
+size_t lossd__v1__plugin__pack
+                     (const Lossd__V1__Plugin   *message,
+                      uint8_t             *out);
+size_t lossd__v1__plugin__pack_to_buffer
+                     (const Lossd__V1__Plugin   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__Plugin *
+       lossd__v1__plugin__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__plugin__free_unpacked
+                     (Lossd__V1__Plugin *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__ListPluginsRequest methods */
+void   lossd__v1__list_plugins_request__init
+                     (Lossd__V1__ListPluginsRequest         *message);
+size_t lossd__v1__list_plugins_request__get_packed_size
+                     (const Lossd__V1__ListPluginsRequest   *message);
+size_t lossd__v1__list_plugins_request__pack
+                     (const Lossd__V1__ListPluginsRequest   *message,
+                      uint8_t             *out);
+size_t lossd__v1__list_plugins_request__pack_to_buffer
+                     (const Lossd__V1__ListPluginsRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__ListPluginsRequest *
+       lossd__v1__list_plugins_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__list_plugins_request__free_unpacked
+                     (Lossd__V1__ListPluginsRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__ListPluginsResponse methods */
+void   lossd__v1__list_plugins_response__init
+                     (Lossd__V1__ListPluginsResponse         *message);
+size_t lossd__v1__list_plugins_response__get_packed_size
+                     (const Lossd__V1__ListPluginsResponse   *message);
+size_t lossd__v1__list_plugins_response__pack
+                     (const Lossd__V1__ListPluginsResponse   *message,
+                      uint8_t             *out);
+size_t lossd__v1__list_plugins_response__pack_to_buffer
+                     (const Lossd__V1__ListPluginsResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__ListPluginsResponse *
+       lossd__v1__list_plugins_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__list_plugins_response__free_unpacked
+                     (Lossd__V1__ListPluginsResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__LoadPluginRequest methods */
+void   lossd__v1__load_plugin_request__init
+                     (Lossd__V1__LoadPluginRequest         *message);
+size_t lossd__v1__load_plugin_request__get_packed_size
+                     (const Lossd__V1__LoadPluginRequest   *message);
+size_t lossd__v1__load_plugin_request__pack
+                     (const Lossd__V1__LoadPluginRequest   *message,
+                      uint8_t             *out);
+size_t lossd__v1__load_plugin_request__pack_to_buffer
+                     (const Lossd__V1__LoadPluginRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__LoadPluginRequest *
+       lossd__v1__load_plugin_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__load_plugin_request__free_unpacked
+                     (Lossd__V1__LoadPluginRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__LoadPluginResponse methods */
+void   lossd__v1__load_plugin_response__init
+                     (Lossd__V1__LoadPluginResponse         *message);
+size_t lossd__v1__load_plugin_response__get_packed_size
+                     (const Lossd__V1__LoadPluginResponse   *message);
+size_t lossd__v1__load_plugin_response__pack
+                     (const Lossd__V1__LoadPluginResponse   *message,
+                      uint8_t             *out);
+size_t lossd__v1__load_plugin_response__pack_to_buffer
+                     (const Lossd__V1__LoadPluginResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__LoadPluginResponse *
+       lossd__v1__load_plugin_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__load_plugin_response__free_unpacked
+                     (Lossd__V1__LoadPluginResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__ReloadPluginRequest methods */
+void   lossd__v1__reload_plugin_request__init
+                     (Lossd__V1__ReloadPluginRequest         *message);
+size_t lossd__v1__reload_plugin_request__get_packed_size
+                     (const Lossd__V1__ReloadPluginRequest   *message);
+size_t lossd__v1__reload_plugin_request__pack
+                     (const Lossd__V1__ReloadPluginRequest   *message,
+                      uint8_t             *out);
+size_t lossd__v1__reload_plugin_request__pack_to_buffer
+                     (const Lossd__V1__ReloadPluginRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__ReloadPluginRequest *
+       lossd__v1__reload_plugin_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__reload_plugin_request__free_unpacked
+                     (Lossd__V1__ReloadPluginRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__ReloadPluginResponse methods */
+void   lossd__v1__reload_plugin_response__init
+                     (Lossd__V1__ReloadPluginResponse         *message);
+size_t lossd__v1__reload_plugin_response__get_packed_size
+                     (const Lossd__V1__ReloadPluginResponse   *message);
+size_t lossd__v1__reload_plugin_response__pack
+                     (const Lossd__V1__ReloadPluginResponse   *message,
+                      uint8_t             *out);
+size_t lossd__v1__reload_plugin_response__pack_to_buffer
+                     (const Lossd__V1__ReloadPluginResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__ReloadPluginResponse *
+       lossd__v1__reload_plugin_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__reload_plugin_response__free_unpacked
+                     (Lossd__V1__ReloadPluginResponse *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__UnloadPluginRequest methods */
+void   lossd__v1__unload_plugin_request__init
+                     (Lossd__V1__UnloadPluginRequest         *message);
+size_t lossd__v1__unload_plugin_request__get_packed_size
+                     (const Lossd__V1__UnloadPluginRequest   *message);
+size_t lossd__v1__unload_plugin_request__pack
+                     (const Lossd__V1__UnloadPluginRequest   *message,
+                      uint8_t             *out);
+size_t lossd__v1__unload_plugin_request__pack_to_buffer
+                     (const Lossd__V1__UnloadPluginRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__UnloadPluginRequest *
+       lossd__v1__unload_plugin_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__unload_plugin_request__free_unpacked
+                     (Lossd__V1__UnloadPluginRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__UnloadPluginResponse methods */
+void   lossd__v1__unload_plugin_response__init
+                     (Lossd__V1__UnloadPluginResponse         *message);
+size_t lossd__v1__unload_plugin_response__get_packed_size
+                     (const Lossd__V1__UnloadPluginResponse   *message);
+size_t lossd__v1__unload_plugin_response__pack
+                     (const Lossd__V1__UnloadPluginResponse   *message,
+                      uint8_t             *out);
+size_t lossd__v1__unload_plugin_response__pack_to_buffer
+                     (const Lossd__V1__UnloadPluginResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__UnloadPluginResponse *
+       lossd__v1__unload_plugin_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__unload_plugin_response__free_unpacked
+                     (Lossd__V1__UnloadPluginResponse *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Lossd__V1__Hello_Closure)
@@ -1290,6 +1575,33 @@ typedef void (*Lossd__V1__Limits_Closure)
 typedef void (*Lossd__V1__Pool_Closure)
                  (const Lossd__V1__Pool *message,
                   void *closure_data);
+typedef void (*Lossd__V1__Plugin_Closure)
+                 (const Lossd__V1__Plugin *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__ListPluginsRequest_Closure)
+                 (const Lossd__V1__ListPluginsRequest *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__ListPluginsResponse_Closure)
+                 (const Lossd__V1__ListPluginsResponse *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__LoadPluginRequest_Closure)
+                 (const Lossd__V1__LoadPluginRequest *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__LoadPluginResponse_Closure)
+                 (const Lossd__V1__LoadPluginResponse *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__ReloadPluginRequest_Closure)
+                 (const Lossd__V1__ReloadPluginRequest *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__ReloadPluginResponse_Closure)
+                 (const Lossd__V1__ReloadPluginResponse *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__UnloadPluginRequest_Closure)
+                 (const Lossd__V1__UnloadPluginRequest *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__UnloadPluginResponse_Closure)
+                 (const Lossd__V1__UnloadPluginResponse *message,
+                  void *closure_data);
 
 /* --- services --- */
 
@@ -1353,6 +1665,54 @@ void lossd__v1__daemon__get_status(ProtobufCService *service,
                                    const Lossd__V1__GetStatusRequest *input,
                                    Lossd__V1__GetStatusResponse_Closure closure,
                                    void *closure_data);
+typedef struct Lossd__V1__PluginHost_Service Lossd__V1__PluginHost_Service;
+struct Lossd__V1__PluginHost_Service
+{
+  ProtobufCService base;
+  void (*list_plugins)(Lossd__V1__PluginHost_Service *service,
+                       const Lossd__V1__ListPluginsRequest *input,
+                       Lossd__V1__ListPluginsResponse_Closure closure,
+                       void *closure_data);
+  void (*load_plugin)(Lossd__V1__PluginHost_Service *service,
+                      const Lossd__V1__LoadPluginRequest *input,
+                      Lossd__V1__LoadPluginResponse_Closure closure,
+                      void *closure_data);
+  void (*reload_plugin)(Lossd__V1__PluginHost_Service *service,
+                        const Lossd__V1__ReloadPluginRequest *input,
+                        Lossd__V1__ReloadPluginResponse_Closure closure,
+                        void *closure_data);
+  void (*unload_plugin)(Lossd__V1__PluginHost_Service *service,
+                        const Lossd__V1__UnloadPluginRequest *input,
+                        Lossd__V1__UnloadPluginResponse_Closure closure,
+                        void *closure_data);
+};
+typedef void (*Lossd__V1__PluginHost_ServiceDestroy)(Lossd__V1__PluginHost_Service *);
+void lossd__v1__plugin_host__init (Lossd__V1__PluginHost_Service *service,
+                                   Lossd__V1__PluginHost_ServiceDestroy destroy);
+#define LOSSD__V1__PLUGIN_HOST__BASE_INIT \
+    { &lossd__v1__plugin_host__descriptor, protobuf_c_service_invoke_internal, NULL }
+#define LOSSD__V1__PLUGIN_HOST__INIT(function_prefix__) \
+    { LOSSD__V1__PLUGIN_HOST__BASE_INIT,\
+      function_prefix__ ## list_plugins,\
+      function_prefix__ ## load_plugin,\
+      function_prefix__ ## reload_plugin,\
+      function_prefix__ ## unload_plugin  }
+void lossd__v1__plugin_host__list_plugins(ProtobufCService *service,
+                                          const Lossd__V1__ListPluginsRequest *input,
+                                          Lossd__V1__ListPluginsResponse_Closure closure,
+                                          void *closure_data);
+void lossd__v1__plugin_host__load_plugin(ProtobufCService *service,
+                                         const Lossd__V1__LoadPluginRequest *input,
+                                         Lossd__V1__LoadPluginResponse_Closure closure,
+                                         void *closure_data);
+void lossd__v1__plugin_host__reload_plugin(ProtobufCService *service,
+                                           const Lossd__V1__ReloadPluginRequest *input,
+                                           Lossd__V1__ReloadPluginResponse_Closure closure,
+                                           void *closure_data);
+void lossd__v1__plugin_host__unload_plugin(ProtobufCService *service,
+                                           const Lossd__V1__UnloadPluginRequest *input,
+                                           Lossd__V1__UnloadPluginResponse_Closure closure,
+                                           void *closure_data);
 
 /* --- descriptors --- */
 
@@ -1388,8 +1748,18 @@ extern const ProtobufCMessageDescriptor lossd__v1__call_count__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__function_latency__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__limits__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__pool__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__plugin__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__list_plugins_request__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__list_plugins_response__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__load_plugin_request__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__load_plugin_response__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__reload_plugin_request__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__reload_plugin_response__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__unload_plugin_request__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__unload_plugin_response__descriptor;
 extern const ProtobufCServiceDescriptor lossd__v1__evaluator__descriptor;
 extern const ProtobufCServiceDescriptor lossd__v1__daemon__descriptor;
+extern const ProtobufCServiceDescriptor lossd__v1__plugin_host__descriptor;
 
 PROTOBUF_C__END_DECLS
 

@@ -40,17 +40,12 @@ final class EvaluateHandler: CallHandler {
 
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job else { return .wait }
-    if !call.account.canEverFit(byteCount) {
-      return .refuse(
-        StatusError(
-          .resourceExhausted,
-          "a payload of \(byteCount) bytes, over the connection's limit of "
-            + "\(call.account.bytesMax) bytes in flight"))
+    let context = self.context
+    return job.destination(
+      byteCount, context.pool, call.account, workers: context.scheduler.workers
+    ) { () throws(StatusError) in
+      _ = try job.beginEvaluation(context.registry.table)
     }
-    guard let base = job.payloadDestination(byteCount, context.pool, call.account) else {
-      return .wait
-    }
-    return .receive(base)
   }
 
   override func requestComplete(isLast: Bool) {
@@ -139,6 +134,7 @@ final class EvaluateHandler: CallHandler {
     if let job { context.give(job) }
     job = nil
     call = nil
+    entry = nil
     phase = .idle
   }
 }

@@ -28,6 +28,9 @@ final class EvaluateJob {
   private var account: MemoryAccount?
   private var messageReserved = 0
   private var scratchReserved = 0
+  /// Reserved together with the payload for what running takes: a call that has its payload never waits
+  /// for its results, or calls could hold the memory that all of them wait for.
+  private var runReserved = 0
   /// Inputs of the stream that this batch uses; held so that they outlive it.
   private var kept: [KeptInput] = []
 
@@ -41,10 +44,14 @@ final class EvaluateJob {
     results = nil
     workspace = nil
     kept.removeAll(keepingCapacity: true)
-    if messageReserved + scratchReserved > 0 { account?.release(messageReserved + scratchReserved) }
+    let reserved = messageReserved + scratchReserved + runReserved
+    if reserved > 0 { account?.release(reserved) }
     messageReserved = 0
     scratchReserved = 0
+    runReserved = 0
     account = nil
+    // An evaluation holds its function, and a library's function its library, which is to be closed.
+    if evaluation?.entry.owner != nil { evaluation = nil }
   }
 
   // MARK: - Receiving
@@ -66,19 +73,42 @@ final class EvaluateJob {
     self.request = request
   }
 
-  /// Where a payload of so many bytes goes; nil when there is no memory now.
-  func payloadDestination(
-    _ byteCount: Int, _ pool: BufferPool, _ account: MemoryAccount
-  ) -> UnsafeMutableRawPointer? {
-    if byteCount <= ownPayload.count {
-      payloadBytes = byteCount
-      return ownPayload.base
+  /// Where a payload of so many bytes goes. A big one's evaluation is planned first, by the shapes and
+  /// types in the message: what is wrong with them is known before a byte of it is read.
+  /// - Parameter prepare: begins the evaluation, as it will be again when the payload is there.
+  func destination(
+    _ byteCount: Int, _ pool: BufferPool, _ account: MemoryAccount, workers: Int,
+    prepare: () throws(StatusError) -> Void
+  ) -> Destination {
+    payloadBytes = byteCount
+    if byteCount <= ownPayload.count { return .receive(ownPayload.base) }
+    do throws(StatusError) {
+      try prepare()
+      try setInputs(isPlanning: true)
+      // A stream's request of inputs that stay is no batch, and needs nothing to run.
+      if bringsBatch { try evaluation?.makePlan() }
+    } catch { return .refuse(error) }
+    let needed = bringsBatch ? neededBytes(workers: workers) : 0
+    guard account.canEverFit(byteCount + needed) else {
+      return .refuse(
+        StatusError(
+          .resourceExhausted,
+          "payload, results and working memory take \(byteCount + needed) bytes, over the "
+            + "connection's limit of \(account.bytesMax) bytes in flight"))
     }
-    guard account.reserve(byteCount) else { return nil }
+    guard account.reserve(byteCount + needed) else { return .wait }
+    runReserved = needed
     let buffer = PayloadBuffer(reserved: byteCount, account, pool)
     payload = buffer
-    payloadBytes = byteCount
-    return buffer.base
+    return .receive(buffer.base)
+  }
+
+  /// Whether the request has an input that does not stay.
+  private var bringsBatch: Bool {
+    guard let evaluation else { return false }
+    return (0..<evaluation.entry.inputs.count).contains {
+      evaluation.hasInput($0) && !evaluation.entry.isKept($0)
+    }
   }
 
   private var payloadMemory: UnsafeMutableRawBufferPointer {
@@ -133,15 +163,18 @@ final class EvaluateJob {
     return new
   }
 
-  /// Gives the evaluation the request's tensors.
-  func setInputs() throws(StatusError) {
+  /// Gives the evaluation the request's tensors; for planning alone, without their elements.
+  func setInputs(isPlanning: Bool = false) throws(StatusError) {
     guard let request, let evaluation else { return }
-    let inline = try copyInlineTensors(request, evaluation.entry.name)
+    let inline = isPlanning ? nil : try copyInlineTensors(request, evaluation.entry.name)
     var offset = 0
     for index in 0..<request.inputCount {
       let input = request.input(index)
       var view = try prefixed(evaluation.entry.name) { () throws(StatusError) in
         try input.validated(payload: payloadMemory)
+      }
+      if isPlanning {
+        view = TensorView(data: nil, shape: view.shape, count: view.count, dataType: view.dataType)
       }
       if let inline, case .inline = input.storage, view.count > 0 {
         let copy = inline + offset
@@ -207,7 +240,12 @@ final class EvaluateJob {
   func bind(_ account: MemoryAccount, _ pool: BufferPool, workers: Int) -> Bool {
     guard let evaluation else { return false }
     let needed = neededBytes(workers: workers)
-    guard needed == 0 || account.reserve(needed) else { return false }
+    if needed > runReserved {
+      guard account.reserve(needed - runReserved) else { return false }
+    } else if needed < runReserved {
+      account.release(runReserved - needed)
+    }
+    runReserved = 0
     if evaluation.resultBytes > ownResults.count {
       results = PayloadBuffer(reserved: evaluation.resultBytes, account, pool)
     }

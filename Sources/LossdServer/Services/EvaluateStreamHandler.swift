@@ -62,17 +62,16 @@ final class EvaluateStreamHandler: CallHandler {
 
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job = arriving else { return .wait }
-    if !call.account.canEverFit(byteCount) {
-      return .refuse(
-        StatusError(
-          .resourceExhausted,
-          "a payload of \(byteCount) bytes, over the connection's limit of "
-            + "\(call.account.bytesMax) bytes in flight"))
+    let (context, template) = (self.context, self.template)
+    return job.destination(
+      byteCount, context.pool, call.account, workers: context.scheduler.workers
+    ) { () throws(StatusError) in
+      if let template {
+        job.beginBatch(like: template)
+      } else {
+        _ = try job.beginEvaluation(context.registry.table)
+      }
     }
-    guard let base = job.payloadDestination(byteCount, context.pool, call.account) else {
-      return .wait
-    }
-    return .receive(base)
   }
 
   /// The request that is arriving is a bad one: the stream ends after the batches before it.

@@ -1,11 +1,16 @@
 /// The methods of the daemon's services, by their gRPC paths.
 enum Method: CaseIterable {
   case evaluate, evaluateStream, listFunctions, getStatus
+  case listPlugins, loadPlugin, reloadPlugin, unloadPlugin
 
   private static let evaluatePath: StaticString = "/lossd.v1.Evaluator/Evaluate"
   private static let evaluateStreamPath: StaticString = "/lossd.v1.Evaluator/EvaluateStream"
   private static let listFunctionsPath: StaticString = "/lossd.v1.Evaluator/ListFunctions"
   private static let getStatusPath: StaticString = "/lossd.v1.Daemon/GetStatus"
+  private static let listPluginsPath: StaticString = "/lossd.v1.PluginHost/ListPlugins"
+  private static let loadPluginPath: StaticString = "/lossd.v1.PluginHost/LoadPlugin"
+  private static let reloadPluginPath: StaticString = "/lossd.v1.PluginHost/ReloadPlugin"
+  private static let unloadPluginPath: StaticString = "/lossd.v1.PluginHost/UnloadPlugin"
   private static let pluginHostPrefix: StaticString = "/lossd.v1.PluginHost/"
 
   var path: StaticString {
@@ -14,6 +19,10 @@ enum Method: CaseIterable {
     case .evaluateStream: Method.evaluateStreamPath
     case .listFunctions: Method.listFunctionsPath
     case .getStatus: Method.getStatusPath
+    case .listPlugins: Method.listPluginsPath
+    case .loadPlugin: Method.loadPluginPath
+    case .reloadPlugin: Method.reloadPluginPath
+    case .unloadPlugin: Method.unloadPluginPath
     }
   }
 
@@ -32,6 +41,14 @@ enum Method: CaseIterable {
       self = .listFunctions
     } else if path.equals(Method.getStatusPath) {
       self = .getStatus
+    } else if path.equals(Method.listPluginsPath) {
+      self = .listPlugins
+    } else if path.equals(Method.loadPluginPath) {
+      self = .loadPlugin
+    } else if path.equals(Method.reloadPluginPath) {
+      self = .reloadPlugin
+    } else if path.equals(Method.unloadPluginPath) {
+      self = .unloadPlugin
     } else {
       return nil
     }

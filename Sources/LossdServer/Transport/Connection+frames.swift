@@ -146,11 +146,11 @@ extension Connection: FrameSink {
         throw StatusError(
           .resourceExhausted, "\(streams.count) calls are open, the most there can be")
       }
+      if Method.isForAdmins(open.method) && !isAdmin {
+        throw StatusError(
+          .permissionDenied, "\(displayText(open.method)) answers on the admin socket alone")
+      }
       guard let method = Method(open.method) else {
-        if Method.isForAdmins(open.method) && !isAdmin {
-          throw StatusError(
-            .permissionDenied, "\(displayText(open.method)) answers on the admin socket alone")
-        }
         throw StatusError(.unimplemented, "no method named `\(displayText(open.method))`")
       }
       let call = context.takeCall()

@@ -81,6 +81,8 @@ final class Connection {
     withExtendedLifetime(self) {
       if events.contains(.writable) { flush() }
       if events.contains(.readable) && phase != .closed { read() }
+      // The client is gone, or wants no more answers: either way its calls are cancelled.
+      if events.contains(.disconnected) && !mayRead { close() }
     }
   }
 
@@ -186,7 +188,7 @@ final class Connection {
   }
 
   private func updateWatch() {
-    var events: DescriptorWatcher.Events = mayRead ? .readable : []
+    var events: DescriptorWatcher.Events = mayRead ? .readable : .disconnected
     if !output.isEmpty { events.insert(.writable) }
     watcher?.watch(events)
   }

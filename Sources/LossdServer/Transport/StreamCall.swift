@@ -19,6 +19,7 @@ final class StreamCall: Call {
   private lazy var evaluateStream = EvaluateStreamHandler(context)
   private lazy var listFunctions = ListFunctionsHandler(context)
   private lazy var getStatus = GetStatusHandler(context)
+  private lazy var plugins = PluginHandler(context)
   private var deadlineEntry: DeadlineEntry?
   private var starveEntry: DeadlineEntry?
 
@@ -54,6 +55,7 @@ final class StreamCall: Call {
     case .evaluateStream: handler = evaluateStream
     case .listFunctions: handler = listFunctions
     case .getStatus: handler = getStatus
+    case .listPlugins, .loadPlugin, .reloadPlugin, .unloadPlugin: handler = plugins
     }
     handler.begin(self)
   }

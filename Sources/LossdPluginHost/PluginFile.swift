@@ -1,0 +1,138 @@
+// LossdPluginHost: plugins as shared libraries: which files are trusted, how they are opened and closed,
+// and what is loaded now. It knows no socket and no message.
+import CLinux
+import Glibc
+import LossdTensor
+
+/// A library file, checked and copied into sealed memory: what is checked is what is opened, whatever
+/// becomes of the file.
+struct PluginFile: ~Copyable {
+  static let bytesMax = 1 << 30
+
+  /// The copy's descriptor.
+  let descriptor: Int32
+  /// Tells one state of a file from another.
+  let identity: Identity
+
+  struct Identity: Equatable, Sendable {
+    var device: dev_t
+    var inode: ino_t
+    var size: Int
+    var modified: Int
+  }
+
+  deinit { _ = close(descriptor) }
+
+  /// Gives the descriptor to a new owner, who has to close it.
+  consuming func take() -> Int32 {
+    let descriptor = descriptor
+    discard self
+    return descriptor
+  }
+
+  /// Where dlopen finds the copy.
+  var path: String { "/proc/self/fd/\(descriptor)" }
+
+  /// Refused, with FAILED_PRECONDITION and the reason: what is no regular file, what root or this user
+  /// does not own, what another may write, any parent folder included, and what is no library for this
+  /// machine.
+  init(_ path: String) throws(StatusError) {
+    let source = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
+    if source < 0 {
+      throw PluginFile.refused(
+        path, errno == ELOOP ? "a symbolic link" : String(cString: strerror(errno)))
+    }
+    defer { _ = close(source) }
+    let status = try PluginFile.checked(source, path)
+    try PluginFile.checkFolders(path)
+    let copy = try PluginFile.copied(source, path, Int(status.st_size))
+    identity = Identity(status)
+    descriptor = copy
+  }
+
+  /// The identity of the file that is there now; nil when there is none.
+  static func identity(_ path: String) -> Identity? {
+    var status = stat()
+    return lstat(path, &status) == 0 ? Identity(status) : nil
+  }
+
+  private static func checked(_ source: Int32, _ path: String) throws(StatusError) -> stat {
+    var status = stat()
+    guard fstat(source, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+      throw refused(path, "not a regular file")
+    }
+    if let reason = distrust(status) { throw refused(path, reason) }
+    guard status.st_size > 0, status.st_size <= bytesMax else {
+      throw refused(path, "\(status.st_size) bytes long")
+    }
+    return status
+  }
+
+  private static func checkFolders(_ path: String) throws(StatusError) {
+    var folder = path
+    while let slash = folder.lastIndex(of: "/") {
+      folder = slash == folder.startIndex ? "/" : String(folder[..<slash])
+      var status = stat()
+      guard stat(folder, &status) == 0 else {
+        throw refused(path, "its folder \(folder): \(String(cString: strerror(errno)))")
+      }
+      // A folder with the sticky bit, such as /tmp, lets nobody rename what is another's.
+      if status.st_mode & S_ISVTX == 0, let reason = distrust(status) {
+        throw refused(path, "its folder \(folder) is \(reason)")
+      }
+      if folder == "/" { return }
+    }
+  }
+
+  private static func distrust(_ status: stat) -> String? {
+    if status.st_uid != 0 && status.st_uid != getuid() {
+      return "owned by user \(status.st_uid), not by root or the daemon's own"
+    }
+    return status.st_mode & 0o022 != 0
+      ? "writable by its group or others (mode \(String(status.st_mode & 0o777, radix: 8)))" : nil
+  }
+
+  private static func copied(
+    _ source: Int32, _ path: String, _ size: Int
+  ) throws(StatusError) -> Int32 {
+    let copy = clinux_memory_file("lossd-plugin")
+    guard copy >= 0 else { throw refused(path, "no memory for a copy") }
+    var isGood = false
+    defer { if !isGood { _ = close(copy) } }
+    let buffer = UnsafeMutableRawPointer.allocate(byteCount: 1 << 16, alignment: 16)
+    defer { buffer.deallocate() }
+    var total = 0
+    while true {
+      let count = read(source, buffer, 1 << 16)
+      if count < 0 && errno == EINTR { continue }
+      if count < 0 { throw refused(path, String(cString: strerror(errno))) }
+      if count == 0 { break }
+      var written = 0
+      while written < count {
+        let part = write(copy, buffer + written, count - written)
+        if part < 0 { throw refused(path, "no memory for a copy") }
+        written += part
+      }
+      total += count
+      if total > bytesMax { throw refused(path, "it grows while it is read") }
+    }
+    guard total == size, clinux_seal(copy) == 0 else {
+      throw refused(path, "it changed while it was read")
+    }
+    try ELFCheck.check(copy, total) { (reason) throws(StatusError) in throw refused(path, reason) }
+    isGood = true
+    return copy
+  }
+
+  static func refused(_ path: String, _ reason: String) -> StatusError {
+    StatusError(.failedPrecondition, "\(path): refused: \(reason)")
+  }
+}
+
+extension PluginFile.Identity {
+  init(_ status: stat) {
+    self.init(
+      device: status.st_dev, inode: status.st_ino, size: Int(status.st_size),
+      modified: status.st_mtim.tv_sec * 1_000_000_000 + status.st_mtim.tv_nsec)
+  }
+}

@@ -1,0 +1,95 @@
+import LossdPluginHost
+import LossdSocket
+import LossdTensor
+import LossdWire
+
+/// The PluginHost service's methods. Opening a library takes its time, so that a thread of its own does
+/// it while the loop goes on.
+final class PluginHandler: CallHandler {
+  private let context: LoopContext
+  private var call: Call?
+  private var request: PluginRequest?
+  /// Which call an answer is for: one that was cancelled gets none.
+  private var generation = 0
+  private let arena = MessageArena(retainedBytes: 16 << 10)
+
+  init(_ context: LoopContext) { self.context = context }
+
+  override func begin(_ call: Call) {
+    self.call = call
+    request = nil
+    generation += 1
+  }
+
+  override func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
+    defer { arena.reset() }
+    if request != nil {
+      throw StatusError(.invalidArgument, "a second request of a method that takes one")
+    }
+    switch call?.method {
+    case .loadPlugin: request = try PluginRequest.decodeLoad(message, in: arena)
+    case .reloadPlugin: request = try PluginRequest.decodeReload(message, in: arena)
+    case .unloadPlugin: request = try PluginRequest.decodeUnload(message, in: arena)
+    default: request = try PluginRequest.decodeList(message, in: arena)
+    }
+  }
+
+  override func requestComplete(isLast: Bool) {
+    guard isLast, let request else { return }
+    guard let manager = context.daemon.plugins else {
+      cancel(StatusError(.unimplemented, "this daemon has no plugin folders"))
+      return
+    }
+    let bound = LoopBound((self, generation))
+    let context = self.context
+    startThread {
+      let outcome = PluginHandler.answer(request, manager)
+      context.loop.execute { bound.value.0.finish(outcome, request, bound.value.1) }
+    }
+  }
+
+  private static func answer(
+    _ request: PluginRequest, _ manager: PluginManager
+  ) -> Result<[PluginMessage], StatusError> {
+    do throws(StatusError) {
+      switch request {
+      case .list: return .success(manager.plugins.map(PluginMessage.init))
+      case .load(let file): return .success([PluginMessage(try manager.load(file))])
+      case .reload(let name): return .success([PluginMessage(try manager.reload(name))])
+      case .unload(let name):
+        try manager.unload(name)
+        return .success([])
+      }
+    } catch { return .failure(error) }
+  }
+
+  private func finish(
+    _ outcome: Result<[PluginMessage], StatusError>, _ request: PluginRequest, _ generation: Int
+  ) {
+    guard let call, generation == self.generation else { return }
+    do throws(StatusError) {
+      let plugins = try outcome.get()
+      let method = call.method
+      try call.respond { (frames, stream, limit) throws(StatusError) in
+        try frames.encodeFrame(
+          plugins: plugins, answering: request, stream: stream, maxMessageBytes: limit)
+      }
+      context.metrics.methodEnded(method, .ok)
+      self.call = nil
+    } catch { cancel(error) }
+  }
+
+  override func cancel(_ reason: StatusError) {
+    guard let call else { return }
+    self.call = nil
+    context.metrics.methodEnded(call.method, reason.code)
+    call.end(reason)
+  }
+}
+
+extension PluginMessage {
+  init(_ info: PluginInfo) {
+    self.init(
+      name: info.name, version: info.version, file: info.file, functions: info.functions)
+  }
+}

@@ -1,0 +1,133 @@
+import CLossdProto
+import LossdTensor
+
+/// A plugin that is loaded.
+public struct PluginMessage: Sendable, Equatable {
+  public var name: String
+  public var version: String
+  /// Empty: a part of the daemon.
+  public var file: String
+  public var functions: [String]
+
+  public init(name: String, version: String, file: String, functions: [String]) {
+    self.name = name
+    self.version = version
+    self.file = file
+    self.functions = functions
+  }
+
+  init(_ raw: Lossd__V1__Plugin) {
+    self.init(
+      name: textString(raw.name), version: textString(raw.version), file: textString(raw.file),
+      functions: (0..<raw.n_functions).map { textString(raw.functions?[$0]) })
+  }
+
+  func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Plugin> {
+    let raw = arena.make(lossd__v1__plugin__init)
+    raw.pointee.name = arena.text(name)
+    raw.pointee.version = arena.text(version)
+    raw.pointee.file = arena.text(file)
+    raw.pointee.n_functions = functions.count
+    raw.pointee.functions = arena.list(functions.count) { arena.text(functions[$0]) }
+    return raw
+  }
+}
+
+/// What the PluginHost service is asked.
+public enum PluginRequest: Sendable, Equatable {
+  case list
+  /// A file's name inside of the configured folders.
+  case load(String)
+  /// A plugin's name, or its file's.
+  case reload(String)
+  case unload(String)
+}
+
+extension PluginRequest {
+  public static func decodeList(
+    _ bytes: UnsafeRawBufferPointer, in arena: MessageArena
+  ) throws(StatusError) -> PluginRequest {
+    _ = try arena.decode(lossd__v1__list_plugins_request__init, bytes)
+    return .list
+  }
+
+  public static func decodeLoad(
+    _ bytes: UnsafeRawBufferPointer, in arena: MessageArena
+  ) throws(StatusError) -> PluginRequest {
+    .load(textString(try arena.decode(lossd__v1__load_plugin_request__init, bytes).pointee.file))
+  }
+
+  public static func decodeReload(
+    _ bytes: UnsafeRawBufferPointer, in arena: MessageArena
+  ) throws(StatusError) -> PluginRequest {
+    .reload(
+      textString(try arena.decode(lossd__v1__reload_plugin_request__init, bytes).pointee.name))
+  }
+
+  public static func decodeUnload(
+    _ bytes: UnsafeRawBufferPointer, in arena: MessageArena
+  ) throws(StatusError) -> PluginRequest {
+    .unload(
+      textString(try arena.decode(lossd__v1__unload_plugin_request__init, bytes).pointee.name))
+  }
+}
+
+extension OutputBuffer {
+  /// The request as a MESSAGE with END_STREAM.
+  public func encodeFrame(plugins request: PluginRequest, stream: UInt32) {
+    defer { scratch.reset() }
+    let header = FrameHeader(type: .message, streamID: stream, flags: .endStream)
+    switch request {
+    case .list: appendFrame(header)
+    case .load(let file):
+      let raw = scratch.make(lossd__v1__load_plugin_request__init)
+      raw.pointee.file = scratch.text(file)
+      appendFrame(header, packing: raw)
+    case .reload(let name):
+      let raw = scratch.make(lossd__v1__reload_plugin_request__init)
+      raw.pointee.name = scratch.text(name)
+      appendFrame(header, packing: raw)
+    case .unload(let name):
+      let raw = scratch.make(lossd__v1__unload_plugin_request__init)
+      raw.pointee.name = scratch.text(name)
+      appendFrame(header, packing: raw)
+    }
+  }
+
+  /// The response to a request: all plugins to a list, the one to a load or reload, nothing to an unload.
+  public func encodeFrame(
+    plugins: [PluginMessage], answering request: PluginRequest, stream: UInt32,
+    maxMessageBytes: UInt32
+  ) throws(StatusError) {
+    defer { scratch.reset() }
+    let header = FrameHeader(type: .message, streamID: stream, flags: .endStream)
+    switch request {
+    case .list:
+      let raw = scratch.make(lossd__v1__list_plugins_response__init)
+      raw.pointee.n_plugins = plugins.count
+      raw.pointee.plugins = scratch.list(plugins.count) { plugins[$0].build(scratch) }
+      try appendFrame(header, packing: raw, atMost: maxMessageBytes)
+    case .load, .reload:
+      // Both responses have the plugin in the same field.
+      let raw = scratch.make(lossd__v1__load_plugin_response__init)
+      raw.pointee.plugin = plugins.first?.build(scratch)
+      try appendFrame(header, packing: raw, atMost: maxMessageBytes)
+    case .unload: appendFrame(header)
+    }
+  }
+}
+
+/// What a ListPlugins, LoadPlugin or ReloadPlugin answered.
+public func decodePlugins(
+  _ bytes: UnsafeRawBufferPointer, answering request: PluginRequest, in arena: MessageArena
+) throws(StatusError) -> [PluginMessage] {
+  switch request {
+  case .list:
+    let raw = try arena.decode(lossd__v1__list_plugins_response__init, bytes).pointee
+    return mapList(raw.plugins, raw.n_plugins, PluginMessage.init)
+  case .load, .reload:
+    let raw = try arena.decode(lossd__v1__load_plugin_response__init, bytes).pointee
+    return raw.plugin.map { [PluginMessage($0.pointee)] } ?? []
+  case .unload: return []
+  }
+}

@@ -1,0 +1,168 @@
+import ArgumentParser
+import Glibc
+import LossdClient
+import LossdPluginHost
+import LossdTensor
+import LossdWire
+
+/// lossctl plugin ...
+struct Plugin: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Add, exchange and remove the functions of a running daemon.",
+    discussion: """
+      list, load, reload and unload need the daemon's admin socket (--server, else $LOSSD_ADMIN_ADDRESS, \
+      else unix:/run/lossd/admin.sock).
+      """,
+    subcommands: [List.self, Load.self, Reload.self, Unload.self, Check.self, Install.self])
+
+  struct List: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "List the plugins that are loaded.")
+    @OptionGroup var server: ServerOption
+    @Flag(help: "Print JSON.") var json = false
+
+    func run() async throws {
+      try await reporting {
+        let plugins = try await server.ask(.list)
+        print(
+          json ? JSON.list(plugins.map(\.json)).text : plugins.map(\.text).joined(separator: "\n"))
+      }
+    }
+  }
+
+  struct Load: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Load a file of the daemon's plugin folders, by its name.")
+    @OptionGroup var server: ServerOption
+    @Argument(help: "The file's name, such as focal.so.") var file: String
+
+    func run() async throws {
+      try await reporting {
+        for plugin in try await server.ask(.load(file)) { print("loaded " + plugin.text) }
+      }
+    }
+  }
+
+  struct Reload: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Load a plugin's file again; calls under way end with the version they began with.")
+    @OptionGroup var server: ServerOption
+    @Argument(help: "The plugin's name, or its file's.") var name: String
+
+    func run() async throws {
+      try await reporting {
+        for plugin in try await server.ask(.reload(name)) { print("reloaded " + plugin.text) }
+      }
+    }
+  }
+
+  struct Unload: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Remove a plugin's functions; its library is closed after the last call.")
+    @OptionGroup var server: ServerOption
+    @Argument(help: "The plugin's name, or its file's.") var name: String
+
+    func run() async throws {
+      try await reporting {
+        _ = try await server.ask(.unload(name))
+        print("unloaded \(name)")
+      }
+    }
+  }
+
+  struct Check: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Open a plugin as the daemon would and say what is wrong with it; asks no daemon.")
+    @Argument(help: "The file.") var file: String
+
+    func run() async throws {
+      try await reporting {
+        let info = try PluginManager.check(try absolute(file))
+        print(
+          PluginMessage(
+            name: info.name, version: info.version, file: info.file, functions: info.functions
+          ).text)
+      }
+    }
+  }
+
+  struct Install: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Check a plugin and put it into a folder in one atomic step; asks no daemon.")
+    @Argument(help: "The file.") var file: String
+    @Option(help: "The plugin folder.") var folder = "/etc/lossd/plugins"
+
+    func run() async throws {
+      try await reporting {
+        let source = try absolute(file)
+        _ = try PluginManager.check(source)
+        let name = source.split(separator: "/").last.map(String.init) ?? ""
+        try copyAtomically(source, to: folder, name)
+        print("\(folder)/\(name)")
+      }
+    }
+  }
+}
+
+extension ServerOption {
+  /// Asks the PluginHost service.
+  fileprivate func ask(_ request: PluginRequest) async throws -> [PluginMessage] {
+    var option = self
+    if option.server == nil {
+      option.server =
+        getenv("LOSSD_ADMIN_ADDRESS").map { String(cString: $0) } ?? "unix:/run/lossd/admin.sock"
+    }
+    let client = try option.client()
+    defer { client.close() }
+    return try await client.plugins(request)
+  }
+}
+
+private func absolute(_ file: String) throws -> String {
+  guard let resolved = realpath(file, nil) else {
+    throw Complaint("\(file): \(String(cString: strerror(errno)))", status: 66)
+  }
+  defer { free(resolved) }
+  return String(cString: resolved)
+}
+
+/// A file that appears under its name whole or not at all.
+private func copyAtomically(_ source: String, to folder: String, _ name: String) throws {
+  func failure(_ what: String) -> Complaint {
+    Complaint("\(what): \(String(cString: strerror(errno)))", status: 73)
+  }
+  let from = open(source, O_RDONLY | O_CLOEXEC)
+  if from < 0 { throw failure(source) }
+  defer { _ = close(from) }
+  let temporary = "\(folder)/.\(name).\(getpid())"
+  let to = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
+  if to < 0 { throw failure(temporary) }
+  defer {
+    _ = close(to)
+    unlink(temporary)
+  }
+  var buffer = [UInt8](repeating: 0, count: 1 << 16)
+  while true {
+    let count = read(from, &buffer, buffer.count)
+    if count < 0 { throw failure(source) }
+    if count == 0 { break }
+    guard write(to, buffer, count) == count else { throw failure(temporary) }
+  }
+  fchmod(to, 0o755)
+  guard fsync(to) == 0, rename(temporary, "\(folder)/\(name)") == 0 else {
+    throw failure("\(folder)/\(name)")
+  }
+}
+
+extension PluginMessage {
+  fileprivate var text: String {
+    "\(name) \(version) (\(file.isEmpty ? "a part of the daemon" : file)): "
+      + functions.joined(separator: ", ")
+  }
+
+  fileprivate var json: JSON {
+    .object([
+      ("name", .string(name)), ("version", .string(version)), ("file", .string(file)),
+      ("functions", .list(functions.map { .string($0) })),
+    ])
+  }
+}

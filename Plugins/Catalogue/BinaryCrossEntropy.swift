@@ -17,6 +17,10 @@ struct BinaryState: BitwiseCopyable {
 /// -(y log x + (1 - y) log(1 - x)); torch.nn.functional.binary_cross_entropy.
 enum BinaryCrossEntropy: BinaryLoss { static let hasLogits = false }
 
+/// The least denominator of binary_cross_entropy's gradient: torch holds its 1e-12 in float32, for
+/// float64 tensors too.
+private let gradientFloor = Double(1e-12 as Float)
+
 /// The same of sigmoid(x), stable; torch.nn.functional.binary_cross_entropy_with_logits.
 enum BinaryCrossEntropyWithLogits: BinaryLoss { static let hasLogits = true }
 
@@ -123,9 +127,9 @@ extension BinaryLoss {
         let t = x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x))
         gradient?[index] = scale * ((1 - y) * t - p * y * s)
         targetGradient?[index] =
-          positive == nil ? -x * scale : scale * (softplus(-x) * (1 - p) - x)
+          positive == nil ? -x * scale : scale * (softplus(-x) * (p - 1) - x)
       } else {
-        gradient?[index] = scale * (x - y) / max(x * (1 - x), 1e-12)
+        gradient?[index] = scale * (x - y) / max(x * (1 - x), gradientFloor)
         targetGradient?[index] = scale * (log1p(-x) - log(x))
       }
     }

@@ -1,0 +1,266 @@
+"""The calls that are tried: (function, inputs, attributes, wanted outputs).
+
+`sets` are large, for the accuracy; `grids` are small and go over shapes, arguments and refusals.
+"""
+import itertools
+
+import torch
+
+from torch_side import FLOATS, TYPES
+
+REDUCTIONS = ("mean", "sum", "none")
+generator = torch.Generator()
+
+
+def seed(number):
+    generator.manual_seed(number)
+
+
+def normal(shape, dtype, scale=1.0, shift=0.0):
+    values = torch.randn(shape, generator=generator, dtype=torch.float64) * scale + shift
+    return values.to(TYPES[dtype])
+
+
+def uniform(shape, dtype, low=0.0, high=1.0):
+    values = torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
+    return values.to(TYPES[dtype]).clamp(low, high)
+
+
+def indices(shape, classes, dtype="int64"):
+    return torch.randint(0, max(classes, 1), shape, generator=generator).to(TYPES[dtype])
+
+
+def case(function, inputs, attributes=None, wanted=("loss", "grad.input")):
+    return function, {k: v for k, v in inputs.items() if v is not None}, attributes or {}, wanted
+
+
+def upstream(shape, dtype, isSent):
+    return normal(shape, dtype) if isSent else None
+
+
+def some(combinations, dtype):
+    """Numbered combinations: all of them in float32, every third, another one each, in other types."""
+    first = FLOATS.index(dtype) - 1
+    return [(i, c) for i, c in enumerate(combinations) if first < 0 or i % 3 == first]
+
+
+# ---- Activations ----
+
+
+def activations():
+    activation = ("output", "grad.input")
+    for dtype in FLOATS:
+        seed(1)
+        x = torch.cat([normal((800,), dtype, 4), normal((240,), dtype, 30)]).reshape(40, 26)
+        g = normal((40, 26), dtype)
+        for function in ("sigmoid", "softmax", "log_softmax"):
+            for dim in (None,) if function == "sigmoid" else (-1,):
+                attributes = {} if dim is None else {"dim": dim}
+                if function == "sigmoid":
+                    yield case(function, {"input": x}, attributes, activation)
+                yield case(function, {"input": x, "grad.output": g}, attributes, activation)
+            for shape in ((), (0,), (7,), (1,), (3, 0), (3, 4, 5)):
+                for dim in (0,) if function == "sigmoid" else range(-len(shape) - 1, len(shape) + 2):
+                    small = normal(shape, dtype, 3)
+                    yield case(
+                        function, {"input": small, "grad.output": upstream(shape, dtype, dim > 0)},
+                        {} if function == "sigmoid" else {"dim": dim}, activation)
+        for function, target in itertools.product(("softmax", "log_softmax"), FLOATS):
+            small = normal((5, 9), dtype, 3)
+            yield case(
+                function, {"input": small, "grad.output": normal((5, 9), target)},
+                {"dtype": target}, activation)
+            yield case(function, {"input": indices((4, 5), 9, "int32")}, {"dtype": target}, ("output",))
+    for dtype in ("int64", "int32", "int16", "int8", "uint8", "bool"):
+        seed(2)
+        yield case("sigmoid", {"input": indices((3, 5), 9, dtype)}, {}, ("output",))
+
+
+# ---- Binary losses ----
+
+
+def binary():
+    everything = ("loss", "grad.input", "grad.target")
+    for dtype, function in itertools.product(
+            FLOATS, ("binary_cross_entropy", "binary_cross_entropy_with_logits")):
+        isLogits = function.endswith("logits")
+        seed(3)
+        shape = (40, 26)
+        x = normal(shape, dtype, 6) if isLogits else uniform(shape, dtype)
+        y = uniform(shape, dtype)
+        w = uniform((26,), dtype, 0.1, 3)
+        g = normal(shape, dtype)
+        p = uniform((40, 1), dtype, 0.1, 5) if isLogits else None
+        yield case(function, {"input": x, "target": y}, {"reduction": "none"}, everything)
+        yield case(function, {"input": x, "target": (y > 0.5).to(y.dtype)}, {}, everything)
+        yield case(
+            function, {"input": x, "target": y, "weight": w, "pos_weight": p, "grad.loss": g},
+            {"reduction": "none"}, everything)
+        for shape in ((), (0,), (5,), (3, 4), (2, 3, 4), (0, 4)):
+            x = normal(shape, dtype, 4) if isLogits else uniform(shape, dtype)
+            y = uniform(shape, dtype)
+            weights = [None, shape, ()]
+            if len(shape) > 1:
+                weights += [shape[-1:], (*shape[:-1], 1), (1,) * len(shape), (*shape[:-2], 7, 7)]
+            weights.append((2, *shape))
+            combinations = itertools.product(weights, REDUCTIONS)
+            for index, (weight, reduction) in some(combinations, dtype):
+                w = None if weight is None else uniform(weight, dtype, 0, 2)
+                p = weights[(index * 2 + 1) % len(weights)] if isLogits else None
+                p = None if p is None else uniform(p, dtype, 0, 4)
+                g = upstream(shape if reduction == "none" else (), dtype, index % 2 == 0)
+                yield case(
+                    function, {"input": x, "target": y, "weight": w, "pos_weight": p, "grad.loss": g},
+                    {"reduction": reduction}, everything)
+        yield case(function, {"input": uniform((3,), dtype), "target": uniform((2,), dtype)})
+        yield case(function, {"input": uniform((3,), dtype), "target": uniform((3, 1), dtype)})
+        for bad in (1.5, -0.25, float("nan")):
+            z = uniform((3,), dtype)
+            z[1] = bad
+            if not isLogits:
+                yield case(function, {"input": z, "target": uniform((3,), dtype)})
+                yield case(function, {"input": uniform((3,), dtype), "target": z})
+
+
+# ---- Losses over classes ----
+
+
+def class_targets():
+    for dtype in FLOATS:
+        seed(4)
+        x, t = normal((52, 20), dtype, 3), indices((52,), 20)
+        w = uniform((20,), dtype, 0, 2)
+        logs = torch.log_softmax(x.double(), 1).to(x.dtype)
+        inputs = {"input": x, "target": t}
+        for attributes in ({}, {"label_smoothing": 0.1}):
+            for reduction in REDUCTIONS:
+                attributes = {**attributes, "reduction": reduction}
+                g = upstream((52,) if reduction == "none" else (), dtype, True)
+                wanted = ("loss", "grad.input") if reduction == "none" else ("loss",)
+                yield case("cross_entropy", inputs, attributes, wanted)
+                yield case(
+                    "cross_entropy", {**inputs, "weight": w, "grad.loss": g}, attributes, wanted)
+        for weight in (None, w):
+            yield case(
+                "nll_loss", {"input": logs, "target": t, "weight": weight}, {"reduction": "none"})
+        for shape, function in itertools.product(
+                ((5,), (3, 5), (0, 5), (1, 1), (3, 0), (0,), (2, 4, 3), (2, 3, 2, 2), (2, 4, 0)),
+                ("cross_entropy", "nll_loss")):
+            axis = 0 if len(shape) == 1 else 1
+            classes = shape[axis]
+            where = shape[:axis] + shape[axis + 1:]
+            smoothings = (0.0, 0.1, 1.0) if function == "cross_entropy" else (None,)
+            combinations = itertools.product(REDUCTIONS, (False, True), smoothings, (None, 1, -7))
+            for index, (reduction, isWeighted, smoothing, ignore) in some(combinations, dtype):
+                if classes == 0 and index % 4 > 0:
+                    continue
+                target = indices(where, classes, ("int64", "int32", "uint8")[index % 3])
+                if ignore == -7 and target.dtype != torch.uint8:
+                    target.view(-1)[::1 if classes == 0 else 2] = -7
+                attributes = {"reduction": reduction}
+                if smoothing:
+                    attributes["label_smoothing"] = smoothing
+                if ignore is not None:
+                    attributes["ignore_index"] = ignore
+                yield case(function, {
+                    "input": normal(shape, dtype, 3), "target": target,
+                    "weight": uniform((classes,), dtype, 0, 2) if isWeighted else None,
+                    "grad.loss": upstream(where if reduction == "none" else (), dtype, index % 5 < 2),
+                }, attributes)
+    yield from class_refusals()
+
+
+def class_refusals():
+    for function in ("cross_entropy", "nll_loss"):
+        seed(5)
+        x, t = normal((3, 5), "float32"), indices((3,), 5)
+        for inputs in (
+            {"input": x, "target": torch.tensor([0, 5, 1])},
+            {"input": x, "target": torch.tensor([0, -1, 1])},
+            {"input": x, "target": torch.tensor([0, 156, 1], dtype=torch.uint8)},
+            {"input": x, "target": indices((2,), 5)}, {"input": x, "target": indices((3, 1), 5)},
+            {"input": x, "target": indices((), 5)}, {"input": x, "target": indices((3, 5), 5)},
+            {"input": normal((), "float32"), "target": indices((), 5)},
+            {"input": normal((2, 5, 3), "float32"), "target": indices((2,), 5)},
+            {"input": normal((5,), "float32"), "target": indices((1,), 5)},
+            {"input": x, "target": t, "weight": uniform((4,), "float32")},
+            {"input": x, "target": t, "weight": uniform((1,), "float32")},
+            {"input": x, "target": t, "weight": uniform((1, 5), "float32")},
+            {"input": x, "target": t, "weight": uniform((), "float32")},
+            {"input": x, "target": t, "grad.loss": normal((3,), "float32")},
+            {"input": x, "target": t, "grad.loss": normal((), "float64")},
+        ):
+            yield case(function, inputs)
+
+
+def probabilities():
+    everything = ("loss", "grad.input", "grad.target")
+    for dtype in FLOATS:
+        seed(6)
+        x = normal((52, 20), dtype, 3)
+        y = torch.softmax(normal((52, 20), "float64", 2), 1).to(TYPES[dtype])
+        w = uniform((20,), dtype, 0, 2)
+        for smoothing in (0.0, 0.2):
+            attributes = {"reduction": "none", "label_smoothing": smoothing}
+            yield case("cross_entropy", {"input": x, "target": y}, attributes, everything)
+            g = normal((52,), dtype)
+            yield case(
+                "cross_entropy", {"input": x, "target": y, "weight": w, "grad.loss": g}, attributes,
+                everything)
+        for shape in ((5,), (3, 5), (0, 5), (3, 0), (0,), (2, 4, 3), (2, 3, 2, 2), (2, 4, 0)):
+            axis = 0 if len(shape) == 1 else 1
+            where = shape[:axis] + shape[axis + 1:]
+            combinations = itertools.product(REDUCTIONS, (False, True), (0.0, 0.1, 1.0))
+            for index, (reduction, isWeighted, smoothing) in some(combinations, dtype):
+                yield case("cross_entropy", {
+                    "input": normal(shape, dtype, 3), "target": uniform(shape, dtype, -0.2, 1),
+                    "weight": uniform(shape[axis:axis + 1], dtype, 0, 2) if isWeighted else None,
+                    "grad.loss": upstream(where if reduction == "none" else (), dtype, index % 2 == 0),
+                }, {"reduction": reduction, "label_smoothing": smoothing}, everything)
+    x, y = normal((3, 5), "float32"), uniform((3, 5), "float32")
+    yield case("cross_entropy", {"input": x, "target": y}, {"ignore_index": 1})
+    yield case("cross_entropy", {"input": x, "target": y}, {"ignore_index": -1})
+    yield case("cross_entropy", {"input": x, "target": uniform((3, 4), "float32")})
+    yield case("cross_entropy", {"input": x, "target": y, "weight": uniform((3,), "float32")})
+    yield case("cross_entropy", {"input": x, "target": y}, {"label_smoothing": 1.5})
+
+
+# ---- Multi-label ----
+
+MULTILABEL_SHAPES = (
+    ((3, 4), (3, 4), None), ((4,), (4,), None), ((3, 4), (4,), None), ((4,), (3, 4), None),
+    ((3, 4), (3, 1), (4,)), ((3, 1), (3, 4), None), ((3, 4), (3, 4), (2, 3, 4)),
+    ((3, 4), (2, 3, 4), (3, 1)), ((3, 4), (3, 4), ()), ((3, 4), (), None), ((), (4,), None),
+    ((), (), None), ((0, 4), (0, 4), None), ((4, 0), (4, 0), None), ((1, 4), (0, 4), None),
+    ((2, 3, 4), (2, 3, 4), (4,)), ((2, 3, 4), (3, 4), (2, 1, 1)), ((3, 4), (2, 4), None),
+    ((3, 4), (3, 4), (3,)), ((1,), (5, 3), None), ((2, 1, 4), (3, 1), (4,)),
+)
+
+
+def multilabel():
+    function = "multilabel_soft_margin_loss"
+    everything = ("loss", "grad.input", "grad.target")
+    for dtype in FLOATS:
+        seed(7)
+        x = normal((40, 26), dtype, 5)
+        y = uniform((40, 26), dtype)
+        w, g = uniform((26,), dtype, 0, 2), normal((40,), dtype)
+        yield case(function, {"input": x, "target": y}, {"reduction": "none"}, everything)
+        yield case(function, {"input": x, "target": y, "weight": w, "grad.loss": g},
+                   {"reduction": "none"}, everything)
+        yield case(function, {"input": x, "target": y[:1]}, {}, everything)
+        combinations = itertools.product(MULTILABEL_SHAPES, REDUCTIONS)
+        for index, ((a, b, c), reduction) in some(combinations, dtype):
+            inputs = {
+                "input": normal(a, dtype, 4), "target": uniform(b, dtype),
+                "weight": None if c is None else uniform(c, dtype, 0, 2)}
+            if reduction != "none" and index % 2 == 0:
+                inputs["grad.loss"] = normal((), dtype)
+            yield case(function, inputs, {"reduction": reduction}, everything)
+        for kind in ("int64", "uint8", "int8"):
+            yield case(function, {"input": normal((3, 4), dtype), "target": indices((3, 4), 4, kind)})
+
+
+def everything():
+    for source in (activations, binary, class_targets, probabilities, multilabel):
+        yield from source()

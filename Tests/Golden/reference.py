@@ -1,0 +1,212 @@
+"""The eight functions in extended precision: numpy's longdouble, 64 bits of mantissa on x86-64.
+
+Formulas are written for accuracy and are independent of the Swift ones. Each output comes as
+(value, term): `term` is the largest magnitude that was added up on the way in the same row, the yardstick
+for a result that nearly cancels (None where nothing cancels). Gradients are of the upstream-weighted sum
+of the result. make_golden.py checks every value against torch in float64.
+"""
+import numpy as np
+
+L = np.longdouble
+# torch holds the 1e-12 of binary_cross_entropy's gradient in float32, whatever the type.
+EPSILON = L(np.float32(1e-12))
+
+
+def evaluate(function, inputs, attributes):
+    """All outputs of a call that is valid and whose values are finite."""
+    with np.errstate(all="ignore"):
+        return globals()[function](inputs, attributes)
+
+
+def softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def logistic(x):
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)
+
+
+def row_max(x, axis):
+    return np.broadcast_to(np.max(np.abs(x), axis=axis, keepdims=True), x.shape) if x.size else np.abs(x)
+
+
+def log_softmax_parts(x, axis):
+    """log probabilities and probabilities; the largest term is left out of the sum, for log1p."""
+    if x.size == 0:
+        return x, x
+    top = np.argmax(x, axis=axis)
+    top = np.expand_dims(top, axis)
+    shifted = x - np.take_along_axis(x, top, axis)
+    exps = np.exp(shifted)
+    np.put_along_axis(exps, top, L(0), axis)
+    others = exps.sum(axis=axis, keepdims=True)
+    np.put_along_axis(exps, top, L(1), axis)
+    return shifted - np.log1p(others), exps / (1 + others)
+
+
+def reduce_loss(rows, weight_sum, attributes, upstream):
+    """The loss of these per-row losses, and what each row's gradient is scaled by."""
+    reduction = attributes.get("reduction", "mean")
+    g = L(1) if upstream is None else upstream
+    if reduction == "none":
+        return (rows, None), np.broadcast_to(g, rows.shape)
+    divisor = weight_sum if reduction == "mean" else L(1)
+    total = np.sum(rows) / divisor
+    term = np.max(np.abs(rows)) / np.abs(divisor) if rows.size else None
+    return (total, term), np.broadcast_to(g / divisor, rows.shape)
+
+
+def sigmoid(inputs, attributes):
+    x = inputs["input"]
+    g = inputs.get("grad.output", L(1))
+    return {"output": (logistic(x), None), "grad.input": (g * logistic(x) * logistic(-x), None)}
+
+
+def softmax(inputs, attributes):
+    x = np.atleast_1d(inputs["input"])
+    axis = int(attributes.get("dim", -1))
+    g = np.broadcast_to(np.atleast_1d(inputs.get("grad.output", L(1))), x.shape)
+    _, p = log_softmax_parts(x, axis)
+    dot = (g * p).sum(axis=axis, keepdims=True)
+    term = np.maximum(row_max(p * g, axis), row_max(p * dot, axis))
+    shape = inputs["input"].shape
+    return {
+        "output": (p.reshape(shape), row_max(p, axis).reshape(shape)),
+        "grad.input": ((p * (g - dot)).reshape(shape), term.reshape(shape)),
+    }
+
+
+def log_softmax(inputs, attributes):
+    x = np.atleast_1d(inputs["input"])
+    axis = int(attributes.get("dim", -1))
+    g = np.broadcast_to(np.atleast_1d(inputs.get("grad.output", L(1))), x.shape)
+    logs, p = log_softmax_parts(x, axis)
+    dot = g.sum(axis=axis, keepdims=True)
+    term = np.maximum(row_max(g, axis), row_max(p * dot, axis))
+    shape = inputs["input"].shape
+    return {
+        "output": (logs.reshape(shape), row_max(logs, axis).reshape(shape)),
+        "grad.input": ((g - p * dot).reshape(shape), term.reshape(shape)),
+    }
+
+
+def binary_cross_entropy(inputs, attributes):
+    x, y = inputs["input"], inputs["target"]
+    w = inputs.get("weight", L(1))
+    losses = -w * (y * np.maximum(np.log(x), -100) + (1 - y) * np.maximum(np.log1p(-x), -100))
+    loss, scale = reduce_loss(losses, L(x.size), attributes, inputs.get("grad.loss"))
+    scale = scale * w
+    return {
+        "loss": loss,
+        "grad.input": (scale * (x - y) / np.maximum(x * (1 - x), EPSILON), None),
+        "grad.target": (
+            scale * (np.log1p(-x) - np.log(x)),
+            np.abs(scale) * np.maximum(np.abs(np.log1p(-x)), np.abs(np.log(x))),
+        ),
+    }
+
+
+def binary_cross_entropy_with_logits(inputs, attributes):
+    x, y = inputs["input"], inputs["target"]
+    w, positive = inputs.get("weight", L(1)), inputs.get("pos_weight", L(1))
+    first, second = (1 - y) * softplus(x), positive * y * softplus(-x)
+    loss, scale = reduce_loss(
+        w * (first + second), L(x.size), attributes, inputs.get("grad.loss"))
+    if attributes.get("reduction") == "none":
+        loss = (loss[0], np.abs(w) * np.maximum(np.abs(first), np.abs(second)))
+    scale = scale * w
+    up, down = (1 - y) * logistic(x), positive * y * logistic(-x)
+    of_target = (-softplus(x), positive * softplus(-x))
+    return {
+        "loss": loss,
+        "grad.input": (scale * (up - down), np.abs(scale) * np.maximum(np.abs(up), np.abs(down))),
+        "grad.target": (
+            -scale * x if "pos_weight" not in inputs else scale * (of_target[0] + of_target[1]),
+            np.abs(scale) * np.maximum(np.abs(of_target[0]), np.abs(of_target[1])),
+        ),
+    }
+
+
+def classes_last(x):
+    return np.moveaxis(x, 1, -1) if x.ndim > 1 else x
+
+
+def classes_back(x):
+    return np.moveaxis(x, -1, 1) if x.ndim > 1 else x
+
+
+def one_hot(target, classes, ignored):
+    """0 rows for ignored targets."""
+    return ((target[..., None] == np.arange(classes)) & (target[..., None] != ignored)).astype(L)
+
+
+def cross_entropy(inputs, attributes):
+    x = classes_last(inputs["input"])
+    classes = x.shape[-1]
+    w = inputs.get("weight", np.ones(classes, dtype=L))
+    smoothing = L(attributes.get("label_smoothing", 0.0))
+    logs, p = log_softmax_parts(x, -1)
+    if inputs["target"].shape == inputs["input"].shape:
+        y = classes_last(inputs["target"]) * (1 - smoothing) + smoothing / max(classes, 1)
+        weight_sum = L(x.size) / classes if classes else L("nan")
+        shares, kept = w * y, True
+    else:
+        hot = one_hot(inputs["target"], classes, attributes.get("ignore_index", -100))
+        kept = hot.sum(axis=-1, keepdims=True)
+        shares = w * (hot * (1 - smoothing) + kept * smoothing / max(classes, 1))
+        weight_sum = (w * hot).sum()
+    terms = np.where(shares == 0, L(0), -shares * logs)
+    loss, scale = reduce_loss(
+        terms.sum(axis=-1), weight_sum, attributes, inputs.get("grad.loss"))
+    if attributes.get("reduction") == "none":
+        loss = (loss[0], row_max(terms, -1)[..., 0] if classes else None)
+    # Ignored rows have no gradient, whatever the divisor.
+    scale = np.where(kept, scale[..., None], L(0))
+    down = p * shares.sum(axis=-1, keepdims=True)
+    term = np.abs(scale) * np.maximum(row_max(down, -1), row_max(shares, -1))
+    return {
+        "loss": loss,
+        "grad.input": (classes_back(scale * (down - shares)), classes_back(term)),
+        "grad.target": (classes_back(-scale * (1 - smoothing) * w * logs), None),
+    }
+
+
+def nll_loss(inputs, attributes):
+    x = classes_last(inputs["input"])
+    w = inputs.get("weight", np.ones(x.shape[-1], dtype=L))
+    hot = one_hot(inputs["target"], x.shape[-1], attributes.get("ignore_index", -100))
+    shares = w * hot
+    loss, scale = reduce_loss(
+        -(shares * x).sum(axis=-1), shares.sum(), attributes, inputs.get("grad.loss"))
+    return {"loss": loss, "grad.input": (classes_back(np.where(hot > 0, -scale[..., None] * shares, L(0))), None)}
+
+
+def sum_to(x, shape):
+    """The transpose of broadcasting; and the largest magnitude that was added."""
+    more = x.ndim - len(shape)
+    axes = tuple(i for i in range(x.ndim) if i < more or (shape[i - more] == 1 and x.shape[i] != 1))
+    total = x.sum(axis=axes).reshape(shape)
+    largest = np.abs(x).max(axis=axes, initial=L(0)).reshape(shape)
+    return total, largest
+
+
+def multilabel_soft_margin_loss(inputs, attributes):
+    x, y, complement = inputs["input"], inputs["target"], inputs["1 - target"]
+    w = inputs.get("weight", L(1))
+    axis, classes = x.ndim - 1, x.shape[-1]
+    first, second = y * softplus(-x), complement * softplus(x)
+    elements = w * (first + second)
+    rows = elements.sum(axis=axis) / L(classes)
+    loss, scale = reduce_loss(rows, L(rows.size), attributes, inputs.get("grad.loss"))
+    if attributes.get("reduction") == "none" and elements.size:
+        loss = (loss[0], np.abs(elements).max(axis=axis) / classes)
+    scale = np.expand_dims(scale, axis) / L(classes) * w
+    up, down = complement * logistic(x), y * logistic(-x)
+    gradient, largest = sum_to(scale * (up - down) + 0 * elements, x.shape)
+    spread = np.abs(scale) * np.maximum(np.abs(up), np.abs(down)) + 0 * elements
+    return {
+        "loss": loss,
+        "grad.input": (gradient, np.maximum(largest, sum_to(spread, x.shape)[1])),
+        "grad.target": sum_to(-scale * x + 0 * elements, y.shape),
+    }

@@ -102,6 +102,9 @@ let package = Package(
       name: "FunctionBenchmark", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"],
       path: "Benchmarks/Functions"),
     .testTarget(
+      name: "GoldenTests",
+      dependencies: ["LossdCatalogue", "LossdEngine", "LossdPluginKit", "LossdTensor"]),
+    .testTarget(
       name: "LossdCatalogueTests", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"]),
     .testTarget(
       name: "LossdEngineTests", dependencies: ["LossdEngine", "LossdPluginKit", "LossdTensor"]),

@@ -127,7 +127,7 @@ extension BinaryLoss {
         let t = x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x))
         gradient?[index] = scale * ((1 - y) * t - p * y * s)
         targetGradient?[index] =
-          positive == nil ? -x * scale : scale * (softplus(-x) * (p - 1) - x)
+          positive == nil ? -x * scale : scale * (p * softplus(-x) - softplus(x))
       } else {
         gradient?[index] = scale * (x - y) / max(x * (1 - x), gradientFloor)
         targetGradient?[index] = scale * (log1p(-x) - log(x))

@@ -28,23 +28,31 @@ struct RowLayout: BitwiseCopyable {
 
 /// log(sum(exp(x))) of a row in two parts, as softmax needs them.
 struct LogSumExp {
-  var max = -Double.infinity
-  var sum = 0.0
+  private(set) var max = -Double.infinity
+  /// sum(exp(x - max)).
+  private(set) var sum = 1.0
+  private let logSum: Double
 
   /// `element` is called with 0 ..< count, twice.
   @inline(__always)
   init(count: Int, _ element: (Int) -> Double) {
+    var top = 0
     for index in 0..<count {
       let x = element(index)
-      if x > max || x.isNaN { max = x }
+      if x > max || x.isNaN { (max, top) = (x, index) }
       if x.isNaN { break }
     }
-    var total = CompensatedSum()
-    for index in 0..<count { total.add(exp(element(index) - max)) }
-    sum = total.value
+    // The largest element is 1 exactly and stays out of the sum, so that log1p keeps what lies beside
+    // it: the loss of a certain row is its other classes alone.
+    var others = CompensatedSum()
+    for index in 0..<count where index != top { others.add(exp(element(index) - max)) }
+    // As torch: one infinity or NaN spoils the row.
+    let rest = max.isFinite || count == 0 ? others.value : .nan
+    sum = 1 + rest
+    logSum = log1p(rest)
   }
 
-  @inline(__always) func logProbability(_ x: Double) -> Double { x - max - log(sum) }
+  @inline(__always) func logProbability(_ x: Double) -> Double { x - max - logSum }
   @inline(__always) func probability(_ x: Double) -> Double { exp(x - max) / sum }
 }
 

@@ -1,0 +1,68 @@
+import Foundation
+import LossdPluginKit
+import LossdTensor
+
+/// values.json and values.bin of Tests/Golden, as make_golden.py writes them.
+struct GoldenFile {
+  /// One call: what to send, and torch's results or refusal.
+  struct Case: Decodable {
+    var function: String
+    var inputs: [String: Int]
+    var attributes: [String: Attribute]?
+    /// Output: torch's result, the truth, the largest term (-1: none).
+    var outputs: [String: [Int]]?
+    var refusal: String?
+    var refused: [String]?
+
+    enum CodingKeys: String, CodingKey {
+      case function = "f"
+      case inputs = "i"
+      case attributes = "a"
+      case outputs = "o"
+      case refusal = "r"
+      case refused = "w"
+    }
+  }
+
+  struct Attribute: Decodable {
+    var value: AttributeValue
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.singleValueContainer()
+      if let int = try? container.decode(Int64.self) {
+        value = .int(int)
+      } else if let float = try? container.decode(Double.self) {
+        value = .float(float)
+      } else {
+        value = .string(try container.decode(String.self))
+      }
+    }
+  }
+
+  private struct Index: Decodable {
+    var tensors: [[Int]]
+    var cases: [Case]
+  }
+
+  struct Malformed: Error {}
+
+  /// The repository's Tests/Golden.
+  static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().appendingPathComponent("Golden")
+
+  let cases: [Case]
+  let tensors: [Tensor]
+
+  init(_ name: String) throws {
+    let index = try JSONDecoder().decode(
+      Index.self, from: Data(contentsOf: GoldenFile.folder.appendingPathComponent(name + ".json")))
+    let data = try Data(contentsOf: GoldenFile.folder.appendingPathComponent(name + ".bin"))
+    let buffer = AlignedBuffer(count: data.count)
+    data.withUnsafeBytes { buffer.bytes.copyMemory(from: $0) }
+    tensors = try index.tensors.map {
+      guard $0.count >= 2, let type = DataType(rawValue: UInt32($0[0])) else { throw Malformed() }
+      return Tensor(dataType: type, shape: Array($0[2...]), buffer: buffer, offset: $0[1])
+    }
+    cases = index.cases
+  }
+}

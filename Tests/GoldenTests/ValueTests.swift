@@ -1,0 +1,126 @@
+import Foundation
+import LossdCatalogue
+import LossdEngine
+import LossdPluginKit
+import LossdTensor
+import Testing
+
+/// Every function, argument and type against torch, by the golden values.
+@Suite struct ValueTests {
+  let evaluator: Evaluator
+  let golden: GoldenFile
+
+  init() throws {
+    let registry = Registry()
+    try registry.add(cataloguePlugin())
+    evaluator = Evaluator(registry)
+    golden = try GoldenFile("values")
+  }
+
+  private func evaluate(_ golden: GoldenFile, _ row: GoldenFile.Case, _ outputs: [String]) throws
+    -> [String: Tensor]
+  {
+    try evaluator.evaluate(
+      row.function, inputs: row.inputs.mapValues { golden.tensors[$0] },
+      attributes: (row.attributes ?? [:]).mapValues(\.value), outputs: outputs)
+  }
+
+  /// What is needed to repeat a case by hand.
+  private func text(_ row: GoldenFile.Case) -> String {
+    let inputs = row.inputs.sorted { $0.key < $1.key }.map {
+      "\($0.key) \(golden.tensors[$0.value].dataType) \(golden.tensors[$0.value].shape)"
+    }
+    let attributes = (row.attributes ?? [:]).sorted { $0.key < $1.key }.map {
+      "\($0.key)=\($0.value.value)"
+    }
+    return "\(row.function): \(inputs.joined(separator: ", ")); "
+      + attributes.joined(separator: ", ")
+  }
+
+  @Test("what torch refuses is an INVALID_ARGUMENT")
+  func refusals() {
+    for row in golden.cases {
+      guard let refusal = row.refusal else { continue }
+      do {
+        _ = try evaluate(golden, row, row.refused ?? [])
+        Issue.record("\(text(row)) was taken; torch: \(refusal)")
+      } catch {
+        #expect((error as? StatusError)?.code == .invalidArgument, "\(text(row)): \(error)")
+      }
+    }
+  }
+
+  @Test("results are as near to the truth as torch's, and as special where they are special")
+  func values() throws {
+    var sets: [String: Distances] = [:]
+    var summary: [String: Distances] = [:]
+    for row in golden.cases {
+      guard let outputs = row.outputs else { continue }
+      let results: [String: Tensor]
+      do { results = try evaluate(golden, row, outputs.keys.sorted()) } catch {
+        Issue.record("\(text(row)): \(error)")
+        continue
+      }
+      for (name, places) in outputs {
+        let ours = try #require(results[name])
+        let torch = golden.tensors[places[0]]
+        guard ours.dataType == torch.dataType, ours.shape == torch.shape else {
+          Issue.record(
+            """
+            \(text(row)): \(name) is \(ours.dataType) \(ours.shape), torch's \(torch.dataType) \
+            \(torch.shape)
+            """)
+          continue
+        }
+        let distances = measure(
+          ours, torch, truth: golden.tensors[places[1]],
+          term: places[2] < 0 ? nil : golden.tensors[places[2]], "\(text(row)): \(name)")
+        let isReduced =
+          name == "loss" && row.attributes?["reduction"]?.value != .string("none")
+        let arguments = row.inputs.keys.sorted() + (row.attributes ?? [:]).keys.sorted()
+        let kind = "\(row.function) \(name)\(isReduced ? " reduced" : "") \(ours.dataType)"
+        sets["\(kind) \(arguments)", default: Distances()].add(distances)
+        summary[kind, default: Distances()].add(distances)
+      }
+    }
+    for (name, set) in sets {
+      let floor = name.contains(" reduced ") ? 1.0 : 3.0
+      #expect(
+        set.isWithin(floor: floor),
+        "\(name): worst \(set.worst) ulp, torch's \(set.torchWorst); mean \(set.mean), torch's \(set.torchMean)"
+      )
+    }
+    report(summary)
+  }
+
+  private func measure(
+    _ ours: Tensor, _ torch: Tensor, truth: Tensor, term: Tensor?, _ text: @autoclosure () -> String
+  ) -> Distances {
+    var distances = Distances()
+    let (ours, type) = (ours.doubles, ours.dataType)
+    let (torch, truth, terms) = (torch.doubles, truth.doubles, term?.doubles)
+    for index in ours.indices {
+      guard torch[index].isFinite, truth[index].isFinite else {
+        if kind(ours[index]) != kind(torch[index]) {
+          Issue.record("\(text())[\(index)] is \(ours[index]), torch's \(torch[index])")
+        }
+        continue
+      }
+      let step = ulp(max(truth[index].magnitude, terms?[index] ?? 0), type)
+      distances.add(
+        (ours[index] - truth[index]).magnitude / step,
+        torch: (torch[index] - truth[index]).magnitude / step)
+    }
+    return distances
+  }
+
+  private func report(_ summary: [String: Distances]) {
+    print("worst and mean error in ulps, ours beside torch's:")
+    for (name, set) in summary.sorted(by: { $0.key < $1.key }) where set.count > 0 {
+      print(
+        String(
+          format: "%@ (%d): %.3g and %.3g, torch %.3g and %.3g", name, set.count, set.worst,
+          set.mean, set.torchWorst, set.torchMean))
+    }
+  }
+}

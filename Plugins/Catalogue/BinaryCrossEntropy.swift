@@ -1,4 +1,3 @@
-import Glibc
 import LossdKernels
 import LossdPluginKit
 import LossdTensor
@@ -16,10 +15,6 @@ struct BinaryState: BitwiseCopyable {
 
 /// -(y log x + (1 - y) log(1 - x)); torch.nn.functional.binary_cross_entropy.
 enum BinaryCrossEntropy: BinaryLoss { static let hasLogits = false }
-
-/// The least denominator of binary_cross_entropy's gradient: torch holds its 1e-12 in float32, for
-/// float64 tensors too.
-private let gradientFloor = Double(1e-12 as Float)
 
 /// The same of sigmoid(x), stable; torch.nn.functional.binary_cross_entropy_with_logits.
 enum BinaryCrossEntropyWithLogits: BinaryLoss { static let hasLogits = true }
@@ -98,43 +93,46 @@ extension BinaryLoss {
   }
 
   static func run(_ call: Call, _ state: BinaryState, _ chunk: Chunk) throws(StatusError) {
-    guard let input = call.input(0), let target = call.input(1) else { return }
     if state.isVector, let kernels = Kernels.chosen {
       try runVector(kernels, call, state, chunk)
       return
     }
+    let elements = Blocks.elements(chunk.range, of: state.count)
+    chunk.sums[0] += try runScalar(call, state, elements)
+    chunk.sums[1] += Double(elements.count)
+  }
+
+  /// Writes what is wanted of these elements and returns the sum of their losses.
+  static func runScalar(
+    _ call: Call, _ state: BinaryState, _ elements: Range<Int>
+  ) throws(StatusError) -> Double {
+    guard let input = call.input(0), let target = call.input(1) else { return 0 }
     let reduction = Reduction(call.attributes)
     let perElement = reduction == .none ? call.output(0) : nil
     let (gradient, targetGradient) = (call.output(1), call.output(2))
-    let upstream = call.input(2)
     let weight = call.input(3)
     let positive = hasLogits ? call.input(4) : nil
+    let extremes = Extremes(input.dataType)
     var sum = CompensatedSum()
-    let elements = Blocks.elements(chunk.range, of: state.count)
     for index in elements {
-      let (x, y) = (input[index], target[index])
-      if !hasLogits { try checkRange(x, y, index) }
-      let w = weight.map { $0[$0.broadcastIndex(index, input.shape)] } ?? 1
-      let p = positive.map { $0[$0.broadcastIndex(index, input.shape)] } ?? 1
-      let loss = w * (hasLogits ? logitLoss(x, y, p, positive != nil) : probabilityLoss(x, y))
-      sum.add(loss)
-      perElement?[index] = loss
-      guard gradient != nil || targetGradient != nil else { continue }
-      let scale = w * reduction.scale(upstream, index, weightSum: Double(state.count))
-      if hasLogits {
-        // sigmoid(-x), without the cancellation of 1 - sigmoid(x).
-        let s = x >= 0 ? exp(-x) / (1 + exp(-x)) : 1 / (1 + exp(x))
-        let t = x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x))
-        gradient?[index] = scale * ((1 - y) * t - p * y * s)
-        targetGradient?[index] =
-          positive == nil ? -x * scale : scale * (p * softplus(-x) - softplus(x))
-      } else {
-        gradient?[index] = scale * (x - y) / max(x * (1 - x), gradientFloor)
-        targetGradient?[index] = scale * (log1p(-x) - log(x))
+      var element = BinaryElement(x: input[index], y: target[index])
+      if !hasLogits { try checkRange(element.x, element.y, index) }
+      if let weight { element.weight = weight[weight.broadcastIndex(index, input.shape)] }
+      if let positive { element.positive = positive[positive.broadcastIndex(index, input.shape)] }
+      element.hasPositive = positive != nil
+      if gradient != nil || targetGradient != nil {
+        element.scale = reduction.scale(call.input(2), index, weightSum: Double(state.count))
       }
+      let result =
+        !hasLogits
+        ? element.ofProbability
+        : element.isExtreme(extremes) ? element.ofExtremeLogit(extremes) : element.ofLogit
+      sum.add(result.loss)
+      perElement?[index] = result.loss
+      gradient?[index] = result.gradient
+      targetGradient?[index] = result.targetGradient
     }
-    chunk.sums[0] += sum.value
-    chunk.sums[1] += Double(elements.count)
+    return sum.value
   }
 
   @inline(__always)
@@ -142,24 +140,6 @@ extension BinaryLoss {
     guard x >= 0, x <= 1 else { throw invalid("input[\(index)] is \(x), outside [0, 1]") }
     guard y >= 0, y <= 1 else { throw invalid("target[\(index)] is \(y), outside [0, 1]") }
   }
-
-  @inline(__always)
-  static func probabilityLoss(_ x: Double, _ y: Double) -> Double {
-    -(y * max(log(x), -100) + (1 - y) * max(log1p(-x), -100))
-  }
-
-  /// (1 - y) x + (1 + (p - 1) y) softplus(-x): torch's formula, which fixes what infinities give.
-  @inline(__always)
-  static func logitLoss(_ x: Double, _ y: Double, _ p: Double, _ hasPositive: Bool) -> Double {
-    let factor = hasPositive ? 1 + (p - 1) * y : 1
-    // For a large negative x both terms are large and cancel: use softplus(x) = x + softplus(-x).
-    if x < 0 && x.isFinite { return factor * log1p(exp(x)) - x * (factor - (1 - y)) }
-    return (1 - y) * x + factor * softplus(-x)
-  }
-
-  /// log(1 + exp(x)).
-  @inline(__always)
-  static func softplus(_ x: Double) -> Double { max(x, 0) + log1p(exp(-x.magnitude)) }
 
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int

@@ -52,6 +52,7 @@ extension ClassLoss {
     let (gradient, targetGradient) = (call.output(1), call.output(3))
     // Without classes torch's mean is 0 / 0.
     let weightSum = classes == 0 ? 0 : Double(state.layout.positions)
+    let extremes = Extremes(input.dataType)
     var losses = CompensatedSum()
     for position in chunk.range {
       let start = state.layout.start(position)
@@ -62,7 +63,7 @@ extension ClassLoss {
         let place = start + index * inner
         let y = target[place] * (1 - smoothing) + smoothing / Double(classes)
         let v = y * (weight.map { $0[index] } ?? 1)
-        loss.add(-v * sums.logProbability(input[place]))
+        loss.add(-v * extremes.overflowing(sums.logProbability(input[place])))
         share.add(v)
       }
       losses.add(loss.value)
@@ -74,8 +75,10 @@ extension ClassLoss {
         let w = weight.map { $0[index] } ?? 1
         let y = target[place] * (1 - smoothing) + smoothing / Double(classes)
         gradient?[place] = scale * (sums.probability(input[place]) * share.value - w * y)
-        targetGradient?[place] =
-          -scale * (1 - smoothing) * w * sums.logProbability(input[place])
+        if let targetGradient {
+          let logarithm = extremes.overflowing(sums.logProbability(input[place]))
+          targetGradient[place] = (1 - smoothing) * -extremes.overflowing(scale * w * logarithm)
+        }
       }
     }
     chunk.sums[0] += losses.value

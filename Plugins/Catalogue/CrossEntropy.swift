@@ -189,37 +189,51 @@ extension ClassLoss {
     return -row.weight * input[index]
   }
 
-  private static func logits(
+  /// Writes the gradient of a position of logits and returns its loss.
+  static func logits(
     _ call: Call, _ state: ClassState, _ input: TensorView, _ row: Row
   ) -> Double {
     let (classes, inner) = (state.layout.classes, state.layout.inner)
     let weight = call.input(3)
     let smoothing = call.attributes.float(2)
+    let extremes = Extremes(input.dataType)
     let sums = LogSumExp(count: classes) { input[row.start + $0 * inner] }
     var loss = 0.0
+    // Also of an ignored row: torch multiplies its zeros by the weights, which an infinity spoils.
     var weightSum = 0.0
+    if smoothing > 0 {
+      for index in 0..<classes { weightSum += weight.map { $0[index] } ?? 1 }
+    }
     if let label = row.label {
-      let picked = sums.logProbability(input[row.start + label * inner])
-      loss = -(1 - smoothing) * row.weight * picked
+      let picked = extremes.overflowing(sums.logProbability(input[row.start + label * inner]))
+      loss = (1 - smoothing) * extremes.overflowing(-row.weight * picked)
       if smoothing > 0 {
         var smooth = CompensatedSum()
         for index in 0..<classes {
           let w = weight.map { $0[index] } ?? 1
-          weightSum += w
-          smooth.add(-w * sums.logProbability(input[row.start + index * inner]))
+          let logarithm = extremes.overflowing(
+            sums.logProbability(input[row.start + index * inner]))
+          smooth.add(-w * logarithm)
         }
-        loss += smoothing / Double(classes) * smooth.value
+        loss += smoothing / Double(classes) * extremes.overflowing(smooth.value)
       }
     }
     guard let gradient = call.output(1) else { return loss }
+    let kept = (1 - smoothing) * row.weight * row.scale
+    let spread = smoothing / Double(classes) * row.scale
+    let isExtreme = extremes.contains(kept) || extremes.contains(spread * weightSum)
     for index in 0..<classes {
       let p = sums.probability(input[row.start + index * inner])
-      var g = 0 * p  // an ignored row: 0, and NaN where its logits are
+      // An ignored row: 0, and NaN where its logits are.
+      var g = 0 * p + 0 * weightSum
       if let label = row.label {
-        g = (1 - smoothing) * row.weight * row.scale * (index == label ? p - 1 : p)
-        if smoothing > 0 {
-          let w = weight.map { $0[index] } ?? 1
-          g += smoothing / Double(classes) * row.scale * (p * weightSum - w)
+        if isExtreme {
+          // torch's way: what comes back to the logarithms, less p times its sum.
+          let share = (index == label ? kept : 0) + spread * (weight.map { $0[index] } ?? 1)
+          g = p * (kept + spread * weightSum) - share
+        } else {
+          g = kept * (index == label ? p - 1 : p)
+          if smoothing > 0 { g += spread * (p * weightSum - (weight.map { $0[index] } ?? 1)) }
         }
       }
       gradient[row.start + index * inner] = g
@@ -246,11 +260,19 @@ extension ClassLoss {
 
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
-  ) throws(StatusError) -> Double? { Reduction.finish(attributes, sums) }
+  ) throws(StatusError) -> Double? {
+    // torch divides the smoothed part apart from the rest, which is 0 / 0 then.
+    if hasLogits && sums[1] == 0 && attributes.float(2) > 0
+      && Reduction(attributes) == .mean
+    {
+      return .nan
+    }
+    return Reduction.finish(attributes, sums)
+  }
 }
 
 /// One position of a classification loss; `label` is nil for an ignored one.
-private struct Row {
+struct Row {
   var start: Int
   var label: Int?
   var weight: Double

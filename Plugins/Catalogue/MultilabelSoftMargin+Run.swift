@@ -51,8 +51,11 @@ extension MultilabelSoftMarginLoss {
       if state.isVector, let kernels = Kernels.chosen {
         runVector(kernels, call, state, chunk, input, target)
       } else {
-        runRows(call, state, chunk, input, target)
+        chunk.sums[0] += runRows(call, state, chunk.range, input, target)
       }
+      // A row counts once, with its first piece.
+      let rows = (chunk.range.upperBound + state.pieces - 1) / state.pieces
+      chunk.sums[1] += Double(rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces)
     case passes.mergedRows:
       guard let loss = call.output(0) else { return }
       merge(call, chunk, loss, pieces: state.pieces, divisor: state.classes)
@@ -69,9 +72,11 @@ extension MultilabelSoftMarginLoss {
     }
   }
 
-  private static func runRows(
-    _ call: Call, _ state: State, _ chunk: Chunk, _ input: TensorView, _ target: TensorView
-  ) {
+  /// Writes what is wanted of these units and returns the sum of their losses.
+  static func runRows(
+    _ call: Call, _ state: State, _ units: Range<Int>, _ input: TensorView, _ target: TensorView
+  ) -> Double {
+    let extremes = Extremes(input.dataType)
     let reduction = Reduction(call.attributes)
     let weight = call.input(3)
     let perRow = reduction == .none ? call.output(0) : nil
@@ -80,7 +85,7 @@ extension MultilabelSoftMarginLoss {
     let partials = call.workspace(when: state.passes.mergedRows >= 0)
     let space = state.space
     var losses = CompensatedSum()
-    for unit in chunk.range {
+    for unit in units {
       let (position, piece) = unit.quotientAndRemainder(dividingBy: state.pieces)
       let base = space.offsets(position) { $0 != state.axis }
       let scale =
@@ -90,20 +95,19 @@ extension MultilabelSoftMarginLoss {
         let place = base[0] + index * space.strides[0][state.axis]
         let targetPlace = base[1] + index * space.strides[1][state.axis]
         let w = weight.map { $0[base[2] + index * space.strides[2][state.axis]] } ?? 1
-        let (x, y) = (input[place], target[targetPlace])
-        let complement = target.complement(targetPlace)
-        sum.add(-(y * logSigmoid(x) + complement * logSigmoid(-x)) * w)
-        gradient?[place] = -scale * w * slope(x, y, complement)
-        targetGradient?[targetPlace] = -scale * w * x
+        let result = MultilabelElement(
+          x: input[place], y: target[targetPlace], complement: target.complement(targetPlace),
+          weight: w, scale: scale
+        ).result(extremes)
+        sum.add(result.loss)
+        gradient?[place] = result.gradient
+        targetGradient?[targetPlace] = result.targetGradient
       }
       losses.add(sum.value / state.classes)
       partials?[unit] = sum.value
       if state.pieces == 1 { perRow?[position] = sum.value / state.classes }
     }
-    chunk.sums[0] += losses.value
-    // A row counts once, with its first piece.
-    let rows = (chunk.range.upperBound + state.pieces - 1) / state.pieces
-    chunk.sums[1] += Double(rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces)
+    return losses.value
   }
 
   /// Partial sums of the gradient of a tensor that was repeated, over pieces of the repetitions.
@@ -119,6 +123,7 @@ extension MultilabelSoftMarginLoss {
     let pieces = Pieces.count(repeats)
     let weight = call.input(3)
     let reduction = Reduction(call.attributes)
+    let extremes = Extremes(input.dataType)
     let axisStride = (state.axis + 1..<space.rank).reduce(1) { $0 * space.shape[$1] }
     for unit in chunk.range {
       let (element, piece) = unit.quotientAndRemainder(dividingBy: pieces)
@@ -133,9 +138,11 @@ extension MultilabelSoftMarginLoss {
         let scale =
           reduction.scale(call.input(2), position, weightSum: Double(state.positions))
           / state.classes
-        let (x, y) = (input[place], target[targetPlace])
-        sum.add(
-          -scale * w * (operand == 0 ? slope(x, y, target.complement(targetPlace)) : x))
+        let result = MultilabelElement(
+          x: input[place], y: target[targetPlace], complement: target.complement(targetPlace),
+          weight: w, scale: scale
+        ).result(extremes)
+        sum.add(operand == 0 ? result.gradient : result.targetGradient)
       }
       partials[unit] = sum.value
     }
@@ -151,18 +158,47 @@ extension MultilabelSoftMarginLoss {
       output[unit] = sum.value / divisor
     }
   }
+}
 
-  /// log(1 / (1 + exp(-x))).
-  @inline(__always)
-  private static func logSigmoid(_ x: Double) -> Double { min(x, 0) - log1p(exp(-x.magnitude)) }
+/// One element of multilabel_soft_margin_loss, before the division by the number of classes.
+private struct MultilabelElement {
+  var x: Double
+  var y: Double
+  /// 1 - y, in the target's type.
+  var complement: Double
+  var weight: Double
+  var scale: Double
 
-  /// The derivative of y logsigmoid(x) + (1 - y) logsigmoid(-x) by x.
+  typealias Result = (loss: Double, gradient: Double, targetGradient: Double)
+
   @inline(__always)
-  private static func slope(_ x: Double, _ y: Double, _ complement: Double) -> Double {
+  func result(_ extremes: Extremes) -> Result {
+    if extremes.contains(x) || extremes.contains(y) || extremes.contains(weight)
+      || extremes.contains(scale)
+    {
+      return extreme(extremes)
+    }
     let small = exp(-x.magnitude)
     let (high, low) = (1 / (1 + small), small / (1 + small))
-    // NaN takes either way and stays NaN.
-    return x >= 0 ? y * low - complement * high : y * high - complement * low
+    let softplus = log1p(small)  // of -|x|
+    let (above, below) = x >= 0 ? (high, low) : (low, high)
+    let scale = scale * weight
+    return (
+      weight * (y * (softplus + max(-x, 0)) + complement * (softplus + max(x, 0))),
+      scale * (complement * above - y * below), -scale * x
+    )
+  }
+
+  /// torch's operations in torch's order, forwards and backwards.
+  private func extreme(_ round: Extremes) -> Result {
+    let (positive, negative) = (round(logSigmoid(x)), round(logSigmoid(-x)))
+    let loss = -round(round(y * positive) + round(complement * negative))
+    let slope = -round(scale * weight)
+    let gradient =
+      round(round(slope * y) * logistic(-x)) - round(round(slope * complement) * logistic(x))
+    return (
+      round(loss * weight), round(gradient), round(slope * positive) - round(slope * negative)
+    )
   }
 }
 

@@ -1,16 +1,18 @@
-"""Makes the golden files from torch 2.13: values.json and values.bin.
+"""Makes the golden files from torch 2.13: values and specials, each a .json and a .bin.
 
     pip install "torch==2.13.0+cpu" numpy --extra-index-url https://download.pytorch.org/whl/cpu
     python Tests/Golden/make_golden.py
 
-values.bin: little-endian tensors, each at a multiple of 8. values.json:
+*.bin: little-endian tensors, each at a multiple of 8. *.json:
   tensors  [data type, offset, dimension...]
   cases    {f: function, i: {input: tensor}, a: attributes, o: {output: [torch's, truth, term]}}, or
-           r: torch's refusal in place of o
+           r: torch's refusal in place of o, w: what was wanted
+           k: {output: kinds} in place of o in specials.json
 The truth is reference.py's, in float64 (float32 for 16-bit results): from the exactly widened inputs, in extended precision, and
 checked here against torch in float64. `term` (bfloat16, or -1) is the largest magnitude added up on the
 way to each element: the yardstick for a result that nearly cancels.
 """
+import itertools
 import json
 import pathlib
 import warnings
@@ -20,9 +22,11 @@ import torch
 
 import cases
 import reference
+import specials
 import torch_side
 
 CODES = list(torch_side.TYPES)  # in the order of the wire's numbers, from 1
+INF = float("inf")
 HERE = pathlib.Path(__file__).parent
 
 
@@ -113,18 +117,38 @@ def entry(writer, function, inputs, attributes, wanted):
     return entry
 
 
+def kinds(tensor):
+    """A letter an element: finite, +, -, n; a number in front of it says how often."""
+    values = tensor.detach().double().flatten().tolist()
+    letters = ["n" if v != v else "+" if v == INF else "-" if v == -INF else "f" for v in values]
+    runs = ((letter, len(list(run))) for letter, run in itertools.groupby(letters))
+    return "".join(letter if length == 1 else f"{length}{letter}" for letter, length in runs)
+
+
+def special_entry(writer, function, inputs, attributes, wanted):
+    results = torch_side.run(function, inputs, attributes, wanted)
+    return {
+        "f": function, "i": {k: writer.add(v) for k, v in inputs.items()}, "a": attributes,
+        "k": {name: kinds(results[name]) for name in wanted}}
+
+
+def write(name, make, calls):
+    writer = Writer()
+    rows = [make(writer, *call) for call in calls]
+    (HERE / f"{name}.bin").write_bytes(writer.data)
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    tensors = json.dumps(writer.index, separators=(",", ":"))
+    (HERE / f"{name}.json").write_text(f'{{"tensors":{tensors},\n"cases":[\n{lines}\n]}}\n')
+    refused = sum("r" in row for row in rows)
+    print(f"{name}: {len(rows)} calls, {refused} refused, {len(writer.data)} bytes of tensors")
+
+
 def main():
     assert torch.__version__.startswith("2.13."), torch.__version__
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    writer = Writer()
-    rows = [entry(writer, *case) for case in cases.everything()]
-    (HERE / "values.bin").write_bytes(writer.data)
-    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
-    tensors = json.dumps(writer.index, separators=(",", ":"))
-    (HERE / "values.json").write_text(f'{{"tensors":{tensors},\n"cases":[\n{lines}\n]}}\n')
-    refused = sum("r" in row for row in rows)
-    print(f"{len(rows)} cases, {refused} of them refusals, {len(writer.data)} bytes of tensors")
+    write("values", entry, cases.everything())
+    write("specials", special_entry, specials.everything())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import Foundation
+import LossdEngine
 import LossdPluginKit
 import LossdTensor
 
@@ -11,6 +12,8 @@ struct GoldenFile {
     var attributes: [String: Attribute]?
     /// Output: torch's result, the truth, the largest term (-1: none).
     var outputs: [String: [Int]]?
+    /// Output: the kinds of torch's result, in runs.
+    var kinds: [String: String]?
     var refusal: String?
     var refused: [String]?
 
@@ -19,6 +22,7 @@ struct GoldenFile {
       case inputs = "i"
       case attributes = "a"
       case outputs = "o"
+      case kinds = "k"
       case refusal = "r"
       case refused = "w"
     }
@@ -64,5 +68,28 @@ struct GoldenFile {
       return Tensor(dataType: type, shape: Array($0[2...]), buffer: buffer, offset: $0[1])
     }
     cases = index.cases
+  }
+
+  /// What is needed to repeat a case by hand.
+  func text(_ row: Case) -> String {
+    let inputs = row.inputs.sorted { $0.key < $1.key }.map {
+      "\($0.key) \(tensors[$0.value].dataType) \(tensors[$0.value].shape)"
+    }
+    let attributes = (row.attributes ?? [:]).sorted { $0.key < $1.key }.map {
+      "\($0.key)=\($0.value.value)"
+    }
+    return "\(row.function): \(inputs.joined(separator: ", ")); "
+      + attributes.joined(separator: ", ")
+  }
+}
+
+extension Evaluator {
+  /// Runs a golden case.
+  func evaluate(_ golden: GoldenFile, _ row: GoldenFile.Case, _ outputs: [String]) throws
+    -> [String: Tensor]
+  {
+    try evaluate(
+      row.function, inputs: row.inputs.mapValues { golden.tensors[$0] },
+      attributes: (row.attributes ?? [:]).mapValues(\.value), outputs: outputs)
   }
 }

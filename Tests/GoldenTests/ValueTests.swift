@@ -17,35 +17,15 @@ import Testing
     golden = try GoldenFile("values")
   }
 
-  private func evaluate(_ golden: GoldenFile, _ row: GoldenFile.Case, _ outputs: [String]) throws
-    -> [String: Tensor]
-  {
-    try evaluator.evaluate(
-      row.function, inputs: row.inputs.mapValues { golden.tensors[$0] },
-      attributes: (row.attributes ?? [:]).mapValues(\.value), outputs: outputs)
-  }
-
-  /// What is needed to repeat a case by hand.
-  private func text(_ row: GoldenFile.Case) -> String {
-    let inputs = row.inputs.sorted { $0.key < $1.key }.map {
-      "\($0.key) \(golden.tensors[$0.value].dataType) \(golden.tensors[$0.value].shape)"
-    }
-    let attributes = (row.attributes ?? [:]).sorted { $0.key < $1.key }.map {
-      "\($0.key)=\($0.value.value)"
-    }
-    return "\(row.function): \(inputs.joined(separator: ", ")); "
-      + attributes.joined(separator: ", ")
-  }
-
   @Test("what torch refuses is an INVALID_ARGUMENT")
   func refusals() {
     for row in golden.cases {
       guard let refusal = row.refusal else { continue }
       do {
-        _ = try evaluate(golden, row, row.refused ?? [])
-        Issue.record("\(text(row)) was taken; torch: \(refusal)")
+        _ = try evaluator.evaluate(golden, row, row.refused ?? [])
+        Issue.record("\(golden.text(row)) was taken; torch: \(refusal)")
       } catch {
-        #expect((error as? StatusError)?.code == .invalidArgument, "\(text(row)): \(error)")
+        #expect((error as? StatusError)?.code == .invalidArgument, "\(golden.text(row)): \(error)")
       }
     }
   }
@@ -57,8 +37,8 @@ import Testing
     for row in golden.cases {
       guard let outputs = row.outputs else { continue }
       let results: [String: Tensor]
-      do { results = try evaluate(golden, row, outputs.keys.sorted()) } catch {
-        Issue.record("\(text(row)): \(error)")
+      do { results = try evaluator.evaluate(golden, row, outputs.keys.sorted()) } catch {
+        Issue.record("\(golden.text(row)): \(error)")
         continue
       }
       for (name, places) in outputs {
@@ -67,14 +47,14 @@ import Testing
         guard ours.dataType == torch.dataType, ours.shape == torch.shape else {
           Issue.record(
             """
-            \(text(row)): \(name) is \(ours.dataType) \(ours.shape), torch's \(torch.dataType) \
+            \(golden.text(row)): \(name) is \(ours.dataType) \(ours.shape), torch's \(torch.dataType) \
             \(torch.shape)
             """)
           continue
         }
         let distances = measure(
           ours, torch, truth: golden.tensors[places[1]],
-          term: places[2] < 0 ? nil : golden.tensors[places[2]], "\(text(row)): \(name)")
+          term: places[2] < 0 ? nil : golden.tensors[places[2]], "\(golden.text(row)): \(name)")
         let isReduced =
           name == "loss" && row.attributes?["reduction"]?.value != .string("none")
         let arguments = row.inputs.keys.sorted() + (row.attributes ?? [:]).keys.sorted()

@@ -24,6 +24,28 @@ private struct Block {
   }
 }
 
+/// The weights of all classes, where smoothing needs them.
+private struct ClassWeights {
+  let weight: TensorView?
+  let sum: Double
+  var isExtreme: Bool { Extremes.areIn(sum) }
+  let hasZero: Bool
+
+  init(_ call: Call, _ classes: Int) {
+    weight = call.attributes.float(2) > 0 ? call.input(3) : nil
+    var total = CompensatedSum()
+    var hasZero = false
+    if let weight {
+      for index in 0..<classes {
+        total.add(weight[index])
+        if weight[index] == 0 { hasZero = true }
+      }
+    }
+    sum = weight == nil ? Double(classes) : total.value
+    self.hasZero = hasZero
+  }
+}
+
 extension ClassLoss {
   /// Whether the vector kernels compute this: logits that float32 holds; with classes that are not the
   /// last dimension, or class weights for smoothing, float32 itself.
@@ -49,6 +71,7 @@ extension ClassLoss {
     let tiles = Tiles(kernels: kernels)
     let layout = state.layout
     let isWide = input.dataType == .float32
+    let classWeights = ClassWeights(call, layout.classes)
     let limit = isWide ? Block.positions : min(Block.positions, TileRows.count(layout.classes))
     var losses = CompensatedSum()
     var weights = CompensatedSum()
@@ -59,7 +82,8 @@ extension ClassLoss {
       if layout.inner > 1 { count = min(count, layout.inner - position % layout.inner) }
       let weight = try describe(call, state, target, position, count, block)
       if !state.sumsWeightsFirst { weights.add(weight) }
-      evaluate(tiles, call, state, input, position, count, block)
+      evaluate(tiles, call, state, input, position, count, block, classWeights)
+      settleExtremes(call, state, input, position, count, block, classWeights)
       for index in 0..<count {
         losses.add(block.losses[index])
         perPosition?[position + index] = block.losses[index]
@@ -103,9 +127,40 @@ extension ClassLoss {
     return sum
   }
 
+  /// Leaves positions with infinities, NaN or an overflow to the reference.
+  private static func settleExtremes(
+    _ call: Call, _ state: ClassState, _ input: TensorView, _ position: Int, _ count: Int,
+    _ block: Block, _ classWeights: ClassWeights
+  ) {
+    let wantsGradient = call.wants(1)
+    for index in 0..<count {
+      let label = Int(block.labels[index])
+      let start = state.layout.start(position + index)
+      let isExtreme =
+        Extremes.areIn(block.losses[index])
+        || wantsGradient && Extremes.areIn(block.scales[index])
+        || classWeights.isExtreme
+        // A weight of 0 may hide an overflow.
+        || block.weights[index] == 0 && label >= 0
+          && Extremes.areIn(input[start + label * state.layout.inner])
+        || classWeights.hasZero && hasExtremes(input, start, state.layout)
+      if !isExtreme { continue }
+      let row = Row(
+        start: start, label: label < 0 ? nil : label, weight: Double(block.weights[index]),
+        scale: wantsGradient ? block.scales[index] : 0)
+      block.losses[index] = logits(call, state, input, row)
+    }
+  }
+
+  private static func hasExtremes(
+    _ input: TensorView, _ start: Int, _ layout: ClassLayout
+  ) -> Bool {
+    (0..<layout.classes).contains { Extremes.areIn(input[start + $0 * layout.inner]) }
+  }
+
   private static func evaluate(
     _ tiles: Tiles, _ call: Call, _ state: ClassState, _ input: TensorView, _ position: Int,
-    _ count: Int, _ block: Block
+    _ count: Int, _ block: Block, _ classWeights: ClassWeights
   ) {
     let layout = state.layout
     let start = layout.start(position)
@@ -115,20 +170,13 @@ extension ClassLoss {
       layout.inner == 1
       ? tiles.read(input, start, elements, tile: block.tile)
       : UnsafePointer(input.elements(as: Float.self) + start)
-    let smoothing = call.attributes.float(2)
-    let weight = smoothing > 0 ? call.input(3) : nil
-    var weightSum = Double(layout.classes)
-    if let weight {
-      var sum = CompensatedSum()
-      for index in 0..<layout.classes { sum.add(weight[index]) }
-      weightSum = sum.value
-    }
     var rows = CrossEntropyRows(
       x: x, gradient: gradient.map { tiles.target($0, start, tile: block.tile) },
       labels: UnsafePointer(block.labels), rowWeights: UnsafePointer(block.weights),
       scales: gradient == nil ? nil : UnsafePointer(block.scales), losses: block.losses,
-      classWeights: weight.map { UnsafePointer($0.elements(as: Float.self)) },
-      classWeightSum: weightSum, smoothing: smoothing, count: count, classes: layout.classes,
+      classWeights: classWeights.weight.map { UnsafePointer($0.elements(as: Float.self)) },
+      classWeightSum: classWeights.sum, smoothing: call.attributes.float(2), count: count,
+      classes: layout.classes,
       step: layout.inner == 1 ? layout.classes : 1, stride: layout.inner)
     tiles.kernels.crossEntropy(&rows)
     if let gradient { tiles.commit(gradient, start, elements, tile: block.tile) }

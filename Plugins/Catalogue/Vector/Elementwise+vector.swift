@@ -63,6 +63,11 @@ extension BinaryLoss {
       upstream == nil ? reduction.scale(call.input(2), 0, weightSum: Double(state.count)) : 1
     let range = Blocks.elements(chunk.range, of: state.count)
     var sum = CompensatedSum()
+    if gradient != nil && Extremes.areIn(scale) {
+      chunk.sums[0] += try runScalar(call, state, range)
+      chunk.sums[1] += Double(range.count)
+      return
+    }
     for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
       let count = min(Blocks.size, range.upperBound - begin)
       func place(_ index: Int) -> UnsafeMutablePointer<Float> { tile + index * Blocks.size }
@@ -81,7 +86,16 @@ extension BinaryLoss {
         gradient: gradient.map { tiles.target($0, begin, tile: place(5)) },
         upstream: upstream.map { tiles.read($0, begin, count, tile: place(6)) },
         scale: Float(scale), count: count)
-      sum.add(hasLogits ? kernels.binaryLogits(&elements) : kernels.binaryProbabilities(&elements))
+      let part =
+        hasLogits ? kernels.binaryLogits(&elements) : kernels.binaryProbabilities(&elements)
+      // A weight of 0 may hide an overflow from the sum.
+      if Extremes.areIn(part) || elements.weight != nil && Extremes.areIn(x, count)
+        || elements.upstream.map({ Extremes.areIn($0, count) }) ?? false
+      {
+        sum.add(try runScalar(call, state, begin..<begin + count))
+        continue
+      }
+      sum.add(part)
       if let losses { tiles.commit(losses, begin, count, tile: place(4)) }
       if let gradient { tiles.commit(gradient, begin, count, tile: place(5)) }
     }

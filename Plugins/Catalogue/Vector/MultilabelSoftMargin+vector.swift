@@ -45,7 +45,7 @@ extension MultilabelSoftMarginLoss {
         for index in 0..<elements { place(5)[index] = Float(upstream[row + index / length]) }
       }
       let gradient = call.output(1)
-      var call = BinaryElements(
+      var elementwise = BinaryElements(
         x: tiles.read(input, begin, elements, tile: place(0)),
         target: tiles.read(target, begin, elements, tile: place(1)),
         weight: call.input(3).map {
@@ -54,7 +54,17 @@ extension MultilabelSoftMarginLoss {
         gradient: gradient.map { tiles.target($0, begin, tile: place(4)) },
         upstream: upstream == nil ? nil : UnsafePointer(place(5)), scale: Float(scale),
         count: elements, isSymmetric: true)
-      sum.add(kernels.binaryLogits(&call) / state.classes)
+      let part = kernels.binaryLogits(&elementwise)
+      // A weight of 0 may hide an overflow from the sum.
+      if Extremes.areIn(part) || gradient != nil && Extremes.areIn(scale)
+        || elementwise.weight != nil && Extremes.areIn(elementwise.x, elements)
+        || elementwise.upstream.map({ Extremes.areIn($0, elements) }) ?? false
+      {
+        sum.add(runRows(call, state, row..<row + count, input, target))
+        row += count
+        continue
+      }
+      sum.add(part / state.classes)
       if let gradient { tiles.commit(gradient, begin, elements, tile: place(4)) }
       if let perRow {
         for index in 0..<count {
@@ -66,6 +76,5 @@ extension MultilabelSoftMarginLoss {
       row += count
     }
     chunk.sums[0] += sum.value
-    chunk.sums[1] += Double(chunk.range.count)
   }
 }

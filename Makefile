@@ -1,6 +1,6 @@
 # lossd: `make` lists the targets.
 .DEFAULT_GOAL := help
-SOURCES := Sources Plugins Tests Package.swift
+SOURCES := Sources Plugins Tests Benchmarks Package.swift
 PROTO_C := Sources/CLossdProto
 
 PYTHON ?= python3

@@ -1,4 +1,4 @@
-"""Every command of README.md's console blocks is run, and prints what stands there."""
+"""Every command of README.md's and docs/plugins.md's console blocks is run, and prints what stands there."""
 
 import os
 import re
@@ -10,9 +10,14 @@ from daemon import ROOT
 
 class Readme(unittest.TestCase):
     def test_the_commands_print_what_readme_says(self):
-        text = (ROOT / "README.md").read_text()
-        blocks = re.findall(r"```console\n(.*?)```", text, re.S)
-        self.assertGreaterEqual(len(blocks), 3)
+        self.run_page(ROOT / "README.md", 3)
+
+    def test_the_commands_print_what_the_page_on_plugins_says(self):
+        self.run_page(ROOT / "docs" / "plugins.md", 1)
+
+    def run_page(self, page, count):
+        blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.S)
+        self.assertGreaterEqual(len(blocks), count)
         steps = []
         for line in "".join(blocks).splitlines():
             if line.startswith("$ "):
@@ -27,7 +32,7 @@ class Readme(unittest.TestCase):
         script = "set -m\n"
         for command, _ in steps:
             script += f"{command}\necho '{marker}'\n"
-            if command.endswith("&"):
+            if command.endswith("&") and not command.endswith("&&"):
                 script += "sleep 1\n"
         build = ROOT / os.environ.get("LOSSD_BUILD", ".build/release")
         script = script.replace("$PWD/.build/release", str(build))

@@ -13,8 +13,8 @@ private func sigmoid(_ x: Lanes) -> Lanes {
 @inline(__always)
 private func sigmoidSlope(_ x: Lanes) -> Lanes {
   let e = expNonPositive(-magnitude(x))
-  let one = 1 / (1 + e)
-  return e * one * one
+  let d = 1 + e
+  return e / (d * d)
 }
 
 /// The last `count` elements, fewer than `width`, in the first lanes; zeros behind them.

@@ -27,7 +27,7 @@ extension BinaryLoss {
         help: hasLogits ? "logits" : "probabilities in [0, 1]"),
       InputDeclaration("target", floatTypes, isRequired: true, help: "like input, in [0, 1]"),
       InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
-      InputDeclaration("weight", floatTypes, isKept: true, help: "broadcasts to input"),
+      InputDeclaration("weight", DataType.allCases, isKept: true, help: "broadcasts to input"),
     ]
     var outputs = [
       OutputDeclaration("loss", isDefault: true, help: "scalar, or like input for reduction=none"),
@@ -38,7 +38,8 @@ extension BinaryLoss {
     if hasLogits {
       inputs.append(
         InputDeclaration(
-          "pos_weight", floatTypes, isKept: true, help: "weight of the positive term; broadcasts"))
+          "pos_weight", DataType.allCases.filter { $0 != .bool }, isKept: true,
+          help: "weight of the positive term; broadcasts"))
       outputs.append(
         OutputDeclaration("grad.pos_weight", isUnimplemented: true, help: "not computed by lossd"))
     }
@@ -60,18 +61,14 @@ extension BinaryLoss {
     }
     for (index, name) in [(3, "weight"), (4, "pos_weight")] where index == 3 || hasLogits {
       guard let weight = call.input(index) else { continue }
-      guard weight.dataType == input.dataType || hasLogits else {
-        throw invalid("\(name) is \(weight.dataType), expected input's \(input.dataType)")
-      }
       guard weight.broadcasts(to: input.shape) else {
         throw invalid(
           "\(name) is \(shapeText(weight.shape)), which does not broadcast to input "
             + shapeText(input.shape))
       }
     }
-    var type = input.dataType.promoted(with: target.dataType)
-    if hasLogits, let weight = call.input(3) { type = type.promoted(with: weight.dataType) }
-    if hasLogits, let weight = call.input(4) { type = type.promoted(with: weight.dataType) }
+    // torch computes the loss of logits in place of 1 - target, so that it has the target's type.
+    let type = target.dataType
     let isReduced = Reduction(call.attributes) != .none
     try checkUpstream(
       call.input(2), "grad.loss", type, isReduced ? Reduction.emptyShape : input.shape)

@@ -1,4 +1,5 @@
-"""Makes the golden files from torch 2.13: values and specials, each a .json and a .bin.
+"""Makes the golden files from torch 2.13: values and specials, each a .json and a .bin, and
+types.json with the table of types in docs/functions.md.
 
     pip install "torch==2.13.0+cpu" numpy --extra-index-url https://download.pytorch.org/whl/cpu
     python Tests/Golden/make_golden.py
@@ -24,8 +25,10 @@ import cases
 import reference
 import specials
 import torch_side
+import type_table
 
 CODES = list(torch_side.TYPES)  # in the order of the wire's numbers, from 1
+BEGIN, END = "<!-- types: begin -->", "<!-- types: end -->"
 INF = float("inf")
 HERE = pathlib.Path(__file__).parent
 
@@ -143,12 +146,25 @@ def write(name, make, calls):
     print(f"{name}: {len(rows)} calls, {refused} refused, {len(writer.data)} bytes of tensors")
 
 
+def write_types():
+    types = type_table.make()
+    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in types["rows"])
+    table = json.dumps(types["table"])
+    (HERE / "types.json").write_text(f'{{"rows":[\n{lines}\n],\n"table":{table}}}\n')
+    page = HERE.parent.parent / "docs" / "functions.md"
+    if page.exists():
+        before, rest = page.read_text().split(BEGIN, 1)
+        page.write_text(before + BEGIN + "\n" + types["table"] + END + rest.split(END, 1)[1])
+    print(f"types: {len(types['rows'])} rows")
+
+
 def main():
     assert torch.__version__.startswith("2.13."), torch.__version__
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     write("values", entry, cases.everything())
     write("specials", special_entry, specials.everything())
+    write_types()
 
 
 if __name__ == "__main__":

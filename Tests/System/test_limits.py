@@ -280,6 +280,23 @@ class Crowds(unittest.TestCase):
             self.assertLess(peak, 200 * MIB)
 
 
+class Loops(unittest.TestCase):
+    def test_several_loops_share_connections_memory_and_drain(self):
+        with Daemon(loops=3, workers=2, limits__total_bytes="64MiB") as daemon:
+            connections = [daemon.connect() for _ in range(7)]
+            tensor = Tensor(bytes(4 * MIB), shape=[1024, 1024])
+            for _ in range(3):
+                streams = [item.start("softmax", {"input": tensor}) for item in connections]
+                for item, stream in zip(connections, streams):
+                    self.assertEqual(len(item.finish(stream)[1]), 4 * MIB)
+                    small_call(item)
+            status = daemon.status()
+            self.assertEqual((status[17][0], status[4][0]), (3, 8))
+            for item in connections:
+                item.close()
+            self.assertEqual(daemon.stop(), 0)
+
+
 class Neighbours(unittest.TestCase):
     """A small call's latency alone and beside heavy work, in one run."""
 

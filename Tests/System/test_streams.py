@@ -2,13 +2,12 @@
 
 import math
 import random
-import signal
 import time
 import unittest
 
 from daemon import Daemon
 from wire import (
-    CANCEL, CREDIT, END_STREAM, EVALUATE, GOAWAY, HELLO, MESSAGE, STATUS, STREAM, CallError, Response,
+    CANCEL, CREDIT, END_STREAM, EVALUATE, HELLO, MESSAGE, STATUS, STREAM, CallError, Response,
     Tensor, frame, number, parse, request)
 
 HALF_CLOSE = (b"", b"", END_STREAM)
@@ -194,7 +193,7 @@ class Streams(unittest.TestCase):
                 self.assertTrue(check(summary["values"]["loss"]))
 
     def test_reduction_none_and_activations_have_no_loss_in_their_summary(self):
-        batch = {"input": Tensor([1.0, 2.0], shape=[1, 2]), "target": Tensor([1], "int64")}
+        batch = {"input": Tensor([1, 2], shape=[1, 2]), "target": Tensor([1], "int64")}
         responses, summary = self.run_batches("cross_entropy", [batch], {"reduction": "none"})
         self.assertEqual(responses[0]["loss"].shape, [1])
         self.assertNotIn("loss", summary["values"])
@@ -239,7 +238,6 @@ class Streams(unittest.TestCase):
             {"inputs": good, "id": 12}, {"inputs": bad, "id": 13}, {"inputs": good, "id": 14},
             batch=13)
         self.assertEqual(answered, 2)
-        self.fails(3, "`target` is missing", {"function": name, "inputs": {"input": good["input"]}})
 
     def test_kept_inputs_stay_until_replaced_and_others_do_not(self):
         with self.daemon.connect() as connection:
@@ -348,55 +346,6 @@ class Streams(unittest.TestCase):
         while self.daemon.status().get(7, [0])[0] > 0:
             self.assertLess(time.time(), deadline, "bytes of a vanished client's call are held")
             time.sleep(0.05)
-
-
-class Drain(unittest.TestCase):
-    def test_calls_in_flight_finish_and_new_ones_never_begin(self):
-        with Daemon() as daemon, daemon.connect() as connection:
-            big = Tensor(bytes(4 * 8_000_000), shape=[8, 1_000_000])
-            running = connection.start("softmax", {"input": big})
-            idle = connection.open(STREAM)
-            connection.ping()
-            daemon.process.send_signal(signal.SIGTERM)
-            while True:
-                kind, _, _, message, _ = connection.receive()
-                if kind == GOAWAY:
-                    break
-            fields = parse(message)
-            self.assertEqual(fields[1][0], idle)
-            self.assertEqual(parse(fields[2][0]).get(1, [0])[0], 0)
-            late = connection.start("sigmoid", {"input": Tensor([0.0])})
-            self.assertGreater(late, idle)
-            message, payload = connection.finish(running)
-            self.assertEqual(len(payload), len(big.data))
-            connection.send(frame(CANCEL, idle))
-            with self.assertRaises(CallError):
-                connection.finish(idle)
-            with self.assertRaises(EOFError):
-                while True:
-                    self.assertNotEqual(connection.receive()[1], late)
-            self.assertEqual(daemon.process.wait(10), 0)
-
-    def test_a_stream_that_outlives_the_drain_ends_at_a_batch_boundary(self):
-        with Daemon(limits__drain_timeout="1s") as daemon, daemon.connect() as connection:
-            stream = Stream(connection)
-            batch = {"input": Tensor([0.0, 1.0], shape=[1, 2]), "target": Tensor([0], "int64")}
-            stream.send("cross_entropy", batch, id=1)
-            stream.send(inputs=batch, id=2)
-            stream.receive()
-            stream.receive()
-            daemon.process.send_signal(signal.SIGTERM)
-            while connection.receive()[0] != GOAWAY:
-                pass
-            stream.send(inputs=batch, id=3)
-            stream.receive()
-            kind, _, flags, message, payload = connection.receive_of(stream.id)
-            self.assertEqual((kind, flags), (MESSAGE, 0))
-            summary = Response(message, payload).summary
-            self.assertEqual(summary["batches"], 3)
-            kind, _, _, message, _ = connection.receive_of(stream.id)
-            self.assertEqual((kind, CallError(message).code), (STATUS, 14))
-            self.assertEqual(daemon.process.wait(10), 0)
 
 
 if __name__ == "__main__":

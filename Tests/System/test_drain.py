@@ -1,0 +1,61 @@
+"""SIGTERM: calls under way end, new ones never begin, streams end between two batches."""
+
+import signal
+import unittest
+
+from daemon import Daemon
+from test_streams import Stream
+from wire import CANCEL, GOAWAY, MESSAGE, STATUS, STREAM, CallError, Response, Tensor, frame, parse
+
+
+class Drain(unittest.TestCase):
+    def test_calls_in_flight_finish_and_new_ones_never_begin(self):
+        with Daemon() as daemon, daemon.connect() as connection:
+            big = Tensor(bytes(4 * 8_000_000), shape=[8, 1_000_000])
+            running = connection.start("softmax", {"input": big})
+            idle = connection.open(STREAM)
+            connection.ping()
+            daemon.process.send_signal(signal.SIGTERM)
+            while True:
+                kind, _, _, message, _ = connection.receive()
+                if kind == GOAWAY:
+                    break
+            fields = parse(message)
+            self.assertEqual(fields[1][0], idle)
+            self.assertEqual(parse(fields[2][0]).get(1, [0])[0], 0)
+            late = connection.start("sigmoid", {"input": Tensor([0.0])})
+            self.assertGreater(late, idle)
+            message, payload = connection.finish(running)
+            self.assertEqual(len(payload), len(big.data))
+            connection.send(frame(CANCEL, idle))
+            with self.assertRaises(CallError):
+                connection.finish(idle)
+            with self.assertRaises(EOFError):
+                while True:
+                    self.assertNotEqual(connection.receive()[1], late)
+            self.assertEqual(daemon.process.wait(10), 0)
+
+    def test_a_stream_that_outlives_the_drain_ends_at_a_batch_boundary(self):
+        with Daemon(limits__drain_timeout="1s") as daemon, daemon.connect() as connection:
+            stream = Stream(connection)
+            batch = {"input": Tensor([0.0, 1.0], shape=[1, 2]), "target": Tensor([0], "int64")}
+            stream.send("cross_entropy", batch, id=1)
+            stream.send(inputs=batch, id=2)
+            stream.receive()
+            stream.receive()
+            daemon.process.send_signal(signal.SIGTERM)
+            while connection.receive()[0] != GOAWAY:
+                pass
+            stream.send(inputs=batch, id=3)
+            stream.receive()
+            kind, _, flags, message, payload = connection.receive_of(stream.id)
+            self.assertEqual((kind, flags), (MESSAGE, 0))
+            summary = Response(message, payload).summary
+            self.assertEqual(summary["batches"], 3)
+            kind, _, _, message, _ = connection.receive_of(stream.id)
+            self.assertEqual((kind, CallError(message).code), (STATUS, 14))
+            self.assertEqual(daemon.process.wait(10), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -10,14 +10,17 @@ from wire import CANCEL, GOAWAY, MESSAGE, STATUS, STREAM, CallError, Response, T
 
 class Drain(unittest.TestCase):
     def test_calls_in_flight_finish_and_new_ones_never_begin(self):
-        with Daemon() as daemon, daemon.connect() as connection:
-            big = Tensor(bytes(4 * 8_000_000), shape=[8, 1_000_000])
+        # The reference takes long enough to be under way when the signal comes.
+        with Daemon(kernels="reference") as daemon, daemon.connect() as connection:
+            big = Tensor(bytes(4 * 16_000_000), shape=[160, 100_000])
             running = connection.start("softmax", {"input": big})
             idle = connection.open(STREAM)
-            connection.ping()
+            while daemon.status()[6][0] < 3:  # both calls and the status itself
+                pass
             daemon.process.send_signal(signal.SIGTERM)
             while True:
-                kind, _, _, message, _ = connection.receive()
+                kind, stream, _, message, _ = connection.receive()
+                self.assertNotEqual(stream, running, "it was over before the signal")
                 if kind == GOAWAY:
                     break
             fields = parse(message)

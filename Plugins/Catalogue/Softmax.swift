@@ -76,6 +76,8 @@ struct SoftmaxState: BitwiseCopyable {
   var type: DataType
   /// The vector kernels compute it.
   var isVector: Bool
+  /// How rows too long for one unit of work are cut.
+  var long: LongLayout?
 }
 
 extension SoftmaxFunction {
@@ -120,6 +122,11 @@ extension SoftmaxFunction {
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
     let isVector = isVector(input, type, layout)
+    if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
+      let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
+      planLong(call, &plan, long, type)
+      return SoftmaxState(layout: layout, type: type, isVector: isVector, long: long)
+    }
     if isVector { plan.setScratch(bytes: vectorScratch(type, layout)) }
     if input.count > 0 {
       plan.addPass(
@@ -130,6 +137,10 @@ extension SoftmaxFunction {
 
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
+    if let long = state.long {
+      runLong(call, state, long, chunk)
+      return
+    }
     if state.isVector, let kernels = Kernels.chosen {
       runVector(kernels, call, state, chunk)
       return

@@ -1,0 +1,119 @@
+import Glibc
+import LossdCatalogue
+import LossdEngine
+import LossdPluginKit
+import LossdTensor
+import Testing
+
+/// Rows that are cut into blocks, against plain sums over the whole row.
+@Suite struct LongRowTests {
+  let evaluator: Evaluator
+
+  init() throws {
+    let registry = Registry()
+    try registry.add(cataloguePlugin())
+    evaluator = Evaluator(registry)
+  }
+
+  /// Repeatable values; `seed` is printed by a failing test's arguments.
+  private func values(_ count: Int, seed: UInt64, scale: Double = 6) -> [Double] {
+    var state = seed
+    return (0..<count).map { _ in
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return (Double(state >> 40) / Double(1 << 24) - 0.5) * 2 * scale
+    }
+  }
+
+  private func tensor(_ values: [Double], _ type: DataType, _ shape: [Int]) -> Tensor {
+    switch type {
+    case .float64: Tensor(values, shape: shape)
+    case .float16: Tensor(values.map { Float16($0) }, shape: shape)
+    case .bfloat16: Tensor(values.map { BFloat16($0) }, shape: shape)
+    default: Tensor(values.map { Float($0) }, shape: shape)
+    }
+  }
+
+  private func logarithms(_ x: [Double]) -> [Double] {
+    let top = x.max() ?? 0
+    let sum = x.reduce(0) { $0 + exp($1 - top) }
+    return x.map { $0 - top - log(sum) }
+  }
+
+  /// Within a few ulps of the type, of the larger of the value and `floor`.
+  private func isClose(
+    _ actual: [Double], _ expected: [Double], _ type: DataType, floor: Double
+  ) -> Bool {
+    let epsilon =
+      switch type {
+      case .float64: 1e-13
+      case .float32: 5e-7
+      case .float16: 1e-3
+      default: 8e-3
+      }
+    return actual.count == expected.count
+      && zip(actual, expected).allSatisfy {
+        abs($0 - $1) <= epsilon * max(abs($1), floor) || $0.isNaN && $1.isNaN || $0 == $1
+      }
+  }
+
+  @Test(
+    "softmax and its gradient of long rows, whole and strided",
+    arguments: [DataType.float32, .float64, .float16], [[2, 70_001], [70_001, 3], [100_000, 70]])
+  func softmax(type: DataType, shape: [Int]) throws {
+    let dim = shape[0] > shape[1] ? 0 : 1
+    let (size, rows) = (shape[dim], shape[1 - dim])
+    guard size * rows < 1_000_000 || type == .float32 else { return }
+    let input = tensor(values(size * rows, seed: 7), type, shape)
+    let upstream = tensor(values(size * rows, seed: 8, scale: 1), type, shape)
+    let (x, g) = (input.doubles, upstream.doubles)
+    for name in ["softmax", "log_softmax"] {
+      let results = try evaluator.evaluate(
+        name, inputs: ["input": input, "grad.output": upstream],
+        attributes: ["dim": .int(Int64(dim))], outputs: ["output", "grad.input"])
+      let output = try #require(results["output"]).doubles
+      let gradient = try #require(results["grad.input"]).doubles
+      for row in stride(from: 0, to: rows, by: max(rows / 3, 1)) {
+        let places = (0..<size).map { dim == 1 ? row * size + $0 : $0 * rows + row }
+        let logs = logarithms(places.map { x[$0] })
+        let p = logs.map { exp($0) }
+        let up = places.map { g[$0] }
+        let isLog = name == "log_softmax"
+        let dot = isLog ? up.reduce(0, +) : zip(up, p).reduce(0) { $0 + $1.0 * $1.1 }
+        let wanted = zip(up, p).map { isLog ? $0 - $1 * dot : $1 * ($0 - dot) }
+        // float32 kernels round x - max: the yardstick is the row's largest probability, as torch's is.
+        let floor = isLog ? 1 : max(p.max() ?? 0, type == .float16 ? 6e-5 : 0)
+        #expect(
+          isClose(places.map { output[$0] }, isLog ? logs : p, type, floor: floor), "\(name) \(row)"
+        )
+        #expect(
+          isClose(places.map { gradient[$0] }, wanted, type, floor: floor),
+          "\(name) gradient \(row)")
+      }
+    }
+  }
+
+  @Test("a long row with +inf or NaN, or of -inf alone, is NaN; blocks of -inf count as nothing")
+  func specials() throws {
+    let count = 140_000
+    for type in [DataType.float32, .float64] {
+      var x = values(count, seed: 9)
+      for index in 20_000..<90_000 { x[index] = -.infinity }
+      let sparse = try call("softmax", tensor(x, type, [count]))
+      #expect(sparse[30_000] == 0)
+      #expect(abs(sparse.reduce(0, +) - 1) < 1e-5)
+      for special in [Double.infinity, .nan] {
+        var spoilt = x
+        spoilt[100_000] = special
+        let output = try call("log_softmax", tensor(spoilt, type, [count]))
+        #expect(output.allSatisfy { $0.isNaN })
+      }
+      let nothing = tensor(Array(repeating: -.infinity, count: count), type, [count])
+      let empty = try call("softmax", nothing)
+      #expect(empty.count == count && empty.allSatisfy { $0.isNaN })
+    }
+  }
+
+  private func call(_ name: String, _ input: Tensor) throws -> [Double] {
+    try evaluator.evaluate(name, inputs: ["input": input])["output"]?.doubles ?? []
+  }
+}

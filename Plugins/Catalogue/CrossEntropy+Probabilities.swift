@@ -38,6 +38,11 @@ extension ClassLoss {
     if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
     if call.wants(3) { plan.setOutput(3, target.dataType, shape: input.shape) }
     plan.setRows(input.rank == 1 ? 1 : input.size(0))
+    if input.count > 0 && layout.classes > LongLayout.rowMax(isVector: false) {
+      let long = planLong(call, &plan, layout, input, firstPass: 0, hasProbabilities: true)
+      return ClassState(
+        layout: layout, sumsWeightsFirst: false, hasProbabilities: true, long: long)
+    }
     plan.addPass(units: layout.positions, unitCost: 30 + 50 * Double(layout.classes))
     return ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
   }

@@ -38,6 +38,8 @@ struct ClassState: BitwiseCopyable {
   var hasProbabilities = false
   /// The vector kernels compute it.
   var isVector = false
+  /// How more classes than one unit of work takes are cut.
+  var long: LongClasses?
 }
 
 /// The negative log likelihood of class indices, of log-probabilities or of logits.
@@ -132,6 +134,12 @@ extension ClassLoss {
     let weighsFirst = reduction == .mean && call.wants(1)
     if weighsFirst { plan.addPass(units: layout.positions, unitCost: 10) }
     let isVector = isVector(call, input, layout)
+    if hasLogits && input.count > 0 && layout.classes > LongLayout.rowMax(isVector: isVector) {
+      let long = planLong(
+        call, &plan, layout, input, firstPass: weighsFirst ? 1 : 0, hasProbabilities: false)
+      return ClassState(
+        layout: layout, sumsWeightsFirst: weighsFirst, isVector: isVector, long: long)
+    }
     if isVector { plan.setScratch(bytes: vectorScratch(input, layout)) }
     plan.addPass(
       units: layout.positions,
@@ -141,13 +149,17 @@ extension ClassLoss {
 
   static func run(_ call: Call, _ state: ClassState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
+    let isWeighing = state.sumsWeightsFirst && chunk.pass == 0
+    if let long = state.long, !isWeighing {
+      try runLong(call, state, long, chunk)
+      return
+    }
     if state.hasProbabilities {
       runProbabilities(call, state, chunk)
       return
     }
     let (layout, weight) = (state.layout, call.input(3))
     let ignored = call.attributes.int(1)
-    let isWeighing = state.sumsWeightsFirst && chunk.pass == 0
     if state.isVector, !isWeighing, let kernels = Kernels.chosen {
       try runVector(kernels, call, state, chunk)
       return

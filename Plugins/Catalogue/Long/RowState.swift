@@ -7,6 +7,8 @@ struct RowState: BitwiseCopyable {
   var rest = 0.0
   /// What the function sums beside: of upstream gradients or of shares.
   var share = 0.0
+  /// A part of the loss.
+  var loss = 0.0
 
   var logSum: Double { log1p(rest) }
 

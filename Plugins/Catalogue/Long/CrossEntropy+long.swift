@@ -1,0 +1,235 @@
+import Glibc
+import LossdKernels
+import LossdPluginKit
+import LossdTensor
+
+/// Cross entropy over more classes than one unit takes. Its passes, after that over the weights where there
+/// is one: the blocks' states; their merging, with the targets' own part of the loss; what every class adds
+/// to the loss (probabilities, smoothing) and the gradients; and for reduction=none the merging of that part.
+struct LongClasses: BitwiseCopyable {
+  var layout: LongLayout
+  /// The first of the passes above.
+  var firstPass: Int
+  /// Every class has its part in the loss: the target is probabilities, or smoothed.
+  var isSpread: Bool
+  var type: DataType
+}
+
+extension ClassLoss {
+  static func planLong(
+    _ call: Call, _ plan: inout Plan, _ layout: ClassLayout, _ input: TensorView, firstPass: Int,
+    hasProbabilities: Bool
+  ) -> LongClasses {
+    let long = LongLayout(rows: layout.positions, size: layout.classes, inner: layout.inner)
+    let isSpread = hasProbabilities || call.attributes.float(2) > 0
+    let cost = (input.dataType == .float64 ? 20.0 : 3) * Double(LongLayout.blockElements)
+    let spreadCost = 20 * Double(LongLayout.blockElements)
+    plan.addPass(units: long.blockUnits, unitCost: cost + (isSpread ? spreadCost / 2 : 0))
+    plan.addPass(units: long.mergeUnits, unitCost: 25 * Double((long.blocks + 2) * long.width))
+    if isSpread || call.wants(1) || call.wants(3) {
+      plan.addPass(units: long.blockUnits, unitCost: cost + spreadCost)
+    }
+    if isSpread && Reduction(call.attributes) == .none && call.wants(0) {
+      plan.addPass(units: long.mergeUnits, unitCost: 10 * Double(long.blocks * long.width))
+    }
+    plan.setWorkspace(bytes: long.workspaceBytes)
+    let bytes =
+      input.dataType == .float64 ? MemoryLayout<Double>.size : MemoryLayout<Float>.size
+    plan.setScratch(bytes: 2 * LongLayout.blockElements * bytes)
+    return LongClasses(
+      layout: long, firstPass: firstPass, isSpread: isSpread, type: input.dataType)
+  }
+
+  static func runLong(
+    _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk
+  ) throws(StatusError) {
+    switch chunk.pass - long.firstPass {
+    case 1: try settleRows(call, state, long, chunk)
+    case 3: addSpread(call, long, chunk)
+    case let pass:
+      if long.type == .float64 {
+        runBlocks(Double.self, call, state, long, chunk, isMeasuring: pass == 0)
+      } else {
+        runBlocks(Float.self, call, state, long, chunk, isMeasuring: pass == 0)
+      }
+    }
+  }
+
+  private static func runBlocks<T: LongElement>(
+    _ type: T.Type, _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk,
+    isMeasuring: Bool
+  ) {
+    guard let input = call.input(0) else { return }
+    let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
+    let shares = ClassShares(call, state)
+    var losses = CompensatedSum()
+    for unit in chunk.range {
+      let block = long.layout.block(unit)
+      let x = LongTile(input, block, type: input.dataType, scratch: scratch)
+      let states = long.layout.states(call.workspace) + block.state
+      for column in 0..<block.columns {
+        if isMeasuring {
+          states[column] = T.state(x.column(column), block.length)
+          if long.isSpread { states[column].share = shares.sum(block, column) }
+        } else {
+          losses.add(
+            write(
+              call, state, long, block, column, x.column(column), shares,
+              scratch + LongLayout.blockElements))
+        }
+      }
+    }
+    chunk.sums[0] += losses.value
+  }
+
+  /// Merges the states, checks the targets and adds their own part of the loss.
+  private static func settleRows(
+    _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk
+  ) throws(StatusError) {
+    guard let input = call.input(0), let target = call.input(1) else { return }
+    let merged = long.layout.rowStates(call.workspace)
+    let weight = call.input(3)
+    let smoothing = call.attributes.float(2)
+    let extremes = Extremes(input.dataType)
+    let perRow = Reduction(call.attributes) == .none ? call.output(0) : nil
+    for unit in chunk.range {
+      long.layout.merge(unit, call.workspace, sharesAreScaled: false)
+      let block = long.layout.block(unit * long.layout.blocks)
+      for row in block.row..<block.row + block.columns {
+        if state.hasProbabilities {
+          chunk.sums[1] += 1
+          continue
+        }
+        let label = target.integer(row)
+        var loss = 0.0
+        if label != call.attributes.int(1) {
+          try checkLabel(label, row, target, state.layout.classes)
+          let w = weight.map { $0[Int(label)] } ?? 1
+          let x = input[state.layout.start(row) + Int(label) * state.layout.inner]
+          let picked = extremes.overflowing(merged[row].logProbability(x))
+          loss = (1 - smoothing) * extremes.overflowing(-w * picked)
+          chunk.sums[0] += loss
+          if !state.sumsWeightsFirst { chunk.sums[1] += w }
+        }
+        perRow?[row] = loss
+        // The gradient wants the sum of shares; the loss is kept for the last pass.
+        merged[row].loss = loss
+      }
+    }
+  }
+
+  /// Writes a block's part of a row's gradients; returns its part of the loss.
+  private static func write<T: LongElement>(
+    _ call: Call, _ state: ClassState, _ long: LongClasses, _ block: LongBlock, _ column: Int,
+    _ x: UnsafeMutablePointer<T>, _ shares: ClassShares, _ scratch: UnsafeMutablePointer<T>
+  ) -> Double {
+    let position = block.row + column
+    let row = long.layout.rowStates(call.workspace)[position]
+    let parts = long.layout.states(call.workspace) + block.state
+    let (gradient, targetGradient) = (call.output(1), call.output(3))
+    let extremes = Extremes(long.type)
+    let own = shares.row(position)
+    var loss = CompensatedSum()
+    if own.isKept && long.isSpread {
+      for index in 0..<block.length {
+        let logarithm = extremes.overflowing(row.logProbability(x[index].widened))
+        loss.add(-shares.spread(block, column, index) * logarithm)
+      }
+      parts[column].loss = loss.value
+    } else {
+      parts[column].loss = 0
+    }
+    guard gradient != nil || targetGradient != nil else { return loss.value }
+    let weightSum =
+      state.hasProbabilities ? Double(state.layout.positions) : call.totals[1]
+    let scale = Reduction(call.attributes).scale(call.input(2), position, weightSum: weightSum)
+    if let gradient {
+      T.probabilities(x, scratch, block.length, part: parts[column], row: row)
+      // Every class's share, and the target's own beside it.
+      let total = row.share + own.weight
+      for index in 0..<block.length {
+        let p = scratch[index].widened
+        var g = 0 * p + 0 * row.share
+        if own.isKept {
+          let isOwn = block.first + index == own.label
+          let share = long.isSpread ? shares.spread(block, column, index) : 0
+          g =
+            isOwn && !long.isSpread
+            ? scale * own.weight * (p - 1) : scale * (p * total - share - (isOwn ? own.weight : 0))
+        }
+        gradient[block.place(column, index)] = g
+      }
+    }
+    if let targetGradient {
+      let weight = call.input(3)
+      for index in 0..<block.length {
+        let w = weight.map { $0[block.first + index] } ?? 1
+        let logarithm = extremes.overflowing(row.logProbability(x[index].widened))
+        targetGradient[block.place(column, index)] =
+          (1 - shares.smoothing) * -extremes.overflowing(scale * w * logarithm)
+      }
+    }
+    return loss.value
+  }
+
+  /// reduction=none: the parts of all classes, on top of the target's own.
+  private static func addSpread(_ call: Call, _ long: LongClasses, _ chunk: Chunk) {
+    guard let output = call.output(0) else { return }
+    let (partials, merged) =
+      (long.layout.states(call.workspace), long.layout.rowStates(call.workspace))
+    for unit in chunk.range {
+      let first = long.layout.block(unit * long.layout.blocks)
+      for column in 0..<first.columns {
+        var sum = CompensatedSum()
+        sum.add(merged[first.row + column].loss)
+        for block in 0..<long.layout.blocks {
+          sum.add(partials[first.state + block * long.layout.width + column].loss)
+        }
+        output[first.row + column] = sum.value
+      }
+    }
+  }
+}
+
+/// What each class of a row counts in the loss: the factor of its -log p.
+private struct ClassShares {
+  let input: TensorView?
+  let target: TensorView?
+  let weight: TensorView?
+  let smoothing: Double
+  private let uniform: Double
+  private let hasProbabilities: Bool
+  private let ignored: Int64
+
+  init(_ call: Call, _ state: ClassState) {
+    input = call.input(0)
+    target = call.input(1)
+    weight = call.input(3)
+    smoothing = call.attributes.float(2)
+    uniform = smoothing / Double(state.layout.classes)
+    hasProbabilities = state.hasProbabilities
+    ignored = call.attributes.int(1)
+  }
+
+  /// What is spread over all classes, without the target's own part.
+  @inline(__always)
+  func spread(_ block: LongBlock, _ column: Int, _ index: Int) -> Double {
+    let w = weight.map { $0[block.first + index] } ?? 1
+    guard hasProbabilities, let target else { return uniform * w }
+    return w * (target[block.place(column, index)] * (1 - smoothing) + uniform)
+  }
+
+  func sum(_ block: LongBlock, _ column: Int) -> Double {
+    var sum = CompensatedSum()
+    for index in 0..<block.length { sum.add(spread(block, column, index)) }
+    return sum.value
+  }
+
+  /// The target's own part of a row: none where it is probabilities or ignored.
+  func row(_ position: Int) -> (isKept: Bool, label: Int, weight: Double) {
+    guard !hasProbabilities, let target else { return (true, -1, 0) }
+    let label = target.integer(position)
+    if label == ignored { return (false, -1, 0) }
+    return (true, Int(label), (1 - smoothing) * (weight.map { $0[Int(label)] } ?? 1))
+  }
+}

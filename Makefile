@@ -6,7 +6,7 @@ PROTO_C := Sources/CLossdProto
 PYTHON ?= python3
 BENCH_ENV := .venv-bench
 
-.PHONY: help setup build demo test test-swift test-kernels test-system soak bench tsan proto check-proto format lint clean
+.PHONY: help setup build demo test test-swift test-kernels test-system test-python test-torch soak bench tsan proto check-proto format lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -20,7 +20,7 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
 
-test: test-swift test-kernels test-system ## all set-up, then every test
+test: test-swift test-kernels test-system test-python ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	swift test
@@ -30,6 +30,24 @@ test-kernels: build ## no code of the AVX builds can be linked to baseline calle
 
 test-system: build ## tests of the built daemon, over real sockets
 	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
+
+PYTHON_ENV := .venv-python
+$(PYTHON_ENV)/bin/pytest:
+	$(PYTHON) -m venv $(PYTHON_ENV)
+	$(PYTHON_ENV)/bin/pip install -q "./clients/python[test]"
+
+test-python: build $(PYTHON_ENV)/bin/pytest ## the Python client, installed, against the built daemon
+	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
+	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(PYTHON_ENV)/bin/pytest -q -p no:cacheprovider clients/python/tests
+
+TORCH_ENV := .venv-torch
+$(TORCH_ENV)/bin/pytest:
+	$(PYTHON) -m venv $(TORCH_ENV)
+	$(TORCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" hypothesis "./clients/python[test]"
+
+test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client beside torch 2.13
+	$(TORCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
+	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -p no:cacheprovider clients/python/tests
 
 soak: build ## the system tests in full length
 	LOSSD_SOAK=1 LOSSD_STORM=100000 python3 -m unittest discover -v -s Tests/System

@@ -20,7 +20,7 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
 
-test: test-swift test-kernels test-system test-python ## all set-up, then every test
+test: test-swift test-kernels test-python test-system ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	swift test

@@ -33,6 +33,7 @@ let package = Package(
     .target(name: "CLossdPlugin"),
     .target(name: "LossdTensor"),
     .target(name: "LossdSocket", dependencies: ["CLinux"]),
+    .target(name: "LossdSystemd", dependencies: ["LossdSocket"]),
     .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
     .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
     .target(name: "LossdKernelTable", path: "Sources/LossdKernels/Table"),
@@ -84,7 +85,7 @@ let package = Package(
       name: "lossd",
       dependencies: [
         "CLinux", "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdServer",
-        "LossdSocket", "LossdTensor",
+        "LossdSocket", "LossdSystemd", "LossdTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Configuration", package: "swift-configuration"),
         .product(name: "Logging", package: "swift-log"),
@@ -111,6 +112,7 @@ let package = Package(
     .testTarget(
       name: "LossdFilesTests", dependencies: ["LossdFiles", "LossdTensor"], exclude: ["Golden"]),
     .testTarget(name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels"]),
+    .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
     .testTarget(name: "LossdWireTests", dependencies: ["LossdWire", "LossdTensor"]),
   ],

@@ -23,6 +23,7 @@ public final class Scheduler: @unchecked Sendable {
   private var isStopping = false
   private var threads: [pthread_t] = []
   private var waiting = 0
+  private var chunksTaken: UInt64 = 0
 
   public init(workers: Int) {
     self.workers = max(workers, 1)
@@ -68,6 +69,13 @@ public final class Scheduler: @unchecked Sendable {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     return waiting
+  }
+
+  /// Chunks handed out since the start, and whether any call waits or runs: whether the workers get on.
+  public var progress: (chunksTaken: UInt64, isIdle: Bool) {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return (chunksTaken, waiting == 0)
   }
 
   /// Runs a planned and bound call; `completion` is called once, on a worker, with the error or nil.
@@ -134,6 +142,7 @@ public final class Scheduler: @unchecked Sendable {
         && chunk < call.stages[call.stage].chunks
       if hasChunk {
         call.nextChunk += 1
+        chunksTaken &+= 1
         call.outstanding += 1
       }
       if !hasChunk || call.nextChunk == call.stages[call.stage].chunks { remove(call, group) }

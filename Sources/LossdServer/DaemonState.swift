@@ -7,7 +7,6 @@ import Synchronization
 final class DaemonState: Sendable {
   let registry: Registry
   let scheduler: Scheduler
-  let limits: ServerLimits
   let budget: MemoryBudget
   let pool: BufferPool
   let software: String
@@ -20,15 +19,14 @@ final class DaemonState: Sendable {
   let listeners: Mutex<[String]> = Mutex([])
 
   init(
-    registry: Registry, scheduler: Scheduler, limits: ServerLimits, software: String,
+    registry: Registry, scheduler: Scheduler, software: String, totalBytesMax: Int,
     pooledBytesMax: Int, plugins: PluginManager?
   ) {
     self.registry = registry
     self.scheduler = scheduler
-    self.limits = limits
     self.software = software
     self.plugins = plugins
-    budget = MemoryBudget(bytesMax: limits.totalBytesMax)
+    budget = MemoryBudget(bytesMax: totalBytesMax)
     pool = BufferPool(cacheBytesMax: pooledBytesMax)
   }
 }

@@ -31,6 +31,7 @@ public final class Server: @unchecked Sendable {
   private let daemon: DaemonState
   private let loops: [ServerLoop]
   private var acceptors: [Acceptor] = []
+  private var liveness: Liveness?
   private var nextLoop = 0
   private var drainedLoops = 0
   private var onLog: (String) -> Void = { _ in }
@@ -42,10 +43,13 @@ public final class Server: @unchecked Sendable {
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     daemon = DaemonState(
-      registry: registry, scheduler: Scheduler(workers: workers), limits: settings.limits,
-      software: settings.software, pooledBytesMax: settings.pooledBytesMax, plugins: plugins)
+      registry: registry, scheduler: Scheduler(workers: workers), software: settings.software,
+      totalBytesMax: settings.limits.totalBytesMax, pooledBytesMax: settings.pooledBytesMax,
+      plugins: plugins)
     var loops: [ServerLoop] = []
-    for _ in 0..<max(settings.loops, 1) { loops.append(ServerLoop(try Loop(), daemon)) }
+    for _ in 0..<max(settings.loops, 1) {
+      loops.append(ServerLoop(try Loop(), daemon, settings.limits))
+    }
     self.loops = loops
     loop = loops[0].loop
     let all = loops
@@ -61,7 +65,7 @@ public final class Server: @unchecked Sendable {
   public func listen(_ socket: ListeningSocket, isAdmin: Bool = false) throws(LoopError) {
     var lastPause: UInt64 = 0
     let acceptor = try Acceptor(
-      loop, socket, daemon,
+      loop, socket, daemon, connectionsMax: { [loops] in loops[0].limits.connectionsMax },
       onPause: { [unowned self] reason in
         // One line in ten seconds says enough.
         let now = Clock.now
@@ -81,6 +85,19 @@ public final class Server: @unchecked Sendable {
       })
     acceptors.append(acceptor)
     daemon.listeners.withLock { $0.append(socket.address.description) }
+  }
+
+  /// Other limits from now on. A connection keeps what its client was told at its beginning: the sizes of
+  /// messages and payloads, the number of streams, the credit; and its own bytes in flight. Any thread.
+  public func setLimits(_ limits: ServerLimits) {
+    daemon.budget.setBytesMax(limits.totalBytesMax)
+    for target in loops { target.loop.execute { target.limits = limits } }
+  }
+
+  /// Calls `onAlive` on the first loop's thread every `period` nanoseconds, as long as every loop turns and
+  /// the workers get on with what they have. Before `run`.
+  public func watch(every period: UInt64, onAlive: @escaping () -> Void) {
+    liveness = Liveness(loops, daemon.scheduler, period: period, onAlive: onAlive)
   }
 
   /// Runs until it has been drained.
@@ -105,6 +122,7 @@ public final class Server: @unchecked Sendable {
     }
     loop.run()
     for thread in threads { pthread_join(thread, nil) }
+    liveness?.close()
     loops[0].tearDown()
     daemon.scheduler.stop()
   }

@@ -22,8 +22,8 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private var isDraining = false
   private var onDrained: (() -> Void)?
 
-  override init(_ loop: Loop, _ daemon: DaemonState) {
-    super.init(loop, daemon)
+  override init(_ loop: Loop, _ daemon: DaemonState, _ limits: ServerLimits) {
+    super.init(loop, daemon, limits)
     daemon.metrics.withLock { $0.append(metrics) }
     turnHook = TurnHook(loop) { [unowned self] in endTurn() }
     loop.keepAlive()

@@ -2,13 +2,8 @@ import ArgumentParser
 import CLinux
 import Glibc
 import Logging
-import LossdCatalogue
-import LossdEngine
-import LossdLoop
-import LossdPluginHost
-import LossdServer
 import LossdSocket
-import LossdTensor
+import LossdSystemd
 
 /// The daemon's command line.
 @main
@@ -18,7 +13,7 @@ struct LossdCommand: AsyncParsableCommand {
     abstract: "Evaluates activation and loss functions and their gradients for clients.",
     discussion: """
       Settings come from the file, then from LOSSD_... in the environment, then from these flags. \
-      SIGTERM lets calls under way end and exits.
+      SIGTERM lets calls under way end and exits; SIGHUP reads the settings again.
       """,
     version: "lossd \(lossdVersion)")
 
@@ -61,26 +56,87 @@ struct LossdCommand: AsyncParsableCommand {
   @Flag(help: "Check the settings, say what is wrong, and exit.")
   var checkConfig = false
 
+  @Flag(
+    help: ArgumentHelp(
+      "Make the running daemon reload, and wait for the outcome; for the unit's ExecReload=.",
+      visibility: .hidden))
+  var reload = false
+
+  @Flag(
+    help: ArgumentHelp(
+      "Print every setting: name, default, kind, restart or reload, help; tabs between.",
+      visibility: .hidden))
+  var dumpSettings = false
+
   func run() async throws {
-    let settings: Settings
-    do { settings = try await loadSettings() } catch let error as SettingError {
-      complain("settings: \(error.text)")
-      throw ExitCode(78)  // EX_CONFIG
-    }
-    if checkConfig {
-      print("settings are good: \(settings.listen.joined(separator: ", "))")
-      return
-    }
-    LoggingSystem.bootstrap { _ in StandardErrorLog() }
-    var log = Logger(label: "lossd")
-    log.logLevel = Logger.Level(rawValue: settings.logLevel) ?? .info
-    do { try serve(settings, log) } catch {
-      log.critical("\(error)")
+    if dumpSettings { return printSettings() }
+    if reload {
+      guard let failure = ReloadRequest.run() else { return }
+      complain("reload: \(failure)")
       throw ExitCode(1)
+    }
+    // First of all: other threads may read the environment later.
+    let manager = ServiceManager.fromEnvironment()
+    do { try await start(manager) } catch {
+      let code: Int32 = error is SettingError ? 78 : 1  // EX_CONFIG
+      complain("\(error)")
+      if manager.isPresent && !checkConfig {
+        // Whoever starts it again at once must not spin on a mistake that stays.
+        manager.status("\(error)")
+        sleep(LossdCommand.failedStartSeconds)
+      }
+      throw ExitCode(code)
     }
   }
 
-  private func loadSettings() async throws -> Settings {
+  private static let failedStartSeconds: UInt32 = 2
+
+  private func start(_ manager: ServiceManager) async throws {
+    let inherited = try InheritedSocket.fromEnvironment()
+    let settings: Settings
+    do { settings = try await loadSettings() } catch let error as SettingError {
+      throw SettingError("settings: \(error.text)")
+    }
+    if checkConfig {
+      let addresses = settings.listen.isEmpty ? [Settings.systemSocket] : settings.listen
+      print("settings are good: \(addresses.joined(separator: ", "))")
+      return
+    }
+    LoggingSystem.bootstrap { _ in StandardErrorLog() }
+    StandardErrorLog.setLevel(settings.level)
+    let log = Logger(label: "lossd")
+    // A peer that is gone is an error of the write, not the end of the daemon.
+    signal(SIGPIPE, SIG_IGN)
+    raiseDescriptorLimit()
+    clinux_report_crashes()
+    // In a thread of its own: the tasks' threads, of which there may be one alone, are for tasks.
+    let failure: (any Error)? = await withCheckedContinuation { continuation in
+      startThread {
+        clinux_name_thread("lossd-loop")
+        do {
+          let daemon = try Daemon(settings, manager, inherited, log, reload: loadSettings)
+          daemon.run()
+          continuation.resume(returning: nil)
+        } catch { continuation.resume(returning: error) }
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// For what is made from the list of settings: manual page, example file.
+  private func printSettings() {
+    let defaults = Settings()
+    for setting in Setting.all {
+      print(
+        [
+          setting.name, setting.show(defaults), setting.kind,
+          setting.needsRestart ? "restart" : "reload", setting.isList ? "list" : "one",
+          setting.help,
+        ].joined(separator: "\t"))
+    }
+  }
+
+  @Sendable private func loadSettings() async throws -> Settings {
     var flags: [String: String] = [:]
     let known = Set(Setting.all.map(\.name))
     for assignment in set {
@@ -97,47 +153,6 @@ struct LossdCommand: AsyncParsableCommand {
     if let loops { flags["loops"] = String(loops) }
     if let logLevel { flags["log_level"] = logLevel }
     return try await Settings.load(file: config, flags: flags)
-  }
-
-  private func serve(_ settings: Settings, _ log: Logger) throws {
-    // A peer that is gone is an error of the write, not the end of the daemon.
-    signal(SIGPIPE, SIG_IGN)
-    raiseDescriptorLimit()
-    clinux_report_crashes()
-    let registry = Registry()
-    try registry.add(cataloguePlugin())
-    let plugins = PluginManager(registry, folders: settings.pluginFolders) { isError, text in
-      log.log(level: isError ? .error : .notice, "\(text)")
-    }
-    var serverSettings = settings.server
-    serverSettings.software = "lossd/\(lossdVersion)"
-    let server = try Server(registry, serverSettings, plugins: plugins)
-    server.setLog { log.warning("\($0)") }
-    let folders = try PluginFolders(plugins, server.loop)
-    defer { folders.close() }
-    for text in settings.listen {
-      let socket = try ListeningSocket(
-        binding: try Address(parsing: text), mode: settings.socketMode)
-      try server.listen(socket)
-      log.notice("listening on \(socket.address)")
-    }
-    for text in settings.adminListen {
-      let socket = try ListeningSocket(binding: try Address(parsing: text), mode: 0o600)
-      try server.listen(socket, isAdmin: true)
-      log.notice("listening on \(socket.address) for administrators")
-    }
-    var watchers: [SignalWatcher] = []
-    for number in [SIGTERM, SIGINT] {
-      watchers.append(
-        try SignalWatcher(server.loop, signal: number) {
-          log.notice("shutting down")
-          server.drain()
-        })
-    }
-    log.notice("lossd \(lossdVersion) is ready")
-    server.run()
-    for watcher in watchers { watcher.close() }
-    log.notice("stopped")
   }
 
   /// One connection is one descriptor: take as many as the system allows.

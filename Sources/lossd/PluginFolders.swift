@@ -33,6 +33,9 @@ final class PluginFolders {
     if manager.scan() { changed() }
   }
 
+  /// A look at the folders that nothing asked for but the administrator.
+  func rescan() { changed() }
+
   func close() {
     for watcher in watchers { watcher.close() }
     watchers.removeAll()
@@ -52,7 +55,7 @@ final class PluginFolders {
     isScanning = true
     isChanged = false
     let (manager, loop) = (self.manager, self.loop)
-    let me = Confined(self)
+    let me = LoopConfined(self)
     startThread {
       let goesOn = manager.scan()
       loop.execute {
@@ -61,12 +64,4 @@ final class PluginFolders {
       }
     }
   }
-}
-
-/// Carries a value of the loop's thread through another.
-///
-/// `@unchecked Sendable`: used on the loop's thread alone.
-private struct Confined<Value>: @unchecked Sendable {
-  let value: Value
-  init(_ value: Value) { self.value = value }
 }

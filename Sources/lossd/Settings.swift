@@ -1,4 +1,5 @@
 import Configuration
+import Logging
 import LossdServer
 import LossdSocket
 import SystemPackage
@@ -7,7 +8,9 @@ import Yams
 /// Everything an administrator may set: from a YAML file, then `LOSSD_...` in the environment, then
 /// flags; the later wins.
 struct Settings: Sendable {
-  var listen = ["unix:/run/lossd/lossd.sock"]
+  /// Empty: the system's socket, or what the service manager opened.
+  var listen: [String] = []
+  static let systemSocket = "unix:/run/lossd/lossd.sock"
   /// Where the PluginHost service answers; Unix sockets for their owner alone.
   var adminListen: [String] = []
   var pluginFolders: [String] = []
@@ -15,6 +18,9 @@ struct Settings: Sendable {
   var socketMode: UInt32 = 0o660
   var logLevel = "info"
   var server = Server.Settings()
+
+  /// What `logLevel` names.
+  var level: Logger.Level { Logger.Level(rawValue: logLevel) ?? .info }
 
   /// `flags` are strings by key, lists joined by commas.
   static func load(file: String?, flags: [String: String]) async throws -> Settings {
@@ -30,9 +36,11 @@ struct Settings: Sendable {
       KeyMappingProvider(upstream: EnvironmentVariablesProvider()) { $0.prepending(["lossd"]) },
     ]
     if let file {
-      try checkKeys(of: file)
-      providers.append(
-        try await FileProvider<YAMLSnapshot>(filePath: FilePath(file)))
+      if try hasKeys(file) {
+        do {
+          providers.append(try await FileProvider<YAMLSnapshot>(filePath: FilePath(file)))
+        } catch { throw SettingError("\(file): \(error)") }
+      }
     }
     var settings = Settings()
     for setting in Setting.all {
@@ -44,8 +52,9 @@ struct Settings: Sendable {
     return settings
   }
 
-  /// A key that nobody reads is a mistake: most often one of spelling.
-  private static func checkKeys(of file: String) throws {
+  /// Whether a file sets anything; one of comments alone does not. A key that nobody reads is a mistake:
+  /// most often one of spelling.
+  private static func hasKeys(_ file: String) throws -> Bool {
     let text: String
     do {
       text = try String(contentsOf: FilePath(file))
@@ -54,7 +63,7 @@ struct Settings: Sendable {
     do { node = try Yams.compose(yaml: text) } catch {
       throw SettingError("\(file): \(error)")
     }
-    guard let node else { return }
+    guard let node, node.null == nil else { return false }
     guard let mapping = node.mapping else {
       throw SettingError("\(file): expected settings, `key: value` lines")
     }
@@ -71,6 +80,7 @@ struct Settings: Sendable {
         throw SettingError("\(file): there is no setting \(name)")
       }
     }
+    return !mapping.isEmpty
   }
 }
 

@@ -1,11 +1,25 @@
 import Glibc
 import Logging
+import Synchronization
 
 /// swift-log to standard error: with `<N>` priorities for the journal, with the time elsewhere.
 struct StandardErrorLog: LogHandler {
-  var logLevel = Logger.Level.info
+  /// One for all loggers, so that a reload changes it everywhere: the index in `levels`.
+  private static let level = Atomic(2)
+  private static let levels = Logger.Level.allCases
+
   var metadata = Logger.Metadata()
   private let isJournal = getenv("JOURNAL_STREAM") != nil
+
+  var logLevel: Logger.Level {
+    get { StandardErrorLog.levels[StandardErrorLog.level.load(ordering: .relaxed)] }
+    set { StandardErrorLog.setLevel(newValue) }
+  }
+
+  /// What is logged from now on: this and what is graver. Any thread.
+  static func setLevel(_ level: Logger.Level) {
+    StandardErrorLog.level.store(levels.firstIndex(of: level) ?? 2, ordering: .relaxed)
+  }
 
   subscript(metadataKey key: String) -> Logger.Metadata.Value? {
     get { metadata[key] }

@@ -12,7 +12,7 @@ final class GetStatusHandler: QueryHandler {
   }
 
   override func answer(_ call: Call) throws(StatusError) {
-    let status = context.daemon.status()
+    let status = context.daemon.status(context.limits)
     try call.respond { (frames, stream, limit) throws(StatusError) in
       try frames.encodeFrame(daemonStatus: status, stream: stream, maxMessageBytes: limit)
     }
@@ -20,7 +20,7 @@ final class GetStatusHandler: QueryHandler {
 }
 
 extension DaemonState {
-  func status() -> GetStatusResponse {
+  func status(_ limits: ServerLimits) -> GetStatusResponse {
     var counts = Metrics.Counts()
     let loops = metrics.withLock { $0 }
     for loop in loops { counts.add(loop.snapshot) }

@@ -25,7 +25,8 @@ class LoopContext: @unchecked Sendable {
   let registry: Registry
   let scheduler: Scheduler
   let pool: BufferPool
-  let limits: ServerLimits
+  /// As they are now; a connection keeps those that it began with where its client was told them.
+  var limits: ServerLimits
   let metrics = Metrics()
   /// The daemon's own, for the status.
   let daemon: DaemonState
@@ -35,13 +36,13 @@ class LoopContext: @unchecked Sendable {
   private var inlineBudget = LoopContext.inlineTurnCost
   private var spareJobs: [EvaluateJob] = []
 
-  init(_ loop: Loop, _ daemon: DaemonState) {
+  init(_ loop: Loop, _ daemon: DaemonState, _ limits: ServerLimits) {
     self.loop = loop
     self.daemon = daemon
     registry = daemon.registry
     scheduler = daemon.scheduler
     pool = daemon.pool
-    limits = daemon.limits
+    self.limits = limits
     deadlines = DeadlineQueue(loop)
   }
 

@@ -2,14 +2,23 @@ import Synchronization
 
 /// Bytes in flight of the whole daemon, against a limit. Any thread.
 final class MemoryBudget: Sendable {
-  let bytesMax: Int
+  private let limit: Atomic<Int>
   private let used = Atomic<Int>(0)
   /// Reservations that had to wait since the last release.
   private let isWaitedFor = Atomic<Bool>(false)
   /// Called after a release that somebody waits for, on the releasing thread.
   private let onRelease: Mutex<(@Sendable () -> Void)?> = Mutex(nil)
 
-  init(bytesMax: Int) { self.bytesMax = bytesMax }
+  init(bytesMax: Int) { limit = Atomic(bytesMax) }
+
+  var bytesMax: Int { limit.load(ordering: .relaxed) }
+
+  /// Another limit from now on; what is over it already stays.
+  func setBytesMax(_ bytes: Int) {
+    limit.store(bytes, ordering: .relaxed)
+    // Those who wait may fit in now.
+    onRelease.withLock { $0 }?()
+  }
 
   var bytesInFlight: Int { used.load(ordering: .relaxed) }
 

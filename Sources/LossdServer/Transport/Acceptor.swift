@@ -12,6 +12,7 @@ final class Acceptor {
 
   private let socket: ListeningSocket
   private let daemon: DaemonState
+  private let connectionsMax: () -> Int
   private let onAccept: (Int32) -> Void
   private let onPause: (String) -> Void
   private var watcher: DescriptorWatcher?
@@ -20,10 +21,12 @@ final class Acceptor {
   /// `onAccept` owns the descriptor; `onPause` gets the reason, for the log.
   init(
     _ loop: Loop, _ socket: ListeningSocket, _ daemon: DaemonState,
-    onPause: @escaping (String) -> Void, onAccept: @escaping (Int32) -> Void
+    connectionsMax: @escaping () -> Int, onPause: @escaping (String) -> Void,
+    onAccept: @escaping (Int32) -> Void
   ) throws(LoopError) {
     self.socket = socket
     self.daemon = daemon
+    self.connectionsMax = connectionsMax
     self.onAccept = onAccept
     self.onPause = onPause
     watcher = try DescriptorWatcher(loop, descriptor: socket.fd) { [unowned self] _ in accept() }
@@ -33,8 +36,8 @@ final class Acceptor {
 
   private func accept() {
     for _ in 0..<Acceptor.perTurn {
-      if daemon.connectionCount.load(ordering: .relaxed) >= daemon.limits.connectionsMax {
-        pause("\(daemon.limits.connectionsMax) connections are open, the most there may be")
+      if daemon.connectionCount.load(ordering: .relaxed) >= connectionsMax() {
+        pause("\(connectionsMax()) connections are open, the most there may be")
         return
       }
       switch socket.accept() {

@@ -21,7 +21,7 @@ extension Connection: FrameSink {
     }
     highestStream = header.streamID
     if header.streamID > lastStream { return .drop }
-    if header.messageLength > context.limits.messageBytesMax {
+    if header.messageLength > limits.messageBytesMax {
       refuse(header.streamID, tooLong(header))
       return .drop
     }
@@ -44,18 +44,18 @@ extension Connection: FrameSink {
       return .drop
     }
     call.requestCredit -= 1
-    if header.messageLength > context.limits.messageBytesMax {
+    if header.messageLength > limits.messageBytesMax {
       call.dropRequests()
       call.handler.refuseRequest(tooLong(header))
       return .drop
     }
-    if UInt64(header.payloadLength) > context.limits.payloadBytesMax {
+    if UInt64(header.payloadLength) > limits.payloadBytesMax {
       call.dropRequests()
       call.handler.refuseRequest(
         StatusError(
           .resourceExhausted,
           "the payload has \(header.payloadLength) bytes, over the limit of "
-            + "\(context.limits.payloadBytesMax)"))
+            + "\(limits.payloadBytesMax)"))
       return .drop
     }
     return .receive
@@ -65,7 +65,7 @@ extension Connection: FrameSink {
     StatusError(
       .resourceExhausted,
       "\(header.type): the message has \(header.messageLength) bytes, over the limit of "
-        + "\(context.limits.messageBytesMax)")
+        + "\(limits.messageBytesMax)")
   }
 
   private func checkOpened(_ header: FrameHeader) throws(BadFrame) {
@@ -142,7 +142,7 @@ extension Connection: FrameSink {
     defer { arena.reset() }
     do throws(StatusError) {
       let open = try OpenMessage(decoding: message, in: arena)
-      if streams.count >= Int(context.limits.streamsMax) {
+      if streams.count >= Int(limits.streamsMax) {
         throw StatusError(
           .resourceExhausted, "\(streams.count) calls are open, the most there can be")
       }

@@ -44,6 +44,8 @@ final class Connection {
   private var leftover: [UInt8] = []
   private var descriptors = ReceivedDescriptors()
   private let isUnix: Bool
+  /// As the client was told them, whatever a reload has changed since.
+  let limits: ServerLimits
   private var stallEntry: DeadlineEntry?
   private var writeEntry: DeadlineEntry?
 
@@ -53,9 +55,10 @@ final class Connection {
     self.isAdmin = isAdmin
     self.descriptor = descriptor.take()
     isUnix = socketFamily(self.descriptor) == AF_UNIX
+    limits = context.limits
     account = MemoryAccount(
-      bytesMax: context.limits.connectionBytesMax, budget: context.daemon.budget)
-    decoder = FrameDecoder(role: .server, maxMessageBytes: context.limits.messageBytesMax)
+      bytesMax: limits.connectionBytesMax, budget: context.daemon.budget)
+    decoder = FrameDecoder(role: .server, maxMessageBytes: limits.messageBytesMax)
     stallEntry = DeadlineEntry { [unowned self] in stalled() }
     writeEntry = DeadlineEntry { [unowned self] in close() }
   }
@@ -228,7 +231,6 @@ final class Connection {
   func sendHello() {
     if hasSentHello { return }
     hasSentHello = true
-    let limits = context.limits
     output.frames.encodeFrame(
       hello: HelloMessage(
         software: context.daemon.software, maxMessageBytes: limits.messageBytesMax,

@@ -41,7 +41,7 @@ final class StreamCall: Call {
     self.connection = connection
     self.id = id
     self.method = method
-    requestCredit = context.limits.streamCredit
+    requestCredit = connection.limits.streamCredit
     responseCredit = credit == 0 ? .max : UInt64(credit)
     isHalfClosed = false
     isDroppingRequests = false

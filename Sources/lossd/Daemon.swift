@@ -1,0 +1,131 @@
+import CLinux
+import Glibc
+import Logging
+import LossdCatalogue
+import LossdEngine
+import LossdLoop
+import LossdPluginHost
+import LossdServer
+import LossdSocket
+import LossdSystemd
+
+/// The running daemon: sockets, plugins, signals and the service manager around a server. Made and run in
+/// one thread, which is the first loop's.
+final class Daemon {
+  private let settings: Settings
+  private let manager: ServiceManager
+  private let log: Logger
+  private let server: Server
+  private let plugins: PluginManager
+  private var folders: PluginFolders?
+  private var reloader: Reloader?
+  private var signals: [SignalWatcher] = []
+  private var isStopping = false
+
+  /// `reload`: reads the settings again, from where they came.
+  init(
+    _ settings: Settings, _ manager: ServiceManager, _ inherited: [InheritedSocket], _ log: Logger,
+    reload: @escaping @Sendable () async throws -> Settings
+  ) throws {
+    self.settings = settings
+    self.manager = manager
+    self.log = log
+    let registry = Registry()
+    try registry.add(cataloguePlugin())
+    plugins = PluginManager(registry, folders: settings.pluginFolders) { isError, text in
+      log.log(level: isError ? .error : .notice, "\(text)")
+    }
+    var serverSettings = settings.server
+    serverSettings.software = "lossd/\(lossdVersion)"
+    server = try Server(registry, serverSettings, plugins: plugins)
+    server.setLog { log.warning("\($0)") }
+    try openSockets(inherited)
+    folders = try PluginFolders(plugins, server.loop)
+    try watchSignals(reload)
+    if let time = manager.watchdogTime {
+      server.watch(every: time / 2) { manager.alive() }
+    }
+  }
+
+  /// Serves until a signal ends it.
+  func run() {
+    log.notice("lossd \(lossdVersion) is ready")
+    reloader?.recordStart()
+    manager.ready("serving")
+    server.run()
+    for signal in signals { signal.close() }
+    reloader?.close()
+    folders?.close()
+    log.notice("stopped")
+  }
+
+  // MARK: - Sockets
+
+  private func openSockets(_ inherited: [InheritedSocket]) throws {
+    var served: Set<Address> = []
+    var isInherited = (clients: false, admin: false)
+    for socket in inherited {
+      // A socket for administrators must not be served to clients by a mistake in a name.
+      guard socket.name == "lossd" || socket.name == "lossd-admin" else {
+        throw SettingError(
+          "the service manager's socket \(socket.name) is neither lossd nor lossd-admin: set "
+            + "FileDescriptorName= in its unit")
+      }
+      let isAdmin = socket.name == "lossd-admin"
+      let listening = try ListeningSocket(adopting: Descriptor(adopting: socket.fd))
+      served.insert(listening.address)
+      if isAdmin { isInherited.admin = true } else { isInherited.clients = true }
+      try serve(listening, isAdmin: isAdmin, "the service manager's ")
+    }
+    let own = settings.listen.isEmpty && !isInherited.clients
+    for text in own ? [Settings.systemSocket] : settings.listen {
+      let address = try Address(parsing: text)
+      if served.contains(address) { continue }
+      try serve(
+        try ListeningSocket(binding: address, mode: settings.socketMode), isAdmin: false, "")
+    }
+    for text in settings.adminListen {
+      let address = try Address(parsing: text)
+      if served.contains(address) { continue }
+      try serve(try ListeningSocket(binding: address, mode: 0o600), isAdmin: true, "")
+    }
+  }
+
+  private func serve(_ socket: ListeningSocket, isAdmin: Bool, _ whose: String) throws {
+    try server.listen(socket, isAdmin: isAdmin)
+    log.notice("listening on \(whose)\(socket.address)\(isAdmin ? " for administrators" : "")")
+  }
+
+  // MARK: - Signals
+
+  private func watchSignals(_ reload: @escaping @Sendable () async throws -> Settings) throws {
+    for number in [SIGTERM, SIGINT] {
+      signals.append(try SignalWatcher(server.loop, signal: number) { [unowned self] in stop() })
+    }
+    let reloader = Reloader(settings, manager, server.loop, log, read: reload) { [unowned self] in
+      take($0)
+    }
+    self.reloader = reloader
+    signals.append(
+      try SignalWatcher(server.loop, signal: SIGHUP) { [unowned self] in
+        if !isStopping { reloader.reload() }
+      })
+  }
+
+  private func stop() {
+    if isStopping { return }
+    isStopping = true
+    log.notice("shutting down")
+    // Beyond the drain's own time: its last second, and the workers' chunks.
+    let time = reloader?.settings.server.limits.drainTimeout ?? 0
+    manager.stopping(within: time + 5_000_000_000)
+    server.drain()
+  }
+
+  /// Takes settings over that a reload has changed.
+  private func take(_ settings: Settings) {
+    StandardErrorLog.setLevel(settings.level)
+    server.setLimits(settings.server.limits)
+    folders?.rescan()
+  }
+}

@@ -1,0 +1,95 @@
+import LossdServer
+import LossdSocket
+
+extension Setting {
+  /// Every key there is; documentation and the example file are made from this list.
+  static let all: [Setting] = addresses + program + limits
+
+  private static let addresses: [Setting] = [
+    .list("listen", "where clients connect", "addresses, unix:PATH or tcp:HOST:PORT", \.listen) {
+      do { _ = try Address(parsing: $0) } catch { throw SettingError("\(error)") }
+    },
+    .list(
+      "admin_listen", "where administrators connect, for its owner alone", "addresses, unix:PATH",
+      \.adminListen
+    ) {
+      guard case .unix? = try? Address(parsing: $0) else {
+        throw SettingError("\($0) is not unix:PATH")
+      }
+    },
+    .list("plugin_folders", "folders whose plugins are loaded", "absolute paths", \.pluginFolders) {
+      if !$0.hasPrefix("/") { throw SettingError("\($0) is not an absolute path") }
+    },
+    Setting(
+      name: "socket_mode", help: "permission bits of the Unix sockets of listen",
+      kind: "octal mode",
+      needsRestart: true,
+      apply: { settings, text in
+        guard let mode = UInt32(text, radix: 8), mode <= 0o777 else {
+          throw SettingError("\(text) is not an octal mode such as 0660")
+        }
+        settings.socketMode = mode
+      }, show: { "0" + String($0.socketMode, radix: 8) }),
+  ]
+
+  private static let program: [Setting] = [
+    .number(
+      "workers", "threads that compute; 0: one a processor", 0...1024, \.server.workers,
+      needsRestart: true),
+    .number("loops", "threads that serve connections", 1...64, \.server.loops, needsRestart: true),
+    Setting(
+      name: "log_level", help: "what is logged: this and what is graver",
+      kind: "debug, info, notice, warning or error",
+      apply: { settings, text in
+        guard ["debug", "info", "notice", "warning", "error"].contains(text) else {
+          throw SettingError("\(text) is not debug, info, notice, warning or error")
+        }
+        settings.logLevel = text
+      }, show: { $0.logLevel }),
+    .bytes(
+      "pooled_bytes", "freed buffers kept for the next calls", 0...(1 << 40),
+      \.server.pooledBytesMax, needsRestart: true),
+  ]
+
+  private static let limits: [Setting] = [
+    .bytes(
+      "limits.message_bytes", "the largest message of a frame",
+      Int(ServerLimits.messageBytesMin)...(1 << 30), \.server.limits.messageBytesMax),
+    .bytes(
+      "limits.payload_bytes", "the largest payload of a frame",
+      Int(ServerLimits.payloadBytesMin)...Int(UInt32.max), \.server.limits.payloadBytesMax),
+    .number(
+      "limits.streams", "calls open at once on a connection",
+      Int(ServerLimits.streamsMin)...100_000, \.server.limits.streamsMax),
+    .number(
+      "limits.stream_credit", "requests of a call under way at once", 1...100_000,
+      \.server.limits.streamCredit),
+    .number(
+      "limits.connections", "connections open at once; more wait to be accepted", 1...1_000_000,
+      \.server.limits.connectionsMax),
+    .bytes(
+      "limits.connection_bytes", "bytes in flight of one connection", (1 << 20)...(1 << 46),
+      \.server.limits.connectionBytesMax),
+    .bytes(
+      "limits.total_bytes", "bytes in flight of all connections", (1 << 20)...(1 << 46),
+      \.server.limits.totalBytesMax),
+    .bytes(
+      "limits.queued_bytes", "output queued beyond which a connection is not read from",
+      (1 << 16)...(1 << 40), \.server.limits.queuedBytesMax),
+    .duration(
+      "limits.hello_timeout", "from the connection to its HELLO", \.server.limits.helloTimeout),
+    .duration(
+      "limits.frame_timeout", "without a byte in the middle of a frame",
+      \.server.limits.frameTimeout),
+    .duration(
+      "limits.idle_timeout", "without a frame while no call is open; 0: none",
+      \.server.limits.idleTimeout),
+    .duration(
+      "limits.write_timeout", "without a byte taken from queued output",
+      \.server.limits.writeTimeout),
+    .duration(
+      "limits.starve_timeout", "a call may keep memory from others so long",
+      \.server.limits.starveTimeout),
+    .duration("limits.drain_timeout", "from SIGTERM to the end", \.server.limits.drainTimeout),
+  ]
+}

@@ -55,9 +55,13 @@ class Resume(unittest.TestCase):
                 # The next one may start as soon as the old one has stopped listening.
                 while os.path.exists(daemon.path):
                     time.sleep(0.01)
-                replacements.append(subprocess.Popen(
+                process = subprocess.Popen(
                     [program("lossd"), "--listen", daemon.unix, "--set", "limits.drain_timeout=1s"],
-                    stderr=subprocess.DEVNULL, env={**os.environ, "LOSSD_KERNELS": "reference"}))
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    env={**os.environ, "LOSSD_KERNELS": "reference"})
+                self.addCleanup(process.wait)
+                self.addCleanup(process.kill)
+                replacements.append(process)
                 self.assertEqual(old.wait(20), 0)
             thread.join(60)
             for process in replacements:

@@ -332,7 +332,14 @@ final class Connection {
 
   private func endIfIdle() {
     guard streams.isEmpty, output.isEmpty, isPeerLeaving || lastStream != .max else { return }
-    close()
+    // What the client has sent meanwhile is read and dropped, or the kernel would answer it with a reset,
+    // which could overtake our last answers.
+    phase = .discarding
+    shutdownWriting(descriptor)
+    if let stallEntry {
+      context.deadlines.set(stallEntry, at: Clock.now + 1_000_000_000)
+    }
+    updateWatch()
   }
 
   /// A frame broke the rules: says so and closes.

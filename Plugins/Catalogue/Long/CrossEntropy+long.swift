@@ -65,19 +65,21 @@ extension ClassLoss {
     var losses = CompensatedSum()
     for unit in chunk.range {
       let block = long.layout.block(unit)
-      let x = LongTile(input, block, type: input.dataType, scratch: scratch)
+      let x = LongTile(reading: input, block, type: input.dataType, scratch: scratch)
       let states = long.layout.states(call.workspace) + block.state
-      for column in 0..<block.columns {
-        if isMeasuring {
+      if isMeasuring {
+        for column in 0..<block.columns {
           states[column] = T.state(x.column(column), block.length)
           if long.isSpread { states[column].share = shares.sum(block, column) }
-        } else {
-          losses.add(
-            write(
-              call, state, long, block, column, x.column(column), shares,
-              scratch + LongLayout.blockElements))
         }
+        continue
       }
+      for column in 0..<block.columns {
+        let row = long.layout.rowStates(call.workspace)[block.row + column]
+        states[column].loss = spreadLoss(long, block, column, x.column(column), row, shares)
+        losses.add(states[column].loss)
+      }
+      differentiate(call, state, long, block, x, shares, scratch + LongLayout.blockElements)
     }
     chunk.sums[0] += losses.value
   }
@@ -118,58 +120,82 @@ extension ClassLoss {
     }
   }
 
-  /// Writes a block's part of a row's gradients; returns its part of the loss.
-  private static func write<T: LongElement>(
-    _ call: Call, _ state: ClassState, _ long: LongClasses, _ block: LongBlock, _ column: Int,
-    _ x: UnsafeMutablePointer<T>, _ shares: ClassShares, _ scratch: UnsafeMutablePointer<T>
+  /// A block's part of what every class adds to a row's loss.
+  private static func spreadLoss<T: LongElement>(
+    _ long: LongClasses, _ block: LongBlock, _ column: Int, _ x: UnsafePointer<T>, _ row: RowState,
+    _ shares: ClassShares
   ) -> Double {
-    let position = block.row + column
-    let row = long.layout.rowStates(call.workspace)[position]
-    let parts = long.layout.states(call.workspace) + block.state
-    let (gradient, targetGradient) = (call.output(1), call.output(3))
+    guard long.isSpread, shares.row(block.row + column).isKept else { return 0 }
     let extremes = Extremes(long.type)
-    let own = shares.row(position)
+    let logSum = row.logSum
     var loss = CompensatedSum()
-    if own.isKept && long.isSpread {
-      for index in 0..<block.length {
-        let logarithm = extremes.overflowing(row.logProbability(x[index].widened))
-        loss.add(-shares.spread(block, column, index) * logarithm)
-      }
-      parts[column].loss = loss.value
-    } else {
-      parts[column].loss = 0
+    for index in 0..<block.length {
+      let logarithm = extremes.overflowing(x[index].widened - row.max - logSum)
+      loss.add(-shares.spread(block, column, index) * logarithm)
     }
-    guard gradient != nil || targetGradient != nil else { return loss.value }
+    return loss.value
+  }
+
+  /// Writes a block's part of the gradients.
+  private static func differentiate<T: LongElement>(
+    _ call: Call, _ state: ClassState, _ long: LongClasses, _ block: LongBlock, _ x: LongTile<T>,
+    _ shares: ClassShares, _ scratch: UnsafeMutablePointer<T>
+  ) {
+    guard call.wants(1) || call.wants(3) else { return }
     let weightSum =
       state.hasProbabilities ? Double(state.layout.positions) : call.totals[1]
-    let scale = Reduction(call.attributes).scale(call.input(2), position, weightSum: weightSum)
-    if let gradient {
-      T.probabilities(x, scratch, block.length, part: parts[column], row: row)
-      // Every class's share, and the target's own beside it.
-      let total = row.share + own.weight
-      for index in 0..<block.length {
-        let p = scratch[index].widened
-        var g = 0 * p + 0 * row.share
-        if own.isKept {
-          let isOwn = block.first + index == own.label
-          let share = long.isSpread ? shares.spread(block, column, index) : 0
-          g =
-            isOwn && !long.isSpread
-            ? scale * own.weight * (p - 1) : scale * (p * total - share - (isOwn ? own.weight : 0))
-        }
-        gradient[block.place(column, index)] = g
-      }
+    let reduction = Reduction(call.attributes)
+    let rows = long.layout.rowStates(call.workspace)
+    let parts = long.layout.states(call.workspace) + block.state
+    func scale(_ column: Int) -> Double {
+      reduction.scale(call.input(2), block.row + column, weightSum: weightSum)
     }
-    if let targetGradient {
-      let weight = call.input(3)
+    if let gradient = call.output(1) {
+      let y = LongTile(writing: gradient, block, scratch: scratch)
+      for column in 0..<block.columns {
+        ofInput(
+          long, block, column, x.column(column), y.column(column), parts[column],
+          rows[block.row + column], shares, scale(column))
+      }
+      y.commit(gradient, block)
+    }
+    guard let targetGradient = call.output(3) else { return }
+    let extremes = Extremes(long.type)
+    for column in 0..<block.columns {
+      let (row, scale, x) = (rows[block.row + column], scale(column), x.column(column))
+      let logSum = row.logSum
       for index in 0..<block.length {
-        let w = weight.map { $0[block.first + index] } ?? 1
-        let logarithm = extremes.overflowing(row.logProbability(x[index].widened))
+        let w = shares.weight.map { $0[block.first + index] } ?? 1
+        let logarithm = extremes.overflowing(x[index].widened - row.max - logSum)
         targetGradient[block.place(column, index)] =
           (1 - shares.smoothing) * -extremes.overflowing(scale * w * logarithm)
       }
     }
-    return loss.value
+  }
+
+  private static func ofInput<T: LongElement>(
+    _ long: LongClasses, _ block: LongBlock, _ column: Int, _ x: UnsafePointer<T>,
+    _ y: UnsafeMutablePointer<T>, _ part: RowState, _ row: RowState, _ shares: ClassShares,
+    _ scale: Double
+  ) {
+    let own = shares.row(block.row + column)
+    let place = own.label - block.first
+    guard own.isKept else {
+      // 0, and NaN where the logits are, or weights that torch multiplies by 0.
+      T.probabilities(x, y, block.length, part: part, row: row, times: 0 * row.share)
+      return
+    }
+    let factor = scale * (row.share + own.weight)
+    T.probabilities(x, y, block.length, part: part, row: row, times: factor)
+    if long.isSpread {
+      for index in 0..<block.length {
+        let share = shares.spread(block, column, index) + (index == place ? own.weight : 0)
+        y[index] = T(rounding: y[index].widened - scale * share)
+      }
+    } else if place >= 0 && place < block.length {
+      let p = exp(x[place].widened - row.max) / (1 + row.rest)
+      y[place] = T(rounding: scale * own.weight * (p - 1))
+    }
   }
 
   /// reduction=none: the parts of all classes, on top of the target's own.

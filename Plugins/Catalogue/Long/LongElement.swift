@@ -8,10 +8,10 @@ import LossdTensor
 protocol LongElement: FloatElement {
   /// The state of one part of a row.
   static func state(_ x: UnsafePointer<Self>, _ count: Int) -> RowState
-  /// y = exp(x) / the row's sum; `part` is the state of x alone.
+  /// y = factor exp(x) / the row's sum; `part` is the state of x alone.
   static func probabilities(
     _ x: UnsafePointer<Self>, _ y: UnsafeMutablePointer<Self>, _ count: Int, part: RowState,
-    row: RowState)
+    row: RowState, times factor: Double)
 }
 
 extension LongElement {
@@ -31,10 +31,17 @@ extension LongElement {
   }
 
   static func scalarProbabilities(
-    _ x: UnsafePointer<Self>, _ y: UnsafeMutablePointer<Self>, _ count: Int, row: RowState
+    _ x: UnsafePointer<Self>, _ y: UnsafeMutablePointer<Self>, _ count: Int, row: RowState,
+    times factor: Double
   ) {
+    if factor == 0 && row.rest.isFinite {
+      y.update(repeating: Self(rounding: 0), count: count)
+      return
+    }
     let sum = 1 + row.rest
-    for index in 0..<count { y[index] = Self(rounding: exp(x[index].widened - row.max) / sum) }
+    for index in 0..<count {
+      y[index] = Self(rounding: factor * (exp(x[index].widened - row.max) / sum))
+    }
   }
 }
 
@@ -43,8 +50,8 @@ extension Double: LongElement {
 
   static func probabilities(
     _ x: UnsafePointer<Double>, _ y: UnsafeMutablePointer<Double>, _ count: Int, part: RowState,
-    row: RowState
-  ) { scalarProbabilities(x, y, count, row: row) }
+    row: RowState, times factor: Double
+  ) { scalarProbabilities(x, y, count, row: row, times: factor) }
 }
 
 extension Float: LongElement {
@@ -72,43 +79,17 @@ extension Float: LongElement {
 
   static func probabilities(
     _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ count: Int, part: RowState,
-    row: RowState
+    row: RowState, times factor: Double
   ) {
-    guard let kernels = Kernels.chosen, part.max.isFinite, part.rest.isFinite, row.rest.isFinite
-    else {
-      scalarProbabilities(x, y, count, row: row)
+    let scale = factor * exp(part.max - row.max) * ((1 + part.rest) / (1 + row.rest))
+    // What float32 would round to a denormal or lose is worth the slow way.
+    let isNormal = scale.magnitude > 1e-30 && scale.magnitude < 1e30
+    guard let kernels = Kernels.chosen, isNormal, part.max.isFinite, part.rest.isFinite else {
+      scalarProbabilities(x, y, count, row: row, times: factor)
       return
     }
     kernels.softmax(x, y, 1, count)
-    let factor = exp(part.max - row.max) * ((1 + part.rest) / (1 + row.rest))
-    for index in 0..<count { y[index] = Float(Double(y[index]) * factor) }
+    let single = Float(scale)
+    for index in 0..<count { y[index] *= single }
   }
-}
-
-/// Elements of a block, column by column, in place or copied into scratch.
-struct LongTile<T: LongElement> {
-  let base: UnsafeMutablePointer<T>
-  let length: Int
-
-  /// `type`: what the elements are rounded to first.
-  init(
-    _ tensor: TensorView, _ block: LongBlock, type: DataType, scratch: UnsafeMutablePointer<T>
-  ) {
-    length = block.length
-    if block.inner == 1 && tensor.dataType == T.dataType && type == T.dataType {
-      base = tensor.elements(as: T.self) + block.start
-      return
-    }
-    base = scratch
-    let isCast = type != tensor.dataType
-    // Along the tensor's memory, across the tile.
-    for index in 0..<block.length {
-      for column in 0..<block.columns {
-        let x = tensor[block.place(column, index)]
-        base[column * length + index] = T(rounding: isCast ? rounded(x, type) : x)
-      }
-    }
-  }
-
-  func column(_ index: Int) -> UnsafeMutablePointer<T> { base + index * length }
 }

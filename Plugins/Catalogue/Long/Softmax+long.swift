@@ -11,7 +11,7 @@ extension SoftmaxFunction {
     plan.addPass(units: long.blockUnits, unitCost: 2 * cost)
     plan.setWorkspace(bytes: long.workspaceBytes)
     let bytes = type == .float64 ? MemoryLayout<Double>.size : MemoryLayout<Float>.size
-    plan.setScratch(bytes: 2 * LongLayout.blockElements * bytes)
+    plan.setScratch(bytes: 3 * LongLayout.blockElements * bytes)
   }
 
   static func runLong(_ call: Call, _ state: SoftmaxState, _ long: LongLayout, _ chunk: Chunk) {
@@ -31,70 +31,88 @@ extension SoftmaxFunction {
   ) {
     guard let input = call.input(0) else { return }
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
+    let (second, third) = (
+      scratch + LongLayout.blockElements, scratch + 2 * LongLayout.blockElements
+    )
     for unit in chunk.range {
       let block = long.block(unit)
-      let x = LongTile(input, block, type: state.type, scratch: scratch)
+      let x = LongTile(reading: input, block, type: state.type, scratch: scratch)
+      let upstream =
+        call.wants(1)
+        ? call.input(1).map { LongTile(reading: $0, block, type: state.type, scratch: second) }
+        : nil
+      let parts = long.states(call.workspace) + block.state
       if chunk.pass == 0 {
-        measure(call, long, block, x, scratch + LongLayout.blockElements)
-      } else {
-        write(call, long, block, x, scratch + LongLayout.blockElements)
+        for column in 0..<block.columns {
+          parts[column] = measure(
+            x.column(column), upstream?.column(column), block.length, third)
+        }
+        continue
+      }
+      let rows = long.rowStates(call.workspace) + block.row
+      if let output = call.output(0) {
+        let y = LongTile(writing: output, block, scratch: third)
+        for column in 0..<block.columns {
+          write(x.column(column), y.column(column), block.length, parts[column], rows[column])
+        }
+        y.commit(output, block)
+      }
+      if let gradient = call.output(1) {
+        let y = LongTile(writing: gradient, block, scratch: third)
+        for column in 0..<block.columns {
+          differentiate(
+            x.column(column), upstream?.column(column), y.column(column), block.length,
+            parts[column], rows[column])
+        }
+        y.commit(gradient, block)
       }
     }
   }
 
+  /// The state of a part, with its share of what the gradient is less of.
   private static func measure<T: LongElement>(
-    _ call: Call, _ long: LongLayout, _ block: LongBlock, _ x: LongTile<T>,
+    _ x: UnsafePointer<T>, _ upstream: UnsafeMutablePointer<T>?, _ count: Int,
     _ scratch: UnsafeMutablePointer<T>
-  ) {
-    let states = long.states(call.workspace) + block.state
-    for column in 0..<block.columns {
-      states[column] = T.state(x.column(column), block.length)
-      guard call.wants(1) else { continue }
-      guard let upstream = call.input(1) else {
-        states[column].share = isLogarithmic ? Double(block.length) : 1
-        continue
-      }
-      let part = states[column]
-      let isEmpty = part.max == -.infinity
-      if !isLogarithmic && !isEmpty {
-        T.probabilities(x.column(column), scratch, block.length, part: part, row: part)
-      }
-      var sum = CompensatedSum()
-      for index in 0..<block.length {
-        let g = upstream[block.place(column, index)]
-        sum.add(isLogarithmic ? g : g * (isEmpty ? 0 : scratch[index].widened))
-      }
-      states[column].share = sum.value
+  ) -> RowState {
+    var part = T.state(x, count)
+    guard let upstream else {
+      part.share = isLogarithmic ? Double(count) : 1
+      return part
     }
+    let isEmpty = part.max == -.infinity
+    if !isLogarithmic && !isEmpty {
+      T.probabilities(x, scratch, count, part: part, row: part, times: 1)
+    }
+    var sum = CompensatedSum()
+    for index in 0..<count {
+      let g = upstream[index].widened
+      sum.add(isLogarithmic ? g : g * (isEmpty ? 0 : scratch[index].widened))
+    }
+    part.share = sum.value
+    return part
   }
 
   private static func write<T: LongElement>(
-    _ call: Call, _ long: LongLayout, _ block: LongBlock, _ x: LongTile<T>,
-    _ scratch: UnsafeMutablePointer<T>
+    _ x: UnsafePointer<T>, _ y: UnsafeMutablePointer<T>, _ count: Int, _ part: RowState,
+    _ row: RowState
   ) {
-    let parts = long.states(call.workspace) + block.state
-    let rows = long.rowStates(call.workspace) + block.row
-    let (output, gradient, upstream) = (call.output(0), call.output(1), call.input(1))
-    for column in 0..<block.columns {
-      let row = rows[column]
-      let x = x.column(column)
-      if !isLogarithmic || gradient != nil {
-        T.probabilities(x, scratch, block.length, part: parts[column], row: row)
-      }
-      if let output {
-        let logSum = row.logSum
-        for index in 0..<block.length {
-          output[block.place(column, index)] =
-            isLogarithmic ? x[index].widened - row.max - logSum : scratch[index].widened
-        }
-      }
-      guard let gradient else { continue }
-      for index in 0..<block.length {
-        let g = upstream.map { $0[block.place(column, index)] } ?? 1
-        let p = scratch[index].widened
-        gradient[block.place(column, index)] =
-          isLogarithmic ? g - p * row.share : p * (g - row.share)
-      }
+    guard isLogarithmic else {
+      T.probabilities(x, y, count, part: part, row: row, times: 1)
+      return
+    }
+    let logSum = row.logSum
+    for index in 0..<count { y[index] = T(rounding: x[index].widened - row.max - logSum) }
+  }
+
+  private static func differentiate<T: LongElement>(
+    _ x: UnsafePointer<T>, _ upstream: UnsafeMutablePointer<T>?, _ y: UnsafeMutablePointer<T>,
+    _ count: Int, _ part: RowState, _ row: RowState
+  ) {
+    T.probabilities(x, y, count, part: part, row: row, times: 1)
+    for index in 0..<count {
+      let g = upstream?[index].widened ?? 1
+      let p = y[index].widened
+      y[index] = T(rounding: isLogarithmic ? g - p * row.share : p * (g - row.share))
     }
   }
 }

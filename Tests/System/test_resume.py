@@ -36,7 +36,7 @@ class Resume(unittest.TestCase):
         folder = self.daemon.folder.name
         return ["eval", "cross_entropy", "--input", os.path.join(folder, "x.npy"), "--target",
                 os.path.join(folder, "y.npy"), "--weight", os.path.join(folder, "w.npy"), "--json",
-                "--batch-size", "5"]
+                "--batch-size", "3"]
 
     def test_a_stream_goes_on_with_the_next_daemon_and_counts_each_batch_once(self):
         with self.daemon as daemon:
@@ -48,7 +48,7 @@ class Resume(unittest.TestCase):
             thread.start()
             replacements = []
             for _ in range(2):
-                time.sleep(0.4)
+                time.sleep(0.3)
                 self.assertTrue(thread.is_alive(), "the stream was over before the restart")
                 old = replacements[-1] if replacements else daemon.process
                 old.send_signal(signal.SIGTERM)

@@ -6,7 +6,7 @@ PROTO_C := Sources/CLossdProto
 PYTHON ?= python3
 BENCH_ENV := .venv-bench
 
-.PHONY: help setup build demo test test-swift test-kernels test-system test-python test-torch golden soak bench tsan proto check-proto format lint clean
+.PHONY: help setup build demo test test-swift test-kernels test-exhaustive test-system test-python test-torch golden soak bench tsan proto check-proto format lint clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client beside torch 2.13
 
 golden: $(TORCH_ENV)/bin/pytest ## make the golden values and the table of types again, from torch
 	$(TORCH_ENV)/bin/python Tests/Golden/make_golden.py
+
+test-exhaustive: setup ## exp, log, log1p of every float32 in every build of the kernels: minutes
+	swift run -c release ExhaustiveKernelTest
 
 soak: build ## the system tests in full length
 	LOSSD_SOAK=1 LOSSD_STORM=100000 python3 -m unittest discover -v -s Tests/System

@@ -1,14 +1,27 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// For the other builds of the kernels, each of which runs only where the processor has all of it.
+/// The kernels' source built once more: a folder that is a link to it, and how.
+func kernels(_ name: String, _ folder: String, _ flags: [String], _ defines: [String]) -> Target {
+  #if arch(x86_64)
+    let features = flags.flatMap { ["-Xcc", "-m" + $0] }
+  #else
+    let features: [String] = []
+  #endif
+  return .target(
+    name: name, dependencies: ["LossdKernelTable"], path: "Sources/LossdKernels/" + folder,
+    swiftSettings: defines.map { .define($0) } + [.unsafeFlags(["-Ounchecked"] + features)])
+}
+
+/// What runs only where the processor has all of it, and what the source then uses.
+let avx2 = ["avx2", "fma", "f16c", "bmi2"]
+let avx512 = avx2 + ["avx512f", "avx512bw", "avx512dq", "avx512vl"]
 #if arch(x86_64)
-  let avx2 = ["-Xcc", "-mavx2", "-Xcc", "-mfma", "-Xcc", "-mf16c", "-Xcc", "-mbmi2"]
-  let avx512 =
-    avx2 + ["f", "dq", "bw", "vl"].flatMap { ["-Xcc", "-mavx512\($0)"] }
+  let fused = ["LOSSD_FMA"]
+  let wide = ["LOSSD_FMA", "LOSSD_AVX512"]
 #else
-  let avx2: [String] = []
-  let avx512: [String] = []
+  let fused: [String] = []
+  let wide: [String] = []
 #endif
 
 let package = Package(
@@ -37,26 +50,18 @@ let package = Package(
     .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
     .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
     .target(name: "LossdKernelTable", path: "Sources/LossdKernels/Table"),
-    .target(
-      name: "LossdKernelsBaseline", dependencies: ["LossdKernelTable"],
-      path: "Sources/LossdKernels/Core", swiftSettings: [.unsafeFlags(["-Ounchecked"])]),
-    .target(
-      name: "LossdKernelsAVX2", dependencies: ["LossdKernelTable"],
-      path: "Sources/LossdKernels/CoreAVX2",
-      swiftSettings: [
-        .define("LOSSD_FMA"), .unsafeFlags(["-Ounchecked"] + avx2),
-      ]),
-    .target(
-      name: "LossdKernelsAVX512", dependencies: ["LossdKernelTable"],
-      path: "Sources/LossdKernels/CoreAVX512",
-      swiftSettings: [
-        .define("LOSSD_FMA"), .define("LOSSD_AVX512"), .unsafeFlags(["-Ounchecked"] + avx512),
-      ]),
+    kernels("LossdKernelsBaseline", "Core", [], []),
+    kernels("LossdKernelsBaselineDouble", "CoreDouble", [], ["LOSSD_DOUBLE"]),
+    kernels("LossdKernelsAVX2", "CoreAVX2", avx2, fused),
+    kernels("LossdKernelsAVX2Double", "CoreAVX2Double", avx2, fused + ["LOSSD_DOUBLE"]),
+    kernels("LossdKernelsAVX512", "CoreAVX512", avx512, wide),
+    kernels("LossdKernelsAVX512Double", "CoreAVX512Double", avx512, wide + ["LOSSD_DOUBLE"]),
     .target(
       name: "LossdKernels",
       dependencies: [
-        "CLinux", "LossdKernelTable", "LossdKernelsBaseline", "LossdKernelsAVX2",
-        "LossdKernelsAVX512",
+        "CLinux", "LossdKernelTable", "LossdKernelsBaseline", "LossdKernelsBaselineDouble",
+        "LossdKernelsAVX2", "LossdKernelsAVX2Double", "LossdKernelsAVX512",
+        "LossdKernelsAVX512Double",
       ],
       path: "Sources/LossdKernels/Choice"),
     .target(name: "LossdLoop", dependencies: ["CUV"]),
@@ -102,6 +107,9 @@ let package = Package(
     .executableTarget(
       name: "FunctionBenchmark", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"],
       path: "Benchmarks/Functions"),
+    .executableTarget(
+      name: "ExhaustiveKernelTest", dependencies: ["LossdKernelTable", "LossdKernels"],
+      path: "Tests/Exhaustive"),
     .testTarget(
       name: "GoldenTests",
       dependencies: ["LossdCatalogue", "LossdEngine", "LossdPluginKit", "LossdTensor"]),

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(swift build -c release --show-bin-path)
 status=0
-for module in LossdKernelsAVX2 LossdKernelsAVX512; do
+for module in LossdKernelsAVX2 LossdKernelsAVX2Double LossdKernelsAVX512 LossdKernelsAVX512Double; do
   objects=("$build/$module.build/"*.o)
   count=$(nm "${objects[@]}" | grep -c ' T ' || true)
   if [[ $count = 0 ]]; then

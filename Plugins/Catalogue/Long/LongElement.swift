@@ -45,51 +45,58 @@ extension LongElement {
   }
 }
 
+extension LongElement {
+  /// By the kernels of this type.
+  static func vectorState(
+    _ kernels: KernelTable?, _ x: UnsafePointer<Self>, _ count: Int
+  ) -> RowState {
+    guard let kernels, count > 0 else { return scalarState(x, count) }
+    var max = 0.0
+    let sum = kernels.sumOfExponentials(x, count, &max)
+    return max.isFinite && sum.isFinite
+      ? RowState(max: max, rest: sum - 1) : scalarState(x, count)
+  }
+
+  static func vectorProbabilities(
+    _ kernels: KernelTable?, _ x: UnsafePointer<Self>, _ y: UnsafeMutablePointer<Self>,
+    _ count: Int, part: RowState, row: RowState, times factor: Double
+  ) {
+    let scale = factor * exp(part.max - row.max) * ((1 + part.rest) / (1 + row.rest))
+    // What float32 would round to a denormal or lose is worth the slow way.
+    let isNormal = scale.magnitude > 1e-30 && scale.magnitude < 1e30
+    guard let kernels, isNormal, part.max.isFinite, part.rest.isFinite, row.rest.isFinite else {
+      scalarProbabilities(x, y, count, row: row, times: factor)
+      return
+    }
+    kernels.softmax(x, y, 1, count)
+    for index in 0..<count { y[index] = Self(rounding: y[index].widened * scale) }
+  }
+}
+
 extension Double: LongElement {
-  static func state(_ x: UnsafePointer<Double>, _ count: Int) -> RowState { scalarState(x, count) }
+  static func state(_ x: UnsafePointer<Double>, _ count: Int) -> RowState {
+    vectorState(Kernels.chosen?.float64, x, count)
+  }
 
   static func probabilities(
     _ x: UnsafePointer<Double>, _ y: UnsafeMutablePointer<Double>, _ count: Int, part: RowState,
     row: RowState, times factor: Double
-  ) { scalarProbabilities(x, y, count, row: row, times: factor) }
+  ) {
+    vectorProbabilities(
+      Kernels.chosen?.float64, x, y, count, part: part, row: row, times: factor)
+  }
 }
 
 extension Float: LongElement {
   static func state(_ x: UnsafePointer<Float>, _ count: Int) -> RowState {
-    guard let kernels = Kernels.chosen else { return scalarState(x, count) }
-    // The loss of the first element's class is the logarithm of the sum less that element.
-    var (label, weight, loss) = (Int32(0), Float(1), 0.0)
-    var rows = CrossEntropyRows(
-      x: x, gradient: nil, labels: &label, rowWeights: &weight, scales: nil, losses: &loss,
-      classWeights: nil, classWeightSum: Double(count), smoothing: 0, count: 1, classes: count,
-      step: count, stride: 1)
-    withUnsafePointer(to: label) { label in
-      withUnsafePointer(to: weight) { weight in
-        withUnsafeMutablePointer(to: &loss) { loss in
-          rows.labels = label
-          rows.rowWeights = weight
-          rows.losses = loss
-          kernels.crossEntropy(&rows)
-        }
-      }
-    }
-    return Extremes.areIn(loss)
-      ? scalarState(x, count) : RowState(max: loss + Double(x[0]), rest: 0)
+    vectorState(Kernels.chosen?.float32, x, count)
   }
 
   static func probabilities(
     _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ count: Int, part: RowState,
     row: RowState, times factor: Double
   ) {
-    let scale = factor * exp(part.max - row.max) * ((1 + part.rest) / (1 + row.rest))
-    // What float32 would round to a denormal or lose is worth the slow way.
-    let isNormal = scale.magnitude > 1e-30 && scale.magnitude < 1e30
-    guard let kernels = Kernels.chosen, isNormal, part.max.isFinite, part.rest.isFinite else {
-      scalarProbabilities(x, y, count, row: row, times: factor)
-      return
-    }
-    kernels.softmax(x, y, 1, count)
-    let single = Float(scale)
-    for index in 0..<count { y[index] *= single }
+    vectorProbabilities(
+      Kernels.chosen?.float32, x, y, count, part: part, row: row, times: factor)
   }
 }

@@ -40,8 +40,15 @@ struct Extremes {
     return found != 0
   }
 
-  /// The same of a sum of losses or of a scale.
-  static func areIn(_ value: Double) -> Bool { !(value.magnitude < 1e29) }
+  static func areIn(_ values: UnsafePointer<Double>, _ count: Int) -> Bool {
+    let limit = 1e300.bitPattern
+    var found: UInt64 = 0
+    for index in 0..<count {
+      let bits = UnsafeRawPointer(values + index).loadUnaligned(as: UInt64.self)
+      found |= (bits & 0x7FFF_FFFF_FFFF_FFFF) >= limit ? 1 : 0
+    }
+    return found != 0
+  }
 }
 
 /// log(1 / (1 + exp(-x))).

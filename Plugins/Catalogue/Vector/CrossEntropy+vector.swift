@@ -7,20 +7,20 @@ import LossdTensor
 /// a tile for rows that have to be widened.
 private struct Block {
   static let positions = 256
-  static let headBytes = positions * (8 + 8 + 4 + 4)
+  static let headBytes = positions * (8 + 8 + 8 + 4)
 
   let losses: UnsafeMutablePointer<Double>
   let scales: UnsafeMutablePointer<Double>
+  let weights: UnsafeMutablePointer<Double>
   let labels: UnsafeMutablePointer<Int32>
-  let weights: UnsafeMutablePointer<Float>
-  let tile: UnsafeMutablePointer<Float>
+  let tile: UnsafeMutableRawPointer
 
   init(_ scratch: UnsafeMutableRawPointer) {
     losses = scratch.assumingMemoryBound(to: Double.self)
     scales = losses + Block.positions
-    labels = UnsafeMutableRawPointer(scales + Block.positions).assumingMemoryBound(to: Int32.self)
-    weights = UnsafeMutableRawPointer(labels + Block.positions).assumingMemoryBound(to: Float.self)
-    tile = UnsafeMutableRawPointer(weights + Block.positions).assumingMemoryBound(to: Float.self)
+    weights = scales + Block.positions
+    labels = UnsafeMutableRawPointer(weights + Block.positions).assumingMemoryBound(to: Int32.self)
+    tile = UnsafeMutableRawPointer(labels + Block.positions)
   }
 }
 
@@ -28,7 +28,6 @@ private struct Block {
 private struct ClassWeights {
   let weight: TensorView?
   let sum: Double
-  var isExtreme: Bool { Extremes.areIn(sum) }
   let hasZero: Bool
 
   init(_ call: Call, _ classes: Int) {
@@ -47,32 +46,36 @@ private struct ClassWeights {
 }
 
 extension ClassLoss {
-  /// Whether the vector kernels compute this: logits that float32 holds; with classes that are not the
-  /// last dimension, or class weights for smoothing, float32 itself.
+  /// Whether the vector kernels compute this: logits; with classes that are not the last dimension, or
+  /// class weights for smoothing, of float32 or float64. Smoothing in float64 is left to the reference:
+  /// over few positions its mean is to be within an ulp.
   static func isVector(_ call: Call, _ input: TensorView, _ layout: ClassLayout) -> Bool {
     guard hasLogits, Kernels.chosen != nil, layout.classes > 0, layout.classes <= Int(Int32.max)
     else { return false }
+    if input.dataType == .float64 { return call.attributes.float(2) == 0 }
     if input.dataType == .float32 { return true }
     let needsWeights = call.input(3) != nil && call.attributes.float(2) > 0
-    return Tiles.canWiden(input.dataType) && layout.inner == 1 && !needsWeights
+    return layout.inner == 1 && !needsWeights
   }
 
   /// Bytes.
   static func vectorScratch(_ input: TensorView, _ layout: ClassLayout) -> Int {
-    let tile = input.dataType == .float32 ? 0 : TileRows.capacity(layout.classes)
+    let isDirect = input.dataType == .float32 || input.dataType == .float64
+    let tile = isDirect ? 0 : TileRows.capacity(layout.classes)
     return Block.headBytes + tile * MemoryLayout<Float>.size
   }
 
   static func runVector(
-    _ kernels: KernelTable, _ call: Call, _ state: ClassState, _ chunk: Chunk
+    _ build: KernelBuild, _ call: Call, _ state: ClassState, _ chunk: Chunk
   ) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
     let block = Block(chunk.scratch)
-    let tiles = Tiles(kernels: kernels)
+    let tiles = Tiles(build, input)
     let layout = state.layout
-    let isWide = input.dataType == .float32
     let classWeights = ClassWeights(call, layout.classes)
-    let limit = isWide ? Block.positions : min(Block.positions, TileRows.count(layout.classes))
+    let limit =
+      tiles.isDirect(input)
+      ? Block.positions : min(Block.positions, TileRows.count(layout.classes))
     var losses = CompensatedSum()
     var weights = CompensatedSum()
     var position = chunk.range.lowerBound
@@ -83,7 +86,7 @@ extension ClassLoss {
       let weight = try describe(call, state, target, position, count, block)
       if !state.sumsWeightsFirst { weights.add(weight) }
       evaluate(tiles, call, state, input, position, count, block, classWeights)
-      settleExtremes(call, state, input, position, count, block, classWeights)
+      settleExtremes(tiles, call, state, input, position, count, block, classWeights)
       for index in 0..<count {
         losses.add(block.losses[index])
         perPosition?[position + index] = block.losses[index]
@@ -113,9 +116,9 @@ extension ClassLoss {
       } else {
         try checkLabel(label, position + index, target, state.layout.classes)
         block.labels[index] = Int32(truncatingIfNeeded: label)
-        let w = weight.map { Float($0[Int(label)]) } ?? 1
+        let w = weight.map { $0[Int(label)] } ?? 1
         block.weights[index] = w
-        sum += Double(w)
+        sum += w
       }
       if wantsGradient {
         block.scales[index] = reduction.scale(
@@ -129,7 +132,8 @@ extension ClassLoss {
 
   /// Leaves positions with infinities, NaN or an overflow to the reference.
   private static func settleExtremes(
-    _ call: Call, _ state: ClassState, _ input: TensorView, _ position: Int, _ count: Int,
+    _ tiles: Tiles, _ call: Call, _ state: ClassState, _ input: TensorView, _ position: Int,
+    _ count: Int,
     _ block: Block, _ classWeights: ClassWeights
   ) {
     let wantsGradient = call.wants(1)
@@ -137,25 +141,25 @@ extension ClassLoss {
       let label = Int(block.labels[index])
       let start = state.layout.start(position + index)
       let isExtreme =
-        Extremes.areIn(block.losses[index])
-        || wantsGradient && Extremes.areIn(block.scales[index])
-        || classWeights.isExtreme
+        tiles.isExtreme(block.losses[index])
+        || wantsGradient && tiles.isExtreme(block.scales[index])
+        || tiles.isExtreme(classWeights.sum)
         // A weight of 0 may hide an overflow.
         || block.weights[index] == 0 && label >= 0
-          && Extremes.areIn(input[start + label * state.layout.inner])
-        || classWeights.hasZero && hasExtremes(input, start, state.layout)
+          && tiles.isExtreme(input[start + label * state.layout.inner])
+        || classWeights.hasZero && hasExtremes(tiles, input, start, state.layout)
       if !isExtreme { continue }
       let row = Row(
-        start: start, label: label < 0 ? nil : label, weight: Double(block.weights[index]),
+        start: start, label: label < 0 ? nil : label, weight: block.weights[index],
         scale: wantsGradient ? block.scales[index] : 0)
       block.losses[index] = logits(call, state, input, row)
     }
   }
 
   private static func hasExtremes(
-    _ input: TensorView, _ start: Int, _ layout: ClassLayout
+    _ tiles: Tiles, _ input: TensorView, _ start: Int, _ layout: ClassLayout
   ) -> Bool {
-    (0..<layout.classes).contains { Extremes.areIn(input[start + $0 * layout.inner]) }
+    (0..<layout.classes).contains { tiles.isExtreme(input[start + $0 * layout.inner]) }
   }
 
   private static func evaluate(
@@ -169,12 +173,12 @@ extension ClassLoss {
     let x =
       layout.inner == 1
       ? tiles.read(input, start, elements, tile: block.tile)
-      : UnsafePointer(input.elements(as: Float.self) + start)
+      : UnsafeRawPointer(tiles.direct(input, start))
     var rows = CrossEntropyRows(
       x: x, gradient: gradient.map { tiles.target($0, start, tile: block.tile) },
       labels: UnsafePointer(block.labels), rowWeights: UnsafePointer(block.weights),
       scales: gradient == nil ? nil : UnsafePointer(block.scales), losses: block.losses,
-      classWeights: classWeights.weight.map { UnsafePointer($0.elements(as: Float.self)) },
+      classWeights: classWeights.weight.map { UnsafeRawPointer(tiles.direct($0, 0)) },
       classWeightSum: classWeights.sum, smoothing: call.attributes.float(2), count: count,
       classes: layout.classes,
       step: layout.inner == 1 ? layout.classes : 1, stride: layout.inner)

@@ -5,31 +5,32 @@ import LossdTensor
 
 extension Sigmoid {
   static func isVector(_ input: TensorView) -> Bool {
-    Kernels.chosen != nil && Tiles.canWiden(input.dataType)
+    Kernels.chosen != nil && input.dataType.isFloatingPoint
   }
 
   /// Two tiles of a block, bytes.
-  static let vectorScratch = 2 * Blocks.size * MemoryLayout<Float>.size
+  static let vectorScratch = 2 * Blocks.size * Tiles.elementBytes
 
-  static func runVector(_ kernels: KernelTable, _ call: Call, _ chunk: Chunk) {
+  static func runVector(_ build: KernelBuild, _ call: Call, _ chunk: Chunk) {
     guard let input = call.input(0) else { return }
-    let tiles = Tiles(kernels: kernels)
-    let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
-    let second = tile + Blocks.size
+    let tiles = Tiles(build, input)
+    let tile = chunk.scratch
+    let second = tile + Blocks.size * Tiles.elementBytes
     let elements = Blocks.elements(chunk.range, of: input.count)
-    // float32 needs no tile, and so no blocks.
-    let step = input.dataType == .float32 ? max(elements.count, 1) : Blocks.size
+    // In place there is no tile, and so no need of blocks.
+    let step = tiles.isDirect(input) ? max(elements.count, 1) : Blocks.size
     for begin in stride(from: elements.lowerBound, to: elements.upperBound, by: step) {
       let count = min(step, elements.upperBound - begin)
       if let output = call.output(0) {
         let x = tiles.read(input, begin, count, tile: tile)
-        kernels.sigmoid(x, tiles.target(output, begin, tile: tile), count)
+        tiles.kernels.sigmoid(x, tiles.target(output, begin, tile: tile), count)
         tiles.commit(output, begin, count, tile: tile)
       }
       if let gradient = call.output(1) {
         let x = tiles.read(input, begin, count, tile: tile)
         let upstream = call.input(1).map { tiles.read($0, begin, count, tile: second) }
-        kernels.sigmoidBackward(x, upstream, tiles.target(gradient, begin, tile: tile), count)
+        tiles.kernels.sigmoidBackward(
+          x, upstream, tiles.target(gradient, begin, tile: tile), count)
         tiles.commit(gradient, begin, count, tile: tile)
       }
     }
@@ -39,22 +40,19 @@ extension Sigmoid {
 extension BinaryLoss {
   private static var tileCount: Int { 7 }
 
-  /// Whether the vector kernels compute this: types that float32 holds, without the target's gradient.
+  /// Whether the vector kernels compute this: all but the target's gradient.
   static func isVector(_ call: Call) -> Bool {
-    guard Kernels.chosen != nil, !call.wants(2) else { return false }
-    return (hasLogits ? [0, 1, 3, 4] : [0, 1, 3]).allSatisfy { index in
-      call.input(index).map { Tiles.canWiden($0.dataType) } ?? true
-    }
+    Kernels.chosen != nil && !call.wants(2)
   }
 
-  static var vectorScratch: Int { tileCount * Blocks.size * MemoryLayout<Float>.size }
+  static var vectorScratch: Int { tileCount * Blocks.size * Tiles.elementBytes }
 
   static func runVector(
-    _ kernels: KernelTable, _ call: Call, _ state: BinaryState, _ chunk: Chunk
+    _ build: KernelBuild, _ call: Call, _ state: BinaryState, _ chunk: Chunk
   ) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
-    let tiles = Tiles(kernels: kernels)
-    let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
+    let tiles = Tiles(
+      build, input, target, call.input(2), call.input(3), hasLogits ? call.input(4) : nil)
     let reduction = Reduction(call.attributes)
     let losses = reduction == .none ? call.output(0) : nil
     let gradient = call.output(1)
@@ -63,34 +61,34 @@ extension BinaryLoss {
       upstream == nil ? reduction.scale(call.input(2), 0, weightSum: Double(state.count)) : 1
     let range = Blocks.elements(chunk.range, of: state.count)
     var sum = CompensatedSum()
-    if gradient != nil && Extremes.areIn(scale) {
+    if gradient != nil && tiles.isExtreme(scale) {
       chunk.sums[0] += try runScalar(call, state, range)
       chunk.sums[1] += Double(range.count)
       return
     }
     for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
       let count = min(Blocks.size, range.upperBound - begin)
-      func place(_ index: Int) -> UnsafeMutablePointer<Float> { tile + index * Blocks.size }
-      func broadcast(_ tensor: TensorView?, _ index: Int) -> UnsafePointer<Float>? {
+      func place(_ index: Int) -> UnsafeMutableRawPointer {
+        chunk.scratch + index * Blocks.size * Tiles.elementBytes
+      }
+      func broadcast(_ tensor: TensorView?, _ index: Int) -> UnsafeRawPointer? {
         tensor.map { tiles.readBroadcast($0, begin, count, input.shape, tile: place(index)) }
       }
       let x = tiles.read(input, begin, count, tile: place(0))
       let y = tiles.read(target, begin, count, tile: place(1))
-      if !hasLogits && !(kernels.isProbability(x, count) && kernels.isProbability(y, count)) {
-        for index in begin..<begin + count { try checkRange(input[index], target[index], index) }
-      }
       var elements = BinaryElements(
         x: x, target: y, weight: broadcast(call.input(3), 2),
         posWeight: hasLogits ? broadcast(call.input(4), 3) : nil,
         losses: losses.map { tiles.target($0, begin, tile: place(4)) },
         gradient: gradient.map { tiles.target($0, begin, tile: place(5)) },
         upstream: upstream.map { tiles.read($0, begin, count, tile: place(6)) },
-        scale: Float(scale), count: count)
+        scale: scale, count: count)
       let part =
-        hasLogits ? kernels.binaryLogits(&elements) : kernels.binaryProbabilities(&elements)
-      // A weight of 0 may hide an overflow from the sum.
-      if Extremes.areIn(part) || elements.weight != nil && Extremes.areIn(x, count)
-        || elements.upstream.map({ Extremes.areIn($0, count) }) ?? false
+        hasLogits
+        ? tiles.kernels.binaryLogits(&elements) : tiles.kernels.binaryProbabilities(&elements)
+      // A weight of 0 may hide an overflow from the sum. A probability outside [0, 1] has made it NaN.
+      if tiles.isExtreme(part) || elements.weight != nil && tiles.hasExtremes(x, count)
+        || elements.upstream.map({ tiles.hasExtremes($0, count) }) ?? false
       {
         sum.add(try runScalar(call, state, begin..<begin + count))
         continue

@@ -11,22 +11,22 @@ extension MultilabelSoftMarginLoss {
   static func isVector(_ call: Call, _ state: State) -> Bool {
     guard Kernels.chosen != nil, !call.wants(2), state.pieces == 1, state.length > 0,
       state.length <= Blocks.size, let input = call.input(0), let target = call.input(1),
-      target.hasShape(input.shape), Tiles.canWiden(input.dataType),
-      Tiles.canWiden(target.dataType)
+      target.hasShape(input.shape), target.dataType.isFloatingPoint
     else { return false }
     guard let weight = call.input(3) else { return true }
-    return Tiles.canWiden(weight.dataType) && weight.broadcasts(to: input.shape)
+    return weight.dataType.isFloatingPoint && weight.broadcasts(to: input.shape)
   }
 
-  static let vectorScratch = tileCount * Blocks.size * MemoryLayout<Float>.size
+  static let vectorScratch = tileCount * Blocks.size * Tiles.elementBytes
 
   static func runVector(
-    _ kernels: KernelTable, _ call: Call, _ state: State, _ chunk: Chunk, _ input: TensorView,
+    _ build: KernelBuild, _ call: Call, _ state: State, _ chunk: Chunk, _ input: TensorView,
     _ target: TensorView
   ) {
-    let tiles = Tiles(kernels: kernels)
-    let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
-    func place(_ index: Int) -> UnsafeMutablePointer<Float> { tile + index * Blocks.size }
+    let tiles = Tiles(build, input, target, call.input(2), call.input(3))
+    func place(_ index: Int) -> UnsafeMutableRawPointer {
+      chunk.scratch + index * Blocks.size * Tiles.elementBytes
+    }
     let reduction = Reduction(call.attributes)
     let perRow = reduction == .none ? call.output(0) : nil
     let upstream = reduction == .none && call.wants(1) ? call.input(2) : nil
@@ -42,7 +42,8 @@ extension MultilabelSoftMarginLoss {
       let count = min(rows, chunk.range.upperBound - row)
       let (begin, elements) = (row * length, count * length)
       if let upstream {
-        for index in 0..<elements { place(5)[index] = Float(upstream[row + index / length]) }
+        let above = place(5)
+        for index in 0..<elements { tiles.set(above, index, upstream[row + index / length]) }
       }
       let gradient = call.output(1)
       var elementwise = BinaryElements(
@@ -50,15 +51,15 @@ extension MultilabelSoftMarginLoss {
         target: tiles.read(target, begin, elements, tile: place(1)),
         weight: call.input(3).map {
           tiles.readBroadcast($0, begin, elements, input.shape, tile: place(2))
-        }, posWeight: nil, losses: perRow == nil ? nil : place(3),
+        }, losses: perRow == nil ? nil : place(3),
         gradient: gradient.map { tiles.target($0, begin, tile: place(4)) },
-        upstream: upstream == nil ? nil : UnsafePointer(place(5)), scale: Float(scale),
-        count: elements, isSymmetric: true)
-      let part = kernels.binaryLogits(&elementwise)
+        upstream: upstream == nil ? nil : UnsafeRawPointer(place(5)), scale: scale,
+        isMultilabel: true, count: elements)
+      let part = tiles.kernels.binaryLogits(&elementwise)
       // A weight of 0 may hide an overflow from the sum.
-      if Extremes.areIn(part) || gradient != nil && Extremes.areIn(scale)
-        || elementwise.weight != nil && Extremes.areIn(elementwise.x, elements)
-        || elementwise.upstream.map({ Extremes.areIn($0, elements) }) ?? false
+      if tiles.isExtreme(part) || gradient != nil && tiles.isExtreme(scale)
+        || elementwise.weight != nil && tiles.hasExtremes(elementwise.x, elements)
+        || elementwise.upstream.map({ tiles.hasExtremes($0, elements) }) ?? false
       {
         sum.add(runRows(call, state, row..<row + count, input, target))
         row += count
@@ -69,7 +70,7 @@ extension MultilabelSoftMarginLoss {
       if let perRow {
         for index in 0..<count {
           var total = 0.0
-          for element in 0..<length { total += Double(place(3)[index * length + element]) }
+          for element in 0..<length { total += tiles.get(place(3), index * length + element) }
           perRow[row + index] = total / state.classes
         }
       }

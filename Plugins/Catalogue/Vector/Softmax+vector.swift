@@ -4,42 +4,42 @@ import LossdPluginKit
 import LossdTensor
 
 extension SoftmaxFunction {
-  /// Whether the vector kernels compute this: rows of types that float32 holds, without a cast; at
-  /// another dim than the last, float32.
+  /// Whether the vector kernels compute this: rows without a cast; at another dim than the last,
+  /// float32 and float64.
   static func isVector(_ input: TensorView, _ type: DataType, _ layout: RowLayout) -> Bool {
     guard Kernels.chosen != nil, type == input.dataType else { return false }
-    return layout.inner == 1 ? Tiles.canWiden(type) : type == .float32
+    return layout.inner == 1 || type == .float32 || type == .float64
   }
 
   /// Scratch for widened rows, bytes.
   static func vectorScratch(_ type: DataType, _ layout: RowLayout) -> Int {
-    type == .float32 ? 0 : 2 * TileRows.capacity(layout.size) * MemoryLayout<Float>.size
+    type == .float32 || type == .float64
+      ? 0 : 2 * TileRows.capacity(layout.size) * MemoryLayout<Float>.size
   }
 
   static func runVector(
-    _ kernels: KernelTable, _ call: Call, _ state: SoftmaxState, _ chunk: Chunk
+    _ build: KernelBuild, _ call: Call, _ state: SoftmaxState, _ chunk: Chunk
   ) {
     guard let input = call.input(0) else { return }
     if state.layout.inner > 1 {
-      columns(kernels, call, input, state.layout, chunk.range)
+      columns(Tiles(build, input), call, input, state.layout, chunk.range)
     } else {
-      rows(Tiles(kernels: kernels), call, input, state.layout.size, chunk)
+      rows(Tiles(build, input), call, input, state.layout.size, chunk)
     }
   }
 
   private static func rows(
     _ tiles: Tiles, _ call: Call, _ input: TensorView, _ size: Int, _ chunk: Chunk
   ) {
-    let isWide = input.dataType == .float32
     // Few rows at a time, so that a gradient finds its result in the cache.
     let step = TileRows.count(size)
-    let tile = chunk.scratch.assumingMemoryBound(to: Float.self)
-    let second = tile + (isWide ? 0 : TileRows.capacity(size))
+    let tile = chunk.scratch
+    let second = tile + (tiles.isDirect(input) ? 0 : TileRows.capacity(size) * tiles.elementBytes)
     var row = chunk.range.lowerBound
     while row < chunk.range.upperBound {
       let count = min(step, chunk.range.upperBound - row)
       let (begin, elements) = (row * size, count * size)
-      var result: UnsafeMutablePointer<Float>?
+      var result: UnsafeMutableRawPointer?
       if let output = call.output(0) {
         let x = tiles.read(input, begin, elements, tile: tile)
         let y = tiles.target(output, begin, tile: tile)
@@ -65,26 +65,26 @@ extension SoftmaxFunction {
   }
 
   private static func columns(
-    _ kernels: KernelTable, _ call: Call, _ input: TensorView, _ layout: RowLayout,
-    _ range: Range<Int>
+    _ tiles: Tiles, _ call: Call, _ input: TensorView, _ layout: RowLayout, _ range: Range<Int>
   ) {
-    let x = UnsafePointer(input.elements(as: Float.self))
+    let kernels = tiles.kernels
     let (size, inner) = (layout.size, layout.inner)
     var row = range.lowerBound
     while row < range.upperBound {
       // Columns next to one another, up to the end of the slab that they are in.
       let count = min(range.upperBound - row, inner - row % inner)
       let start = layout.start(row)
+      let x = UnsafeRawPointer(tiles.direct(input, start))
       if let output = call.output(0) {
-        let y = output.elements(as: Float.self) + start
+        let y = tiles.direct(output, start)
         (isLogarithmic ? kernels.logSoftmaxColumns : kernels.softmaxColumns)(
-          x + start, y, size, inner, count)
+          x, y, size, inner, count)
       }
       if let gradient = call.output(1) {
-        let y = gradient.elements(as: Float.self) + start
-        let upstream = call.input(1).map { UnsafePointer($0.elements(as: Float.self)) + start }
+        let y = tiles.direct(gradient, start)
+        let upstream = call.input(1).map { UnsafeRawPointer(tiles.direct($0, start)) }
         (isLogarithmic ? kernels.logSoftmaxColumnsBackward : kernels.softmaxColumnsBackward)(
-          x + start, upstream, y, size, inner, count)
+          x, upstream, y, size, inner, count)
       }
       row += count
     }

@@ -3,41 +3,59 @@ import CLinux
 import Glibc
 import LossdKernelTable
 import LossdKernelsBaseline
+import LossdKernelsBaselineDouble
 
 #if arch(x86_64)
   import LossdKernelsAVX2
+  import LossdKernelsAVX2Double
   import LossdKernelsAVX512
+  import LossdKernelsAVX512Double
 #endif
 
 public enum Kernels {
-  /// The best build for this processor, or the one that LOSSD_KERNELS names: `avx512`, `avx2`, `baseline`; nil
-  /// with `reference`: the scalar code that the kernels are tested against. Chosen once.
-  public static let chosen: KernelTable? = choose()
+  /// The best build for this processor, or the one that LOSSD_KERNELS names, `avx512`, `avx2` or
+  /// `baseline`, where the processor has it; nil with `reference`: the scalar code that the kernels
+  /// are tested against. Chosen once.
+  public static let chosen: KernelBuild? = choose()
 
-  public static let baseline = LossdKernelsBaseline.makeKernelTable()
+  public static let baseline = KernelBuild(
+    name: "baseline", float32: LossdKernelsBaseline.makeKernelTable(),
+    float64: LossdKernelsBaselineDouble.makeKernelTable(),
+    conversions: LossdKernelsBaseline.makeConversions())
 
   /// nil where the processor has no AVX2 with FMA.
-  public static let avx2: KernelTable? = {
+  public static let avx2: KernelBuild? = {
     #if arch(x86_64)
-      return clinux_has_avx2() != 0 ? LossdKernelsAVX2.makeKernelTable() : nil
+      guard clinux_has_avx2() != 0 else { return nil }
+      return KernelBuild(
+        name: "avx2", float32: LossdKernelsAVX2.makeKernelTable(),
+        float64: LossdKernelsAVX2Double.makeKernelTable(),
+        conversions: LossdKernelsAVX2.makeConversions())
     #else
       return nil
     #endif
   }()
 
-  /// nil where the processor has no AVX-512.
-  public static let avx512: KernelTable? = {
+  /// nil where the processor has no AVX-512 (F, BW, DQ, VL).
+  public static let avx512: KernelBuild? = {
     #if arch(x86_64)
-      return clinux_has_avx512() != 0 ? LossdKernelsAVX512.makeKernelTable() : nil
+      guard clinux_has_avx512() != 0 else { return nil }
+      return KernelBuild(
+        name: "avx512", float32: LossdKernelsAVX512.makeKernelTable(),
+        float64: LossdKernelsAVX512Double.makeKernelTable(),
+        conversions: LossdKernelsAVX512.makeConversions())
     #else
       return nil
     #endif
   }()
+
+  /// All that this processor can run.
+  public static var all: [KernelBuild] { [baseline, avx2, avx512].compactMap { $0 } }
 
   /// For people: what is in use.
   public static var name: String { chosen?.name ?? "reference" }
 
-  private static func choose() -> KernelTable? {
+  private static func choose() -> KernelBuild? {
     let asked = getenv("LOSSD_KERNELS").map { String(cString: $0) }
     switch asked {
     case "reference": return nil

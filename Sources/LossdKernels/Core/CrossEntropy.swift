@@ -6,33 +6,55 @@ import LossdKernelTable
 // and its gradient, times the position's scale s,
 //   s ((1 - e) w_y + e W / C) p_c - s (1 - e) w_y [c = y] - s e w_c / C.
 
+/// The call with its pointers bound to this build's type.
+private struct Rows {
+  let call: CrossEntropyRows
+  let x: Input
+  let gradient: Output?
+  let classWeights: Input?
+
+  @inline(always)
+  init(_ call: CrossEntropyRows) {
+    self.call = call
+    x = call.x.assumingMemoryBound(to: Scalar.self)
+    gradient = call.gradient?.assumingMemoryBound(to: Scalar.self)
+    classWeights = call.classWeights?.assumingMemoryBound(to: Scalar.self)
+  }
+
+  @inline(always)
+  func weight(_ c: Int) -> Scalar { classWeights == nil ? 1 : classWeights.unsafelyUnwrapped[c] }
+
+  @inline(always)
+  var smooths: Bool { call.smoothing > 0 }
+}
+
 func crossEntropyRows(_ call: UnsafePointer<CrossEntropyRows>) {
-  let rows = call.pointee
+  let rows = Rows(call.pointee)
+  let (count, classes, step, stride) = (
+    rows.call.count, rows.call.classes, rows.call.step, rows.call.stride
+  )
   var position = 0
-  if rows.stride == 1 && rows.classes <= shortRow {
+  if stride == 1 && classes <= shortRow {
     var input = Tile()
     let t = input.pointer()
-    while position &+ width <= rows.count {
-      let start = position &* rows.step
-      turnIn(rows.x + start, rows.classes, t)
-      vector(rows, position, t, rows.gradient == nil ? nil : t, width)
-      if let gradient = rows.gradient { turnOut(t, rows.classes, gradient + start) }
+    while position &+ width <= count {
+      let start = position &* step
+      turnIn(rows.x + start, classes, t)
+      group(rows, position, t, rows.gradient == nil ? nil : t, width, width)
+      if let gradient = rows.gradient { turnOut(t, classes, gradient + start) }
       position &+= width
     }
-  } else if rows.step == 1 {
-    while position &+ width <= rows.count {
-      var gradient: UnsafeMutablePointer<Float>?
+  } else if step == 1 && stride != 1 {
+    while position < count {
+      var gradient: Output?
       if let base = rows.gradient { gradient = base + position }
-      vector(rows, position, rows.x + position, gradient, rows.stride)
-      position &+= width
+      let part = count &- position < width ? count &- position : width
+      group(rows, position, rows.x + position, gradient, stride, part)
+      position &+= part
     }
   }
-  while position < rows.count {
-    if rows.stride == 1 {
-      row(rows, position)
-    } else {
-      strided(rows, position)
-    }
+  while position < count {
+    row(rows, position)
     position &+= 1
   }
 }
@@ -43,196 +65,165 @@ private struct Factors {
   var own = 0.0
   var each = 0.0
 
-  @inline(__always)
-  init(_ rows: CrossEntropyRows, _ position: Int) {
-    guard let scales = rows.scales else { return }
+  @inline(always)
+  init(_ rows: Rows, _ position: Int) {
+    guard let scales = rows.call.scales else { return }
     let scale = scales[position]
-    own = scale * (1 - rows.smoothing) * Double(rows.rowWeights[position])
+    own = scale * (1 - rows.call.smoothing) * rows.call.rowWeights[position]
     all = own
-    if rows.smoothing > 0 && rows.labels[position] >= 0 {
-      each = scale * rows.smoothing / Double(rows.classes)
-      all += each * rows.classWeightSum
+    if rows.smooths && rows.call.labels[position] >= 0 {
+      each = scale * rows.call.smoothing / Double(rows.call.classes)
+      all += each * rows.call.classWeightSum
     }
   }
 }
 
-/// The loss from the row's own terms; `smooth` is sum_c w_c (lse - x_c).
-@inline(__always)
-private func loss(
-  _ rows: CrossEntropyRows, _ position: Int, _ lse: Double, _ picked: Float, _ smooth: Double
-) -> Double {
-  var result =
-    (1 - rows.smoothing) * Double(rows.rowWeights[position]) * (lse - Double(picked))
-  if rows.smoothing > 0 { result += rows.smoothing / Double(rows.classes) * smooth }
+/// The loss; `nearest` is lse - x_y and `smooth` sum_c w_c (lse - x_c).
+@inline(always)
+private func loss(_ rows: Rows, _ position: Int, _ nearest: Double, _ smooth: Double) -> Double {
+  var result = (1 - rows.call.smoothing) * rows.call.rowWeights[position] * nearest
+  if rows.smooths { result += rows.call.smoothing / Double(rows.call.classes) * smooth }
   return result
 }
 
-/// sum_c w_c (lse - x_c) of one position.
+/// sum_c w_c (lse - x_c) of one position, with what each addition rounds away.
 private func smoothTerm(
-  _ rows: CrossEntropyRows, _ x: UnsafePointer<Float>, _ stride: Int, _ lse: Double
+  _ rows: Rows, _ x: Input, _ stride: Int, _ m: Scalar, _ logarithm: Double
 ) -> Double {
-  var total = 0.0
+  var total = RowTotal()
   var c = 0
-  while c < rows.classes {
-    let w = rows.classWeights == nil ? 1 : Double(rows.classWeights.unsafelyUnwrapped[c])
-    total += w * (lse - Double(x[c &* stride]))
+  while c < rows.call.classes {
+    total.add(Double(rows.weight(c)) * ((Double(m) - Double(x[c &* stride])) + logarithm))
     c &+= 1
   }
-  return total
+  return total.value
 }
 
-@inline(__always)
-private func row(_ rows: CrossEntropyRows, _ position: Int) {
-  let x = rows.x + position &* rows.step
-  let label = rows.labels[position]
-  let m = maximum(x, rows.classes)
-  var y: UnsafeMutablePointer<Float>?
-  if let gradient = rows.gradient { y = gradient + position &* rows.step }
-  // The gradient may lie where the logits do: what is needed of them is read first.
-  let picked = label >= 0 ? x[Int(label)] : 0
+/// A contiguous row.
+@inline(never)
+private func row(_ rows: Rows, _ position: Int) {
+  let x = rows.x + position &* rows.call.step
+  let classes = rows.call.classes
+  let label = Int(rows.call.labels[position])
+  var y: Output?
+  if let gradient = rows.gradient { y = gradient + position &* rows.call.step }
   if label < 0 && y == nil {
-    rows.losses[position] = 0
+    rows.call.losses[position] = 0
     return
   }
-  if rows.smoothing > 0 && label >= 0 {
-    let sum = sumOfExponentials(x, rows.classes, m, nil)
-    let lse = Double(m) + wideLog(sum)
-    rows.losses[position] = loss(rows, position, lse, picked, smoothTerm(rows, x, 1, lse))
-    guard let y else { return }
-    _ = sumOfExponentials(x, rows.classes, m, y)
-    finishRow(rows, position, y, sum, label)
-    return
+  let m = maximum(x, classes)
+  // The gradient may lie where the logits do: what is needed of them is read first.
+  let distance = label >= 0 ? Double(m) - Double(x[label]) : 0
+  let isSmooth = rows.smooths && label >= 0
+  var total: RowTotal
+  if isSmooth {
+    total = sumOfExponentials(x, classes, m)
+    let logarithm = total.logarithm
+    rows.call.losses[position] = loss(
+      rows, position, distance + logarithm, smoothTerm(rows, x, 1, m, logarithm))
+    if let y { total = exponentials(x, classes, m, y) }
+  } else {
+    if let y {
+      total = exponentials(x, classes, m, y)
+    } else {
+      total = sumOfExponentials(x, classes, m)
+    }
+    rows.call.losses[position] =
+      label >= 0 ? loss(rows, position, distance + total.logarithm, 0) : 0
   }
-  let sum = sumOfExponentials(x, rows.classes, m, y)
-  rows.losses[position] =
-    label >= 0 ? loss(rows, position, Double(m) + wideLog(sum), picked, 0) : 0
-  if let y { finishRow(rows, position, y, sum, label) }
+  if let y { finishRow(rows, position, y, total.value, label) }
 }
 
 /// From the exponentials to the gradient.
-@inline(__always)
+@inline(never)
 private func finishRow(
-  _ rows: CrossEntropyRows, _ position: Int, _ y: UnsafeMutablePointer<Float>, _ sum: Double,
-  _ label: Int32
+  _ rows: Rows, _ position: Int, _ y: Output, _ total: Double, _ label: Int
 ) {
   let factors = Factors(rows, position)
-  let all = factors.all / sum
-  let own = label >= 0 ? Double(y[Int(label)]) * all - factors.own : 0
-  scale(y, rows.classes, Float(all))
+  let all = factors.all / total
+  let own = label >= 0 ? Double(y[label]) * all - factors.own : 0
+  scale(y, rows.call.classes, Scalar(all))
   if label < 0 { return }
-  y[Int(label)] = Float(own)
+  y[label] = Scalar(own)
   if factors.each == 0 { return }
   var c = 0
-  while c < rows.classes {
-    let w = rows.classWeights == nil ? 1 : Double(rows.classWeights.unsafelyUnwrapped[c])
-    y[c] -= Float(factors.each * w)
+  while c < rows.call.classes {
+    y[c] -= Scalar(factors.each * Double(rows.weight(c)))
     c &+= 1
   }
 }
 
-/// A single column.
-private func strided(_ rows: CrossEntropyRows, _ position: Int) {
-  let x = rows.x + position &* rows.step
-  let label = rows.labels[position]
-  let (m, sum) = oneColumnSums(x, rows.classes, rows.stride)
-  let lse = Double(m) + wideLog(sum)
-  rows.losses[position] = 0
-  if label >= 0 {
-    let smooth = rows.smoothing > 0 ? smoothTerm(rows, x, rows.stride, lse) : 0
-    rows.losses[position] = loss(rows, position, lse, x[Int(label) &* rows.stride], smooth)
-  }
-  guard let gradient = rows.gradient else { return }
-  let y = gradient + position &* rows.step
-  let factors = Factors(rows, position)
-  var c = 0
-  while c < rows.classes {
-    let e = Double(expNonPositive(Lanes(repeating: x[c &* rows.stride] - m))[0])
-    var g = e * (factors.all / sum)
-    if c == Int(label) { g -= factors.own }
-    if factors.each != 0 {
-      let w = rows.classWeights == nil ? 1 : Double(rows.classWeights.unsafelyUnwrapped[c])
-      g -= factors.each * w
-    }
-    y[c &* rows.stride] = Float(g)
-    c &+= 1
-  }
-}
-
-/// `width` positions in the lanes.
-@inline(__always)
-private func vector(
-  _ rows: CrossEntropyRows, _ position: Int, _ x: UnsafePointer<Float>,
-  _ y: UnsafeMutablePointer<Float>?, _ stride: Int
+/// `count` positions, at most `width`, in the lanes.
+@inline(never)
+private func group(
+  _ rows: Rows, _ position: Int, _ x: Input, _ y: Output?, _ stride: Int, _ count: Int
 ) {
-  let labels = rows.labels + position
+  let labels = rows.call.labels + position
+  let classes = rows.call.classes
   // Read before the gradient is written, which may be in the same place.
   var picked = Lanes(repeating: 0)
   var lane = 0
-  while lane < width {
+  while lane < count {
     if labels[lane] >= 0 { picked[lane] = x[Int(labels[lane]) &* stride &+ lane] }
     lane &+= 1
   }
-  let needsLogits = rows.smoothing > 0
-  let (m, low, high) = columnSums(x, needsLogits ? nil : y, rows.classes, stride)
-  let logarithm = logOfSum(narrowed(low, high))
+  var columns = ColumnStatistics()
+  columnStatistics(x, rows.smooths ? nil : y, classes, stride, count, into: &columns)
   lane = 0
-  while lane < width {
+  while lane < count {
+    var result = 0.0
     if labels[lane] >= 0 {
-      let lse = Double(m[lane]) + Double(logarithm[lane])
-      let smooth = needsLogits ? smoothTerm(rows, x + lane, stride, lse) : 0
-      // (m - picked) + log(sum) keeps what m + log(sum) would round away.
-      let own = Double(m[lane] - picked[lane]) + Double(logarithm[lane]) + Double(picked[lane])
-      rows.losses[position &+ lane] = loss(rows, position &+ lane, own, picked[lane], smooth)
-    } else {
-      rows.losses[position &+ lane] = 0
+      let (m, logarithm) = (columns.maximum[lane], columns.logarithm(lane))
+      let smooth = rows.smooths ? smoothTerm(rows, x + lane, stride, m, logarithm) : 0
+      let nearest = (Double(m) - Double(picked[lane])) + logarithm
+      result = loss(rows, position &+ lane, nearest, smooth)
     }
+    rows.call.losses[position &+ lane] = result
     lane &+= 1
   }
   guard let y else { return }
-  if needsLogits { _ = columnSums(x, y, rows.classes, stride) }
-  finishVector(rows, position, y, stride, low, high)
+  if rows.smooths { columnStatistics(x, y, classes, stride, count, into: &columns) }
+  finishGroup(rows, position, y, stride, &columns, count)
 }
 
-@inline(__always)
-private func finishVector(
-  _ rows: CrossEntropyRows, _ position: Int, _ y: UnsafeMutablePointer<Float>, _ stride: Int,
-  _ low: Wide, _ high: Wide
+@inline(never)
+private func finishGroup(
+  _ rows: Rows, _ position: Int, _ y: Output, _ stride: Int, _ columns: inout ColumnStatistics,
+  _ count: Int
 ) {
+  let labels = rows.call.labels + position
   var all = Lanes(repeating: 0)
   var each = Lanes(repeating: 0)
   var own = Lanes(repeating: 0)
-  var smoothed = false
   var lane = 0
-  while lane < width {
+  while lane < count {
     let factors = Factors(rows, position &+ lane)
-    let half = width / 2
-    let sum = lane < half ? low[lane] : high[lane &- half]
-    let factor = factors.all / sum
-    all[lane] = Float(factor)
-    each[lane] = Float(factors.each)
-    if factors.each != 0 { smoothed = true }
-    let label = rows.labels[position &+ lane]
+    let factor = factors.all / columns.sums[lane]
+    all[lane] = Scalar(factor)
+    each[lane] = Scalar(factors.each)
+    let label = Int(labels[lane])
     if label >= 0 {
-      own[lane] = Float(Double(y[Int(label) &* stride &+ lane]) * factor - factors.own)
+      own[lane] = Scalar(Double(y[label &* stride &+ lane]) * factor - factors.own)
     }
     lane &+= 1
   }
-  var c = 0
-  while c < rows.classes {
-    store(load(y, c &* stride) * all, y, c &* stride)
-    c &+= 1
-  }
+  scaleColumns(y, rows.call.classes, stride, count, &all)
   lane = 0
-  while lane < width {
-    let label = rows.labels[position &+ lane]
-    if label >= 0 { y[Int(label) &* stride &+ lane] = own[lane] }
+  while lane < count {
+    if labels[lane] >= 0 { y[Int(labels[lane]) &* stride &+ lane] = own[lane] }
     lane &+= 1
   }
-  if !smoothed { return }
-  c = 0
-  while c < rows.classes {
-    let w = rows.classWeights == nil ? 1 : rows.classWeights.unsafelyUnwrapped[c]
-    store(load(y, c &* stride) - each * w, y, c &* stride)
+  if rows.smooths { subtractWeights(rows, y, stride, count, &each) }
+}
+
+@inline(never)
+private func subtractWeights(
+  _ rows: Rows, _ y: Output, _ stride: Int, _ count: Int, _ each: inout Lanes
+) {
+  var c = 0
+  while c < rows.call.classes {
+    let v = load(y, c &* stride, count: count) - each * rows.weight(c)
+    store(v, y, c &* stride, count: count)
     c &+= 1
   }
 }

@@ -1,62 +1,82 @@
-import LossdKernelTable
-
-// sigmoid and binary cross entropy with logits.
+// sigmoid, and the elementary functions by themselves.
 
 /// 1 / (1 + exp(-x)), by exp(-|x|), which does not overflow.
-@inline(__always)
+@inline(always)
 private func sigmoid(_ x: Lanes) -> Lanes {
-  let e = expNonPositive(-magnitude(x))
+  let e = expNonPositive(negativeMagnitude(x))
   let one = 1 / (1 + e)
   return one.replacing(with: e * one, where: x .< 0)
 }
 
-@inline(__always)
+@inline(always)
 private func sigmoidSlope(_ x: Lanes) -> Lanes {
-  let e = expNonPositive(-magnitude(x))
+  let e = expNonPositive(negativeMagnitude(x))
   let d = 1 + e
   return e / (d * d)
 }
 
-/// The last `count` elements, fewer than `width`, in the first lanes; zeros behind them.
-@inline(__always)
-func loadSome(_ base: UnsafePointer<Float>, _ count: Int) -> Lanes {
-  var result = Lanes(repeating: 0)
-  var lane = 0
-  while lane < count {
-    result[lane] = base[lane]
-    lane &+= 1
-  }
-  return result
-}
-
-@inline(__always)
-func storeSome(_ value: Lanes, _ base: UnsafeMutablePointer<Float>, _ count: Int) {
-  var lane = 0
-  while lane < count {
-    base[lane] = value[lane]
-    lane &+= 1
-  }
-}
-
-func sigmoidElements(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ count: Int) {
+func sigmoidElements(_ x: Input, _ y: Output, _ count: Int) {
   var i = 0
-  while i &+ 2 &* width <= count {
-    let (a, b) = (sigmoid(load(x, i)), sigmoid(load(x, i &+ width)))
-    store(a, y, i)
-    store(b, y, i &+ width)
-    i &+= 2 &* width
+  while i &+ width <= count {
+    store(sigmoid(load(x, i)), y, i)
+    i &+= width
   }
-  while i < count {
-    let part = count &- i < width ? count &- i : width
-    storeSome(sigmoid(loadSome(x + i, part)), y + i, part)
-    i &+= part
+  if i < count {
+    let part = count &- i
+    store(sigmoid(load(x, i, count: part)), y, i, count: part)
   }
 }
 
-func sigmoidBackwardElements(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ count: Int
-) {
+func expElements(_ x: Input, _ y: Output, _ count: Int) {
+  var i = 0
+  while i &+ width <= count {
+    store(exp(load(x, i)), y, i)
+    i &+= width
+  }
+  if i < count {
+    let part = count &- i
+    store(exp(load(x, i, count: part)), y, i, count: part)
+  }
+}
+
+func logElements(_ x: Input, _ y: Output, _ count: Int) {
+  var i = 0
+  while i &+ width <= count {
+    store(log(load(x, i)), y, i)
+    i &+= width
+  }
+  if i < count {
+    let part = count &- i
+    store(log(load(x, i, count: part)), y, i, count: part)
+  }
+}
+
+func log1pElements(_ x: Input, _ y: Output, _ count: Int) {
+  var i = 0
+  while i &+ width <= count {
+    store(log1pOfAny(load(x, i)), y, i)
+    i &+= width
+  }
+  if i < count {
+    let part = count &- i
+    store(log1pOfAny(load(x, i, count: part)), y, i, count: part)
+  }
+}
+
+/// log(1 - x).
+func log1pNegatedElements(_ x: Input, _ y: Output, _ count: Int) {
+  var i = 0
+  while i &+ width <= count {
+    store(log1pOfAny(0 - load(x, i)), y, i)
+    i &+= width
+  }
+  if i < count {
+    let part = count &- i
+    store(log1pOfAny(0 - load(x, i, count: part)), y, i, count: part)
+  }
+}
+
+func sigmoidBackwardElements(_ x: Input, _ upstream: Input?, _ gradient: Output, _ count: Int) {
   var i = 0
   while i &+ width <= count {
     var slope = sigmoidSlope(load(x, i))
@@ -66,8 +86,8 @@ func sigmoidBackwardElements(
   }
   if i < count {
     let part = count &- i
-    var slope = sigmoidSlope(loadSome(x + i, part))
-    if let upstream { slope *= loadSome(upstream + i, part) }
-    storeSome(slope, gradient + i, part)
+    var slope = sigmoidSlope(load(x, i, count: part))
+    if let upstream { slope *= load(upstream, i, count: part) }
+    store(slope, gradient, i, count: part)
   }
 }

@@ -1,66 +1,67 @@
 // The gradients of softmax, p (g - sum(g p)), and of log-softmax, g - p sum(g), where g is the upstream
 // gradient: ones when it is nil.
 
-func softmaxBackwardRows(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ rows: Int, _ columns: Int
-) {
-  backwardRows(x, upstream, gradient, rows, columns, isLogarithmic: false)
+func softmaxBackwardRows(_ x: Input, _ g: Input?, _ gradient: Output, _ rows: Int, _ columns: Int) {
+  backwardRows(x, g, gradient, rows, columns, isLogarithmic: false)
 }
 
 func logSoftmaxBackwardRows(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ rows: Int, _ columns: Int
+  _ x: Input, _ g: Input?, _ gradient: Output, _ rows: Int, _ columns: Int
 ) {
-  backwardRows(x, upstream, gradient, rows, columns, isLogarithmic: true)
+  backwardRows(x, g, gradient, rows, columns, isLogarithmic: true)
 }
 
 func softmaxColumnsBackward(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int, _ columns: Int
+  _ x: Input, _ g: Input?, _ y: Output, _ size: Int, _ stride: Int, _ columns: Int
 ) {
-  eachVector(columns) {
-    backwardVector(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: false)
+  eachGroup(columns) {
+    backwardGroup(x + $0, offset(g, $0), y + $0, size, stride)
   } rest: {
-    backwardOne(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: false)
+    backwardGroup(x + $0, offset(g, $0), y + $0, size, stride, $1, isLogarithmic: false)
   }
 }
 
 func logSoftmaxColumnsBackward(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int, _ columns: Int
+  _ x: Input, _ g: Input?, _ y: Output, _ size: Int, _ stride: Int, _ columns: Int
 ) {
-  eachVector(columns) {
-    backwardVector(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: true)
+  eachGroup(columns) {
+    logBackwardGroup(x + $0, offset(g, $0), y + $0, size, stride)
   } rest: {
-    backwardOne(x + $0, offset(upstream, $0), gradient + $0, size, stride, isLogarithmic: true)
+    backwardGroup(x + $0, offset(g, $0), y + $0, size, stride, $1, isLogarithmic: true)
   }
 }
 
-@inline(__always)
-private func offset(_ base: UnsafePointer<Float>?, _ index: Int) -> UnsafePointer<Float>? {
-  if let base { return base + index }
-  return nil
+@inline(never)
+private func backwardGroup(_ x: Input, _ g: Input?, _ y: Output, _ size: Int, _ stride: Int) {
+  backwardGroup(x, g, y, size, stride, width, isLogarithmic: false)
 }
 
-@inline(__always)
+@inline(never)
+private func logBackwardGroup(_ x: Input, _ g: Input?, _ y: Output, _ size: Int, _ stride: Int) {
+  backwardGroup(x, g, y, size, stride, width, isLogarithmic: true)
+}
+
+@inline(always)
 private func backwardRows(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ rows: Int, _ columns: Int, isLogarithmic: Bool
+  _ x: Input, _ upstream: Input?, _ gradient: Output, _ rows: Int, _ columns: Int,
+  isLogarithmic: Bool
 ) {
   var row = 0
   if columns <= shortRow {
     var input = Tile()
-    var above = Tile()
+    var second = Tile()
     let t = input.pointer()
-    let u = above.pointer()
+    let u = second.pointer()
     while row &+ width <= rows {
       let start = row &* columns
       turnIn(x + start, columns, t)
       if let upstream { turnIn(upstream + start, columns, u) }
-      backwardVector(
-        t, upstream == nil ? nil : UnsafePointer(u), t, columns, width, isLogarithmic: isLogarithmic
-      )
+      let above = upstream == nil ? nil : UnsafePointer(u)
+      if isLogarithmic {
+        logBackwardGroup(t, above, t, columns, width)
+      } else {
+        backwardGroup(t, above, t, columns, width)
+      }
       turnOut(t, columns, gradient + start)
       row &+= width
     }
@@ -74,32 +75,20 @@ private func backwardRows(
 }
 
 /// `gradient` holds the exponentials in between; it may be `x`.
-@inline(__always)
+@inline(always)
 private func backwardRow(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ count: Int, isLogarithmic: Bool
+  _ x: Input, _ upstream: Input?, _ gradient: Output, _ count: Int, isLogarithmic: Bool
 ) {
-  let sum = sumOfExponentials(x, count, maximum(x, count), gradient)
-  let factor = Float(1 / sum)
-  var dot = 0.0
+  let total = exponentials(x, count, maximum(x, count), gradient).value
+  let factor = Scalar(1 / total)
+  var dot: Double
   if let upstream {
-    var total = Wide(repeating: 0)
-    var i = 0
-    while i &+ width <= count {
-      let g = load(upstream, i)
-      add(isLogarithmic ? g : g * load(gradient, i), to: &total)
-      i &+= width
-    }
-    dot = horizontalSum(total)
-    while i < count {
-      dot += Double(upstream[i]) * (isLogarithmic ? 1 : Double(gradient[i]))
-      i &+= 1
-    }
-    if !isLogarithmic { dot /= sum }
+    dot = sum(upstream, times: isLogarithmic ? nil : Input(gradient), count)
+    if !isLogarithmic { dot /= total }
   } else {
-    dot = isLogarithmic ? Double(count) : sum / sum
+    dot = isLogarithmic ? Double(count) : total / total  // 1, or NaN where the row has one
   }
-  let d = Float(dot)
+  let d = Scalar(dot)
   var i = 0
   while i &+ width <= count {
     let p = load(gradient, i) * factor
@@ -115,55 +104,94 @@ private func backwardRow(
   }
 }
 
-@inline(__always)
-private func backwardVector(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int, isLogarithmic: Bool
+@inline(always)
+private func backwardGroup(
+  _ x: Input, _ upstream: Input?, _ gradient: Output, _ size: Int, _ stride: Int, _ count: Int,
+  isLogarithmic: Bool
 ) {
-  let (_, low, high) = columnSums(x, gradient, size, stride)
-  let factor = narrowed(1 / low, 1 / high)
-  var dot = Lanes(repeating: isLogarithmic ? Float(size) : 1)
+  let (_, sums) = columnSums(x, gradient, size, stride, count)
+  let total = sums.narrowed
+  let factor = 1 / total
+  var dot = Lanes(repeating: Scalar(size))
   if let upstream {
-    var dotLow = Wide(repeating: 0)
-    var dotHigh = Wide(repeating: 0)
+    var dots = Sums()
     var c = 0
     while c < size {
-      let g = load(upstream, c &* stride)
-      let v = isLogarithmic ? g : g * load(gradient, c &* stride)
-      add(v, to: &dotLow, &dotHigh)
+      let g = load(upstream, c &* stride, count: count)
+      dots.add(isLogarithmic ? g : g * load(gradient, c &* stride, count: count))
       c &+= 1
     }
-    dot = isLogarithmic ? narrowed(dotLow, dotHigh) : narrowed(dotLow / low, dotHigh / high)
+    dot = isLogarithmic ? dots.narrowed : dots.narrowed * factor
   } else if !isLogarithmic {
-    dot = narrowed(low / low, high / high)  // 1, or NaN where the column has one
+    dot = total * factor  // about 1, or NaN where the column has one
   }
   var c = 0
   while c < size {
-    let p = load(gradient, c &* stride) * factor
-    let g = upstream == nil ? Lanes(repeating: 1) : load(upstream.unsafelyUnwrapped, c &* stride)
-    store(isLogarithmic ? g - p * dot : p * (g - dot), gradient, c &* stride)
+    let p = load(gradient, c &* stride, count: count) * factor
+    var g = Lanes(repeating: 1)
+    if let upstream { g = load(upstream, c &* stride, count: count) }
+    store(isLogarithmic ? g - p * dot : p * (g - dot), gradient, c &* stride, count: count)
     c &+= 1
   }
 }
 
-private func backwardOne(
-  _ x: UnsafePointer<Float>, _ upstream: UnsafePointer<Float>?,
-  _ gradient: UnsafeMutablePointer<Float>, _ size: Int, _ stride: Int, isLogarithmic: Bool
-) {
-  let (m, sum) = oneColumnSums(x, size, stride)
-  var dot = 0.0
-  var c = 0
-  while c < size {
-    let e = Double(expNonPositive(Lanes(repeating: x[c &* stride] - m))[0])
-    let g = upstream == nil ? 1 : Double(upstream.unsafelyUnwrapped[c &* stride])
-    dot += isLogarithmic ? g : g * e / sum
-    c &+= 1
+// MARK: - From the result, where that has been computed anyway
+
+func softmaxGradientRows(_ y: Input, _ g: Input?, _ gradient: Output, _ rows: Int, _ columns: Int) {
+  var row = 0
+  while row < rows {
+    let start = row &* columns
+    gradientRow(y + start, offset(g, start), gradient + start, columns)
+    row &+= 1
   }
-  c = 0
-  while c < size {
-    let p = Double(expNonPositive(Lanes(repeating: x[c &* stride] - m))[0]) / sum
-    let g = upstream == nil ? 1 : Double(upstream.unsafelyUnwrapped[c &* stride])
-    gradient[c &* stride] = Float(isLogarithmic ? g - p * dot : p * (g - dot))
-    c &+= 1
+}
+
+func logSoftmaxGradientRows(
+  _ y: Input, _ g: Input?, _ gradient: Output, _ rows: Int, _ columns: Int
+) {
+  var row = 0
+  while row < rows {
+    let start = row &* columns
+    logGradientRow(y + start, offset(g, start), gradient + start, columns)
+    row &+= 1
+  }
+}
+
+/// p (g - sum(g p)).
+@inline(never)
+private func gradientRow(_ y: Input, _ upstream: Input?, _ gradient: Output, _ count: Int) {
+  guard let upstream else {
+    let d = Scalar(sum(y, times: nil, count))
+    var i = 0
+    while i < count {
+      gradient[i] = y[i] * (1 - d)
+      i &+= 1
+    }
+    return
+  }
+  let d = Scalar(sum(upstream, times: y, count))
+  var i = 0
+  while i &+ width <= count {
+    store(load(y, i) * (load(upstream, i) - d), gradient, i)
+    i &+= width
+  }
+  while i < count {
+    gradient[i] = y[i] * (upstream[i] - d)
+    i &+= 1
+  }
+}
+
+/// g - p sum(g) with p = exp(y).
+@inline(never)
+private func logGradientRow(_ y: Input, _ upstream: Input?, _ gradient: Output, _ count: Int) {
+  var dot = Scalar(count)
+  if let upstream { dot = Scalar(sum(upstream, times: nil, count)) }
+  var i = 0
+  while i < count {
+    let part = count &- i < width ? count &- i : width
+    var g = Lanes(repeating: 1)
+    if let upstream { g = load(upstream, i, count: part) }
+    store(g - expNonPositive(load(y, i, count: part)) * dot, gradient, i, count: part)
+    i &+= width
   }
 }

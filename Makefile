@@ -5,6 +5,7 @@ PROTO_C := Sources/CLossdProto
 
 PYTHON ?= python3
 BENCH_ENV := .venv-bench
+export DESTDIR PREFIX VERSION COMPRESSION
 
 .PHONY: help setup build demo test test-swift test-kernels test-exhaustive test-system test-python test-torch golden soak bench tsan proto check-proto format lint clean
 
@@ -19,6 +20,14 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
+
+.PHONY: install deb
+
+install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
+	@packaging/install.sh
+
+deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
+	@packaging/deb.sh
 
 test: test-swift test-kernels test-python test-system ## all set-up, then every test
 

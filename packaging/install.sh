@@ -1,0 +1,66 @@
+#!/bin/bash
+# Copies what was built to where it is used: DESTDIR, PREFIX and BUILD in the environment. Settings that are
+# there already stay.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+prefix=${PREFIX:-/usr/local} root=${DESTDIR:-} build=${BUILD:-.build/release}
+to=$root$prefix
+
+install -d "$to"/{bin,sbin,include/lossd,lib/{lossd/plugins,systemd/system,sysusers.d}} \
+  "$to"/share/{man/man{1,5,7,8},doc/lossd/examples/systemd,bash-completion/completions} \
+  "$to"/share/{pkgconfig,zsh/vendor-completions,fish/vendor_completions.d} "$root"/etc/lossd/plugins
+install -m 755 "$build/lossd" "$to/sbin/lossd"
+install -m 755 "$build/lossctl" "$to/bin/lossctl"
+if [[ ${STRIP:-yes} = yes ]]; then
+  strip --strip-unneeded -R .comment -R .note "$to/sbin/lossd" "$to/bin/lossctl"
+fi
+
+# Units, with this prefix in their paths.
+for unit in lossd.service lossd.socket lossd-admin.socket; do
+  sed "s|/usr/sbin/|$prefix/sbin/|g; s|/usr/share/|$prefix/share/|g" "systemd/$unit" \
+    > "$to/lib/systemd/system/$unit"
+done
+install -m 644 systemd/lossd.sysusers "$to/lib/sysusers.d/lossd.conf"
+install -m 644 systemd/dropins/* "$to/share/doc/lossd/examples/systemd/"
+
+# Settings: all of them as comments, made from the daemon's own list.
+packaging/settings.sh example "$build/lossd" "$prefix" > "$to/share/doc/lossd/examples/lossd.yaml"
+[[ -e $root/etc/lossd/lossd.yaml ]] \
+  || install -m 644 "$to/share/doc/lossd/examples/lossd.yaml" "$root/etc/lossd/lossd.yaml"
+
+# Manual pages.
+version=$("$build/lossd" --version | sed 's/.* //')
+for page in packaging/man/*.[1-8]; do
+  name=$(basename "$page") section=${page##*.}
+  sed "s|@VERSION@|$version|; s|@PREFIX@|$prefix|g" "$page" \
+    | { if [[ $name = lossd.yaml.5 ]]; then
+          sed -e "/^@SETTINGS@/{
+            r $(packaging/settings.sh man "$build/lossd" "$prefix" > "$to/.settings"; echo "$to/.settings")
+            d
+          }"
+        else cat; fi; } > "$to/share/man/man$section/$name"
+done
+rm -f "$to/.settings"
+
+# Completions, which the programs print themselves.
+for program in lossd lossctl; do
+  "$build/$program" --generate-completion-script bash \
+    | sed '1{/^#!/d}' > "$to/share/bash-completion/completions/$program"
+  "$build/$program" --generate-completion-script zsh > "$to/share/zsh/vendor-completions/_$program"
+  "$build/$program" --generate-completion-script fish > "$to/share/fish/vendor_completions.d/$program.fish"
+done
+
+# What a plugin is made with.
+install -m 644 Sources/CLossdPlugin/include/lossd/*.h "$to/include/lossd/"
+install -d "$to/share/doc/lossd-dev/examples"
+install -m 644 Plugins/Examples/{hinge,tversky}.c docs/plugins.md "$to/share/doc/lossd-dev/examples/"
+cat > "$to/share/pkgconfig/lossd-plugin.pc" <<END
+prefix=$prefix
+includedir=\${prefix}/include
+plugindir=\${prefix}/lib/lossd/plugins
+
+Name: lossd-plugin
+Description: C interface of lossd's plugins; plugindir is where they are loaded from
+Version: $version
+Cflags: -I\${includedir}
+END

@@ -3903,7 +3903,7 @@ const ProtobufCMessageDescriptor lossd__v1__function_latency__descriptor =
   (ProtobufCMessageInit) lossd__v1__function_latency__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__limits__field_descriptors[13] =
+static const ProtobufCFieldDescriptor lossd__v1__limits__field_descriptors[14] =
 {
   {
     "max_message_bytes",
@@ -4061,6 +4061,18 @@ static const ProtobufCFieldDescriptor lossd__v1__limits__field_descriptors[13] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "queued_bytes",
+    14,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, queued_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__limits__field_indices_by_name[] = {
   5,   /* field[5] = connection_bytes */
@@ -4072,6 +4084,7 @@ static const unsigned lossd__v1__limits__field_indices_by_name[] = {
   0,   /* field[0] = max_message_bytes */
   1,   /* field[1] = max_payload_bytes */
   2,   /* field[2] = max_streams */
+  13,   /* field[13] = queued_bytes */
   11,   /* field[11] = starve_timeout_us */
   3,   /* field[3] = stream_credit */
   6,   /* field[6] = total_bytes */
@@ -4080,7 +4093,7 @@ static const unsigned lossd__v1__limits__field_indices_by_name[] = {
 static const ProtobufCIntRange lossd__v1__limits__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 13 }
+  { 0, 14 }
 };
 const ProtobufCMessageDescriptor lossd__v1__limits__descriptor =
 {
@@ -4090,7 +4103,7 @@ const ProtobufCMessageDescriptor lossd__v1__limits__descriptor =
   "Lossd__V1__Limits",
   "lossd.v1",
   sizeof(Lossd__V1__Limits),
-  13,
+  14,
   lossd__v1__limits__field_descriptors,
   lossd__v1__limits__field_indices_by_name,
   1,  lossd__v1__limits__number_ranges,

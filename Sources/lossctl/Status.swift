@@ -135,6 +135,7 @@ extension LimitsMessage {
       ("write_timeout_us", .unsigned(writeTimeoutMicroseconds)),
       ("starve_timeout_us", .unsigned(starveTimeoutMicroseconds)),
       ("drain_timeout_us", .unsigned(drainTimeoutMicroseconds)),
+      ("queued_bytes", .unsigned(queuedBytes)),
     ])
   }
 }

@@ -54,6 +54,19 @@ class Limits(unittest.TestCase):
             refused(8, "payload, results and working memory take", lambda: connection.evaluate(
                 "softmax", {"input": Tensor(bytes(MIB), "uint8")}, {"dtype": "float64"}))
 
+    def test_every_limit_is_told_by_the_status(self):
+        settings = {
+            "message_bytes": "1MiB", "payload_bytes": "3MiB", "streams": 11, "stream_credit": 5,
+            "connections": 77, "connection_bytes": "5MiB", "total_bytes": "6MiB",
+            "hello_timeout": "7s", "frame_timeout": "8s", "idle_timeout": "9s",
+            "write_timeout": "10s", "starve_timeout": "11s", "drain_timeout": "12s",
+            "queued_bytes": "2MiB"}
+        with Daemon(**{f"limits__{name}": item for name, item in settings.items()}) as daemon:
+            told = parse(daemon.status()[14][0])
+            self.assertEqual([told[field][0] for field in range(1, 15)], [
+                MIB, 3 * MIB, 11, 5, 77, 5 * MIB, 6 * MIB, 7_000_000, 8_000_000, 9_000_000,
+                10_000_000, 11_000_000, 12_000_000, 2 * MIB])
+
     def test_the_clients_own_limits_are_kept(self):
         with Daemon() as daemon, daemon.connect(max_payload_bytes=MIB) as connection:
             with self.assertRaises(CallError) as caught:

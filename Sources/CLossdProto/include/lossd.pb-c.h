@@ -642,10 +642,14 @@ struct  Lossd__V1__Limits
   uint64_t write_timeout_us;
   uint64_t starve_timeout_us;
   uint64_t drain_timeout_us;
+  /*
+   * output queued on a connection beyond which nothing is read from it
+   */
+  uint64_t queued_bytes;
 };
 #define LOSSD__V1__LIMITS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__limits__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /*

@@ -119,5 +119,6 @@ extension LimitsMessage {
     writeTimeoutMicroseconds = limits.writeTimeout / 1000
     starveTimeoutMicroseconds = limits.starveTimeout / 1000
     drainTimeoutMicroseconds = limits.drainTimeout / 1000
+    queuedBytes = UInt64(limits.queuedBytesMax)
   }
 }

@@ -22,6 +22,8 @@ public struct LimitsMessage: Sendable, Equatable {
   public var writeTimeoutMicroseconds: UInt64 = 0
   public var starveTimeoutMicroseconds: UInt64 = 0
   public var drainTimeoutMicroseconds: UInt64 = 0
+  /// Output queued on a connection beyond which nothing is read from it.
+  public var queuedBytes: UInt64 = 0
 
   public init() {}
 }
@@ -41,6 +43,7 @@ extension LimitsMessage {
     writeTimeoutMicroseconds = raw.write_timeout_us
     starveTimeoutMicroseconds = raw.starve_timeout_us
     drainTimeoutMicroseconds = raw.drain_timeout_us
+    queuedBytes = raw.queued_bytes
   }
 
   func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Limits> {
@@ -58,6 +61,7 @@ extension LimitsMessage {
     raw.pointee.write_timeout_us = writeTimeoutMicroseconds
     raw.pointee.starve_timeout_us = starveTimeoutMicroseconds
     raw.pointee.drain_timeout_us = drainTimeoutMicroseconds
+    raw.pointee.queued_bytes = queuedBytes
     return raw
   }
 }

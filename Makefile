@@ -29,7 +29,7 @@ install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
 	@packaging/deb.sh
 
-test: test-swift test-kernels test-python test-system ## all set-up, then every test
+test: test-swift test-kernels test-python test-system test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	swift test
@@ -39,6 +39,10 @@ test-kernels: build ## no code of the AVX builds can be linked to baseline calle
 
 test-system: build ## tests of the built daemon, over real sockets
 	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
+
+.PHONY: test-systemd
+test-systemd: build ## the package and its units under a real systemd; needs root, else skipped
+	@Tests/System/systemd/run.sh
 
 PYTHON_ENV := .venv-python
 $(PYTHON_ENV)/bin/pytest:

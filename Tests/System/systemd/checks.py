@@ -1,0 +1,375 @@
+"""Runs inside of the machine that machine.sh boots: the package's whole life under a real systemd, in its order."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from load import ADDRESS, PATH, Connecting, Follower, Load  # noqa: E402
+from wire import Connection, Tensor, parse  # noqa: E402  (load made the way to it)
+
+SOURCE = pathlib.Path("/src")
+DATA = SOURCE / "examples" / "data"
+DROPINS = pathlib.Path("/usr/share/doc/lossd/examples/systemd")
+UNITS = ("lossd.socket", "lossd-admin.socket", "lossd.service")
+
+
+def run(*command, check=True, user=None, **options):
+    if user:
+        command = ("runuser", "-u", user, "--", *command)
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, timeout=120, **options)
+    if check and result.returncode:
+        raise AssertionError(f"{command}: {result.returncode}\n{result.stdout}{result.stderr}")
+    return result
+
+
+def show(key, unit="lossd.service"):
+    return run("systemctl", "show", "-P", key, unit).stdout.strip()
+
+
+def pid():
+    return int(show("MainPID"))
+
+
+def until(condition, what, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not after {seconds} s\n" + journal())
+        time.sleep(0.02)
+
+
+def journal():
+    run("journalctl", "--sync")
+    return run("journalctl", "-u", "lossd", "--no-pager", "-n", "40", "-o", "short-monotonic").stdout
+
+
+def hello_streams():
+    with Connection(ADDRESS) as connection:
+        return parse(connection.receive()[3])[4][0]
+
+
+def tree():
+    """Every file and folder but logs and the package manager's own."""
+    found = set()
+    for top in ("etc", "usr", "var", "run", "opt", "srv", "home", "root"):
+        for folder, folders, names in os.walk(f"/{top}"):
+            folders[:] = [name for name in folders if not folder.startswith((
+                "/var/log", "/var/lib/dpkg", "/var/cache", "/run/systemd", "/run/log", "/usr/share/doc/lossd-dev",
+                "/root", "/run/user", "/var/lib/systemd", "/run/udev", "/run/lock", "/run/dbus"))]
+            found.update(f"{folder}/{name}" for name in folders + names)
+    return {path for path in found if not path.startswith((
+        "/var/log", "/var/lib/dpkg", "/var/cache", "/run/systemd", "/run/log", "/root", "/var/lib/systemd",
+        "/run/user", "/run/udev", "/run/lock", "/run/dbus"))
+        and not path.endswith(("-", ".lock"))}  # passwd-, group-: the accounts' tools leave them
+
+
+class Package(unittest.TestCase):
+    def setUp(self):
+        begun = time.monotonic()
+        self.addCleanup(lambda: print(f"{time.monotonic() - begun:.1f} s", end=" ", file=sys.stderr))
+
+    def stay(self):
+        """The sockets listen and no unit has failed."""
+        for unit in UNITS[:2]:
+            self.assertEqual(show("ActiveState", unit), "active")
+        self.assertEqual(run("systemctl", "--failed", "--quiet", "--no-legend").stdout.strip(), "")
+
+    def dropin(self, unit, name, text=None):
+        folder = pathlib.Path(f"/etc/systemd/system/{unit}.d")
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text if text is not None else (DROPINS / name).read_text())
+        run("systemctl", "daemon-reload")
+
+    def no_dropins(self):
+        for unit in UNITS:
+            shutil.rmtree(f"/etc/systemd/system/{unit}.d", ignore_errors=True)
+        run("systemctl", "daemon-reload")
+
+    def test_01_installed_the_sockets_listen_and_nothing_runs_yet(self):
+        Package.before = tree()
+        Package.groups = pathlib.Path("/etc/group").read_text()
+        run("dpkg", "-i", "/debs/lossd_0.0.1_amd64.deb" if os.uname().machine == "x86_64"
+            else "/debs/lossd_0.0.1_arm64.deb")
+        self.stay()
+        self.assertEqual(show("ActiveState"), "inactive")
+        self.assertEqual(oct(os.stat(PATH).st_mode & 0o777), "0o660")
+        self.assertEqual(oct(os.stat("/run/lossd/admin.sock").st_mode & 0o777), "0o600")
+        for unit in UNITS[:2]:
+            self.assertEqual(run("systemctl", "is-enabled", unit).stdout.strip(), "enabled")
+
+    def test_02_the_first_connection_starts_the_daemon(self):
+        with Connection(ADDRESS) as connection:
+            value = connection.evaluate("sigmoid", {"input": Tensor([0.0])})["output"].values()
+        self.assertEqual(value, [0.5])
+        self.assertEqual(show("ActiveState"), "active")
+        self.assertEqual(show("StatusText"), "serving")
+        self.assertEqual(show("NRestarts"), "0")
+
+    def test_03_the_sandbox_is_in_force(self):
+        status = dict(
+            line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid()}/status").read_text().splitlines()
+            if ":\t" in line)
+        for key in ("CapBnd", "CapEff", "CapPrm", "CapAmb"):
+            self.assertEqual(int(status[key], 16), 0, key)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        self.assertEqual(status["Seccomp"], "2")
+        self.assertTrue(61184 <= int(status["Uid"].split()[0]) <= 65519, status["Uid"])
+        for name in ("mnt", "user", "net", "ipc", "uts"):
+            self.assertNotEqual(
+                os.readlink(f"/proc/{pid()}/ns/{name}"), os.readlink(f"/proc/self/ns/{name}"), name)
+        limits = pathlib.Path(f"/proc/{pid()}/limits").read_text()
+        self.assertIn("20000", [line for line in limits.splitlines() if line.startswith("Max open files")][0])
+        # Workers are nicer than loops: setpriority is not refused.
+        stats = [pathlib.Path(f"/proc/{pid()}/task/{task}/stat").read_text() for task in
+                 os.listdir(f"/proc/{pid()}/task")]
+        self.assertIn(5, [int(line.rsplit(")", 1)[1].split()[16]) for line in stats if "lossd-worker" in line])
+
+    def test_04_members_of_the_group_evaluate_and_others_do_not(self):
+        run("useradd", "-m", "-G", "lossd-clients", "alice")
+        run("useradd", "-m", "bob")
+        command = ("lossctl", "eval", "cross_entropy", "--input", DATA / "digits_logits.npy", "--target",
+                   DATA / "digits_labels.npy", "--json")
+        result = json.loads(run(*command, user="alice", cwd="/").stdout)
+        self.assertAlmostEqual(result["outputs"]["loss"]["values"][0], 0.0755572, 6)
+        refused = run(*command, user="bob", cwd="/", check=False)
+        self.assertEqual(refused.returncode, 69)
+        self.assertIn("Permission denied", refused.stderr)
+        for user in ("alice", "bob"):
+            refused = run("lossctl", "plugin", "list", user=user, cwd="/", check=False)
+            self.assertIn("Permission denied", refused.stderr)
+        self.assertIn("catalogue", run("lossctl", "plugin", "list").stdout)
+        # Administration is not to be had at the clients' socket, not even by root.
+        refused = run("lossctl", "plugin", "list", "--server", ADDRESS, check=False)
+        self.assertIn("PERMISSION_DENIED", refused.stderr)
+
+    def test_05_a_plugin_made_with_the_development_package_is_loaded(self):
+        run("dpkg", "-i", *pathlib.Path("/debs").glob("lossd-dev_0.0.1_*.deb"))
+        examples = "/usr/share/doc/lossd-dev/examples"
+        flags = run("pkg-config", "--cflags", "lossd-plugin").stdout.split()
+        folder = run("pkg-config", "--variable=plugindir", "lossd-plugin").stdout.strip()
+        for name, folder in (("hinge", "/etc/lossd/plugins"), ("tversky", folder)):
+            run("cc", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", *flags, "-o", f"/root/{name}.so",
+                f"{examples}/{name}.c")
+            run("lossctl", "plugin", "install", f"/root/{name}.so", "--folder", folder)
+            until(lambda: f"{name} 1.0 ({folder}" in run("lossctl", "plugin", "list").stdout, "loaded")
+        with Connection(ADDRESS) as connection:
+            result = connection.evaluate("hinge", {
+                "input": Tensor([0.5, 2.0, -1.0]), "target": Tensor([1.0, 1.0, 1.0])})
+            self.assertAlmostEqual(result["loss"].values()[0], 2.5 / 3, 6)
+        os.remove("/etc/lossd/plugins/hinge.so")
+        until(lambda: "hinge" not in run("lossctl", "plugin", "list").stdout, "unloaded")
+        run("dpkg", "--purge", "lossd-dev")
+        os.remove(f"{folder}/tversky.so")
+
+    def test_06_reload_takes_what_is_good_and_fails_for_what_is_bad(self):
+        config = pathlib.Path("/etc/lossd/lossd.yaml")
+        shipped, process = config.read_text(), pid()
+        with Load(2) as load:
+            config.write_text(shipped + "\nlimits:\n  streams: 40\nworkers: 3\n")
+            run("systemctl", "reload", "lossd")
+            self.assertEqual(hello_streams(), 40)
+            self.assertIn("limits.streams 40", show("StatusText"))
+            self.assertIn("workers goes from 0 to 3 with the next restart only", journal())
+            config.write_text(shipped + "\nlimits:\n  streams: plenty\n")
+            self.assertNotEqual(run("systemctl", "reload", "lossd", check=False).returncode, 0)
+            self.assertEqual(show("ActiveState"), "active")
+            self.assertIn("plenty is not a number", show("StatusText"))
+            self.assertIn("the settings before stay: ", journal())
+            self.assertEqual(hello_streams(), 40)
+            config.write_text(shipped)
+            run("systemctl", "reload", "lossd")
+            self.assertEqual(hello_streams(), 256)
+        self.assertEqual(load.failures, [])
+        self.assertEqual(load.moves, 0)
+        self.assertEqual(pid(), process)
+
+    def test_07_the_log_has_priorities_and_one_line_a_fact(self):
+        run("journalctl", "--sync")
+        lines = [json.loads(line) for line in run(
+            "journalctl", "-u", "lossd", "-o", "json", "--no-pager").stdout.splitlines()]
+        ours = {line["MESSAGE"]: line["PRIORITY"] for line in lines if line.get("_COMM") == "lossd-loop"
+                or line.get("_EXE") == "/usr/sbin/lossd"}
+        self.assertEqual([number for text, number in ours.items() if "is ready" in text], ["5"])
+        self.assertEqual([number for text, number in ours.items() if "reload failed" in text], ["3"])
+        self.assertFalse([text for text in ours if text.startswith("<")])
+        self.assertLess(len(ours), 40)  # Thousands of calls have been made.
+
+    def test_08_killed_under_load_nobody_is_refused(self):
+        process = pid()
+        with Connecting() as clients:
+            time.sleep(0.2)
+            os.kill(process, signal.SIGKILL)
+            until(lambda: show("ActiveState") == "active" and pid() not in (0, process), "restarted")
+            time.sleep(0.2)
+        self.assertEqual(clients.refused, [])
+        self.assertGreater(clients.connections, 50)
+        self.stay()
+
+    def test_09_a_daemon_that_hangs_is_restarted_by_the_watchdog(self):
+        self.dropin("lossd.service", "watchdog.conf", "[Service]\nWatchdogSec=2s\n")
+        run("systemctl", "restart", "lossd")
+        process = pid()
+        time.sleep(3)  # An idle one is not taken for one that hangs.
+        self.assertEqual(pid(), process)
+        begun = time.monotonic()
+        with Connecting() as clients:
+            os.kill(process, signal.SIGSTOP)
+            until(lambda: pid() not in (0, process) and show("ActiveState") == "active", "restarted")
+        self.assertEqual(clients.refused, [])
+        self.assertLess(time.monotonic() - begun, 6)
+        self.assertIn("Watchdog timeout", run("journalctl", "--no-pager", "-u", "lossd").stdout)
+        self.no_dropins()
+        run("systemctl", "restart", "lossd")
+        self.stay()
+
+    def test_10_twenty_kills_in_a_row_reach_no_limit(self):
+        with Connecting() as clients:
+            for _ in range(20):
+                until(lambda: pid() != 0, "started")
+                process = pid()
+                os.kill(process, signal.SIGKILL)
+                until(lambda: pid() not in (0, process), "restarted")
+        until(lambda: show("ActiveState") == "active", "serving")
+        self.assertEqual(clients.refused, [])
+        self.stay()
+        follower = Follower()
+        follower.call()
+        follower.close()
+
+    def test_11_a_start_that_fails_is_tried_again_and_the_socket_stays(self):
+        config = pathlib.Path("/etc/lossd/lossd.yaml")
+        shipped = config.read_text()
+        config.write_text("nonsense: 1\n")
+        run("systemctl", "restart", "lossd", check=False)
+        begun = int(show("NRestarts"))
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.connect(PATH)
+            time.sleep(5)
+            self.assertLess(int(show("NRestarts")) - begun, 5)
+            self.assertIn("there is no setting nonsense", journal())
+            self.assertEqual(show("ActiveState", "lossd.socket"), "active")
+            config.write_text(shipped)
+            until(lambda: show("ActiveState") == "active" and show("SubState") == "running", "started")
+        self.stay()
+
+    def test_12_restarts_lose_no_call_of_clients_that_follow_goaway(self):
+        with Load() as load, Connecting() as clients:
+            for _ in range(3):
+                time.sleep(0.3)
+                run("systemctl", "restart", "lossd")
+            # Stopped rather than restarted, it comes back with the next connection.
+            run("systemctl", "stop", "lossd")
+            time.sleep(0.5)
+        self.assertEqual(load.failures, [])
+        self.assertEqual(clients.refused, [])
+        self.assertGreaterEqual(load.moves, 4 * len(load.followers))
+        print(f"4 exchanges, {load.calls} calls, {load.moves} moves, {clients.connections} connections")
+
+    def test_13_an_upgrade_under_load_fails_no_call_and_no_stream(self):
+        results = []
+
+        def stream():
+            results.append(run(
+                "lossctl", "eval", "cross_entropy", "--input", DATA / "digits_logits.npy", "--target",
+                DATA / "digits_labels.npy", "--batch-size", "1", "--json", check=False))
+
+        def streams():
+            while not ended.is_set():
+                stream()
+
+        ended = threading.Event()
+        thread = threading.Thread(target=streams)
+        follower = Follower()
+        follower.call()
+        process = pid()
+        with Load() as load, Connecting() as clients:
+            thread.start()
+            time.sleep(0.3)
+            run("dpkg", "-i", *pathlib.Path("/debs").glob("lossd_0.0.2_*.deb"))
+            until(lambda: pid() not in (0, process), "exchanged", 60)
+            time.sleep(0.5)
+            ended.set()
+            thread.join()
+        follower.call()
+        follower.close()
+        self.assertEqual(load.failures, [])
+        self.assertEqual(clients.refused, [])
+        self.assertGreaterEqual(load.moves, len(load.followers))
+        self.assertEqual([result.stderr for result in results if result.returncode], [])
+        for result in results:
+            self.assertAlmostEqual(json.loads(result.stdout)["values"]["loss"], 0.0755572, 5)
+        self.assertEqual(run("dpkg-query", "-W", "-f=${Version}", "lossd").stdout, "0.0.2")
+        print(f"upgrade, {load.calls} calls, {load.moves} moves, {len(results)} streams")
+
+    def test_14_tcp_by_drop_ins(self):
+        self.dropin("lossd.socket", "tcp-socket.conf", (DROPINS / "tcp-socket.conf").read_text())
+        self.dropin("lossd.service", "tcp-service.conf")
+        run("systemctl", "stop", "lossd.service", "lossd.socket", "lossd-admin.socket")
+        run("systemctl", "start", "lossd.socket", "lossd-admin.socket")
+        for address in ("tcp:127.0.0.1:5677", ADDRESS):
+            self.assertIn("lossd/", run("lossctl", "ping", "--server", address).stdout)
+        self.no_dropins()
+        run("systemctl", "stop", "lossd.service", "lossd.socket", "lossd-admin.socket")
+        run("systemctl", "start", "lossd.socket", "lossd-admin.socket")
+
+    def test_15_every_drop_in_is_understood_and_lets_the_daemon_start(self):
+        newer = {"slow-start.conf"}  # For systemd 254, as it says.
+        sockets = {"tcp-socket.conf", "group.conf", "admin-group.conf"}
+        run("groupadd", "ml")
+        run("groupadd", "lossd-admins")
+        (pathlib.Path("/srv/models")).mkdir()
+        for path in sorted(DROPINS.glob("*.conf")):
+            if path.name in newer or path.name in sockets:
+                continue
+            self.dropin("lossd.service", path.name)
+            since = time.time()
+            run("systemctl", "restart", "lossd")
+            self.assertIn("lossd/", run("lossctl", "ping").stdout, path.name)
+            log = run("journalctl", "--no-pager", "--since", f"@{since - 1}").stdout
+            self.assertNotIn("Unknown key", log)
+            self.assertNotIn("Failed to parse", log)
+            self.no_dropins()
+        run("systemctl", "restart", "lossd")
+        run("groupdel", "ml")
+        run("groupdel", "lossd-admins")
+        os.rmdir("/srv/models")
+        shutil.rmtree("/var/lib/private/lossd", ignore_errors=True)
+        pathlib.Path("/var/lib/lossd").is_symlink() and os.remove("/var/lib/lossd")
+
+    def test_16_an_administrators_choices_survive_and_a_clean_stop_is_one(self):
+        run("systemctl", "stop", *UNITS)
+        self.assertEqual(show("Result"), "success")
+        self.assertFalse(os.path.exists(PATH))
+        self.assertFalse(os.path.exists("/run/lossd-daemon"))
+        run("systemctl", "disable", "lossd-admin.socket")
+        run("dpkg", "-i", *pathlib.Path("/debs").glob("lossd_0.0.2_*.deb"))
+        self.assertEqual(run("systemctl", "is-enabled", "lossd-admin.socket", check=False).stdout.strip(), "disabled")
+        self.assertEqual(run("systemctl", "--failed", "--quiet", "--no-legend").stdout.strip(), "")
+
+    def test_17_purged_nothing_is_left(self):
+        for user in ("alice", "bob"):
+            run("userdel", "-r", user, check=False)
+        with Connection(ADDRESS) as connection:
+            connection.ping()
+        run("dpkg", "--remove", "lossd")
+        self.assertEqual(show("ActiveState"), "inactive")
+        self.assertTrue(os.path.exists("/etc/lossd/lossd.yaml"))
+        run("dpkg", "--purge", "lossd")
+        self.assertEqual(sorted(tree() - Package.before), [])
+        self.assertEqual(sorted(Package.before - tree()), [])
+        self.assertEqual(pathlib.Path("/etc/group").read_text(), Package.groups)
+        self.assertEqual(run("systemctl", "--failed", "--quiet", "--no-legend").stdout.strip(), "")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

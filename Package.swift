@@ -41,12 +41,17 @@ let package = Package(
     .systemLibrary(name: "CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
     .systemLibrary(
       name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .systemLibrary(
+      name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
+    .systemLibrary(name: "CDigest", pkgConfig: "libmd", providers: [.apt(["libmd-dev"])]),
     .target(name: "CLinux"),
     .target(name: "CLossdProto", dependencies: ["CProtobufC"]),
     .target(name: "CLossdPlugin"),
+    .target(name: "CPluginCalls", dependencies: ["CLossdPlugin"]),
     .target(name: "LossdTensor"),
+    .target(name: "LossdThreads"),
     .target(name: "LossdSocket", dependencies: ["CLinux"]),
-    .target(name: "LossdSystemd", dependencies: ["LossdSocket"]),
+    .target(name: "LossdSystemd", dependencies: ["LossdSocket", "LossdThreads"]),
     .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
     .target(name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"]),
     .target(name: "LossdKernelTable", path: "Sources/LossdKernels/Table"),
@@ -68,7 +73,7 @@ let package = Package(
     .target(name: "LossdPluginKit", dependencies: ["CLossdPlugin", "LossdTensor"]),
     .target(
       name: "LossdEngine",
-      dependencies: ["CLinux", "CLossdPlugin", "LossdPluginKit", "LossdTensor"]),
+      dependencies: ["CLinux", "CLossdPlugin", "CPluginCalls", "LossdPluginKit", "LossdTensor"]),
     .target(
       name: "LossdCatalogue",
       dependencies: [
@@ -77,20 +82,25 @@ let package = Package(
       path: "Plugins/Catalogue"),
     .target(
       name: "LossdPluginHost",
-      dependencies: ["CLinux", "CLossdPlugin", "LossdEngine", "LossdTensor"]),
+      dependencies: [
+        "CDigest", "CLinux", "CLossdPlugin", "CPluginCalls", "CSeccomp", "LossdEngine",
+        "LossdTensor",
+        "LossdThreads",
+      ]),
     .target(
       name: "LossdServer",
       dependencies: [
         "CLinux", "CLossdPlugin", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdSocket",
-        "LossdTensor", "LossdWire",
+        "LossdTensor", "LossdThreads", "LossdWire",
       ]),
     .target(
-      name: "LossdClient", dependencies: ["LossdSocket", "LossdTensor", "LossdWire"]),
+      name: "LossdClient",
+      dependencies: ["LossdSocket", "LossdTensor", "LossdThreads", "LossdWire"]),
     .executableTarget(
       name: "lossd",
       dependencies: [
         "CLinux", "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdServer",
-        "LossdSocket", "LossdSystemd", "LossdTensor",
+        "LossdSocket", "LossdSystemd", "LossdTensor", "LossdThreads",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Configuration", package: "swift-configuration"),
         .product(name: "Logging", package: "swift-log"),
@@ -101,7 +111,7 @@ let package = Package(
       dependencies: [
         "LossdCatalogue", "LossdClient", "LossdEngine", "LossdFiles", "LossdPluginHost",
         "LossdPluginKit",
-        "LossdServer", "LossdSocket", "LossdTensor", "LossdWire",
+        "LossdServer", "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
@@ -116,7 +126,8 @@ let package = Package(
     .testTarget(
       name: "LossdCatalogueTests", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"]),
     .testTarget(
-      name: "LossdEngineTests", dependencies: ["LossdEngine", "LossdPluginKit", "LossdTensor"]),
+      name: "LossdEngineTests",
+      dependencies: ["CLossdPlugin", "LossdEngine", "LossdPluginKit", "LossdTensor"]),
     .testTarget(
       name: "LossdFilesTests", dependencies: ["LossdFiles", "LossdTensor"], exclude: ["Golden"]),
     .testTarget(name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels"]),
@@ -124,5 +135,5 @@ let package = Package(
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
     .testTarget(name: "LossdWireTests", dependencies: ["LossdWire", "LossdTensor"]),
   ],
-  swiftLanguageModes: [.v6]
+  swiftLanguageModes: [.v6], cxxLanguageStandard: .cxx17
 )

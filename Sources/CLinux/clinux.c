@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 int clinux_accept(int fd) { return accept4(fd, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC); }
@@ -88,16 +89,40 @@ const char *clinux_set_activity(const char *text) {
   return before;
 }
 
-/* Only what a signal handler may do: write. */
+static int record = -1;
+
+/* Only what a signal handler may do: write, clock_gettime. */
 static void say(const char *what) {
   if (!activity) return;
-  static const char begin[] = "<2>lossd: ";
-  static const char in[] = " in ";
-  ssize_t ignored = write(2, begin, sizeof begin - 1);
-  ignored = write(2, what, strlen(what));
-  ignored = write(2, in, sizeof in - 1);
-  ignored = write(2, activity, strlen(activity));
-  ignored = write(2, "\n", 1);
+  char line[600];
+  size_t count = 0;
+#define PUT(text) \
+  for (const char *c = (text); *c && count < sizeof line - 2; c++) line[count++] = *c
+  PUT("<2>lossd: ");
+  PUT(what);
+  PUT(" in ");
+  PUT(activity);
+  line[count++] = '\n';
+  ssize_t ignored = write(2, line, count);
+  if (record >= 0) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    char digits[24];
+    int place = sizeof digits - 1;
+    digits[place] = 0;
+    long seconds = now.tv_sec;
+    do digits[--place] = (char)('0' + seconds % 10);
+    while ((seconds /= 10) > 0);
+    count = 0;
+    PUT(digits + place);
+    PUT(" ");
+    PUT(what);
+    PUT(" ");
+    PUT(activity);
+    line[count++] = '\n';
+    ignored = write(record, line, count);
+  }
+#undef PUT
   (void)ignored;
 }
 
@@ -114,7 +139,9 @@ static void crashed(int number) {
 
 static void exited(void) { say("exit"); }
 
-void clinux_report_crashes(void) {
+void clinux_report_crashes(const char *file) {
+  if (file && *file)
+    record = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   /* A stack of its own, for a crash by a stack that is full; of the calling thread alone. */
   static char stack[1 << 16];
   stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};

@@ -4174,7 +4174,7 @@ const ProtobufCMessageDescriptor lossd__v1__pool__descriptor =
   (ProtobufCMessageInit) lossd__v1__pool__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__plugin__field_descriptors[4] =
+static const ProtobufCFieldDescriptor lossd__v1__plugin__field_descriptors[9] =
 {
   {
     "name",
@@ -4224,17 +4224,82 @@ static const ProtobufCFieldDescriptor lossd__v1__plugin__field_descriptors[4] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "isolation",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, isolation),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "state",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, state),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "restarts",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, restarts),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "last_reason",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, last_reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "processes",
+    9,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_INT32,
+    offsetof(Lossd__V1__Plugin, n_processes),
+    offsetof(Lossd__V1__Plugin, processes),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__plugin__field_indices_by_name[] = {
   2,   /* field[2] = file */
   3,   /* field[3] = functions */
+  4,   /* field[4] = isolation */
+  7,   /* field[7] = last_reason */
   0,   /* field[0] = name */
+  8,   /* field[8] = processes */
+  6,   /* field[6] = restarts */
+  5,   /* field[5] = state */
   1,   /* field[1] = version */
 };
 static const ProtobufCIntRange lossd__v1__plugin__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor lossd__v1__plugin__descriptor =
 {
@@ -4244,7 +4309,7 @@ const ProtobufCMessageDescriptor lossd__v1__plugin__descriptor =
   "Lossd__V1__Plugin",
   "lossd.v1",
   sizeof(Lossd__V1__Plugin),
-  4,
+  9,
   lossd__v1__plugin__field_descriptors,
   lossd__v1__plugin__field_indices_by_name,
   1,  lossd__v1__plugin__number_ranges,
@@ -4307,7 +4372,7 @@ const ProtobufCMessageDescriptor lossd__v1__list_plugins_response__descriptor =
   (ProtobufCMessageInit) lossd__v1__list_plugins_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__load_plugin_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor lossd__v1__load_plugin_request__field_descriptors[2] =
 {
   {
     "file",
@@ -4321,14 +4386,27 @@ static const ProtobufCFieldDescriptor lossd__v1__load_plugin_request__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "isolation",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__LoadPluginRequest, isolation),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__load_plugin_request__field_indices_by_name[] = {
   0,   /* field[0] = file */
+  1,   /* field[1] = isolation */
 };
 static const ProtobufCIntRange lossd__v1__load_plugin_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor lossd__v1__load_plugin_request__descriptor =
 {
@@ -4338,7 +4416,7 @@ const ProtobufCMessageDescriptor lossd__v1__load_plugin_request__descriptor =
   "Lossd__V1__LoadPluginRequest",
   "lossd.v1",
   sizeof(Lossd__V1__LoadPluginRequest),
-  1,
+  2,
   lossd__v1__load_plugin_request__field_descriptors,
   lossd__v1__load_plugin_request__field_indices_by_name,
   1,  lossd__v1__load_plugin_request__number_ranges,

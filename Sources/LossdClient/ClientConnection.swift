@@ -1,6 +1,7 @@
 import Glibc
 import LossdSocket
 import LossdTensor
+import LossdThreads
 import LossdWire
 import Synchronization
 

@@ -1,6 +1,7 @@
 import Glibc
 import LossdSocket
 import LossdTensor
+import LossdThreads
 import Synchronization
 
 /// Frames on their way to a socket, and the tensors behind them.

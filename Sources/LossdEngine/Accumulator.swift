@@ -1,4 +1,5 @@
 import CLossdPlugin
+import LossdTensor
 
 /// The float64 sums of a function, added up over chunks, batches or machines.
 ///
@@ -6,7 +7,7 @@ import CLossdPlugin
 /// twice float64's precision however many parts there are, unless the function merges by itself.
 public struct Accumulator: Sendable {
   public private(set) var sums: [Double]
-  private var compensations: [Double]
+  public private(set) var compensations: [Double]
 
   public init(fields: Int) {
     sums = Array(repeating: 0, count: fields)
@@ -24,12 +25,24 @@ public struct Accumulator: Sendable {
     }
   }
 
-  /// Adds another part's sums.
-  private mutating func merge(_ part: UnsafePointer<Double>, _ entry: FunctionEntry) {
-    if let merge = entry.function.pointee.merge {
-      entry.guarded {
-        sums.withUnsafeMutableBufferPointer { merge(entry.function, $0.baseAddress, part) }
+  /// Sums and what their additions rounded away, as another process has them; one of each a field.
+  public init(sums: [Double], compensations: [Double]) {
+    precondition(sums.count == compensations.count)
+    self.sums = sums
+    self.compensations = compensations
+  }
+
+  /// Adds one part's sums, one a field of the function. Throws what the function's own merge failed with.
+  public mutating func add(
+    _ part: UnsafePointer<Double>, _ entry: FunctionEntry
+  ) throws(StatusError) {
+    if entry.mergesByItself {
+      var error = FunctionEntry.noError()
+      var code = LOSSD_OK
+      sums.withUnsafeMutableBufferPointer {
+        if let base = $0.baseAddress { code = entry.merge(base, part, &error) }
       }
+      if code != LOSSD_OK { throw StatusError(entry.name, code, error) }
       return
     }
     for index in 0..<sums.count {
@@ -43,21 +56,24 @@ public struct Accumulator: Sendable {
     }
   }
 
-  /// Adds one part's sums, one a field of the function.
-  public mutating func add(_ part: UnsafePointer<Double>, _ entry: FunctionEntry) {
-    merge(part, entry)
+  /// Adds all of another accumulator of the same function.
+  public mutating func merge(
+    _ other: Accumulator, _ entry: FunctionEntry
+  ) throws(StatusError) {
+    if other.sums.isEmpty { return }
+    try addAll(other.sums, entry)
+    if !entry.mergesByItself { try addAll(other.compensations, entry) }
   }
 
-  /// Adds all of another accumulator of the same function.
-  public mutating func merge(_ other: Accumulator, _ entry: FunctionEntry) {
-    other.sums.withUnsafeBufferPointer { sums in
-      if let base = sums.baseAddress { merge(base, entry) }
+  private mutating func addAll(
+    _ parts: [Double], _ entry: FunctionEntry
+  ) throws(StatusError) {
+    var failure: StatusError?
+    parts.withUnsafeBufferPointer { parts in
+      guard let base = parts.baseAddress else { return }
+      do throws(StatusError) { try add(base, entry) } catch { failure = error }
     }
-    if entry.function.pointee.merge == nil {
-      other.compensations.withUnsafeBufferPointer { sums in
-        if let base = sums.baseAddress { merge(base, entry) }
-      }
-    }
+    if let failure { throw failure }
   }
 
   /// The sums rounded to float64, one a field.

@@ -13,8 +13,10 @@ public final class Evaluation: @unchecked Sendable {
   public private(set) var wantedOutputs: [Int] = []
   /// Samples in this batch, as plan said.
   public private(set) var rows = 0
-  /// Bytes of all results, each at a multiple of 64, as they will stand in the response's payload.
+  /// Bytes of memory for all results, each at a multiple of 64.
   public private(set) var resultBytes = 0
+  /// As many of them as stand in the response's payload.
+  public private(set) var payloadBytes = 0
   public private(set) var workspaceBytes = 0
   public private(set) var scratchBytes = 0
   /// Estimated work, nanoseconds.
@@ -39,6 +41,11 @@ public final class Evaluation: @unchecked Sendable {
   private(set) var sumsBase: UnsafeMutablePointer<Double>
   private var sumsCapacity = 16
   var workspace: AlignedBuffer?
+  /// Where the results go, once it is bound.
+  var results: UnsafeMutableRawPointer?
+
+  /// Outputs are cleared when they get their memory.
+  var clearsAtBind = false
 
   // Progress, under the scheduler's lock while it is scheduled.
   var stage = 0
@@ -46,6 +53,17 @@ public final class Evaluation: @unchecked Sendable {
   var outstanding = 0
   var failure: (stage: Int, chunk: Int, error: StatusError)?
   var completion: (@Sendable (Evaluation) -> Void)?
+  /// What a worker is to do before, or in place of, the chunks.
+  typealias Task = @Sendable (Evaluation, AlignedBuffer) throws(StatusError) -> Void
+  var task: Task?
+  /// A worker adds up a stage's sums, or finishes.
+  var isSettling = false
+  /// Everything has been computed: the results are there.
+  public internal(set) var isComputed = false
+  /// What a callback that does not return still uses, after everybody else has given the call up; and how
+  /// many threads are in one.
+  var pinned: AnyObject?
+  var stuckThreads = 0
   /// Monotonic nanoseconds after which no further chunk starts; `.max`: none.
   public var deadline = UInt64.max
   let stopped = Atomic<Bool>(false)
@@ -110,8 +128,12 @@ public final class Evaluation: @unchecked Sendable {
       function: entry.function, inputs: inputs, outputs: outputs, attributes: attributes,
       wanted: 0, state: state, workspace: nil, totals: totals)
     workspace = nil
+    results = nil
     failure = nil
     completion = nil
+    task = nil
+    isSettling = false
+    isComputed = false
     deadline = .max
     stopped.store(false, ordering: .relaxed)
   }
@@ -137,15 +159,19 @@ public final class Evaluation: @unchecked Sendable {
       let names = entry.inputs.map { String(cString: $0.name) }
       throw invalid("no input named `\(printable(name))`; it takes \(list(names))")
     }
-    guard inputs[index].data_type == 0 else {
-      throw invalid("the input `\(printable(name))` is given twice")
-    }
+    try setInput(index, tensor)
+  }
+
+  /// Sets the input at this place of the declaration.
+  public func setInput(_ index: Int, _ tensor: TensorView) throws(StatusError) {
+    var name: String { String(cString: entry.inputs[index].name) }
+    guard inputs[index].data_type == 0 else { throw invalid("the input `\(name)` is given twice") }
     guard entry.inputs[index].data_types & (1 << tensor.dataType.rawValue) != 0 else {
       let types = DataType.allCases.filter {
         entry.inputs[index].data_types & (1 << $0.rawValue) != 0
       }
       throw invalid(
-        "\(printable(name)) is \(tensor.dataType), expected \(list(types.map(\.description)))")
+        "\(name) is \(tensor.dataType), expected \(list(types.map(\.description)))")
     }
     inputs[index] = lossd_tensor(
       data: tensor.data, shape: tensor.shape.baseAddress, element_count: Int64(tensor.count),
@@ -171,10 +197,15 @@ public final class Evaluation: @unchecked Sendable {
       let names = entry.attributes.map { String(cString: $0.name) }
       throw invalid("no attribute named `\(printable(name))`; it takes \(list(names))")
     }
+    try setAttribute(index, value)
+  }
+
+  /// Sets the attribute at this place of the declaration.
+  public func setAttribute(_ index: Int, _ value: AttributeArgument) throws(StatusError) {
     let declared = entry.attributes[index]
     guard let converted = convert(value, to: declared.type) else {
       throw invalid(
-        "the attribute \(printable(name)) is \(value.kindText), expected "
+        "the attribute \(String(cString: declared.name)) is \(value.kindText), expected "
           + AttributeArgument.kindText(declared.type))
     }
     try check(converted, declared)
@@ -189,13 +220,19 @@ public final class Evaluation: @unchecked Sendable {
         "no output named `\(printable(name))`; it gives \(list(names.map { String(cString: $0.name) }))"
       )
     }
-    guard entry.outputs[index].flags & UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) == 0 else {
+    try want(index)
+  }
+
+  /// Asks for the output at this place of the declaration.
+  public func want(_ index: Int) throws(StatusError) {
+    let declared = entry.outputs[index]
+    guard declared.flags & UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) == 0 else {
       throw StatusError(
         .unimplemented,
-        "\(entry.name): \(printable(name)): \(String(cString: entry.outputs[index].help))")
+        "\(entry.name): \(String(cString: declared.name)): \(String(cString: declared.help))")
     }
     guard call.pointee.wanted & (1 << UInt64(index)) == 0 else {
-      throw invalid("the output `\(printable(name))` is asked for twice")
+      throw invalid("the output `\(String(cString: declared.name))` is asked for twice")
     }
     call.pointee.wanted |= 1 << UInt64(index)
     wantedOutputs.append(index)
@@ -297,20 +334,42 @@ public final class Evaluation: @unchecked Sendable {
     outstanding = 0
   }
 
-  func planDone(
-    rows: Int, resultBytes: Int, workspaceBytes: Int, scratchBytes: Int, cost: Double,
-    offsets: [Int]
-  ) {
+  func planDone(rows: Int, workspaceBytes: Int, scratchBytes: Int, cost: Double) {
     self.rows = rows
-    self.resultBytes = resultBytes
     self.workspaceBytes = workspaceBytes
     self.scratchBytes = scratchBytes
     self.cost = cost
-    self.offsets = offsets
+  }
+
+  func appendOffset(_ offset: Int) { offsets.append(offset) }
+
+  func setResultBytes(sent: Int, all: Int) {
+    payloadBytes = sent
+    resultBytes = all
   }
 
   private func memset64(_ memory: UnsafeMutableRawPointer, _ count: Int) {
     if count > 0 { memory.initializeMemory(as: UInt8.self, repeating: 0, count: count) }
+  }
+}
+
+/// Memory that a call has anyway, for results and work that fit into it.
+///
+/// `@unchecked Sendable`: it is its call's alone.
+public struct SmallMemory: @unchecked Sendable {
+  public var results: UnsafeMutableRawPointer
+  public var resultBytes: Int
+  public var workspace: AlignedBuffer
+  /// Estimated work up to which it may be used, nanoseconds.
+  public var costMax: Double
+
+  public init(
+    results: UnsafeMutableRawPointer, resultBytes: Int, workspace: AlignedBuffer, costMax: Double
+  ) {
+    self.results = results
+    self.resultBytes = resultBytes
+    self.workspace = workspace
+    self.costMax = costMax
   }
 }
 

@@ -7,7 +7,10 @@ import Glibc
 import LossdTensor
 
 /// What a function's code lives in: kept alive by every entry of its functions, and so by every call.
-public protocol FunctionOwner: AnyObject, Sendable {}
+public protocol FunctionOwner: AnyObject, Sendable {
+  /// Whether its functions run in a process of their own: the descriptors here then only declare.
+  var isElsewhere: Bool { get }
+}
 
 /// A function that can be called, and the version of the plugin that it comes from.
 ///
@@ -19,8 +22,10 @@ public final class FunctionEntry: @unchecked Sendable {
   public let function: UnsafePointer<lossd_function>
   /// The library that the function is from; nil: the program itself.
   public let owner: (any FunctionOwner)?
+  /// Whether it runs in a process of its own.
+  public let isElsewhere: Bool
   /// For the line that a crash in the plugin leaves behind.
-  private let activity: UnsafeMutablePointer<CChar>?
+  let activity: UnsafeMutablePointer<CChar>?
 
   init(
     checked function: UnsafePointer<lossd_function>, plugin: String, pluginVersion: String,
@@ -28,6 +33,7 @@ public final class FunctionEntry: @unchecked Sendable {
   ) {
     self.function = function
     self.owner = owner
+    isElsewhere = owner?.isElsewhere ?? false
     activity =
       owner == nil
       ? nil
@@ -40,19 +46,9 @@ public final class FunctionEntry: @unchecked Sendable {
 
   deinit { free(activity) }
 
-  /// Calls into the function: for a library's, with the floating-point mode restored afterwards, and the
-  /// plugin's name at hand for a crash.
-  @inline(__always)
-  func guarded<Result>(_ body: () -> Result) -> Result {
-    guard activity != nil else { return body() }
-    let mode = clinux_float_mode()
-    let before = clinux_set_activity(activity)
-    defer {
-      clinux_set_activity(before)
-      clinux_set_float_mode(mode)
-    }
-    return body()
-  }
+  /// Whether others wrote it: its answers are checked, it runs apart from loops, and what it leaves
+  /// unwritten is zeros.
+  public var isForeign: Bool { owner != nil }
 
   public var inputs: UnsafeBufferPointer<lossd_input> {
     .init(start: function.pointee.inputs, count: Int(function.pointee.input_count))
@@ -66,6 +62,8 @@ public final class FunctionEntry: @unchecked Sendable {
     .init(start: function.pointee.attributes, count: Int(function.pointee.attribute_count))
   }
 
+  /// Whether sums are merged by a callback of the function's, not added.
+  public var mergesByItself: Bool { function.pointee.merge != nil }
   public var accumulatorCount: Int { Int(function.pointee.accumulator_count) }
   public var valueCount: Int { Int(function.pointee.value_count) }
 

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LossdTensor
+import Synchronization
 
 /// The calls of one connection that wait for workers. Belongs to the scheduler's lock.
 public final class WorkGroup: @unchecked Sendable {
@@ -16,35 +17,43 @@ public final class WorkGroup: @unchecked Sendable {
 /// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
 public final class Scheduler: @unchecked Sendable {
   public let workers: Int
+  /// Called on a worker's thread for every worker, before its first chunk.
+  private let onStart: @Sendable () -> Void
+  /// Scratch memory is zeros again after a call that used it.
+  private let clearsScratch: Bool
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let wake: UnsafeMutablePointer<pthread_cond_t>
   private var groups: [WorkGroup] = []
   private var cursor = 0
   private var isStopping = false
-  private var threads: [pthread_t] = []
+  private var threads: [Worker] = []
   private var waiting = 0
   private var chunksTaken: UInt64 = 0
 
-  public init(workers: Int) {
+  /// One thread and what it is doing.
+  private final class Worker: @unchecked Sendable {
+    var thread = pthread_t()
+    /// What it is inside of, and since when.
+    var call: Evaluation?
+    var group: WorkGroup?
+    var since: UInt64 = 0
+    /// Its callback did not return in time: another thread has its place.
+    var isGivenUp = false
+  }
+
+  public init(
+    workers: Int, clearsScratch: Bool = false, onStart: @escaping @Sendable () -> Void = {}
+  ) {
     self.workers = max(workers, 1)
+    self.clearsScratch = clearsScratch
+    self.onStart = onStart
     lock = .allocate(capacity: 1)
     wake = .allocate(capacity: 1)
     pthread_mutex_init(lock, nil)
     pthread_cond_init(wake, nil)
-    for _ in 0..<self.workers {
-      var thread = pthread_t()
-      // Retained for the thread's life; the thread's body takes it over.
-      let me = Unmanaged.passRetained(self).toOpaque()
-      let result = pthread_create(
-        &thread, nil,
-        { argument in
-          guard let argument else { return nil }
-          Unmanaged<Scheduler>.fromOpaque(argument).takeRetainedValue().work()
-          return nil
-        }, me)
-      precondition(result == 0, "cannot start a worker thread")
-      threads.append(thread)
-    }
+    pthread_mutex_lock(lock)
+    for _ in 0..<self.workers { precondition(startWorker(), "cannot start a worker thread") }
+    pthread_mutex_unlock(lock)
   }
 
   deinit {
@@ -54,14 +63,44 @@ public final class Scheduler: @unchecked Sendable {
     wake.deallocate()
   }
 
-  /// Stops the workers after their current chunks and waits for them. Queued calls are dropped.
+  private func startWorker() -> Bool {
+    final class Start {
+      let scheduler: Scheduler
+      let worker: Worker
+      init(_ scheduler: Scheduler, _ worker: Worker) {
+        self.scheduler = scheduler
+        self.worker = worker
+      }
+    }
+    let worker = Worker()
+    // Retained for the thread's life; the thread's body takes it over.
+    let start = Unmanaged.passRetained(Start(self, worker))
+    let result = pthread_create(
+      &worker.thread, nil,
+      { argument in
+        guard let argument else { return nil }
+        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+        start.scheduler.work(start.worker)
+        return nil
+      }, start.toOpaque())
+    if result != 0 {
+      start.release()
+      return false
+    }
+    threads.append(worker)
+    return true
+  }
+
+  /// Stops the workers after their current chunks and waits for them, but for those whose callback does not
+  /// return. Queued calls are dropped.
   public func stop() {
     pthread_mutex_lock(lock)
     isStopping = true
     pthread_cond_broadcast(wake)
+    let threads = self.threads
+    self.threads.removeAll()
     pthread_mutex_unlock(lock)
-    for thread in threads { pthread_join(thread, nil) }
-    threads.removeAll()
+    for worker in threads { pthread_join(worker.thread, nil) }
   }
 
   /// Calls waiting or running.
@@ -78,12 +117,65 @@ public final class Scheduler: @unchecked Sendable {
     return (chunksTaken, waiting == 0)
   }
 
-  /// Runs a planned and bound call; `completion` is called once, on a worker, with the error or nil.
+  /// Runs a planned and bound call; `completion` is called once, on a worker.
   public func submit(
     _ evaluation: Evaluation, group: WorkGroup,
     completion: @escaping @Sendable (Evaluation) -> Void
   ) {
+    submit(evaluation, group, nil, completion)
+  }
+
+  /// Plans a call whose plan may take its time, on a worker, and computes it there where it fits into `small`.
+  /// `completion` is called once, on a worker; the call's `isComputed` says whether it is done.
+  public func prepare(
+    _ evaluation: Evaluation, small: SmallMemory, group: WorkGroup,
+    completion: @escaping @Sendable (Evaluation) -> Void
+  ) {
+    let task: Evaluation.Task = { (call, scratch) throws(StatusError) in
+      try call.prepare(small, scratch: scratch)
+    }
+    submit(evaluation, group, task, completion)
+  }
+
+  /// Computes the values of some sums on a worker; `completion` gets them there, none where it failed.
+  public func finish(
+    _ evaluation: Evaluation, _ total: Accumulator, group: WorkGroup,
+    completion: @escaping @Sendable ([Double?]) -> Void
+  ) {
+    let values = Box<[Double?]>([])
+    let task: Evaluation.Task = { (call, _) throws(StatusError) in
+      let result = try call.summaryValues(total)
+      values.content.withLock { $0 = result }
+    }
+    submit(evaluation, group, task) { _ in completion(values.content.withLock { $0 }) }
+  }
+
+  /// Adds some sums to others on a worker; `completion` gets the total there, unchanged where it failed.
+  public func merge(
+    _ evaluation: Evaluation, _ into: Accumulator, _ part: Accumulator, group: WorkGroup,
+    completion: @escaping @Sendable (Accumulator) -> Void
+  ) {
+    let total = Box(into)
+    let task: Evaluation.Task = { (call, _) throws(StatusError) in
+      var sum = into
+      try sum.merge(part, call.entry)
+      let result = sum
+      total.content.withLock { $0 = result }
+    }
+    submit(evaluation, group, task) { _ in completion(total.content.withLock { $0 }) }
+  }
+
+  private final class Box<Content: Sendable>: Sendable {
+    let content: Mutex<Content>
+    init(_ content: Content) { self.content = Mutex(content) }
+  }
+
+  private func submit(
+    _ evaluation: Evaluation, _ group: WorkGroup, _ task: Evaluation.Task?,
+    _ completion: @escaping @Sendable (Evaluation) -> Void
+  ) {
     pthread_mutex_lock(lock)
+    evaluation.task = task
     evaluation.completion = completion
     waiting += 1
     enqueue(evaluation, group)
@@ -121,12 +213,13 @@ public final class Scheduler: @unchecked Sendable {
   /// Workers are this much nicer than event loops, so that a loop gets a core at once when it wakes.
   private static let niceness: Int32 = 5
 
-  private func work() {
+  private func work(_ me: Worker) {
     clinux_name_thread("lossd-worker")
     clinux_lower_priority(Scheduler.niceness)
-    var scratch = AlignedBuffer(count: 4096)
+    onStart()
+    var scratch = AlignedBuffer.zeroed(count: SmallMemory.scratchBytes)
     pthread_mutex_lock(lock)
-    while true {
+    while !me.isGivenUp {
       guard let (call, group) = next() else {
         if isStopping { break }
         pthread_cond_wait(wake, lock)
@@ -136,58 +229,116 @@ public final class Scheduler: @unchecked Sendable {
       if call.failure == nil, let stop = call.reasonToStop() {
         call.failure = (call.stage, -1, stop)
       }
-      let chunk = call.nextChunk
-      let hasChunk =
-        call.failure == nil && call.stage < call.stages.count
-        && chunk < call.stages[call.stage].chunks
-      if hasChunk {
-        call.nextChunk += 1
-        chunksTaken &+= 1
-        call.outstanding += 1
+      if let task = call.task {
+        perform(task, call, group, me, scratch)
+      } else {
+        takeChunk(call, group, me, &scratch)
       }
-      if !hasChunk || call.nextChunk == call.stages[call.stage].chunks { remove(call, group) }
-      if hasChunk {
-        pthread_mutex_unlock(lock)
-        if scratch.count < call.scratchBytes { scratch = AlignedBuffer(count: call.scratchBytes) }
-        let error = run(call, chunk, scratch)
-        pthread_mutex_lock(lock)
-        call.outstanding -= 1
-        if let error, call.failure == nil || chunk < (call.failure?.chunk ?? 0) {
-          if call.failure == nil { remove(call, group) }
-          call.failure = (call.stage, chunk, error)
-        }
-      }
-      settle(call, group)
     }
     pthread_mutex_unlock(lock)
   }
 
+  private func takeChunk(
+    _ call: Evaluation, _ group: WorkGroup, _ me: Worker, _ scratch: inout AlignedBuffer
+  ) {
+    let chunk = call.nextChunk
+    let hasChunk =
+      call.failure == nil && call.stage < call.stages.count
+      && chunk < call.stages[call.stage].chunks
+    if hasChunk {
+      call.nextChunk += 1
+      call.outstanding += 1
+    }
+    if !hasChunk || call.nextChunk == call.stages[call.stage].chunks { remove(call, group) }
+    if hasChunk {
+      let error = inside(call, group, me) {
+        if scratch.count < call.scratchBytes {
+          scratch = AlignedBuffer(count: call.scratchBytes)
+        }
+        return run(call, chunk, scratch)
+      }
+      if me.isGivenUp { return letGo(call) }
+      call.outstanding -= 1
+      if let error, call.failure == nil || chunk < (call.failure?.chunk ?? 0) {
+        if call.failure == nil { remove(call, group) }
+        call.failure = (call.stage, chunk, error)
+      }
+    }
+    settle(call, group, me)
+  }
+
+  private func perform(
+    _ task: @escaping Evaluation.Task, _ call: Evaluation, _ group: WorkGroup, _ me: Worker,
+    _ scratch: AlignedBuffer
+  ) {
+    remove(call, group)
+    call.task = nil
+    if call.failure == nil {
+      let error: StatusError? = inside(call, group, me) {
+        defer { clear(scratch, call) }
+        do throws(StatusError) {
+          try task(call, scratch)
+          return nil
+        } catch { return error }
+      }
+      if me.isGivenUp { return letGo(call) }
+      if let error { call.failure = (call.stage, 0, error) }
+    }
+    end(call)
+  }
+
+  /// Does something of a call without the lock, as what `me` is inside of.
+  private func inside<Result>(
+    _ call: Evaluation, _ group: WorkGroup, _ me: Worker, _ body: () -> Result
+  ) -> Result {
+    chunksTaken &+= 1
+    me.call = call
+    me.group = group
+    me.since = Clock.now
+    pthread_mutex_unlock(lock)
+    let result = body()
+    pthread_mutex_lock(lock)
+    me.call = nil
+    me.group = nil
+    return result
+  }
+
   /// Goes on to the next stage, or ends the call, once its last chunk is back.
-  private func settle(_ call: Evaluation, _ group: WorkGroup) {
-    guard call.outstanding == 0, call.completion != nil else { return }
+  private func settle(_ call: Evaluation, _ group: WorkGroup, _ me: Worker) {
+    guard call.outstanding == 0, call.completion != nil, !call.isSettling else { return }
     let isOver = call.failure != nil
     let isStageDone =
       call.stage >= call.stages.count || call.nextChunk == call.stages[call.stage].chunks
     guard isOver || isStageDone else { return }
-    // Nobody else can reach the call now: it is out of its group and no chunk is running.
-    let completion = call.completion
-    call.completion = nil
-    pthread_mutex_unlock(lock)
+    if isOver { return end(call) }
+    // Nobody else can take a chunk now: the call is out of its group and no chunk is running.
+    call.isSettling = true
     var goesOn = false
-    if !isOver && call.stage < call.stages.count { goesOn = call.advanceStage() }
-    if !isOver && !goesOn {
-      do throws(StatusError) { try call.finishOutputs() } catch {
-        call.failure = (call.stage, 0, error)
-      }
+    let failure: StatusError? = inside(call, group, me) {
+      do throws(StatusError) {
+        if call.stage < call.stages.count { goesOn = try call.advanceStage() }
+        if !goesOn { try call.finishOutputs() }
+        return nil
+      } catch { return error }
     }
-    if !goesOn { completion?(call) }
-    pthread_mutex_lock(lock)
-    if goesOn {
-      call.completion = completion
+    if me.isGivenUp { return letGo(call) }
+    call.isSettling = false
+    if let failure { call.failure = (call.stage, 0, failure) }
+    if goesOn && failure == nil {
       enqueue(call, group)
     } else {
-      waiting -= 1
+      call.isComputed = failure == nil
+      end(call)
     }
+  }
+
+  private func end(_ call: Evaluation) {
+    let completion = call.completion
+    call.completion = nil
+    waiting -= 1
+    pthread_mutex_unlock(lock)
+    completion?(call)
+    pthread_mutex_lock(lock)
   }
 
   private func remove(_ call: Evaluation, _ group: WorkGroup) {
@@ -197,6 +348,7 @@ public final class Scheduler: @unchecked Sendable {
   }
 
   private func run(_ call: Evaluation, _ chunk: Int, _ scratch: AlignedBuffer) -> StatusError? {
+    defer { clear(scratch, call) }
     // The array is not resized while a stage runs; each chunk writes its own slots.
     let sums = call.sumsBase
     do throws(StatusError) {
@@ -204,6 +356,61 @@ public final class Scheduler: @unchecked Sendable {
       return nil
     } catch { return error }
   }
+
+  private func clear(_ scratch: AlignedBuffer, _ call: Evaluation) {
+    guard clearsScratch, call.scratchBytes > 0 else { return }
+    scratch.base.initializeMemory(
+      as: UInt8.self, repeating: 0, count: min(call.scratchBytes, scratch.count))
+  }
+
+  // MARK: - Callbacks that do not return
+
+  /// Whether a callback of the call has been running for longer than `limit` nanoseconds.
+  public func isStuck(_ evaluation: Evaluation, longerThan limit: UInt64) -> Bool {
+    let now = Clock.now
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return threads.contains { $0.call === evaluation && now > $0.since + limit }
+  }
+
+  /// Gives up a call whose callback does not return: fresh threads take the places of those inside of it, and
+  /// `owner`, which owns the call's memory, is kept until the last of them is back, if ever. The completion is
+  /// not called any more. False, and nothing has changed, where no thread is inside: the call ends by itself.
+  public func giveUp(_ evaluation: Evaluation, keeping owner: AnyObject) -> Bool {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    let stuck = threads.filter { $0.call === evaluation }
+    guard evaluation.completion != nil, !stuck.isEmpty else { return false }
+    for worker in stuck {
+      // Where no thread can be had, one fewer computes.
+      _ = startWorker()
+      worker.isGivenUp = true
+      pthread_detach(worker.thread)
+      if let group = worker.group { remove(evaluation, group) }
+    }
+    threads.removeAll { $0.isGivenUp }
+    evaluation.pinned = owner
+    evaluation.stuckThreads = stuck.count
+    evaluation.completion = nil
+    waiting -= 1
+    return true
+  }
+
+  /// A thread that was given up is back.
+  private func letGo(_ call: Evaluation) {
+    call.stuckThreads -= 1
+    if call.stuckThreads > 0 { return }
+    let owner = call.pinned
+    call.pinned = nil
+    pthread_mutex_unlock(lock)
+    withExtendedLifetime(owner) {}
+    pthread_mutex_lock(lock)
+  }
+}
+
+extension SmallMemory {
+  /// Every worker has so much scratch memory, bytes.
+  static let scratchBytes = 1 << 16
 }
 
 extension Evaluation {
@@ -212,7 +419,10 @@ extension Evaluation {
 
   /// Runs everything in this thread; `error` says how it ended.
   public func runToEnd(scratch: UnsafeMutableRawPointer) {
-    do throws(StatusError) { try runInline(scratch: scratch) } catch {
+    do throws(StatusError) {
+      try runInline(scratch: scratch)
+      isComputed = true
+    } catch {
       failure = (stage, 0, error)
     }
   }

@@ -1,63 +1,77 @@
+import CLossdPlugin
 import Glibc
 import LossdEngine
 import LossdTensor
+import LossdThreads
 import Synchronization
-
-/// One plugin, as people want to see it.
-public struct PluginInfo: Sendable, Equatable {
-  public var name: String
-  public var version: String
-  /// The file it is from; empty for the program's own.
-  public var file: String
-  public var functions: [String]
-}
 
 /// The plugins of the configured folders. Any thread; one operation at a time.
 public final class PluginManager: Sendable {
   private struct State {
-    var loaded: [PluginLibrary] = []
+    var loaded: [LoadedPlugin] = []
+    /// Where an administrator wanted a file's plugin to run, whatever the policy says.
+    var wanted: [String: Placement] = [:]
+    /// Unloaded libraries that glibc does not let go.
+    var pinned: [PluginInfo] = []
     /// Files that were refused, so that they are said once for each state of theirs.
     var refused: [String: PluginFile.Identity] = [:]
   }
 
   private let registry: Registry
   public let folders: [String]
+  public let policy: PluginPolicy
   private let log: @Sendable (_ isError: Bool, _ text: String) -> Void
+  private let crashes: CrashRecords
   private let state = Mutex(State())
 
   public init(
-    _ registry: Registry, folders: [String],
+    _ registry: Registry, folders: [String], policy: PluginPolicy = PluginPolicy(),
     log: @escaping @Sendable (_ isError: Bool, _ text: String) -> Void
   ) {
     self.registry = registry
     self.folders = folders
+    self.policy = policy
     self.log = log
+    crashes = CrashRecords(file: policy.crashFile)
   }
 
-  /// Everything that is loaded, the program's own plugin first.
+  /// Everything that is loaded, the program's own plugins first, and what glibc keeps in memory.
   public var plugins: [PluginInfo] {
-    var infos: [PluginInfo] = []
-    var owned: [(owner: (any FunctionOwner)?, index: Int)] = []
-    for entry in registry.table.entries {
-      let found = owned.first { $0.owner === entry.owner && infos[$0.index].name == entry.plugin }
-      if let found {
-        infos[found.index].functions.append(entry.name)
+    let entries = registry.table.entries
+    var own: [PluginInfo] = []
+    for entry in entries where entry.owner == nil {
+      if let index = own.firstIndex(where: { $0.name == entry.plugin }) {
+        own[index].functions.append(entry.name)
       } else {
-        let file = (entry.owner as? PluginLibrary)?.path ?? ""
-        owned.append((entry.owner, infos.count))
-        infos.append(
+        own.append(
           PluginInfo(
-            name: entry.plugin, version: entry.pluginVersion, file: file, functions: [entry.name]))
+            name: entry.plugin, version: entry.pluginVersion, file: "", functions: [entry.name]))
       }
     }
-    return infos.sorted { ($0.file.isEmpty ? 0 : 1, $0.name) < ($1.file.isEmpty ? 0 : 1, $1.name) }
+    let (loaded, pinned) = state.withLock { ($0.loaded, $0.pinned) }
+    let others = loaded.map { info($0, entries) }
+    return own.sorted { $0.name < $1.name } + (others + pinned).sorted { $0.name < $1.name }
   }
 
-  /// Loads a file of the configured folders by its name, `focal.so`; reloads it when it is loaded.
-  public func load(_ file: String) throws(StatusError) -> PluginInfo {
+  private func info(_ plugin: LoadedPlugin, _ entries: [FunctionEntry]) -> PluginInfo {
+    plugin.info(functions: entries.filter { $0.owner === plugin.owner }.map(\.name))
+  }
+
+  /// Loads a file of the configured folders by its name, `focal.so`; reloads it when it is loaded. `placement`:
+  /// where it is to run from now on, nil: where the policy says.
+  public func load(
+    _ file: String, placement: Placement? = nil
+  ) throws(StatusError) -> PluginInfo {
     let path = try find(file)
     return try locked { (state) throws(StatusError) in
-      try self.open(path, replacing: state.loaded.first { $0.path == path }, &state)
+      let before = state.wanted[path]
+      state.wanted[path] = placement
+      do throws(StatusError) {
+        return try self.open(path, replacing: state.loaded.first { $0.path == path }, &state)
+      } catch {
+        state.wanted[path] = before
+        throw error
+      }
     }
   }
 
@@ -75,6 +89,7 @@ public final class PluginManager: Sendable {
       let old = try self.loaded(name, state)
       // As long as the file stays as it is, the watcher does not load it again.
       state.refused[old.path] = old.identity
+      state.wanted[old.path] = nil
       self.drop(old, &state)
     }
   }
@@ -98,8 +113,9 @@ public final class PluginManager: Sendable {
       }
     }
     state.withLock { state in
-      for library in state.loaded where !present.contains(library.path) {
-        drop(library, &state)
+      for plugin in state.loaded where !present.contains(plugin.path) {
+        state.wanted[plugin.path] = nil
+        drop(plugin, &state)
       }
       state.refused = state.refused.filter { present.contains($0.key) }
     }
@@ -130,38 +146,86 @@ public final class PluginManager: Sendable {
   }
 
   private func open(
-    _ path: String, replacing old: PluginLibrary?, _ state: inout State
+    _ path: String, replacing old: LoadedPlugin?, _ state: inout State
   ) throws(StatusError) -> PluginInfo {
-    let library = try PluginLibrary(path: path)
-    try registry.replace(old, with: library.plugin, owner: library)
-    state.loaded.removeAll { $0 === old }
-    state.loaded.append(library)
+    let plugin = try open(path, state.wanted[path] ?? policy.placement(path))
+    try registry.replace(old?.owner, with: plugin.descriptor, owner: plugin.loaded.owner)
+    if let old { state.loaded.removeAll { $0.owner === old.owner } }
+    state.loaded.append(plugin.loaded)
     state.refused[path] = nil
+    let (name, version) = (plugin.loaded.name, plugin.loaded.version)
     log(
       false,
-      "\(old == nil ? "loaded" : "reloaded") plugin \(library.name) \(library.version) from \(path)"
-    )
-    return info(library)
+      "\(old == nil ? "loaded" : "reloaded") plugin \(name) \(version) from \(path)"
+        + (plugin.loaded.placement == .process ? ", in a process of its own" : ""))
+    return info(plugin.loaded, registry.table.entries)
   }
 
-  private func drop(_ library: PluginLibrary, _ state: inout State) {
-    registry.remove(library)
-    state.loaded.removeAll { $0 === library }
-    log(false, "unloaded plugin \(library.name) \(library.version)")
+  private struct Opened {
+    var loaded: LoadedPlugin
+    var descriptor: UnsafePointer<lossd_plugin>
   }
 
-  private func info(_ library: PluginLibrary) -> PluginInfo {
-    plugins.first { $0.file == library.path && $0.name == library.name }
-      ?? PluginInfo(
-        name: library.name, version: library.version, file: library.path, functions: [])
-  }
-
-  private func loaded(_ name: String, _ state: State) throws(StatusError) -> PluginLibrary {
-    let found = state.loaded.first {
-      $0.name == name || $0.path.split(separator: "/").last.map(String.init) == name
+  private func open(_ path: String, _ placement: Placement) throws(StatusError) -> Opened {
+    let file = try PluginFile(path, pin: policy.pins[splitPath(path).file])
+    let identity = file.identity
+    // Its code runs in a process of its own first, whatever comes then: a library that crashes, hangs or exits while
+    // it is loaded does so there.
+    let copy = dup(file.descriptor)
+    defer { if copy >= 0 { _ = close(copy) } }
+    let isolated = try IsolatedPlugin(file, policy.processes)
+    let plugin = isolated.image.plugin.pointee
+    let (name, version) = (String(cString: plugin.name), String(cString: plugin.version))
+    var placement = placement
+    if placement == .daemon,
+      let crash = crashes.last(
+        plugin: name, version: version, fileChanged: identity.modified / 1_000_000_000)
+    {
+      placement = .process
+      log(
+        true,
+        "\(path): the daemon has ended by \(crash.what) in \(crash.place): it runs in a process of its own until "
+          + "its file changes")
     }
+    var owner: any FunctionOwner = isolated
+    var descriptor = isolated.image.plugin
+    if placement == .daemon {
+      let library = try PluginLibrary(copy: dup(copy), path: path) { [weak self] in
+        self?.notePinned(name, version, path)
+      }
+      owner = library
+      descriptor = library.plugin
+    }
+    return Opened(
+      loaded: LoadedPlugin(
+        owner: owner, name: name, version: version, path: path, identity: identity,
+        placement: placement), descriptor: descriptor)
+  }
+
+  private func notePinned(_ name: String, _ version: String, _ path: String) {
+    var info = PluginInfo(name: name, version: version, file: path, functions: [])
+    info.state = "pinned"
+    let note = info
+    // Not here: a library may be closed by who holds the lock.
+    startThread { [self] in
+      state.withLock { $0.pinned.append(note) }
+      log(
+        false,
+        "plugin \(name) \(version) is unloaded, but glibc keeps it in memory: it has unique symbols or thread "
+          + "destructors")
+    }
+  }
+
+  private func drop(_ plugin: LoadedPlugin, _ state: inout State) {
+    registry.remove(plugin.owner)
+    state.loaded.removeAll { $0.owner === plugin.owner }
+    log(false, "unloaded plugin \(plugin.name) \(plugin.version)")
+  }
+
+  private func loaded(_ name: String, _ state: State) throws(StatusError) -> LoadedPlugin {
+    let found = state.loaded.first { $0.name == name || splitPath($0.path).file == name }
     if let found { return found }
-    if plugins.contains(where: { $0.name == name && $0.file.isEmpty }) {
+    if registry.table.entries.contains(where: { $0.plugin == name && $0.owner == nil }) {
       throw StatusError(.failedPrecondition, "the plugin \(name) is a part of the daemon")
     }
     throw StatusError(.notFound, "no plugin named \(name) is loaded")
@@ -202,10 +266,10 @@ public final class PluginManager: Sendable {
     return names.sorted()
   }
 
-  /// Opens a file as the daemon would, and closes it again: `lossctl plugin check`.
+  /// Opens a file as the daemon would, in this process, and closes it again: `lossctl plugin check`.
   public static func check(_ path: String) throws(StatusError) -> PluginInfo {
     let registry = Registry()
-    let library = try PluginLibrary(path: path)
+    let library = try PluginLibrary(try PluginFile(path))
     try registry.add(library.plugin, owner: library)
     return PluginInfo(
       name: library.name, version: library.version, file: path,

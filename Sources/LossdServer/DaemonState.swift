@@ -17,6 +17,10 @@ final class DaemonState: Sendable {
   let isDraining = Atomic<Bool>(false)
   let metrics: Mutex<[Metrics]> = Mutex([])
   let listeners: Mutex<[String]> = Mutex([])
+  let onLog: Mutex<@Sendable (String) -> Void> = Mutex({ _ in })
+
+  /// One line for the log.
+  func log(_ text: String) { onLog.withLock { $0 }(text) }
 
   init(
     registry: Registry, scheduler: Scheduler, software: String, totalBytesMax: Int,

@@ -34,7 +34,6 @@ public final class Server: @unchecked Sendable {
   private var liveness: Liveness?
   private var nextLoop = 0
   private var drainedLoops = 0
-  private var onLog: (String) -> Void = { _ in }
 
   /// `plugins`: what the PluginHost service works on; nil: none.
   public init(
@@ -58,8 +57,10 @@ public final class Server: @unchecked Sendable {
     }
   }
 
-  /// Where lines for the log go; called on the loop's thread.
-  public func setLog(_ log: @escaping (String) -> Void) { onLog = log }
+  /// Where lines for the log go; called on any thread.
+  public func setLog(_ log: @escaping @Sendable (String) -> Void) {
+    daemon.onLog.withLock { $0 = log }
+  }
 
   /// Serves a socket from now on. Before `run`.
   public func listen(_ socket: ListeningSocket, isAdmin: Bool = false) throws(LoopError) {
@@ -71,7 +72,7 @@ public final class Server: @unchecked Sendable {
         let now = Clock.now
         if lastPause == 0 || now > lastPause + 10_000_000_000 {
           lastPause = now
-          onLog(reason)
+          daemon.log(reason)
         }
       },
       onAccept: { [unowned self] descriptor in

@@ -32,6 +32,7 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   /// Lets the loop's handles go; afterwards it cannot run again.
   func tearDown() {
     for connection in Array(connections.values) { connection.close() }
+    foreign.close()
     turnHook?.close()
     deadlines.close()
   }

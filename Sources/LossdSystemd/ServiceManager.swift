@@ -2,6 +2,7 @@
 // datagrams, sd_listen_fds(3)'s inherited sockets, sd_watchdog_enabled(3). It knows no server.
 import Glibc
 import LossdSocket
+import LossdThreads
 import Synchronization
 
 /// The service manager that started this process; without one, everything sent goes nowhere. Any thread;

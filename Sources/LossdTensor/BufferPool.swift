@@ -20,7 +20,8 @@ public final class BufferPool: Sendable {
   private static let smallestShift = 8
   private static let classCount = 4 * 40
 
-  private let cacheBytesMax: Int
+  /// Freed buffers that are kept, bytes.
+  public let cacheBytesMax: Int
   private let state: Mutex<State>
 
   public init(cacheBytesMax: Int) {

@@ -1,5 +1,6 @@
 import Glibc
 import LossdSocket
+import LossdThreads
 import Synchronization
 
 /// Ctrl-C while a call runs: calls `action` instead of ending the program; a second one ends it.

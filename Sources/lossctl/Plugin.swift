@@ -34,10 +34,17 @@ struct Plugin: AsyncParsableCommand {
       abstract: "Load a file of the daemon's plugin folders, by its name.")
     @OptionGroup var server: ServerOption
     @Argument(help: "The file's name, such as focal.so.") var file: String
+    @Option(
+      help: ArgumentHelp(
+        "Where it runs from now on: in the daemon (none) or in processes of its own (process); else as the settings say.",
+        valueName: "none|process"))
+    var isolation = ""
 
     func run() async throws {
       try await reporting {
-        for plugin in try await server.ask(.load(file)) { print("loaded " + plugin.text) }
+        for plugin in try await server.ask(.load(file, isolation: isolation)) {
+          print("loaded " + plugin.text)
+        }
       }
     }
   }
@@ -155,14 +162,26 @@ private func copyAtomically(_ source: String, to folder: String, _ name: String)
 
 extension PluginMessage {
   fileprivate var text: String {
-    "\(name) \(version) (\(file.isEmpty ? "a part of the daemon" : file)): "
+    var text =
+      "\(name) \(version) (\(file.isEmpty ? "a part of the daemon" : file)): "
       + functions.joined(separator: ", ")
+    if isolation == "process" {
+      text +=
+        "\n  in processes of its own (\(processes.map(String.init).joined(separator: ", "))), \(state)"
+      if restarts > 0 { text += ", restarted \(restarts) times, the last one \(lastReason)" }
+    } else if state != "serving" {
+      text += "\n  \(state)"
+    }
+    return text
   }
 
   fileprivate var json: JSON {
     .object([
       ("name", .string(name)), ("version", .string(version)), ("file", .string(file)),
-      ("functions", .list(functions.map { .string($0) })),
+      ("functions", .list(functions.map { .string($0) })), ("isolation", .string(isolation)),
+      ("state", .string(state)), ("restarts", .int(Int(restarts))),
+      ("last_reason", .string(lastReason)),
+      ("processes", .list(processes.map { .int(Int($0)) })),
     ])
   }
 }

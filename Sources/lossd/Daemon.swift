@@ -32,7 +32,9 @@ final class Daemon {
     self.log = log
     let registry = Registry()
     try registry.add(cataloguePlugin())
-    plugins = PluginManager(registry, folders: settings.pluginFolders) { isError, text in
+    plugins = PluginManager(
+      registry, folders: settings.pluginFolders, policy: settings.plugins
+    ) { isError, text in
       log.log(level: isError ? .error : .notice, "\(text)")
     }
     var serverSettings = settings.server

@@ -4,9 +4,9 @@ import Glibc
 import Logging
 import LossdSocket
 import LossdSystemd
+import LossdThreads
 
 /// The daemon's command line.
-@main
 struct LossdCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "lossd",
@@ -108,7 +108,7 @@ struct LossdCommand: AsyncParsableCommand {
     // A peer that is gone is an error of the write, not the end of the daemon.
     signal(SIGPIPE, SIG_IGN)
     raiseDescriptorLimit()
-    clinux_report_crashes()
+    clinux_report_crashes(settings.plugins.crashFile)
     // In a thread of its own: the tasks' threads, of which there may be one alone, are for tasks.
     let failure: (any Error)? = await withCheckedContinuation { continuation in
       startThread {

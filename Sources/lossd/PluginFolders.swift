@@ -1,6 +1,7 @@
 import LossdLoop
 import LossdPluginHost
 import LossdSocket
+import LossdThreads
 
 /// Keeps what is loaded in step with the plugin folders. Confined to the loop's thread, but for the looking
 /// itself.

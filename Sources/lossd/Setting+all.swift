@@ -1,9 +1,10 @@
+import LossdPluginHost
 import LossdServer
 import LossdSocket
 
 extension Setting {
   /// Every key there is; documentation and the example file are made from this list.
-  static let all: [Setting] = addresses + program + limits
+  static let all: [Setting] = addresses + program + plugins + limits
 
   private static let addresses: [Setting] = [
     .list("listen", "where clients connect", "addresses, unix:PATH or tcp:HOST:PORT", \.listen) {
@@ -20,6 +21,17 @@ extension Setting {
     .list("plugin_folders", "folders whose plugins are loaded", "absolute paths", \.pluginFolders) {
       if !$0.hasPrefix("/") { throw SettingError("\($0) is not an absolute path") }
     },
+    Setting(
+      name: "state_folder",
+      help:
+        "where crashes in plugins are recorded; empty: the service manager's RUNTIME_DIRECTORY, or nowhere",
+      kind: "absolute path", needsRestart: true,
+      apply: { settings, text in
+        if !text.isEmpty && !text.hasPrefix("/") {
+          throw SettingError("\(text) is not an absolute path")
+        }
+        settings.stateFolder = text
+      }, show: { $0.stateFolder }),
     Setting(
       name: "socket_mode", help: "permission bits of the Unix sockets of listen",
       kind: "octal mode",
@@ -50,6 +62,51 @@ extension Setting {
       "pooled_bytes", "freed buffers kept for the next calls", 0...(1 << 40),
       \.server.pooledBytesMax, needsRestart: true),
   ]
+
+  private static let plugins: [Setting] = [
+    Setting(
+      name: "plugins.isolation",
+      help:
+        "where plugins run: in processes of their own, in the daemon, or the latter for its own folder's alone",
+      kind: "auto, process or none", needsRestart: true,
+      apply: { settings, text in
+        guard let isolation = PluginPolicy.Isolation(rawValue: text.trimmed) else {
+          throw SettingError("\(text) is not auto, process or none")
+        }
+        settings.plugins.isolation = isolation
+      }, show: { $0.plugins.isolation.rawValue }),
+    .list(
+      "plugins.in_daemon", "files that run in the daemon, whatever plugins.isolation says",
+      "names of files, such as focal.so", \.plugins.inDaemon, check: fileName),
+    .list(
+      "plugins.in_process",
+      "files that run in processes of their own, whatever plugins.isolation says",
+      "names of files, such as focal.so", \.plugins.inProcess, check: fileName),
+    .list(
+      "plugins.pins", "checksums that files must have", "FILE=SHA-256, hexadecimal", \.pluginPins
+    ) { text in
+      let parts = text.split(separator: "=", maxSplits: 1)
+      guard parts.count == 2, parts[1].count == 64, parts[1].allSatisfy(\.isHexDigit) else {
+        throw SettingError("\(text) is not FILE= and 64 hexadecimal digits")
+      }
+      try fileName(String(parts[0]))
+    },
+    .bytes(
+      "plugins.memory", "private memory of a plugin's process", (16 << 20)...(1 << 46),
+      \.plugins.processes.memoryBytes, needsRestart: true),
+    .number(
+      "plugins.processes", "processes of one plugin at once, for each loop", 1...64,
+      \.plugins.processes.processesMax, needsRestart: true),
+    .duration(
+      "plugins.load_timeout", "how long a plugin may take to load", \.plugins.processes.loadTimeout,
+      needsRestart: true),
+  ]
+
+  @Sendable private static func fileName(_ text: String) throws {
+    if text.isEmpty || text.contains("/") || text.hasPrefix(".") {
+      throw SettingError("\(text) is not the name of a file in a plugin folder")
+    }
+  }
 
   private static let limits: [Setting] = [
     .bytes(
@@ -90,6 +147,10 @@ extension Setting {
     .duration(
       "limits.starve_timeout", "a call may keep memory from others so long",
       \.server.limits.starveTimeout),
+    .duration(
+      "limits.callback_timeout",
+      "a plugin's callback may take so long, beyond which its call is given up; 0: for ever",
+      \.server.limits.callbackTimeout),
     .duration("limits.drain_timeout", "from SIGTERM to the end", \.server.limits.drainTimeout),
   ]
 }

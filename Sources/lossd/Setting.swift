@@ -74,9 +74,11 @@ struct Setting: Sendable {
   }
 
   /// `30s`, `500ms`, `2min`; nanoseconds.
-  static func duration(_ name: String, _ help: String, _ path: Path<UInt64>) -> Setting {
+  static func duration(
+    _ name: String, _ help: String, _ path: Path<UInt64>, needsRestart: Bool = false
+  ) -> Setting {
     Setting(
-      name: name, help: help, kind: "time",
+      name: name, help: help, kind: "time", needsRestart: needsRestart,
       apply: { settings, text in
         let (digits, unit) = text.splitUnit
         let factor =

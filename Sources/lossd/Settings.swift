@@ -1,5 +1,7 @@
 import Configuration
+import Glibc
 import Logging
+import LossdPluginHost
 import LossdServer
 import LossdSocket
 import SystemPackage
@@ -14,6 +16,11 @@ struct Settings: Sendable {
   /// Where the PluginHost service answers; Unix sockets for their owner alone.
   var adminListen: [String] = []
   var pluginFolders: [String] = []
+  var plugins = PluginPolicy()
+  /// FILE=SHA-256 each.
+  var pluginPins: [String] = []
+  /// Where the daemon keeps what it has to know after a crash; empty: the service manager's folder, if there is one.
+  var stateFolder = ""
   /// Permission bits of Unix sockets' files.
   var socketMode: UInt32 = 0o660
   var logLevel = "info"
@@ -49,7 +56,33 @@ struct Settings: Sendable {
         throw SettingError("\(setting.name): \(error.text)")
       }
     }
+    settings.completePlugins()
     return settings
+  }
+
+  /// What follows from other settings and from where the program is.
+  private mutating func completePlugins() {
+    plugins.pins = Dictionary(
+      pluginPins.map { pin in
+        let parts = pin.split(separator: "=", maxSplits: 1).map(String.init)
+        return (parts[0], parts[1])
+      }, uniquingKeysWith: { $1 })
+    let workers = server.workers > 0 ? server.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+    plugins.processes.threads = workers
+    if let program = realpath("/proc/self/exe", nil) {
+      defer { free(program) }
+      var parts = String(cString: program).split(separator: "/")
+      // PREFIX/sbin/lossd: its own plugins are in PREFIX/lib/lossd/plugins.
+      parts.removeLast(min(2, parts.count))
+      plugins.ownFolder = "/" + (parts + ["lib", "lossd", "plugins"]).joined(separator: "/")
+    }
+    var folder = stateFolder
+    if folder.isEmpty, let runtime = getenv("RUNTIME_DIRECTORY").map({ String(cString: $0) }),
+      runtime.hasPrefix("/"), !runtime.contains(":")
+    {
+      folder = runtime
+    }
+    if !folder.isEmpty { plugins.crashFile = folder + "/plugin-crashes" }
   }
 
   /// Whether a file sets anything; one of comments alone does not. A key that nobody reads is a mistake:

@@ -140,11 +140,9 @@ enum HalfSquare: Function {
     let entry = try #require(registry.table.entries.first)
     var total = Accumulator(fields: 1)
     for part in [1e16, 1.0, -1e16, 1.0] {
-      let evaluation = Evaluation(entry)
       var one = Accumulator(fields: 1)
-      withUnsafePointer(to: part) { one.add($0, entry) }
-      total.merge(one, entry)
-      _ = evaluation
+      try withUnsafePointer(to: part) { try one.add($0, entry) }
+      try total.merge(one, entry)
     }
     var sum = 0.0
     withUnsafeMutablePointer(to: &sum) { total.write(to: $0) }

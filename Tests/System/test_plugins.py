@@ -34,8 +34,8 @@ class Plugins(unittest.TestCase):
         self.admin = f"unix:{self.folder}/admin.sock"
         self.addCleanup(shutil.rmtree, self.folder)
 
-    def daemon(self):
-        return Daemon(plugin_folders=self.folder, admin_listen=self.admin)
+    def daemon(self, **settings):
+        return Daemon(plugin_folders=self.folder, admin_listen=self.admin, **settings)
 
     def plugins(self):
         return {item["name"]: item
@@ -218,7 +218,7 @@ class Plugins(unittest.TestCase):
                 self.assertIn(caught.exception.code, (8, 13), lie)
                 wicked("nothing")
         for crash, name in (("crash", "SIGSEGV"), ("abort", "SIGABRT"), ("exit", "exit")):
-            with self.daemon() as daemon, daemon.connect() as connection:
+            with self.daemon(plugins__isolation="none") as daemon, daemon.connect() as connection:
                 self.until(lambda: "wicked" in self.plugins(), "loaded")
                 with self.assertRaises((EOFError, ConnectionResetError)):
                     connection.evaluate("wicked", {}, {"does": crash})

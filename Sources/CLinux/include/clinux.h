@@ -2,6 +2,7 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* accept4(fd) with SOCK_NONBLOCK and SOCK_CLOEXEC; the new descriptor, or -1 with errno set. */
@@ -33,8 +34,64 @@ void clinux_set_float_mode(uint32_t mode);
  * text must live as long as it is set. Returns what was set before. */
 const char *clinux_set_activity(const char *text);
 
-/* From now on a crash, or a call of exit in the middle of an activity, writes a line that names it. */
-void clinux_report_crashes(void);
+/* From now on a crash, or a call of exit in the middle of an activity, writes a line that names it, and adds one to
+ * `file` unless that is empty: seconds since 1970, what happened, the activity. */
+void clinux_report_crashes(const char *file);
+
+/* ---- Other processes (process.c) ---- */
+
+#define CLINUX_SPAWN_FDS_MAX 8
+#define CLINUX_MESSAGE_FDS_MAX 40
+
+/* Starts a program with the given descriptors as 2, 3, ..., /dev/null as 0 and 1, nothing else open, no signal
+ * blocked or ignored. 0 and its id in *pid, or an errno. */
+int clinux_spawn(int32_t *pid, const char *path, char *const argv[], char *const envp[],
+                 const int *fds, int count);
+
+/* This process is killed when the thread that started it ends; -1 where `parent` is not its parent any more. */
+int clinux_end_with_parent(int32_t parent);
+
+/* Whether a child has ended, and then the signal that ended it, or 0 and its status. Does not wait. */
+int clinux_wait(int32_t pid, int *signal_number, int *exit_status);
+
+/* `SEGV`, `KILL`. */
+const char *clinux_signal_name(int number);
+
+/* Two connected Unix sockets that keep messages apart (SOCK_SEQPACKET), close-on-exec, for messages of at most
+ * `bytes`. 0, or -1 with errno set. */
+int clinux_message_pair(int fds[2], int bytes);
+
+/* A pipe, close-on-exec, whose reading end (the first) never waits. 0, or -1 with errno set. */
+int clinux_pipe(int fds[2]);
+
+/* One message and the descriptors that go with it. The bytes sent or received (0: the peer is gone), or -1 with
+ * errno set: EAGAIN where it would have to wait, EMSGSIZE where it is too long. Descriptors received are
+ * close-on-exec and the caller's. */
+long clinux_send_message(int fd, const void *bytes, size_t count, const int *fds, int fd_count,
+                         int wait);
+long clinux_receive_message(int fd, void *bytes, size_t count, int *fds, int *fd_count, int wait);
+
+/* Anonymous memory of a fixed size, mapped here for reading and writing, zeroed, all of its pages allocated. Others
+ * who get the descriptor can map it, with `read_only_for_others` for reading alone. -1 with errno set. */
+int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_others, void **base);
+
+/* Maps `bytes` of it; NULL with errno set. */
+void *clinux_map(int fd, size_t bytes, int writable);
+
+/* Signal handlers and mask, locale and working directory as they are. `restore` puts back what has changed
+ * since, frees, and returns the name of a thing that had; NULL: nothing had. */
+struct clinux_habits;
+struct clinux_habits *clinux_habits_save(void);
+const char *clinux_habits_restore(struct clinux_habits *habits);
+
+int clinux_no_new_privileges(void);
+
+/* Sets a resource limit, soft and hard, to `value` or what the hard limit is already. */
+void clinux_set_limit(int resource, uint64_t value);
+
+/* From now on no file can be opened but beneath these (NULL-terminated), for reading and executing: Landlock. -1 with
+ * errno set where the kernel has none. */
+int clinux_confine_files(const char *const *readable);
 
 /* Makes the calling thread nicer by so many steps; what fails changes speed at most. */
 void clinux_lower_priority(int steps);

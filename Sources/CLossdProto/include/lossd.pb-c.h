@@ -678,10 +678,31 @@ struct  Lossd__V1__Plugin
   char *file;
   size_t n_functions;
   char **functions;
+  /*
+   * none: in the daemon; process: in processes of its own
+   */
+  char *isolation;
+  /*
+   * serving; restarting or set aside after crashes; pinned: unloaded, still in memory
+   */
+  char *state;
+  /*
+   * processes that were started again after one had died
+   */
+  uint32_t restarts;
+  /*
+   * why the last one had
+   */
+  char *last_reason;
+  /*
+   * their ids
+   */
+  size_t n_processes;
+  int32_t *processes;
 };
 #define LOSSD__V1__PLUGIN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__plugin__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0,NULL }
 
 
 struct  Lossd__V1__ListPluginsRequest
@@ -711,10 +732,14 @@ struct  Lossd__V1__LoadPluginRequest
    * a name inside of the configured folders, never a path
    */
   char *file;
+  /*
+   * none or process, for this file from now on; empty: as the settings say
+   */
+  char *isolation;
 };
 #define LOSSD__V1__LOAD_PLUGIN_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__load_plugin_request__descriptor) \
-    , (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 struct  Lossd__V1__LoadPluginResponse

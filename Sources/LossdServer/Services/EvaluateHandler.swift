@@ -5,7 +5,8 @@ import LossdWire
 /// Evaluate: one request, one response.
 final class EvaluateHandler: CallHandler {
   private enum Phase {
-    case idle, receiving, waitingForMemory, running
+    /// A plugin plans it.
+    case idle, receiving, preparing, waitingForMemory, running
   }
 
   private unowned let context: LoopContext
@@ -14,6 +15,8 @@ final class EvaluateHandler: CallHandler {
   private var phase = Phase.idle
   private var hasRequest = false
   private var entry: FunctionEntry?
+  /// What a plugin's function is doing.
+  private var foreign: ForeignCall?
   /// Why the call is to end once its work has stopped.
   private var ending: StatusError?
 
@@ -41,42 +44,44 @@ final class EvaluateHandler: CallHandler {
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job else { return .wait }
     let context = self.context
-    return job.destination(
-      byteCount, context.pool, call.account, workers: context.scheduler.workers
-    ) { () throws(StatusError) in
+    return job.destination(byteCount, context, call.account) { () throws(StatusError) in
       _ = try job.beginEvaluation(context.registry.table)
     }
   }
 
   override func requestComplete(isLast: Bool) {
     // Without END_STREAM the call waits: for a second request, which is one too many.
-    guard isLast, let job else { return }
+    guard isLast, let job, let call else { return }
     job.completeTime = Clock.now
     do throws(StatusError) {
       entry = try job.beginEvaluation(context.registry.table)
       try job.setInputs()
-      try job.evaluation?.makePlan()
-      try admit(job)
+      guard let evaluation = job.evaluation else { return }
+      evaluation.deadline = call.deadline
+      if evaluation.entry.isForeign {
+        try evaluation.checkRequired()
+        phase = .preparing
+        start(.prepare(job), evaluation)
+      } else {
+        try evaluation.makePlan()
+        try context.checkSize(job, call)
+        try start()
+      }
     } catch {
       end(error)
     }
   }
 
-  private func admit(_ job: EvaluateJob) throws(StatusError) {
-    guard let call else { return }
-    try context.checkSize(job, call)
-    start()
-  }
-
-  private func start() {
+  private func start() throws(StatusError) {
     guard let call, let job, let evaluation = job.evaluation else { return }
-    guard context.bind(job, call) else {
+    guard try context.bind(job, call) else {
       phase = .waitingForMemory
       return
     }
-    evaluation.deadline = call.deadline
     phase = .running
-    if context.runInline(evaluation) {
+    if evaluation.entry.isForeign {
+      start(.run(job), evaluation)
+    } else if context.runInline(evaluation) {
       computed()
     } else {
       let me = LoopBound(self)
@@ -84,6 +89,35 @@ final class EvaluateHandler: CallHandler {
       context.scheduler.submit(evaluation, group: call.group) { _ in
         context.loop.execute { me.value.computed() }
       }
+    }
+  }
+
+  // MARK: - A plugin's function
+
+  private func start(_ task: ForeignCall.Task, _ evaluation: Evaluation) {
+    guard let call else { return }
+    let foreign = ForeignCall(task, evaluation, call.group, deadline: call.deadline) { [self] in
+      foreignDone($0)
+    }
+    self.foreign = foreign
+    context.foreign.start(foreign)
+  }
+
+  private func foreignDone(_ foreign: ForeignCall) {
+    self.foreign = nil
+    guard let call, let job else { return }
+    if foreign.isGivenUp { self.job = nil }
+    if let reason = ending ?? foreign.error {
+      phase = .receiving
+      end(reason)
+    } else if job.evaluation?.isComputed ?? false {
+      computed()
+    } else {
+      phase = .receiving
+      do throws(StatusError) {
+        try context.checkSize(job, call)
+        try start()
+      } catch { end(error) }
     }
   }
 
@@ -103,13 +137,15 @@ final class EvaluateHandler: CallHandler {
   }
 
   override func memoryReleased() {
-    if phase == .waitingForMemory { start() }
+    guard phase == .waitingForMemory else { return }
+    do throws(StatusError) { try start() } catch { end(error) }
   }
 
   override func cancel(_ reason: StatusError) {
-    if phase == .running {
+    if phase == .running || phase == .preparing {
       if ending == nil { ending = reason }
       job?.evaluation?.stop()
+      if let foreign { context.foreign.stop(foreign) }
     } else {
       end(reason)
     }

@@ -1,4 +1,5 @@
 import LossdEngine
+import LossdPluginHost
 import LossdTensor
 import LossdWire
 
@@ -33,6 +34,8 @@ final class EvaluateJob {
   private var runReserved = 0
   /// Inputs of the stream that this batch uses; held so that they outlive it.
   private var kept: [KeptInput] = []
+  /// Those of the function's plugin, where it runs in its own.
+  private var processes: ProcessPool?
 
   /// Empty again, its memory given back.
   func reset() {
@@ -44,6 +47,7 @@ final class EvaluateJob {
     results = nil
     workspace = nil
     kept.removeAll(keepingCapacity: true)
+    processes = nil
     let reserved = messageReserved + scratchReserved + runReserved
     if reserved > 0 { account?.release(reserved) }
     messageReserved = 0
@@ -77,18 +81,21 @@ final class EvaluateJob {
   /// types in the message: what is wrong with them is known before a byte of it is read.
   /// - Parameter prepare: begins the evaluation, as it will be again when the payload is there.
   func destination(
-    _ byteCount: Int, _ pool: BufferPool, _ account: MemoryAccount, workers: Int,
+    _ byteCount: Int, _ context: LoopContext, _ account: MemoryAccount,
     prepare: () throws(StatusError) -> Void
   ) -> Destination {
     payloadBytes = byteCount
     if byteCount <= ownPayload.count { return .receive(ownPayload.base) }
     do throws(StatusError) {
       try prepare()
+      if let entry = evaluation?.entry, entry.isForeign {
+        return try foreignDestination(byteCount, context, account, entry)
+      }
       try setInputs(isPlanning: true)
       // A stream's request of inputs that stay is no batch, and needs nothing to run.
       if bringsBatch { try evaluation?.makePlan() }
     } catch { return .refuse(error) }
-    let needed = bringsBatch ? neededBytes(workers: workers) : 0
+    let needed = bringsBatch ? neededBytes(workers: context.scheduler.workers) : 0
     guard account.canEverFit(byteCount + needed) else {
       return .refuse(
         StatusError(
@@ -98,9 +105,43 @@ final class EvaluateJob {
     }
     guard account.reserve(byteCount + needed) else { return .wait }
     runReserved = needed
-    let buffer = PayloadBuffer(reserved: byteCount, account, pool)
+    let buffer = PayloadBuffer(reserved: byteCount, account, context.pool)
     payload = buffer
     return .receive(buffer.base)
+  }
+
+  /// For a plugin's function the payload's memory alone is reserved: its plan takes a thread or a process, and
+  /// reading from the connection must not wait for that.
+  private func foreignDestination(
+    _ byteCount: Int, _ context: LoopContext, _ account: MemoryAccount, _ entry: FunctionEntry
+  ) throws(StatusError) -> Destination {
+    guard account.canEverFit(byteCount) else {
+      throw StatusError(
+        .resourceExhausted,
+        "the payload takes \(byteCount) bytes, over the connection's limit of \(account.bytesMax) bytes in flight"
+      )
+    }
+    guard account.reserve(byteCount) else { return .wait }
+    processes = context.foreign.pool(entry)
+    do throws(StatusError) {
+      let buffer = try buffer(byteCount, account, context.pool, isInput: true)
+      payload = buffer
+      return .receive(buffer.base)
+    } catch {
+      account.release(byteCount)
+      throw error
+    }
+  }
+
+  /// Memory of reserved bytes that the function's code can see.
+  private func buffer(
+    _ bytes: Int, _ account: MemoryAccount, _ pool: BufferPool, isInput: Bool
+  ) throws(StatusError) -> PayloadBuffer {
+    guard let processes else { return PayloadBuffer(reserved: bytes, account, pool) }
+    let segments = processes.segments
+    let segment = try segments.take(
+      bytes, isInput: isInput, home: segments.home(of: self), isFree: processes.isIdle)
+    return PayloadBuffer(reserved: bytes, account, segment, of: segments)
   }
 
   /// Whether the request has an input that does not stay.
@@ -237,7 +278,9 @@ final class EvaluateJob {
   }
 
   /// Takes the memory for results and work; false when there is none now.
-  func bind(_ account: MemoryAccount, _ pool: BufferPool, workers: Int) -> Bool {
+  func bind(
+    _ account: MemoryAccount, _ pool: BufferPool, workers: Int
+  ) throws(StatusError) -> Bool {
     guard let evaluation else { return false }
     let needed = neededBytes(workers: workers)
     if needed > runReserved {
@@ -246,8 +289,22 @@ final class EvaluateJob {
       account.release(runReserved - needed)
     }
     runReserved = 0
+    if evaluation.scratchBytes > 1 << 16 { scratchReserved = evaluation.scratchBytes * workers }
     if evaluation.resultBytes > ownResults.count {
-      results = PayloadBuffer(reserved: evaluation.resultBytes, account, pool)
+      do throws(StatusError) {
+        results = try buffer(evaluation.resultBytes, account, pool, isInput: false)
+      } catch {
+        runReserved = needed - scratchReserved
+        throw error
+      }
+    }
+    if evaluation.entry.isElsewhere {
+      // Its process has its own workspace, which is reserved here.
+      if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
+        runReserved = evaluation.workspaceBytes
+      }
+      evaluation.bindAdopted(results: results?.base ?? ownResults.base)
+      return true
     }
     var memory: AlignedBuffer?
     if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
@@ -255,12 +312,60 @@ final class EvaluateJob {
       workspace = buffer
       memory = buffer.aligned
     } else if evaluation.workspaceBytes > 0 {
-      memory = ownWorkspace ?? AlignedBuffer(count: EvaluateJob.ownWorkspaceBytes)
-      ownWorkspace = memory
+      memory = ownWorkspaceMemory
     }
-    if evaluation.scratchBytes > 1 << 16 { scratchReserved = evaluation.scratchBytes * workers }
     evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
     return true
+  }
+
+  private var ownWorkspaceMemory: AlignedBuffer {
+    let memory = ownWorkspace ?? AlignedBuffer(count: EvaluateJob.ownWorkspaceBytes)
+    ownWorkspace = memory
+    return memory
+  }
+
+  // MARK: - Plugins
+
+  /// What a plugin's small call is computed in.
+  var smallMemory: SmallMemory {
+    SmallMemory(
+      results: ownResults.base, resultBytes: ownResults.count, workspace: ownWorkspaceMemory,
+      costMax: LoopContext.inlineTurnCost)
+  }
+
+  /// Memory of this call that a process has been, or will be, shown.
+  var sharedSegments: [SharedSegment] {
+    [payload?.segment, results?.segment].compactMap { $0 }
+  }
+
+  /// Memory that inputs lie in, and as many bytes of it as the process is to see.
+  var segmentsToShow: [(SharedSegment, bytes: Int)] {
+    var shown = kept.compactMap { input in input.segment.map { ($0, bytes: input.view.byteCount) } }
+    if let segment = payload?.segment {
+      // Pages are mapped whole: what is left of the last one is not another call's.
+      let end = min((payloadBytes + 4095) & ~4095, segment.capacity)
+      (segment.base + payloadBytes).initializeMemory(
+        as: UInt8.self, repeating: 0, count: end - payloadBytes)
+      shown.append((segment, bytes: payloadBytes))
+    }
+    return shown
+  }
+
+  var resultSegment: SharedSegment? { results?.segment }
+
+  /// Takes small results over that a process has sent; none: they are in the result segment.
+  func adoptResults(_ bytes: UnsafeRawBufferPointer) throws(StatusError) {
+    guard let evaluation, results == nil else { return }
+    guard bytes.count == evaluation.resultBytes, bytes.count <= ownResults.count else {
+      throw StatusError(
+        .internal,
+        "\(evaluation.entry.name): the plugin \(evaluation.entry.plugin)'s process sent \(bytes.count) bytes of "
+          + "results, expected \(evaluation.resultBytes)")
+    }
+    if let base = bytes.baseAddress {
+      ownResults.base.copyMemory(from: base, byteCount: bytes.count)
+    }
+    evaluation.bindAdopted(results: ownResults.base)
   }
 
   /// Sends the results.
@@ -281,7 +386,7 @@ final class EvaluateJob {
       do throws(StatusError) {
         try call.respond(
           response, small: ownResults.base, payload: results,
-          payloadBytes: evaluation.resultBytes, isLast: isLast)
+          payloadBytes: evaluation.payloadBytes, isLast: isLast)
       } catch {
         failure = error
       }

@@ -8,13 +8,22 @@ final class EvaluateStreamHandler: CallHandler {
   /// A request that brought an input.
   private final class Batch {
     enum Phase {
-      case queued, waitingForMemory, running, done
+      /// `preparing`: a plugin plans it. `merging`: a plugin adds its sums to the stream's.
+      case queued, preparing, waitingForMemory, running, done, merging
     }
 
     let job: EvaluateJob
     var phase = Phase.queued
     var error: StatusError?
+    /// What a plugin's function is doing.
+    var foreign: ForeignCall?
+    /// Its sums are in the stream's already.
+    var isMerged = false
+    /// A thread is stuck in it: its job is not to be used again.
+    var isGivenUp = false
     init(_ job: EvaluateJob) { self.job = job }
+
+    var isUnderWay: Bool { phase == .preparing || phase == .running || phase == .merging }
   }
 
   /// Batches of one stream under way at once, beyond which they wait: enough to keep every worker busy
@@ -34,7 +43,10 @@ final class EvaluateStreamHandler: CallHandler {
   private var ending: StatusError?
   private var isDraining = false
   private var isPumping = false
+  /// A plugin computes the Summary's values.
+  private var summing: ForeignCall?
   private var total = Accumulator(fields: 0)
+  private var summaryValues: [Double?] = []
   private var batchCount: UInt64 = 0
   private var rowCount: UInt64 = 0
 
@@ -63,9 +75,7 @@ final class EvaluateStreamHandler: CallHandler {
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job = arriving else { return .wait }
     let (context, template) = (self.context, self.template)
-    return job.destination(
-      byteCount, context.pool, call.account, workers: context.scheduler.workers
-    ) { () throws(StatusError) in
+    return job.destination(byteCount, context, call.account) { () throws(StatusError) in
       if let template {
         job.beginBatch(like: template)
       } else {
@@ -199,22 +209,25 @@ final class EvaluateStreamHandler: CallHandler {
       cancel(error)
       return false
     }
+    guard let evaluation = batch.job.evaluation else { return false }
+    if evaluation.entry.isForeign && evaluation.entry.mergesByItself && !batch.isMerged {
+      merge(batch, evaluation, call)
+      return false
+    }
     do throws(StatusError) {
       try batch.job.respond(call, isLast: false)
+      if !batch.isMerged { try total.merge(evaluation.accumulator, evaluation.entry) }
     } catch {
       cancel(named(error, batch.job.request?.id))
       return false
     }
     batches.removeFirst()
     startedCount -= 1
-    if let evaluation = batch.job.evaluation {
-      total.merge(evaluation.accumulator, evaluation.entry)
-      batchCount += 1
-      rowCount += UInt64(evaluation.rows)
-      context.metrics.functionEnded(
-        evaluation.entry.name, .ok, nanoseconds: Clock.now - batch.job.completeTime,
-        rows: evaluation.rows)
-    }
+    batchCount += 1
+    rowCount += UInt64(evaluation.rows)
+    context.metrics.functionEnded(
+      evaluation.entry.name, .ok, nanoseconds: Clock.now - batch.job.completeTime,
+      rows: evaluation.rows)
     context.give(batch.job)
     call.grantRequests(1)
     return true
@@ -222,6 +235,7 @@ final class EvaluateStreamHandler: CallHandler {
 
   /// Whether one could.
   private func startNext() -> Bool {
+    if ending == nil, bindWaiting() { return true }
     guard let call, ending == nil, !isDraining, startedCount < batches.count,
       startedCount < EvaluateStreamHandler.runningMax, UInt64(startedCount) < call.responseCredit
     else {
@@ -229,25 +243,46 @@ final class EvaluateStreamHandler: CallHandler {
       return false
     }
     let batch = batches[startedCount]
-    guard batch.phase != .done, let evaluation = batch.job.evaluation else { return false }
+    guard batch.phase == .queued, let evaluation = batch.job.evaluation else { return false }
+    startedCount += 1
+    evaluation.deadline = call.deadline
     do throws(StatusError) {
-      if batch.phase == .queued {
+      if evaluation.entry.isForeign {
+        try evaluation.checkRequired()
+        batch.phase = .preparing
+        start(.prepare(batch.job), batch, evaluation, call)
+      } else {
         try evaluation.makePlan()
         try context.checkSize(batch.job, call)
         batch.phase = .waitingForMemory
       }
+    } catch { failed(batch, error) }
+    return true
+  }
+
+  /// The first batch that has its plan and no memory yet: whether it has got it.
+  private func bindWaiting() -> Bool {
+    guard let call, let batch = batches.first(where: { $0.phase == .waitingForMemory }),
+      let evaluation = batch.job.evaluation
+    else { return false }
+    do throws(StatusError) {
+      guard try context.bind(batch.job, call) else { return false }
     } catch {
-      batch.error = named(error, batch.job.request?.id)
-      batch.phase = .done
-      startedCount += 1
+      failed(batch, error)
       return true
     }
-    guard context.bind(batch.job, call) else { return false }
-    startedCount += 1
     batch.phase = .running
-    evaluation.deadline = call.deadline
-    run(batch, evaluation, call)
+    if evaluation.entry.isForeign {
+      start(.run(batch.job), batch, evaluation, call)
+    } else {
+      run(batch, evaluation, call)
+    }
     return true
+  }
+
+  private func failed(_ batch: Batch, _ error: StatusError) {
+    batch.error = named(error, batch.job.request?.id)
+    batch.phase = .done
   }
 
   private func run(_ batch: Batch, _ evaluation: Evaluation, _ call: Call) {
@@ -265,6 +300,45 @@ final class EvaluateStreamHandler: CallHandler {
     }
   }
 
+  // MARK: - A plugin's function
+
+  private func start(
+    _ task: ForeignCall.Task, _ batch: Batch, _ evaluation: Evaluation, _ call: Call
+  ) {
+    let foreign = ForeignCall(task, evaluation, call.group, deadline: call.deadline) { [self] in
+      foreignDone($0, batch)
+    }
+    batch.foreign = foreign
+    context.foreign.start(foreign)
+  }
+
+  private func foreignDone(_ foreign: ForeignCall, _ batch: Batch) {
+    batch.foreign = nil
+    batch.isGivenUp = foreign.isGivenUp
+    let isComputed = batch.job.evaluation?.isComputed ?? false
+    if let error = foreign.error {
+      failed(batch, error)
+    } else if batch.phase == .merging {
+      total = foreign.total
+      batch.isMerged = true
+      batch.phase = .done
+    } else if isComputed {
+      batch.phase = .done
+    } else {
+      do throws(StatusError) {
+        if let call { try context.checkSize(batch.job, call) }
+        batch.phase = .waitingForMemory
+      } catch { failed(batch, error) }
+    }
+    pump()
+  }
+
+  private func merge(_ batch: Batch, _ evaluation: Evaluation, _ call: Call) {
+    guard let template else { return }
+    batch.phase = .merging
+    start(.merge(into: total, evaluation.accumulator), batch, template, call)
+  }
+
   private func setCreditTimer() {
     if isHoldingForCredit { call?.setStarveTimer(at: Clock.now + context.limits.starveTimeout) }
   }
@@ -274,7 +348,11 @@ final class EvaluateStreamHandler: CallHandler {
   override func cancel(_ reason: StatusError) {
     if ending == nil { ending = reason }
     call?.dropRequests()
-    for batch in batches where batch.phase == .running { batch.job.evaluation?.stop() }
+    for batch in batches where batch.isUnderWay {
+      batch.job.evaluation?.stop()
+      if let foreign = batch.foreign { context.foreign.stop(foreign) }
+    }
+    if let summing { context.foreign.stop(summing) }
     if !isPumping { endIfOver() }
   }
 
@@ -285,40 +363,77 @@ final class EvaluateStreamHandler: CallHandler {
   }
 
   private func endIfOver() {
-    guard let call else { return }
+    guard let call, summing == nil else { return }
     if let ending {
-      if batches.contains(where: { $0.phase == .running }) { return }
+      if batches.contains(where: { $0.isUnderWay }) { return }
       finish(ending.code)
       call.end(ending)
       return
     }
     if isDraining {
       if startedCount > 0 { return }
-      if template != nil { try? respondSummary(call, isLast: false) }
-      finish(.unavailable)
-      call.end(
-        StatusError(
-          .unavailable,
-          "the daemon is shutting down; \(batchCount) batches are in the Summary before this"))
+      if template != nil {
+        summarise(call) { [self] in endDrained(call) }
+      } else {
+        endDrained(call)
+      }
       return
     }
     guard isHalfClosed, batches.isEmpty, arriving == nil else { return }
-    do throws(StatusError) {
-      try respondSummary(call, isLast: true)
-      finish(.ok)
-    } catch {
-      finish(error.code)
-      call.end(error)
+    summarise(call) { [self] in
+      do throws(StatusError) {
+        try respondSummary(call, isLast: true)
+        finish(.ok)
+      } catch {
+        finish(error.code)
+        call.end(error)
+      }
     }
   }
 
-  private func respondSummary(_ call: Call, isLast: Bool) throws(StatusError) {
-    guard let template else {
-      throw StatusError(.invalidArgument, "the stream ended before a request named a function")
+  private func endDrained(_ call: Call) {
+    if template != nil { try? respondSummary(call, isLast: false) }
+    finish(.unavailable)
+    call.end(
+      StatusError(
+        .unavailable,
+        "the daemon is shutting down; \(batchCount) batches are in the Summary before this"))
+  }
+
+  /// Computes the values of all batches' sums, and goes on; or ends the call with what went wrong.
+  private func summarise(_ call: Call, _ next: @escaping () -> Void) {
+    guard let template else { return fail(call, EvaluateStreamHandler.noFunction) }
+    guard template.entry.isForeign, template.entry.valueCount > 0 else {
+      do throws(StatusError) { summaryValues = try template.summaryValues(total) } catch {
+        return fail(call, error)
+      }
+      return next()
     }
+    let foreign = ForeignCall(
+      .finish(total), template, call.group, deadline: call.deadline
+    ) { [self] foreign in
+      summing = nil
+      if let error = ending ?? foreign.error { return fail(call, error) }
+      summaryValues = foreign.values
+      next()
+    }
+    summing = foreign
+    context.foreign.start(foreign)
+  }
+
+  private func fail(_ call: Call, _ error: StatusError) {
+    finish(error.code)
+    call.end(error)
+  }
+
+  private static let noFunction = StatusError(
+    .invalidArgument, "the stream ended before a request named a function")
+
+  private func respondSummary(_ call: Call, isLast: Bool) throws(StatusError) {
+    guard let template else { throw EvaluateStreamHandler.noFunction }
     let entry = template.entry
     var values: [NamedValue] = []
-    for (index, value) in try template.summaryValues(total).enumerated() {
+    for (index, value) in summaryValues.enumerated() where index < entry.valueCount {
       guard let value else { continue }
       values.append(NamedValue(name: cStringBytes(entry.valueName(index)), value: value))
     }
@@ -343,8 +458,9 @@ final class EvaluateStreamHandler: CallHandler {
   /// Counts the call and lets go of what it used.
   private func finish(_ code: StatusCode) {
     context.metrics.methodEnded(.evaluateStream, code)
-    for batch in batches { context.give(batch.job) }
+    for batch in batches where !batch.isGivenUp { context.give(batch.job) }
     batches.removeAll()
+    summaryValues = []
     if let arriving { context.give(arriving) }
     arriving = nil
     kept.removeAll()

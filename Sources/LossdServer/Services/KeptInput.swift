@@ -1,14 +1,20 @@
 import LossdEngine
+import LossdPluginHost
 import LossdTensor
 
 /// An input that stays from request to request of a stream: a copy, so that the request that brought it
 /// can be forgotten. Immutable; batches under way hold the one that they began with.
 final class KeptInput {
+  /// Up to so many bytes go to a process with each call.
+  private static let sentBytesMax = 4 << 10
+
   /// The place in the function's declaration.
   let index: Int
   let name: UnsafeRawBufferPointer
   let view: TensorView
-  private let memory: AlignedBuffer
+  /// Where it lies, when the function runs in a process that has to see it.
+  let segment: SharedSegment?
+  private let memory: AlignedBuffer?
   private let sizes: UnsafeMutablePointer<Int64>
   private let account: MemoryAccount
   private let reserved: Int
@@ -27,12 +33,28 @@ final class KeptInput {
         .resourceExhausted,
         "\(entry.name): no memory now to keep \(String(cString: entry.inputs[index].name))")
     }
-    memory = AlignedBuffer(count: source.byteCount)
-    if let data = source.data { memory.base.copyMemory(from: data, byteCount: source.byteCount) }
+    let base: UnsafeMutableRawPointer
+    do throws(StatusError) {
+      if entry.isElsewhere && source.byteCount > KeptInput.sentBytesMax {
+        let shared = try SharedSegment(source.byteCount, isInput: true)
+        segment = shared
+        memory = nil
+        base = shared.base
+      } else {
+        let own = AlignedBuffer(count: source.byteCount)
+        segment = nil
+        memory = own
+        base = own.base
+      }
+    } catch {
+      account.release(reserved)
+      throw error
+    }
+    if let data = source.data { base.copyMemory(from: data, byteCount: source.byteCount) }
     sizes = .allocate(capacity: max(source.rank, 1))
     for dimension in 0..<source.rank { sizes[dimension] = source.shape[dimension] }
     view = TensorView(
-      data: memory.base, shape: UnsafeBufferPointer(start: sizes, count: source.rank),
+      data: base, shape: UnsafeBufferPointer(start: sizes, count: source.rank),
       count: source.count, dataType: source.dataType)
   }
 

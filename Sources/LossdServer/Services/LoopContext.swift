@@ -1,5 +1,6 @@
 import LossdEngine
 import LossdLoop
+import LossdPluginHost
 import LossdTensor
 
 /// Carries an object that is confined to a loop's thread through a closure to that thread.
@@ -32,6 +33,9 @@ class LoopContext: @unchecked Sendable {
   let daemon: DaemonState
   let deadlines: DeadlineQueue
 
+  /// What plugins' functions do apart from this loop.
+  private(set) lazy var foreign = ForeignWork(self)
+
   private var scratch = AlignedBuffer(count: 1 << 16)
   private var inlineBudget = LoopContext.inlineTurnCost
   private var spareJobs: [EvaluateJob] = []
@@ -53,7 +57,8 @@ class LoopContext: @unchecked Sendable {
 
   func takeJob() -> EvaluateJob { spareJobs.popLast() ?? EvaluateJob() }
 
-  /// Takes a job back, whose memory goes back to where it came from.
+  /// Takes a job back, whose memory goes back to where it came from. One that a thread is stuck in is not given
+  /// back: who holds it keeps it until that thread is back.
   func give(_ job: EvaluateJob) {
     job.reset()
     if spareJobs.count < LoopContext.sparesMax { spareJobs.append(job) }
@@ -68,18 +73,28 @@ class LoopContext: @unchecked Sendable {
         "results and working memory take \(needed) bytes, over the connection's limit of "
           + "\(call.account.bytesMax) bytes in flight")
     }
+    if let plugin = job.evaluation?.entry.owner as? IsolatedPlugin, let evaluation = job.evaluation
+    {
+      let own = evaluation.workspaceBytes + evaluation.scratchBytes * plugin.settings.threads
+      if own > plugin.settings.memoryBytes {
+        throw StatusError(
+          .resourceExhausted,
+          "\(evaluation.entry.name): working memory takes \(own) bytes, over plugins.memory, "
+            + "\(plugin.settings.memoryBytes)")
+      }
+    }
   }
 
   /// Takes the memory that a job needs; false when it has to wait, and the call has been put on the
   /// list of those that do.
-  func bind(_ job: EvaluateJob, _ call: Call) -> Bool {
-    if job.bind(call.account, pool, workers: scheduler.workers) {
+  func bind(_ job: EvaluateJob, _ call: Call) throws(StatusError) -> Bool {
+    if try job.bind(call.account, pool, workers: scheduler.workers) {
       call.setStarveTimer(at: .max)
       return true
     }
     // Announced first, then tried again: memory released in between is not missed.
     call.account.budget.announceWaiting()
-    if job.bind(call.account, pool, workers: scheduler.workers) {
+    if try job.bind(call.account, pool, workers: scheduler.workers) {
       call.setStarveTimer(at: .max)
       return true
     }

@@ -1,6 +1,7 @@
 import LossdPluginHost
 import LossdSocket
 import LossdTensor
+import LossdThreads
 import LossdWire
 
 /// The PluginHost service's methods. Opening a library takes its time, so that a thread of its own does
@@ -54,13 +55,27 @@ final class PluginHandler: CallHandler {
     do throws(StatusError) {
       switch request {
       case .list: return .success(manager.plugins.map(PluginMessage.init))
-      case .load(let file): return .success([PluginMessage(try manager.load(file))])
+      case .load(let file, let isolation):
+        return .success([PluginMessage(try manager.load(file, placement: try placement(isolation)))]
+        )
       case .reload(let name): return .success([PluginMessage(try manager.reload(name))])
       case .unload(let name):
         try manager.unload(name)
         return .success([])
       }
     } catch { return .failure(error) }
+  }
+
+  private static func placement(_ isolation: String) throws(StatusError) -> Placement? {
+    switch isolation {
+    case "": return nil
+    case "none": return .daemon
+    case "process": return .process
+    default:
+      throw StatusError(
+        .invalidArgument,
+        "the isolation is `\(isolation.prefix(32))`, expected none, process or nothing")
+    }
   }
 
   private func finish(
@@ -91,5 +106,10 @@ extension PluginMessage {
   init(_ info: PluginInfo) {
     self.init(
       name: info.name, version: info.version, file: info.file, functions: info.functions)
+    isolation = info.placement == .process ? "process" : "none"
+    state = info.state
+    restarts = UInt32(clamping: info.restarts)
+    lastReason = info.lastReason
+    processes = info.processes
   }
 }

@@ -1,3 +1,4 @@
+import LossdPluginHost
 import LossdTensor
 import Synchronization
 
@@ -32,29 +33,57 @@ final class MemoryAccount: Sendable {
   }
 }
 
-/// A big buffer on a connection's account: goes back to the pool, and its bytes to the account, with
+/// A big buffer on a connection's account: goes back to where it came from, and its bytes to the account, with
 /// the last reference.
 ///
 /// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
 final class PayloadBuffer: @unchecked Sendable {
-  private let buffer: AlignedBuffer
-  private let pool: BufferPool
+  private enum Source {
+    case pool(AlignedBuffer, BufferPool)
+    /// Memory that a plugin's process can be shown.
+    case segment(SharedSegment, SegmentPool)
+  }
+
+  private let source: Source
   private let account: MemoryAccount
   private let bytes: Int
+  let base: UnsafeMutableRawPointer
 
   /// `bytes` are reserved on `account` already.
   init(reserved bytes: Int, _ account: MemoryAccount, _ pool: BufferPool) {
     self.bytes = bytes
     self.account = account
-    self.pool = pool
-    buffer = pool.take(bytes)
+    let buffer = pool.take(bytes)
+    source = .pool(buffer, pool)
+    base = buffer.base
+  }
+
+  /// A segment that `pool` has lent, on the loop's thread, where it is also given back.
+  init(
+    reserved bytes: Int, _ account: MemoryAccount, _ segment: SharedSegment, of pool: SegmentPool
+  ) {
+    self.bytes = bytes
+    self.account = account
+    source = .segment(segment, pool)
+    base = segment.base
   }
 
   deinit {
-    pool.give(buffer)
+    switch source {
+    case .pool(let buffer, let pool): pool.give(buffer)
+    case .segment(let segment, let pool): pool.give(segment)
+    }
     account.release(bytes)
   }
 
-  var base: UnsafeMutableRawPointer { buffer.base }
-  var aligned: AlignedBuffer { buffer }
+  /// nil where it is a segment.
+  var aligned: AlignedBuffer? {
+    if case .pool(let buffer, _) = source { return buffer }
+    return nil
+  }
+
+  var segment: SharedSegment? {
+    if case .segment(let segment, _) = source { return segment }
+    return nil
+  }
 }

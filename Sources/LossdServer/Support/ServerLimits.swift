@@ -29,6 +29,8 @@ public struct ServerLimits: Sendable, Equatable {
   public var writeTimeout: UInt64 = 30_000_000_000
   /// A call without response credit, while others wait for memory that it holds.
   public var starveTimeout: UInt64 = 10_000_000_000
+  /// A callback of a plugin; 0: none.
+  public var callbackTimeout: UInt64 = 10_000_000_000
   /// From the begin of a drain to its end.
   public var drainTimeout: UInt64 = 30_000_000_000
 

@@ -8,6 +8,16 @@ public struct PluginMessage: Sendable, Equatable {
   /// Empty: a part of the daemon.
   public var file: String
   public var functions: [String]
+  /// `none`: in the daemon; `process`: in processes of its own.
+  public var isolation = "none"
+  /// `serving`, `restarting`, `set aside` or `pinned`.
+  public var state = "serving"
+  /// Processes that were started again after one had died.
+  public var restarts: UInt32 = 0
+  /// Why the last one had.
+  public var lastReason = ""
+  /// Process ids.
+  public var processes: [Int32] = []
 
   public init(name: String, version: String, file: String, functions: [String]) {
     self.name = name
@@ -20,6 +30,11 @@ public struct PluginMessage: Sendable, Equatable {
     self.init(
       name: textString(raw.name), version: textString(raw.version), file: textString(raw.file),
       functions: (0..<raw.n_functions).map { textString(raw.functions?[$0]) })
+    isolation = textString(raw.isolation)
+    state = textString(raw.state)
+    restarts = raw.restarts
+    lastReason = textString(raw.last_reason)
+    processes = (0..<raw.n_processes).map { raw.processes?[$0] ?? 0 }
   }
 
   func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Plugin> {
@@ -29,6 +44,14 @@ public struct PluginMessage: Sendable, Equatable {
     raw.pointee.file = arena.text(file)
     raw.pointee.n_functions = functions.count
     raw.pointee.functions = arena.list(functions.count) { arena.text(functions[$0]) }
+    raw.pointee.isolation = arena.text(isolation)
+    raw.pointee.state = arena.text(state)
+    raw.pointee.restarts = restarts
+    raw.pointee.last_reason = arena.text(lastReason)
+    raw.pointee.n_processes = processes.count
+    let ids = arena.array(of: Int32.self, count: processes.count)
+    for (index, process) in processes.enumerated() { ids[index] = process }
+    raw.pointee.processes = ids
     return raw
   }
 }
@@ -36,8 +59,8 @@ public struct PluginMessage: Sendable, Equatable {
 /// What the PluginHost service is asked.
 public enum PluginRequest: Sendable, Equatable {
   case list
-  /// A file's name inside of the configured folders.
-  case load(String)
+  /// A file's name inside of the configured folders, and `none`, `process` or nothing: as the settings say.
+  case load(String, isolation: String = "")
   /// A plugin's name, or its file's.
   case reload(String)
   case unload(String)
@@ -54,7 +77,8 @@ extension PluginRequest {
   public static func decodeLoad(
     _ bytes: UnsafeRawBufferPointer, in arena: MessageArena
   ) throws(StatusError) -> PluginRequest {
-    .load(textString(try arena.decode(lossd__v1__load_plugin_request__init, bytes).pointee.file))
+    let raw = try arena.decode(lossd__v1__load_plugin_request__init, bytes).pointee
+    return .load(textString(raw.file), isolation: textString(raw.isolation))
   }
 
   public static func decodeReload(
@@ -79,9 +103,10 @@ extension OutputBuffer {
     let header = FrameHeader(type: .message, streamID: stream, flags: .endStream)
     switch request {
     case .list: appendFrame(header)
-    case .load(let file):
+    case .load(let file, let isolation):
       let raw = scratch.make(lossd__v1__load_plugin_request__init)
       raw.pointee.file = scratch.text(file)
+      raw.pointee.isolation = scratch.text(isolation)
       appendFrame(header, packing: raw)
     case .reload(let name):
       let raw = scratch.make(lossd__v1__reload_plugin_request__init)

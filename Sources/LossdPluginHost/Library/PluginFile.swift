@@ -9,8 +9,11 @@ import LossdTensor
 struct PluginFile: ~Copyable {
   static let bytesMax = 1 << 30
 
-  /// The copy's descriptor.
-  let descriptor: Int32
+  /// Where it was copied from.
+  let path: String
+  /// The copy's descriptor, and its size in bytes.
+  private(set) var descriptor: Int32
+  let size: Int
   /// Tells one state of a file from another.
   let identity: Identity
 
@@ -21,22 +24,18 @@ struct PluginFile: ~Copyable {
     var modified: Int
   }
 
-  deinit { _ = close(descriptor) }
+  deinit { if descriptor >= 0 { _ = close(descriptor) } }
 
   /// Gives the descriptor to a new owner, who has to close it.
-  consuming func take() -> Int32 {
-    let descriptor = descriptor
-    discard self
+  mutating func take() -> Int32 {
+    defer { descriptor = -1 }
     return descriptor
   }
 
-  /// Where dlopen finds the copy.
-  var path: String { "/proc/self/fd/\(descriptor)" }
-
   /// Refused, with FAILED_PRECONDITION and the reason: what is no regular file, what root or this user
-  /// does not own, what another may write, any parent folder included, and what is no library for this
-  /// machine.
-  init(_ path: String) throws(StatusError) {
+  /// does not own, what another may write, any parent folder included, what is no library for this
+  /// machine, and what has not the checksum `pin` (SHA-256, hexadecimal), unless that is nil.
+  init(_ path: String, pin: String? = nil) throws(StatusError) {
     let source = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
     if source < 0 {
       throw PluginFile.refused(
@@ -45,9 +44,16 @@ struct PluginFile: ~Copyable {
     defer { _ = close(source) }
     let status = try PluginFile.checked(source, path)
     try PluginFile.checkFolders(path)
-    let copy = try PluginFile.copied(source, path, Int(status.st_size))
+    let size = Int(status.st_size)
+    let (copy, checksum) = try PluginFile.copied(source, path, size, isPinned: pin != nil)
+    if let pin, pin.lowercased() != checksum {
+      _ = close(copy)
+      throw PluginFile.refused(path, "its SHA-256 is \(checksum), pinned is \(pin)")
+    }
     identity = Identity(status)
     descriptor = copy
+    self.path = path
+    self.size = size
   }
 
   /// The identity of the file that is there now; nil when there is none.
@@ -92,9 +98,10 @@ struct PluginFile: ~Copyable {
       ? "writable by its group or others (mode \(String(status.st_mode & 0o777, radix: 8)))" : nil
   }
 
+  /// The sealed copy, and its checksum where that is asked for.
   private static func copied(
-    _ source: Int32, _ path: String, _ size: Int
-  ) throws(StatusError) -> Int32 {
+    _ source: Int32, _ path: String, _ size: Int, isPinned: Bool
+  ) throws(StatusError) -> (copy: Int32, checksum: String) {
     let copy = clinux_memory_file("lossd-plugin")
     guard copy >= 0 else { throw refused(path, "no memory for a copy") }
     var isGood = false
@@ -102,6 +109,7 @@ struct PluginFile: ~Copyable {
     let buffer = UnsafeMutableRawPointer.allocate(byteCount: 1 << 16, alignment: 16)
     defer { buffer.deallocate() }
     var total = 0
+    var digest = Checksum()
     while true {
       let count = read(source, buffer, 1 << 16)
       if count < 0 && errno == EINTR { continue }
@@ -113,6 +121,7 @@ struct PluginFile: ~Copyable {
         if part < 0 { throw refused(path, "no memory for a copy") }
         written += part
       }
+      if isPinned { digest.add(UnsafeRawBufferPointer(start: buffer, count: count)) }
       total += count
       if total > bytesMax { throw refused(path, "it grows while it is read") }
     }
@@ -121,7 +130,7 @@ struct PluginFile: ~Copyable {
     }
     try ELFCheck.check(copy, total) { (reason) throws(StatusError) in throw refused(path, reason) }
     isGood = true
-    return copy
+    return (copy, digest.hexadecimal)
   }
 
   static func refused(_ path: String, _ reason: String) -> StatusError {

@@ -1,3 +1,4 @@
+// LossdThreads: threads that run one thing. Depends on nothing.
 import Glibc
 
 /// Runs something in a thread of its own, and waits for nobody.

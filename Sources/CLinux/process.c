@@ -1,0 +1,297 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clinux.h"
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+/* ---- Starting a process ---- */
+
+int clinux_spawn(int32_t *pid, const char *path, char *const argv[], char *const envp[],
+                 const int *fds, int count) {
+  /* Out of the way of the numbers that the process will see. */
+  int moved[CLINUX_SPAWN_FDS_MAX];
+  if (count > CLINUX_SPAWN_FDS_MAX) return EINVAL;
+  int made = 0, code = 0;
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  for (; made < count; made++) {
+    moved[made] = fcntl(fds[made], F_DUPFD_CLOEXEC, 64);
+    if (moved[made] < 0) {
+      code = errno;
+      goto out;
+    }
+  }
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  for (int i = 0; i < count; i++) posix_spawn_file_actions_adddup2(&actions, moved[i], 2 + i);
+  posix_spawn_file_actions_addclosefrom_np(&actions, 2 + count);
+  sigset_t all, none;
+  sigfillset(&all);
+  sigemptyset(&none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  pid_t child = -1;
+  code = posix_spawn(&child, path, &actions, &attributes, argv, envp);
+  *pid = child;
+out:
+  for (int i = 0; i < made; i++) close(moved[i]);
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  return code;
+}
+
+int clinux_end_with_parent(int32_t parent) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return -1;
+  /* It may have died before. */
+  return getppid() == parent ? 0 : -1;
+}
+
+int clinux_wait(int32_t pid, int *signal_number, int *exit_status) {
+  int status = 0;
+  *signal_number = 0;
+  *exit_status = 0;
+  pid_t done;
+  do done = waitpid(pid, &status, WNOHANG);
+  while (done < 0 && errno == EINTR);
+  if (done == 0) return 0;
+  if (done == pid) {
+    if (WIFSIGNALED(status)) *signal_number = WTERMSIG(status);
+    if (WIFEXITED(status)) *exit_status = WEXITSTATUS(status);
+  }
+  return 1;
+}
+
+const char *clinux_signal_name(int number) {
+  const char *name = sigabbrev_np(number);
+  return name ? name : "a signal without a name";
+}
+
+/* ---- Messages with descriptors ---- */
+
+int clinux_message_pair(int fds[2], int bytes) {
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) return -1;
+  for (int i = 0; i < 2; i++) setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  return 0;
+}
+
+long clinux_send_message(int fd, const void *bytes, size_t count, const int *fds, int fd_count,
+                         int wait) {
+  struct iovec vector = {.iov_base = (void *)bytes, .iov_len = count};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int) * CLINUX_MESSAGE_FDS_MAX)];
+  } control;
+  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+  if (fd_count > CLINUX_MESSAGE_FDS_MAX) {
+    errno = EINVAL;
+    return -1;
+  }
+  if (fd_count > 0) {
+    memset(&control, 0, sizeof control);
+    message.msg_control = &control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)fd_count);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)fd_count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)fd_count);
+  }
+  ssize_t sent;
+  do sent = sendmsg(fd, &message, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT));
+  while (sent < 0 && errno == EINTR);
+  return sent;
+}
+
+long clinux_receive_message(int fd, void *bytes, size_t count, int *fds, int *fd_count, int wait) {
+  struct iovec vector = {.iov_base = bytes, .iov_len = count};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int) * CLINUX_MESSAGE_FDS_MAX)];
+  } control;
+  struct msghdr message = {.msg_iov = &vector,
+                           .msg_iovlen = 1,
+                           .msg_control = &control,
+                           .msg_controllen = sizeof control};
+  *fd_count = 0;
+  ssize_t received;
+  do received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+  while (received < 0 && errno == EINTR);
+  if (received < 0) return received;
+  for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h)) {
+    if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
+    int here = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < here; i++) {
+      int number;
+      memcpy(&number, CMSG_DATA(h) + sizeof(int) * (size_t)i, sizeof number);
+      if (*fd_count < CLINUX_MESSAGE_FDS_MAX) {
+        fds[(*fd_count)++] = number;
+      } else {
+        close(number);
+      }
+    }
+  }
+  if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+    for (int i = 0; i < *fd_count; i++) close(fds[i]);
+    *fd_count = 0;
+    errno = EMSGSIZE;
+    return -1;
+  }
+  return received;
+}
+
+/* ---- Memory that two processes share ---- */
+
+int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_others, void **base) {
+  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return -1;
+  /* All pages at once: a page that cannot be had later would be a SIGBUS. */
+  int code = posix_fallocate(fd, 0, (off_t)bytes);
+  if (code != 0) {
+    close(fd);
+    errno = code;
+    return -1;
+  }
+  void *memory = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+  int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+  /* Writable by this mapping alone, which is there already. */
+  if (read_only_for_others) seals |= F_SEAL_FUTURE_WRITE;
+  if (memory == MAP_FAILED || fcntl(fd, F_ADD_SEALS, seals) != 0) {
+    code = errno;
+    if (memory != MAP_FAILED) munmap(memory, bytes);
+    close(fd);
+    errno = code;
+    return -1;
+  }
+  *base = memory;
+  return fd;
+}
+
+void *clinux_map(int fd, size_t bytes, int writable) {
+  void *memory = mmap(0, bytes, PROT_READ | (writable ? PROT_WRITE : 0),
+                      MAP_SHARED | MAP_POPULATE, fd, 0);
+  return memory == MAP_FAILED ? 0 : memory;
+}
+
+/* ---- What a plugin must leave as it was ---- */
+
+struct clinux_habits {
+  struct sigaction actions[65];
+  sigset_t mask;
+  char *locale;
+  char *folder;
+};
+
+struct clinux_habits *clinux_habits_save(void) {
+  struct clinux_habits *habits = calloc(1, sizeof *habits);
+  if (!habits) return 0;
+  for (int number = 1; number < 65; number++) sigaction(number, 0, &habits->actions[number]);
+  pthread_sigmask(SIG_SETMASK, 0, &habits->mask);
+  const char *locale = setlocale(LC_ALL, 0);
+  habits->locale = locale ? strdup(locale) : 0;
+  habits->folder = getcwd(0, 0);
+  return habits;
+}
+
+static int same_action(const struct sigaction *a, const struct sigaction *b) {
+  return a->sa_flags == b->sa_flags &&
+         ((a->sa_flags & SA_SIGINFO) ? a->sa_sigaction == b->sa_sigaction
+                                     : a->sa_handler == b->sa_handler);
+}
+
+const char *clinux_habits_restore(struct clinux_habits *habits) {
+  const char *changed = 0;
+  if (!habits) return 0;
+  for (int number = 1; number < 65; number++) {
+    struct sigaction now;
+    if (sigaction(number, 0, &now) != 0 || same_action(&now, &habits->actions[number])) continue;
+    sigaction(number, &habits->actions[number], 0);
+    changed = "a signal's handler";
+  }
+  sigset_t mask;
+  pthread_sigmask(SIG_SETMASK, &habits->mask, &mask);
+  for (int number = 1; number < 65; number++)
+    if (sigismember(&mask, number) != sigismember(&habits->mask, number)) changed = "the signal mask";
+  const char *locale = setlocale(LC_ALL, 0);
+  if (locale && habits->locale && strcmp(locale, habits->locale) != 0) {
+    changed = "the locale";
+    setlocale(LC_ALL, habits->locale);
+  }
+  char *folder = getcwd(0, 0);
+  if (habits->folder && (!folder || strcmp(folder, habits->folder) != 0)) {
+    changed = "the working directory";
+    if (chdir(habits->folder) != 0) changed = "the working directory, for good";
+  }
+  free(folder);
+  free(habits->locale);
+  free(habits->folder);
+  free(habits);
+  return changed;
+}
+
+/* ---- Confinement of a process ---- */
+
+int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+
+void clinux_set_limit(int resource, uint64_t value) {
+  struct rlimit limit = {value, value}, now;
+  if (getrlimit((__rlimit_resource_t)resource, &now) == 0 && now.rlim_max < value)
+    limit.rlim_cur = limit.rlim_max = now.rlim_max;
+  setrlimit((__rlimit_resource_t)resource, &limit);
+}
+
+int clinux_confine_files(const char *const *readable) {
+  struct landlock_ruleset_attr attributes = {
+      .handled_access_fs =
+          LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |
+          LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR |
+          LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+          LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
+          LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM};
+  int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0);
+  if (ruleset < 0) return -1;
+  for (; *readable; readable++) {
+    struct landlock_path_beneath_attr rule = {
+        .allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
+                          LANDLOCK_ACCESS_FS_READ_DIR,
+        .parent_fd = open(*readable, O_PATH | O_CLOEXEC)};
+    if (rule.parent_fd < 0) continue;
+    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
+      /* A file knows no READ_DIR. */
+      rule.allowed_access &= ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR;
+      syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+    }
+    close(rule.parent_fd);
+  }
+  int code = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
+  close(ruleset);
+  return code;
+}
+
+int clinux_pipe(int fds[2]) {
+  if (pipe2(fds, O_CLOEXEC) != 0) return -1;
+  /* The reader never waits. */
+  fcntl(fds[0], F_SETFL, O_NONBLOCK);
+  return 0;
+}

@@ -1,0 +1,48 @@
+import CLossdPlugin
+import LossdTensor
+
+// A call whose function runs in another process. Here its request is checked and its results have their places;
+// there it is planned and computed. Both ends use this: one says what was planned, the other believes it after
+// the checks that any plan goes through.
+extension Evaluation {
+  /// The attribute at this place of the declaration, checked; kind LOSSD_VALUE_NONE when it has no value.
+  public func attribute(_ index: Int) -> lossd_value { attributes[index] }
+
+  /// What was planned for the wanted output at `position` of the request.
+  public func plannedOutput(_ position: Int) -> lossd_planned_output {
+    planned[wantedOutputs[position]]
+  }
+
+  /// Takes over what another process planned; `outputs` has one for each wanted output, in the order of the
+  /// request. INTERNAL when it cannot be, RESOURCE_EXHAUSTED when it is too large.
+  public func adoptPlan(
+    rows: Int64, workspaceBytes: UInt64, scratchBytes: UInt64, cost: Double,
+    outputs: [lossd_planned_output]
+  ) throws(StatusError) {
+    clearPlan()
+    guard rows >= 0, workspaceBytes <= 1 << 46, scratchBytes <= 1 << 40, cost >= 0, cost.isFinite,
+      outputs.count == wantedOutputs.count
+    else { throw lie("planned impossible amounts of memory or rows") }
+    for (position, index) in wantedOutputs.enumerated() { planned[index] = outputs[position] }
+    _ = try layOutResults()
+    planDone(
+      rows: Int(rows), workspaceBytes: Int(workspaceBytes), scratchBytes: Int(scratchBytes),
+      cost: cost)
+  }
+
+  /// Where the results are to be found, once another process has written them.
+  public func bindAdopted(results: UnsafeMutableRawPointer?) {
+    for (position, index) in wantedOutputs.enumerated() {
+      outputs[index].data = results.map { $0 + offsets[position] }
+    }
+  }
+
+  /// Another process has computed it.
+  public func adoptResult(_ accumulator: Accumulator) {
+    self.accumulator = accumulator
+    isComputed = true
+  }
+
+  /// It ends with this error.
+  public func fail(_ error: StatusError) { failure = (stage, 0, error) }
+}

@@ -1,0 +1,190 @@
+import CLossdPlugin
+import LossdTensor
+
+/// A stretch of chunks that may run at the same time: one pass, or the host's own work.
+struct Stage {
+  static let clearing = -1
+  /// Less the index of the input.
+  static let boolCheck = -2
+
+  /// The function's pass, or one of the host's own above.
+  var pass: Int
+  var units: Int
+  var unitsPerChunk: Int
+  var chunks: Int
+}
+
+/// How work is cut. Chunks depend on plan's numbers alone, never on the machine or its load, so that
+/// results are the same bits everywhere.
+enum Chunking {
+  /// What a chunk aims at, nanoseconds: small enough that a call behind it waits under a millisecond.
+  static let chunkCost = 400_000.0
+  static let chunksMax = 1 << 16
+  static let clearedBytesPerChunk = 1 << 20
+  /// So few are not worth a stage of their own.
+  static let clearedAtOnceMax = 1 << 14
+
+  static func unitsPerChunk(units: Int, unitCost: Double) -> Int {
+    var count = units
+    if unitCost > 0 { count = Int(min(Double(units), max(1, chunkCost / unitCost))) }
+    // Many small units: whole multiples of 64, so that no two chunks write one cache line.
+    if count >= 64 { count = count / 64 * 64 }
+    return max(count, (units + chunksMax - 1) / chunksMax, 1)
+  }
+}
+
+extension Evaluation {
+  static let resultBytesMax = Int(UInt32.max)
+  /// Between, before and behind the results of a library's function: what is written there is noticed.
+  static let fenceBytes = 64
+
+  /// Checks the request against the declarations and asks the function for its plan. Afterwards
+  /// `resultBytes`, `workspaceBytes`, `scratchBytes` and `cost` say what running it takes.
+  public func makePlan() throws(StatusError) {
+    try checkRequired()
+    clearPlan()
+    var error = FunctionEntry.noError()
+    let code = entry.plan(call, plan, &error)
+    guard code == LOSSD_OK else { throw StatusError(entry.name, code, error) }
+    try believePlan()
+  }
+
+  /// INVALID_ARGUMENT where an input or attribute that must be there is not.
+  public func checkRequired() throws(StatusError) {
+    for index in 0..<entry.inputs.count
+    where entry.inputs[index].flags & UInt32(LOSSD_INPUT_REQUIRED) != 0 && !hasInput(index) {
+      throw invalid("the input `\(String(cString: entry.inputs[index].name))` is missing")
+    }
+    for index in 0..<entry.attributes.count
+    where entry.attributes[index].flags & UInt32(LOSSD_ATTRIBUTE_REQUIRED) != 0
+      && attributes[index].kind == 0
+    {
+      throw invalid("the attribute `\(String(cString: entry.attributes[index].name))` is missing")
+    }
+  }
+
+  private func believePlan() throws(StatusError) {
+    let cleared = try layOutResults()
+    var cost = addBoolChecks()
+    clearsAtBind = cleared > 0 && resultBytes <= Chunking.clearedAtOnceMax
+    if cleared > 0 && !clearsAtBind {
+      // Clearing goes over the whole result block in pieces; outputs that need none are skipped.
+      let piece = Chunking.clearedBytesPerChunk
+      stages.append(
+        Stage(
+          pass: Stage.clearing, units: resultBytes, unitsPerChunk: piece,
+          chunks: (resultBytes + piece - 1) / piece))
+      cost += Double(cleared) * 0.1
+    }
+    guard plan.pointee.pass_count <= UInt32(LOSSD_PASSES_MAX) else {
+      throw lie("planned \(plan.pointee.pass_count) passes")
+    }
+    for pass in 0..<Int(plan.pointee.pass_count) {
+      let answer = plannedPass(pass)
+      guard answer.units >= 0, answer.unit_cost_ns.isFinite, answer.unit_cost_ns >= 0 else {
+        throw lie("planned \(answer.units) units of \(answer.unit_cost_ns) ns")
+      }
+      let units = Int(answer.units)
+      if units == 0 { continue }
+      let size = Chunking.unitsPerChunk(units: units, unitCost: answer.unit_cost_ns)
+      stages.append(
+        Stage(
+          pass: pass, units: units, unitsPerChunk: size, chunks: (units + size - 1) / size))
+      cost += Double(units) * answer.unit_cost_ns
+    }
+    guard plan.pointee.rows >= 0, plan.pointee.workspace_bytes <= 1 << 46,
+      plan.pointee.scratch_bytes <= 1 << 40
+    else { throw lie("planned impossible amounts of memory or rows") }
+    planDone(
+      rows: Int(plan.pointee.rows), workspaceBytes: Int(plan.pointee.workspace_bytes),
+      scratchBytes: Int(plan.pointee.scratch_bytes), cost: cost)
+  }
+
+  /// Checks the outputs that were planned and gives each its place. Returns how many bytes are to be
+  /// cleared.
+  func layOutResults() throws(StatusError) -> Int {
+    let fence = entry.isForeign ? Evaluation.fenceBytes : 0
+    var offset = 0
+    var cleared = 0
+    for index in wantedOutputs {
+      let answer = planned[index]
+      let name = String(cString: entry.outputs[index].name)
+      guard let type = DataType(rawValue: answer.data_type), answer.rank <= UInt32(LOSSD_RANK_MAX)
+      else { throw lie("planned no type or rank for \(name)") }
+      let shape = shapePointer(index)
+      guard
+        let count = checkedElementCount(
+          UnsafeBufferPointer(start: shape, count: Int(answer.rank)), byteSize: type.byteSize)
+      else { throw lie("planned an impossible shape for \(name)") }
+      if answer.flags & UInt32(LOSSD_PLANNED_REDUCED) != 0 {
+        guard answer.rank == 0, Int(answer.value_index) < entry.valueCount, type.isFloatingPoint
+        else { throw lie("planned a wrong reduced output \(name)") }
+      }
+      outputs[index] = lossd_tensor(
+        data: nil, shape: UnsafePointer(shape), element_count: Int64(count), rank: answer.rank,
+        data_type: answer.data_type)
+      offset = (offset + fence + 63) & ~63
+      appendOffset(offset)
+      let bytes = count * type.byteSize
+      guard bytes <= Evaluation.resultBytesMax, offset + bytes <= Evaluation.resultBytesMax else {
+        throw StatusError(
+          .resourceExhausted,
+          "\(entry.name): the results take more than \(Evaluation.resultBytesMax) bytes")
+      }
+      offset += bytes
+      if isCleared(index) { cleared += bytes }
+    }
+    setResultBytes(sent: offset, all: offset + fence)
+    return cleared
+  }
+
+  /// Whether the host clears this output before any chunk runs: where the plan says so, and for a library's
+  /// function always, so that what it leaves unwritten is nobody else's data.
+  func isCleared(_ index: Int) -> Bool {
+    entry.isForeign || planned[index].flags & UInt32(LOSSD_PLANNED_ZEROED) != 0
+  }
+
+  /// A bool is 0 or 1, and nothing a client sends is believed: a stage of its own, since it reads all
+  /// of the tensor. Returns its cost, nanoseconds.
+  private func addBoolChecks() -> Double {
+    var cost = 0.0
+    for index in 0..<entry.inputs.count where inputs[index].data_type == DataType.bool.rawValue {
+      let count = Int(inputs[index].element_count)
+      if count == 0 { continue }
+      let piece = Chunking.clearedBytesPerChunk
+      stages.append(
+        Stage(
+          pass: Stage.boolCheck - index, units: count, unitsPerChunk: piece,
+          chunks: (count + piece - 1) / piece))
+      cost += Double(count) * 0.2
+    }
+    return cost
+  }
+
+  func checkBools(_ index: Int, _ begin: Int, _ end: Int) throws(StatusError) {
+    guard let data = inputs[index].data else { return }
+    let bytes = UnsafeRawBufferPointer(start: data, count: end)
+    for place in begin..<end where bytes[place] > 1 {
+      throw invalid(
+        "\(String(cString: entry.inputs[index].name))[\(place)] is the byte \(bytes[place]), "
+          + "expected a bool of 0 or 1")
+    }
+  }
+
+  private func shapePointer(_ index: Int) -> UnsafePointer<Int64> {
+    let offset = MemoryLayout<lossd_planned_output>.offset(of: \.shape) ?? 16
+    return UnsafeRawPointer(planned + index).advanced(by: offset)
+      .assumingMemoryBound(to: Int64.self)
+  }
+
+  private func plannedPass(_ pass: Int) -> lossd_planned_pass {
+    withUnsafeBytes(of: plan.pointee.passes) {
+      $0.load(
+        fromByteOffset: pass * MemoryLayout<lossd_planned_pass>.stride, as: lossd_planned_pass.self)
+    }
+  }
+
+  func lie(_ text: String) -> StatusError {
+    StatusError(.internal, "\(entry.name): the plugin \(entry.plugin) \(text)")
+  }
+}

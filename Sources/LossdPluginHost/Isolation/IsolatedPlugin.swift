@@ -1,0 +1,182 @@
+import CLinux
+import CLossdPlugin
+import Glibc
+import LossdEngine
+import LossdTensor
+import LossdThreads
+import Synchronization
+
+/// A plugin that runs in processes of its own: its declarations, the sealed library that further processes open,
+/// and how it fares. Kept alive by its functions' entries, and so by every call.
+public final class IsolatedPlugin: FunctionOwner, Sendable {
+  public let settings: IsolationSettings
+  let image: DescriptorImage
+  let path: String
+  private let library: Int32
+
+  private struct State {
+    var health = PluginHealth()
+    var spare: WorkerHandle?
+    var processes: [Int32] = []
+    var onClose: [@Sendable () -> Void] = []
+  }
+  private let state: Mutex<State>
+
+  public var isElsewhere: Bool { true }
+  public var name: String { String(cString: image.plugin.pointee.name) }
+  var version: String { String(cString: image.plugin.pointee.version) }
+
+  /// Starts a process for a checked file and waits until it has loaded it. FAILED_PRECONDITION with the reason.
+  init(_ file: consuming PluginFile, _ settings: IsolationSettings) throws(StatusError) {
+    self.settings = settings
+    var file = file
+    path = file.path
+    library = file.take()
+    do throws(StatusError) {
+      let (handle, image) = try IsolatedPlugin.load(library, path, settings)
+      self.image = image
+      state = Mutex(State(spare: handle, processes: [handle.pid]))
+    } catch {
+      _ = close(library)
+      throw error
+    }
+  }
+
+  deinit {
+    let actions = state.withLock { $0.onClose }
+    for action in actions { action() }
+    _ = close(library)
+  }
+
+  /// Called when the last call has ended and the plugin is not loaded any more: its processes can go.
+  public func onClose(_ action: @escaping @Sendable () -> Void) {
+    state.withLock { $0.onClose.append(action) }
+  }
+
+  /// The place of a function in the plugin's list, by which its process knows it.
+  public func index(of entry: FunctionEntry) -> UInt32 {
+    let plugin = image.plugin.pointee
+    for index in 0..<Int(plugin.function_count) where plugin.functions[index] == entry.function {
+      return UInt32(index)
+    }
+    return UInt32.max
+  }
+
+  // MARK: - Processes
+
+  private static func load(
+    _ library: Int32, _ path: String, _ settings: IsolationSettings
+  ) throws(StatusError) -> (WorkerHandle, DescriptorImage) {
+    let done = Gate()
+    ProcessSpawner.shared.spawn(settings, library: library, path: path) { [done] result in
+      done.open(result)
+    }
+    let handle = try done.wait().get()
+    let memory = MessageMemory()
+    let deadline = Clock.now + settings.loadTimeout
+    while true {
+      let now = Clock.now
+      guard now < deadline else {
+        throw PluginFile.refused(
+          path, "it has not loaded within \(settings.loadTimeout / 1_000_000) ms")
+      }
+      var poll = pollfd(fd: handle.socket, events: Int16(POLLIN), revents: 0)
+      let ready = Glibc.poll(&poll, 1, Int32((deadline - now) / 1_000_000 + 1))
+      if ready > 0 { break }
+    }
+    var descriptors = ReceivedNumbers()
+    let count = clinux_receive_message(
+      handle.socket, memory.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
+    for descriptor in descriptors.take() { _ = close(descriptor) }
+    var answer = Unpacker(memory.bytes(max(count, 0)))
+    let kind = Order(rawValue: answer.take())
+    _ = answer.take(UInt32.self)
+    _ = answer.take(UInt64.self)
+    switch kind {
+    case .ready: return (handle, try DescriptorImage(&answer))
+    case .refused: throw answer.takeError()
+    default:
+      throw PluginFile.refused(path, "its process \(waitForEnd(handle)) while loading it")
+    }
+  }
+
+  private static func waitForEnd(_ handle: WorkerHandle) -> String {
+    for _ in 0..<500 {
+      if let end = handle.end() { return end.text }
+      usleep(2000)
+    }
+    handle.kill()
+    return "hung"
+  }
+
+  /// The process that loading has left over, or nil; it is the caller's.
+  public func takeSpare() -> WorkerHandle? {
+    state.withLock { state in
+      defer { state.spare = nil }
+      return state.spare
+    }
+  }
+
+  /// Starts another process; the caller waits for READY on its socket.
+  public func spawn(
+    _ completion: @escaping @Sendable (Result<WorkerHandle, StatusError>) -> Void
+  ) {
+    ProcessSpawner.shared.spawn(settings, library: library, path: path) { [self] result in
+      if case .success(let handle) = result {
+        state.withLock { $0.processes.append(handle.pid) }
+      }
+      completion(result)
+    }
+  }
+
+  // MARK: - Health
+
+  public func processEnded(_ pid: Int32, reason: String?) {
+    state.withLock { state in
+      state.processes.removeAll { $0 == pid }
+      if let reason { state.health.died(reason) }
+    }
+  }
+
+  public func answered() { state.withLock { $0.health.answered() } }
+
+  /// How long no process may be started yet, nanoseconds; `isSetAside` says that it will be long.
+  public var pause: (nanoseconds: UInt64, isSetAside: Bool, lastReason: String) {
+    state.withLock { ($0.health.pause(), $0.health.isSetAside, $0.health.lastReason) }
+  }
+
+  struct Condition {
+    var state: String
+    var restarts: Int
+    var lastReason: String
+    var processes: [Int32]
+  }
+
+  var condition: Condition {
+    state.withLock { state in
+      let health = state.health
+      let isPausing = health.pause() > 0
+      return Condition(
+        state: health.isSetAside && isPausing
+          ? "set aside" : isPausing ? "restarting" : "serving",
+        restarts: health.restarts, lastReason: health.lastReason, processes: state.processes)
+    }
+  }
+}
+
+/// Lets a thread wait for a result.
+private final class Gate: Sendable {
+  private let result = Mutex<Result<WorkerHandle, StatusError>?>(nil)
+  private let semaphore = Semaphore()
+
+  func open(_ value: Result<WorkerHandle, StatusError>) {
+    result.withLock { $0 = value }
+    semaphore.signal()
+  }
+
+  func wait() -> Result<WorkerHandle, StatusError> {
+    semaphore.wait()
+    return result.withLock { $0 }
+      ?? .failure(StatusError(.internal, "the spawner gave no answer"))
+  }
+}

@@ -1,0 +1,332 @@
+import CLinux
+import CLossdPlugin
+import Glibc
+import LossdEngine
+import LossdTensor
+import Synchronization
+
+/// The other end of `lossd plugin-host`: a process that opens one plugin and computes its functions, one call at a
+/// time, for the daemon that started it. Its socket is descriptor 3, the sealed library descriptor 4, its log
+/// descriptor 2. It knows no client and no path, and ends with the socket.
+public final class PluginProcess: @unchecked Sendable {
+  // Safe to share: `current` is behind a lock; all else is used by the main thread and, between `begin` and the answer
+  // of a call that the workers compute, by the worker that completes it.
+  static let socket: Int32 = 3
+  static let library: Int32 = 4
+  /// Work up to this is done by the thread that reads, nanoseconds.
+  private static let ownCost = 200_000.0
+
+  private let entries: [FunctionEntry]
+  private let scheduler: Scheduler
+  private let group = WorkGroup()
+  /// Two, so that what comes during a call does not overwrite it.
+  private let incoming = [MessageMemory(), MessageMemory()]
+  private let outgoing = MessageMemory()
+  private let ownResults = AlignedBuffer.zeroed(count: Order.ownResultBytes)
+  private let ownWorkspace = AlignedBuffer.zeroed(count: Order.ownWorkspaceBytes)
+  private let ownScratch = AlignedBuffer.zeroed(count: Order.ownScratchBytes)
+  private let current: Mutex<ProcessCall?> = Mutex(nil)
+  private let answering: UnsafeMutablePointer<pthread_mutex_t>
+
+  /// Runs the process; returns its exit status.
+  public static func main(parent: Int32) -> Int32 {
+    guard clinux_end_with_parent(parent) == 0 else { return 1 }
+    signal(SIGPIPE, SIG_IGN)
+    let memory = MessageMemory()
+    var descriptors = ReceivedNumbers()
+    let count = receive(memory, &descriptors)
+    guard count > 0 else { return 1 }
+    var order = Unpacker(memory.bytes(count))
+    guard order.take(UInt32.self) == Order.configure.rawValue else { return 1 }
+    _ = order.take(UInt32.self)
+    _ = order.take(UInt64.self)
+    let memoryBytes: UInt64 = order.take()
+    let threads = Int(order.take(UInt32.self))
+    let path = order.takeText()
+    do throws(StatusError) {
+      let process = try PluginProcess(path, memoryBytes: memoryBytes, threads: threads)
+      process.serve()
+      return 0
+    } catch {
+      var answer = Packer(memory.all)
+      answer.put(Order.refused, 0)
+      answer.put(error)
+      send(answer.bytes)
+      return 1
+    }
+  }
+
+  private init(_ path: String, memoryBytes: UInt64, threads: Int) throws(StatusError) {
+    answering = .allocate(capacity: 1)
+    pthread_mutex_init(answering, nil)
+    Confinement.limit(memoryBytes: memoryBytes, threads: threads)
+    if let reason = Confinement.beforeLoading() {
+      throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
+    }
+    let library = try PluginLibrary(copy: PluginProcess.library, path: path)
+    let registry = Registry()
+    try registry.add(library.plugin, owner: library)
+    entries = try PluginProcess.entries(library, registry)
+    // Threads cannot be started later.
+    let counter = Counter()
+    scheduler = Scheduler(workers: threads, clearsScratch: true) { counter.add() }
+    counter.wait(for: threads)
+    if let reason = Confinement.afterLoading() {
+      throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
+    }
+    var answer = Packer(outgoing.all)
+    answer.put(Order.ready, 0)
+    DescriptorImage.pack(library.plugin.pointee, into: &answer)
+    guard !answer.isFull else {
+      throw PluginFile.refused(
+        path,
+        "its declarations take more than the \(Order.bytesMax) bytes that a process of its own may send"
+      )
+    }
+    PluginProcess.send(answer.bytes)
+  }
+
+  /// In the order of the descriptor, which is how the daemon names them.
+  private static func entries(
+    _ library: PluginLibrary, _ registry: Registry
+  ) throws(StatusError) -> [FunctionEntry] {
+    var entries: [FunctionEntry] = []
+    for index in 0..<Int(library.plugin.pointee.function_count) {
+      let function = library.plugin.pointee.functions[index]
+      guard let entry = registry.table.entries.first(where: { $0.function == function }) else {
+        throw StatusError(.internal, "function \(index) is not registered")
+      }
+      entries.append(entry)
+    }
+    return entries
+  }
+
+  // MARK: - Messages
+
+  private static func receive(_ memory: MessageMemory, _ descriptors: inout ReceivedNumbers) -> Int
+  {
+    withUnsafeMutablePointer(to: &descriptors) {
+      clinux_receive_message(
+        socket, memory.base, Order.bytesMax, $0.pointee.numbers, &$0.pointee.count, 1)
+    }
+  }
+
+  private static func send(_ bytes: UnsafeRawBufferPointer) {
+    _ = clinux_send_message(socket, bytes.baseAddress, bytes.count, nil, 0, 1)
+  }
+
+  private func serve() {
+    var descriptors = ReceivedNumbers()
+    while true {
+      // The one that no call is using.
+      let busy = current.withLock { $0?.message }
+      let memory = incoming[0] === busy ? incoming[1] : incoming[0]
+      let count = PluginProcess.receive(memory, &descriptors)
+      if count <= 0 { return }
+      var order = Unpacker(memory.bytes(count))
+      let kind = Order(rawValue: order.take())
+      _ = order.take(UInt32.self)
+      let call: UInt64 = order.take()
+      switch kind {
+      case .evaluate: evaluate(call, &order, memory, count, descriptors.take())
+      case .run: run(call, &order, descriptors.take())
+      case .stop: current.withLock { if $0?.id == call { $0?.evaluation.stop() } }
+      case .finish: finish(call, &order)
+      case .merge: merge(call, &order)
+      default: return
+      }
+    }
+  }
+
+  // MARK: - Calls
+
+  private func evaluate(
+    _ id: UInt64, _ order: inout Unpacker, _ memory: MessageMemory, _ count: Int,
+    _ descriptors: [Int32]
+  ) {
+    // Waits until the answer before has left.
+    pthread_mutex_lock(answering)
+    pthread_mutex_unlock(answering)
+    let index = Int(order.take(UInt32.self))
+    guard entries.indices.contains(index) else {
+      for descriptor in descriptors { _ = close(descriptor) }
+      return fail(id, StatusError(.internal, "the daemon named function \(index)"))
+    }
+    let call = ProcessCall(id, Evaluation(entries[index]), memory, count)
+    // One that was planned and is not wanted any more.
+    let before = current.withLock { current in
+      defer { current = call }
+      return current
+    }
+    before?.clear()
+    do throws(StatusError) {
+      try call.decode(&order, descriptors)
+      memory.protect(count)
+      let evaluation = call.evaluation
+      try evaluation.makePlan()
+      let isSmall =
+        evaluation.resultBytes <= Order.ownResultBytes
+        && evaluation.workspaceBytes <= Order.ownWorkspaceBytes
+        && evaluation.scratchBytes <= Order.ownScratchBytes
+      guard isSmall else { return planned(call) }
+      evaluation.bind(
+        results: ownResults.base, workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
+      guard evaluation.cost <= PluginProcess.ownCost else { return compute(call) }
+      evaluation.runToEnd(scratch: ownScratch.base)
+      if evaluation.scratchBytes > 0 { ownScratch.clear() }
+      computed(call)
+    } catch {
+      call.evaluation.fail(error)
+      computed(call)
+    }
+  }
+
+  private func planned(_ call: ProcessCall) {
+    call.isPlanned = true
+    var answer = Packer(outgoing.all)
+    answer.put(Order.answer, call.id)
+    answer.put(AnswerKind.planned.rawValue)
+    answer.put(planOf: call.evaluation)
+    PluginProcess.send(answer.bytes)
+  }
+
+  private func run(_ id: UInt64, _ order: inout Unpacker, _ descriptors: [Int32]) {
+    guard let call = current.withLock({ $0?.id == id ? $0 : nil }) else {
+      for descriptor in descriptors { _ = close(descriptor) }
+      return
+    }
+    do throws(StatusError) {
+      let evaluation = call.evaluation
+      var results = ownResults.base
+      if let descriptor = descriptors.first {
+        results = try call.map(descriptor, evaluation.resultBytes, writable: true)
+      } else if evaluation.resultBytes > Order.ownResultBytes {
+        throw StatusError(.internal, "the daemon gave no memory for the results")
+      }
+      let workspace =
+        evaluation.workspaceBytes > Order.ownWorkspaceBytes
+        ? AlignedBuffer(count: evaluation.workspaceBytes) : ownWorkspace
+      evaluation.bind(results: results, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
+      compute(call)
+    } catch {
+      call.evaluation.fail(error)
+      computed(call)
+    }
+  }
+
+  private func compute(_ call: ProcessCall) {
+    scheduler.submit(call.evaluation, group: group) { [unowned self] _ in computed(call) }
+  }
+
+  /// Answers, and leaves nothing of the call behind.
+  private func computed(_ call: ProcessCall) {
+    pthread_mutex_lock(answering)
+    defer { pthread_mutex_unlock(answering) }
+    let evaluation = call.evaluation
+    var answer = Packer(outgoing.all)
+    answer.put(Order.answer, call.id)
+    if let error = evaluation.error {
+      answer.put(AnswerKind.failed.rawValue)
+      answer.put(error)
+    } else {
+      answer.put(AnswerKind.computed.rawValue)
+      answer.put(UInt32(call.isPlanned ? 0 : 1))
+      if !call.isPlanned { answer.put(planOf: evaluation) }
+      answer.put(evaluation.accumulator.sums)
+      answer.put(evaluation.accumulator.compensations)
+      let count = call.hasResultSegment ? 0 : evaluation.resultBytes
+      answer.put(UInt32(count))
+      if count > 0, let place = answer.room(count, alignment: 64) {
+        place.copyMemory(from: ownResults.base, byteCount: count)
+      }
+    }
+    call.clear()
+    if evaluation.resultBytes <= Order.ownResultBytes { ownResults.clear(evaluation.resultBytes) }
+    if evaluation.workspaceBytes > 0 { ownWorkspace.clear() }
+    current.withLock { $0 = nil }
+    if answer.isFull {
+      answer = Packer(outgoing.all)
+      answer.put(Order.answer, call.id)
+      answer.put(AnswerKind.failed.rawValue)
+      answer.put(StatusError(.internal, "its answer takes more than \(Order.bytesMax) bytes"))
+    }
+    PluginProcess.send(answer.bytes)
+    outgoing.clear(answer.count)
+  }
+
+  private func fail(_ id: UInt64, _ error: StatusError) {
+    var answer = Packer(outgoing.all)
+    answer.put(Order.answer, id)
+    answer.put(AnswerKind.failed.rawValue)
+    answer.put(error)
+    PluginProcess.send(answer.bytes)
+  }
+
+  // MARK: - Sums
+
+  private func finish(_ id: UInt64, _ order: inout Unpacker) {
+    do throws(StatusError) {
+      let evaluation = try beginSums(&order)
+      for index in 0..<evaluation.entry.attributes.count {
+        let value = order.takeAttribute()
+        if case .none = value { continue }
+        try evaluation.setAttribute(index, value)
+      }
+      let sums = try takeSums(&order, evaluation)
+      let values = try evaluation.summaryValues(
+        Accumulator(sums: sums, compensations: sums.map { _ in 0 }))
+      var answer = Packer(outgoing.all)
+      answer.put(Order.answer, id)
+      answer.put(AnswerKind.values.rawValue)
+      answer.put(UInt32(values.count))
+      for value in values {
+        answer.put(UInt32(value == nil ? 0 : 1))
+        answer.put(value ?? 0)
+      }
+      PluginProcess.send(answer.bytes)
+    } catch { fail(id, error) }
+  }
+
+  private func merge(_ id: UInt64, _ order: inout Unpacker) {
+    do throws(StatusError) {
+      let evaluation = try beginSums(&order)
+      let into = try takeSums(&order, evaluation)
+      let from = try takeSums(&order, evaluation)
+      var total = Accumulator(sums: into, compensations: into.map { _ in 0 })
+      try total.merge(
+        Accumulator(sums: from, compensations: from.map { _ in 0 }), evaluation.entry)
+      var answer = Packer(outgoing.all)
+      answer.put(Order.answer, id)
+      answer.put(AnswerKind.merged.rawValue)
+      answer.put(total.sums)
+      PluginProcess.send(answer.bytes)
+    } catch { fail(id, error) }
+  }
+
+  private func beginSums(_ order: inout Unpacker) throws(StatusError) -> Evaluation {
+    let index = Int(order.take(UInt32.self))
+    guard entries.indices.contains(index) else {
+      throw StatusError(.internal, "the daemon named function \(index)")
+    }
+    return Evaluation(entries[index])
+  }
+
+  private func takeSums(
+    _ order: inout Unpacker, _ evaluation: Evaluation
+  ) throws(StatusError) -> [Double] {
+    let sums = order.takeDoubles()
+    guard sums.count == evaluation.entry.accumulatorCount else {
+      throw StatusError(.internal, "the daemon sent \(sums.count) sums")
+    }
+    return sums
+  }
+}
+
+/// Lets one thread wait until others have counted far enough.
+private final class Counter: Sendable {
+  private let count = Atomic<Int>(0)
+  func add() { count.add(1, ordering: .releasing) }
+  func wait(for value: Int) {
+    while count.load(ordering: .acquiring) < value { usleep(100) }
+  }
+}

@@ -1,0 +1,137 @@
+import LossdEngine
+import LossdPluginHost
+import LossdTensor
+
+/// Runs what plugins' functions are to do apart from a loop, and sees to it that it ends: a callback that does not
+/// return costs a thread or a process, never the loop or the call. Confined to the loop's thread.
+final class ForeignWork {
+  /// Between being asked to stop and being given up.
+  static let stopGrace: UInt64 = 100_000_000
+  /// A call may take what its plan estimated, this often, beyond the time that any callback has.
+  static let costFactor = 20.0
+
+  private unowned let context: LoopContext
+  private var pools: [ObjectIdentifier: ProcessPool] = [:]
+
+  init(_ context: LoopContext) { self.context = context }
+
+  func close() {
+    for pool in pools.values { pool.close() }
+    pools.removeAll()
+  }
+
+  /// The processes of a function's plugin; nil where it runs in this one.
+  func pool(_ entry: FunctionEntry) -> ProcessPool? {
+    guard let plugin = entry.owner as? IsolatedPlugin else { return nil }
+    let key = ObjectIdentifier(plugin)
+    if let pool = pools[key] { return pool }
+    let pool = ProcessPool(plugin, context)
+    pools[key] = pool
+    let bound = LoopBound(self)
+    let loop = context.loop
+    plugin.onClose {
+      loop.execute { bound.value.pools.removeValue(forKey: key)?.close() }
+    }
+    return pool
+  }
+
+  func start(_ call: ForeignCall) {
+    setLimit(call)
+    if let pool = pool(call.entry) { return pool.submit(call) }
+    let context = self.context
+    let bound = LoopBound(call)
+    let completion: @Sendable (Evaluation) -> Void = { _ in
+      context.loop.execute { bound.value.end(context.deadlines) }
+    }
+    switch call.task {
+    case .prepare(let job):
+      context.scheduler.prepare(
+        call.evaluation, small: job.smallMemory, group: call.group, completion: completion)
+    case .run: context.scheduler.submit(call.evaluation, group: call.group, completion: completion)
+    case .finish(let total):
+      context.scheduler.finish(call.evaluation, total, group: call.group) { values in
+        context.loop.execute {
+          bound.value.values = values
+          bound.value.end(context.deadlines)
+        }
+      }
+    case .merge(let into, let part):
+      context.scheduler.merge(call.evaluation, into, part, group: call.group) { total in
+        context.loop.execute {
+          bound.value.total = total
+          bound.value.end(context.deadlines)
+        }
+      }
+    }
+  }
+
+  /// Asks it to stop; what has not within the grace is given up. `done` comes in any case.
+  func stop(_ call: ForeignCall) {
+    guard !call.isOver, call.stopEntry == nil else { return }
+    call.evaluation.stop()
+    pools[ownerKey(call)]?.stop(call)
+    let entry = DeadlineEntry { [unowned self] in
+      call.stopEntry = nil
+      giveUp(call)
+    }
+    call.stopEntry = entry
+    context.deadlines.set(entry, at: Clock.now + ForeignWork.stopGrace)
+  }
+
+  private func ownerKey(_ call: ForeignCall) -> ObjectIdentifier {
+    ObjectIdentifier((call.entry.owner as AnyObject?) ?? self)
+  }
+
+  private func giveUp(_ call: ForeignCall) {
+    guard !call.isOver else { return }
+    if let pool = pools[ownerKey(call)] { return pool.giveUp(call) }
+    let owner: AnyObject = call.job ?? call
+    if context.scheduler.giveUp(call.evaluation, keeping: owner) {
+      call.isGivenUp = true
+      if call.failure == nil {
+        call.failure = StatusError(
+          .deadlineExceeded,
+          "\(call.entry.name): a callback of the plugin \(call.entry.plugin) has not returned")
+      }
+      context.daemon.log(
+        "a callback of the plugin \(call.entry.plugin) \(call.entry.pluginVersion), function \(call.entry.name), has "
+          + "not returned: its thread and its call's memory are given up")
+      call.end(context.deadlines)
+    } else {
+      // It is on its way back, or waits behind others: a stopped call ends when its turn comes.
+      let entry = DeadlineEntry { [unowned self] in
+        call.stopEntry = nil
+        giveUp(call)
+      }
+      call.stopEntry = entry
+      context.deadlines.set(entry, at: Clock.now + ForeignWork.stopGrace)
+    }
+  }
+
+  /// Looks now and then whether a callback takes longer than any may.
+  private func setLimit(_ call: ForeignCall) {
+    let limit = context.limits.callbackTimeout
+    if limit == 0 { return }
+    let allowed =
+      call.entry.isElsewhere
+      ? limit + UInt64(min(call.evaluation.cost * ForeignWork.costFactor, 1e18)) : limit
+    let entry = DeadlineEntry { [unowned self] in
+      call.limitEntry = nil
+      exceeded(call, limit)
+    }
+    call.limitEntry = entry
+    context.deadlines.set(entry, at: Clock.now + allowed)
+  }
+
+  private func exceeded(_ call: ForeignCall, _ limit: UInt64) {
+    let isStuck =
+      pools[ownerKey(call)]?.isRunning(call)
+      ?? context.scheduler.isStuck(call.evaluation, longerThan: limit)
+    guard isStuck else { return setLimit(call) }
+    call.failure = StatusError(
+      .deadlineExceeded,
+      "\(call.entry.name): a callback of the plugin \(call.entry.plugin) takes longer than "
+        + "limits.callback_timeout, \(limit / 1_000_000) ms")
+    stop(call)
+  }
+}

@@ -1,0 +1,199 @@
+import LossdEngine
+import LossdPluginHost
+import LossdTensor
+
+/// The processes of one plugin that work for one loop: calls in turn, one at a time each, as many processes as are
+/// needed and allowed. Confined to the loop's thread.
+final class ProcessPool {
+  /// A process that nobody needs is ended after this, but for the last one, nanoseconds.
+  private static let idleTime: UInt64 = 30_000_000_000
+  /// Calls wait for a restart up to this; beyond it they are refused.
+  private static let patience: UInt64 = 1_000_000_000
+
+  private weak var plugin: IsolatedPlugin?
+  private unowned let context: LoopContext
+  private let settings: IsolationSettings
+  let name: String
+  let segments: SegmentPool
+  private var links: [ProcessLink] = []
+  private var waiting: [ForeignCall] = []
+  private var startingCount = 0
+  private var restartEntry: DeadlineEntry?
+  private var isClosed = false
+
+  init(_ plugin: IsolatedPlugin, _ context: LoopContext) {
+    self.plugin = plugin
+    self.context = context
+    settings = plugin.settings
+    name = plugin.name
+    segments = SegmentPool(bytesMax: context.daemon.pool.cacheBytesMax / 2)
+  }
+
+  func close() {
+    isClosed = true
+    if let restartEntry { context.deadlines.cancel(restartEntry) }
+    for link in links { link.close() }
+    links.removeAll()
+    segments.close()
+    fail(StatusError(.unavailable, "the plugin \(name) has been unloaded"))
+  }
+
+  // MARK: - Calls
+
+  func submit(_ call: ForeignCall) {
+    // Its process holds the plan: nobody else's turn now.
+    if case .run = call.task, let link = links.first(where: { $0.continues(call) }) {
+      return link.run(call)
+    }
+    waiting.append(call)
+    dispatch()
+  }
+
+  func stop(_ call: ForeignCall) {
+    if let index = waiting.firstIndex(where: { $0 === call }) {
+      waiting.remove(at: index)
+      if call.failure == nil {
+        call.failure = StatusError(.cancelled, "\(call.entry.name): cancelled")
+      }
+      return endLater(call)
+    }
+    links.first { $0.call === call }?.stop()
+  }
+
+  func giveUp(_ call: ForeignCall) {
+    links.first { $0.call === call }?.kill("did not stop when it was asked to")
+  }
+
+  func isRunning(_ call: ForeignCall) -> Bool { links.contains { $0.call === call } }
+
+  /// A process takes the first call that it may.
+  private func dispatch() {
+    for link in links where link.isIdle {
+      guard
+        let index = waiting.firstIndex(where: { call in
+          let home = segments.home(of: call.job)
+          return home == nil || home === link || !links.contains { $0 === home }
+        })
+      else { continue }
+      link.start(waiting.remove(at: index))
+    }
+    if !waiting.isEmpty { startLink() }
+  }
+
+  /// Whether a process is free now.
+  func isIdle(_ link: ProcessLink?) -> Bool { link == nil || link?.isIdle ?? false }
+
+  // MARK: - Processes
+
+  private func startLink() {
+    guard !isClosed, startingCount == 0, links.count < settings.processesMax, let plugin else {
+      return
+    }
+    if let spare = plugin.takeSpare() { return adopt(spare, isReady: true) }
+    let pause = plugin.pause
+    if pause.nanoseconds > 0 {
+      if !links.isEmpty { return }
+      if pause.nanoseconds > ProcessPool.patience {
+        return refuse(pause.nanoseconds, pause.lastReason)
+      }
+      return startLater(pause.nanoseconds)
+    }
+    startingCount += 1
+    let bound = LoopBound(self)
+    let loop = context.loop
+    plugin.spawn { result in
+      loop.execute {
+        let me = bound.value
+        me.startingCount -= 1
+        switch result {
+        case .success(let handle):
+          if me.isClosed { return }
+          me.adopt(handle, isReady: false)
+        case .failure(let error):
+          me.plugin?.processEnded(0, reason: error.message)
+          me.fail(error)
+        }
+      }
+    }
+  }
+
+  private func refuse(_ pause: UInt64, _ reason: String) {
+    fail(
+      StatusError(
+        .unavailable,
+        "the plugin \(name) is set aside for another \(pause / 1_000_000) ms, since its processes keep dying: the last "
+          + "one \(reason)"))
+  }
+
+  private func startLater(_ pause: UInt64) {
+    if restartEntry?.isSet ?? false { return }
+    let entry = DeadlineEntry { [unowned self] in dispatch() }
+    restartEntry = entry
+    context.deadlines.set(entry, at: Clock.now + pause)
+  }
+
+  private func adopt(_ handle: WorkerHandle, isReady: Bool) {
+    do throws(LinkError) {
+      links.append(try ProcessLink(self, context, handle, isReady: isReady, settings.loadTimeout))
+      dispatch()
+    } catch {
+      plugin?.processEnded(handle.pid, reason: error.text)
+      fail(StatusError(.unavailable, "the plugin \(name): \(error.text)"))
+    }
+  }
+
+  private func fail(_ error: StatusError) {
+    let calls = waiting
+    waiting.removeAll()
+    for call in calls {
+      call.failure = StatusError(error.code, "\(call.entry.name): \(error.message)")
+      endLater(call)
+    }
+  }
+
+  /// Ends a call, but not from within what its owner is just doing.
+  func endLater(_ call: ForeignCall) {
+    let bound = LoopBound(call)
+    let context = self.context
+    context.loop.execute { bound.value.end(context.deadlines) }
+  }
+
+  // MARK: - What processes report
+
+  var entryIndex: (FunctionEntry) -> UInt32 { { [weak plugin] in plugin?.index(of: $0) ?? .max } }
+
+  func becameIdle(_ link: ProcessLink) {
+    dispatch()
+    guard link.isIdle, links.count > 1 else { return }
+    link.setIdleTimer(ProcessPool.idleTime)
+  }
+
+  func answered() { plugin?.answered() }
+
+  /// Nobody has needed it for a while.
+  func retire(_ link: ProcessLink) {
+    guard link.isIdle, links.count > 1 else { return }
+    links.removeAll { $0 === link }
+    link.close()
+    plugin?.processEnded(link.handle.pid, reason: nil)
+  }
+
+  /// `reason` is nil when it was asked to end.
+  func died(_ link: ProcessLink, _ reason: String) {
+    links.removeAll { $0 === link }
+    segments.forget(link)
+    plugin?.processEnded(link.handle.pid, reason: reason)
+    context.daemon.log("the process \(link.handle.pid) of the plugin \(name) \(reason)")
+    let isNeeded = links.isEmpty
+    dispatch()
+    // The next call should not have to wait for it.
+    if isNeeded && waiting.isEmpty { startLink() }
+  }
+
+  func log(_ text: String) { context.daemon.log("plugin \(name): \(text)") }
+}
+
+/// A process cannot be watched.
+struct LinkError: Error {
+  var text: String
+}

@@ -11,13 +11,13 @@ EXAMPLES = ROOT / "Plugins" / "Examples"
 WICKED = ROOT / "Plugins" / "Wicked"
 
 
-def build(source, output, *flags):
+def build(source, output, *flags, include=INCLUDE):
     """Compiles a C file of Plugins/Examples, or of any place, as strictly as plugin.h promises to bear."""
     output = pathlib.Path(output)
     temporary = output.with_name("." + output.name)
     subprocess.run(
         ["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC",
-         "-fvisibility=hidden", "-I", INCLUDE, "-o", temporary, EXAMPLES / source, *flags],
+         "-fvisibility=hidden", "-I", include, "-o", temporary, EXAMPLES / source, *flags],
         check=True)
     os.rename(temporary, output)
 

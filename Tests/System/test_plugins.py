@@ -9,22 +9,9 @@ import threading
 import time
 import unittest
 
-from daemon import ROOT, Daemon, lossctl
+from daemon import Daemon, lossctl
+from plugin_files import build, make_wicked
 from wire import CallError, Tensor
-
-INCLUDE = ROOT / "Sources" / "CLossdPlugin" / "include"
-EXAMPLES = ROOT / "Plugins" / "Examples"
-
-
-def build(source, output, *flags):
-    """Compiles beside the target and moves it into place, as an installation does."""
-    output = pathlib.Path(output)
-    temporary = output.with_name("." + output.name)
-    subprocess.run(
-        ["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC",
-         "-fvisibility=hidden", "-I", INCLUDE, "-o", temporary, EXAMPLES / source, *flags],
-        check=True)
-    os.rename(temporary, output)
 
 
 class Plugins(unittest.TestCase):
@@ -203,25 +190,26 @@ class Plugins(unittest.TestCase):
             print(f"{rounds} reloads, {calls[0]} calls")
 
     def test_a_plugin_that_lies_is_answered_and_one_that_crashes_is_named(self):
-        build("wicked.c", f"{self.folder}/wicked.so")
+        make_wicked(self.folder, "wicked.so")
         with self.daemon() as daemon, daemon.connect() as connection:
             self.until(lambda: "wicked" in self.plugins(), "loaded")
 
             def wicked(what, **options):
-                return connection.evaluate("wicked", {}, {"does": what}, **options)
+                return connection.evaluate("wicked", {}, {"mode": what}, **options)
 
-            self.assertEqual(wicked("nothing")["output"].values(), [0, 1, 2, 3])
-            for lie in ("type", "rank", "shape", "huge", "rows", "passes", "units", "cost", "memory",
-                        "code", "text"):
+            self.assertEqual(wicked("none")["output"].values(), [0, 1, 2, 3])
+            for lie in ("lie_type", "lie_rank", "lie_negative", "lie_huge", "lie_big", "lie_rows",
+                        "lie_passes", "lie_units", "lie_cost", "lie_workspace", "code", "text_no_end"):
                 with self.assertRaises(CallError, msg=lie) as caught:
                     wicked(lie)
                 self.assertIn(caught.exception.code, (8, 13), lie)
-                wicked("nothing")
-        for crash, name in (("crash", "SIGSEGV"), ("abort", "SIGABRT"), ("exit", "exit")):
+                wicked("none")
+        for crash, name in (
+                ("segv_null", "SIGSEGV"), ("abrt", "SIGABRT"), ("exits", "exit")):
             with self.daemon(plugins__isolation="none") as daemon, daemon.connect() as connection:
                 self.until(lambda: "wicked" in self.plugins(), "loaded")
                 with self.assertRaises((EOFError, ConnectionResetError)):
-                    connection.evaluate("wicked", {}, {"does": crash})
+                    connection.evaluate("wicked", {}, {"mode": crash})
                 self.assertNotEqual(daemon.process.wait(10), 0)
                 self.assertIn(f"{name} in plugin wicked 1.0, function wicked", daemon.log())
             os.path.exists(f"{self.folder}/admin.sock") and os.remove(f"{self.folder}/admin.sock")

@@ -12,7 +12,7 @@ import time
 import unittest
 
 from daemon import program
-from test_plugins import EXAMPLES, INCLUDE
+from plugin_files import make_wicked
 from wire import Connection, Tensor, parse
 
 
@@ -223,17 +223,9 @@ class Service(unittest.TestCase):
 
     def stuck(self, cost):
         """Seconds between two WATCHDOGs while a plugin hangs for 3 s in a unit of that cost."""
-        source = (EXAMPLES / "wicked.c").read_text()
-        for old, new in (("0.0 / 0.0 : 1;", f"0.0 / 0.0 : {cost};"), ("-1 : 4;", "-1 : 1;")):
-            self.assertIn(old, source)
-            source = source.replace(old, new)
-        pathlib.Path(f"{self.folder}/wicked.c").write_text(source)
         plugins = f"{self.folder}/plugins"
         os.mkdir(plugins, 0o755)
-        subprocess.run(
-            ["cc", "-shared", "-fPIC", "-O1", "-I", INCLUDE, "-o", f"{self.folder}/w.so",
-             f"{self.folder}/wicked.c"], check=True)
-        os.rename(f"{self.folder}/w.so", f"{plugins}/wicked.so")
+        make_wicked(plugins, "wicked.so")
         manager = self.manager(
             sockets={"lossd": self.path}, watchdog=1,
             arguments=["--plugin-dir", plugins, "--workers", "1"])
@@ -243,7 +235,8 @@ class Service(unittest.TestCase):
             time.sleep(0.02)
         with Connection(f"unix:{self.path}") as connection:
             thread = threading.Thread(
-                target=lambda: connection.evaluate("wicked", {}, {"does": "hang"}))
+                target=lambda: connection.evaluate(
+                    "wicked", {"input": Tensor([1.0])}, {"mode": "sleeps", "cost": float(cost)}))
             manager.until("WATCHDOG", 2)
             thread.start()
             longest, last = 0, time.monotonic()

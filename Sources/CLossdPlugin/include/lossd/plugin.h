@@ -1,28 +1,41 @@
 /* plugin.h: how a loss or activation function is added to lossd.
  *
- * One header, no dependency, C99 and C++. docs/plugins.md explains it with a complete plugin.
+ * One header, no dependency, C99 and C++. docs/plugins.md explains it with a complete plugin; plugin.hpp
+ * (C++) and LossdPluginKit (Swift) write most of one, and math.h has exp, log and others that vectorise.
  *
  * A plugin is a shared library that exports one symbol, lossd_plugin_entry. That returns a
  * lossd_plugin, which lists lossd_functions. A function is four steps: plan, run, merge, finish. The
- * host (the daemon) checks what a client sent against the declarations, asks `plan` for the shapes
- * of the results and for the amount of work, cuts the work into chunks, gives the chunks to worker
- * threads, adds the chunks' sums up in order, and asks `finish` for the reduced results.
+ * host (the daemon, a worker process of it, or lossctl) checks what a client sent against the
+ * declarations, asks `plan` for the shapes of the results and for the amount of work, cuts the work
+ * into chunks, gives the chunks to threads, adds the chunks' sums up in order, and asks `finish` for
+ * the reduced results.
  *
  * Rules
  * - Ownership: the plugin owns nothing that the host gave it, and the host frees nothing that the
- *   plugin made. Everything reachable from a lossd_plugin stays unchanged until `stop` returned.
- *   Whatever a callback receives is borrowed for that call of it: keep no pointer.
+ *   plugin made. Everything reachable from a lossd_plugin stays unchanged until `stop` returned (or,
+ *   without one, until the library is closed). Whatever a callback receives is borrowed for that call
+ *   of it: keep no pointer, but for the lossd_host, which stays valid until `stop` returned.
  * - Threads: each callback says where it is called. [main]: the loading thread, one call at a time.
  *   [any]: any thread, also several at once, for different calls or different chunks.
- * - Callbacks do not block, sleep, fork, do I/O, or change signal handlers, the locale, the working
- *   directory or the floating-point mode. No C++ exception and no longjmp leaves a callback.
+ * - Callbacks do not block, sleep, fork, do I/O, start threads, or change signal handlers, the locale,
+ *   the working directory or the floating-point mode. No C++ exception and no longjmp leaves a callback.
  * - Errors: a callback returns LOSSD_OK or another code, and says why in the lossd_error. The text
  *   names the input, what it was and what was expected: `target[3] is 17, outside [0, 10)`. The
  *   host puts the function's name in front of it. Nothing a client sends may abort the process.
- * - Sizes: every struct that may grow begins with struct_size, which its maker sets to the sizeof it
- *   was compiled with. A reader uses no field beyond it. `reserved` is 0.
- * - Versions: the major number of plugin and host must be equal; a plugin's minor number may be at
- *   most the host's.
+ * - Memory: everything a call needs beyond its tensors is asked for in `plan`: state (what plan found
+ *   out, read by run), workspace (shared by all chunks of all passes: what one pass leaves for the
+ *   next) and scratch (one for each chunk that runs, nothing of it survives). The host takes them from
+ *   its pools and counts them against its limits, which is why a plugin should not call malloc in run.
+ *   Tensors' data, workspace, scratch and state begin at multiples of 64 bytes.
+ *
+ * Versions and sizes
+ * - The major number of plugin and host must be equal; a plugin's minor number may be at most the
+ *   host's. An older plugin works with every newer host of its major number.
+ * - A struct that begins with struct_size may grow at its end with a minor version. Its maker sets
+ *   struct_size to the sizeof it was compiled with; a reader uses no field beyond it: see LOSSD_HAS.
+ * - Every other struct keeps its size for as long as the major number. What is `reserved` is 0 and may
+ *   get a meaning with a minor version, in which 0 means what it meant before.
+ * - Plugins are for 64-bit little-endian machines. Layouts are the C compiler's natural ones.
  */
 #ifndef LOSSD_PLUGIN_H
 #define LOSSD_PLUGIN_H
@@ -37,6 +50,13 @@ extern "C" {
 #define LOSSD_ABI_MAJOR 1
 #define LOSSD_ABI_MINOR 0
 
+/* Whether a struct that begins with struct_size is long enough to have a field: to be asked before use of
+ * a field that came with a minor version after 1.0. Fields of 1.0 are always there.
+ *
+ *     if (LOSSD_HAS(lossd_host, host, a_later_field)) ... */
+#define LOSSD_HAS(type, pointer, field) \
+  ((pointer)->struct_size >= offsetof(type, field) + sizeof((pointer)->field))
+
 /* The most there can be of each. The host refuses a plugin that declares more. */
 #define LOSSD_RANK_MAX 64
 #define LOSSD_INPUTS_MAX 32
@@ -47,7 +67,9 @@ extern "C" {
 #define LOSSD_PASSES_MAX 8
 #define LOSSD_STATE_BYTES_MAX 4096
 
-/* Status codes: gRPC's numbers. A plugin uses these. */
+/* Status codes: gRPC's numbers. A plugin uses these; the host takes an unknown one for INTERNAL.
+ * INVALID_ARGUMENT: what the client sent cannot be evaluated. FAILED_PRECONDITION: something about this
+ * machine or daemon is missing. UNIMPLEMENTED: a combination that the plugin does not do. */
 #define LOSSD_OK 0
 #define LOSSD_INVALID_ARGUMENT 3
 #define LOSSD_RESOURCE_EXHAUSTED 8
@@ -71,18 +93,25 @@ extern "C" {
 
 /* A set of data types is the bitwise or of these. */
 #define LOSSD_TYPE_BIT(data_type) (1u << (data_type))
+#define LOSSD_FLOATING_TYPES                                                                       \
+  (LOSSD_TYPE_BIT(LOSSD_FLOAT32) | LOSSD_TYPE_BIT(LOSSD_FLOAT64) | LOSSD_TYPE_BIT(LOSSD_FLOAT16) | \
+   LOSSD_TYPE_BIT(LOSSD_BFLOAT16))
+#define LOSSD_INTEGER_TYPES                                                                   \
+  (LOSSD_TYPE_BIT(LOSSD_INT64) | LOSSD_TYPE_BIT(LOSSD_INT32) | LOSSD_TYPE_BIT(LOSSD_INT16) | \
+   LOSSD_TYPE_BIT(LOSSD_INT8) | LOSSD_TYPE_BIT(LOSSD_UINT8))
 
-/* A tensor: row-major, little-endian, without strides. Inputs are read-only whatever `data` says;
- * the inputs of a call may overlap one another. */
+/* A tensor: row-major, little-endian, without strides. Inputs are read-only whatever `data` says (in a
+ * worker process a write to one is a crash); the inputs of a call may overlap one another. Where an input
+ * is in shared memory its client can change it at any time: read an index once, check it, then use it. */
 typedef struct lossd_tensor {
-  void *data;            /* may be NULL when element_count is 0; always NULL while planning outputs */
+  void *data;            /* 64-byte-aligned; NULL or anything when element_count is 0, or while planning */
   const int64_t *shape;  /* `rank` dimensions, each at least 0 */
   int64_t element_count; /* their product; 1 for a scalar */
   uint32_t rank;         /* at most LOSSD_RANK_MAX; 0 for a scalar */
   uint32_t data_type;    /* LOSSD_ABSENT: not there, and nothing else of it means anything */
 } lossd_tensor;
 
-/* An attribute's value. */
+/* An attribute's value. A client's whole number is taken where a float is declared; nothing else converts. */
 #define LOSSD_VALUE_NONE 0
 #define LOSSD_VALUE_BOOL 1 /* as.integer, 0 or 1 */
 #define LOSSD_VALUE_INT 2
@@ -99,7 +128,8 @@ typedef struct lossd_value {
   } as;
 } lossd_value;
 
-/* Where a failing callback says why. The host provides it, zeroed. */
+/* Where a failing callback says why. The host provides it, zeroed, and reads it only when the code is not
+ * LOSSD_OK. */
 typedef struct lossd_error {
   uint32_t struct_size;
   uint32_t reserved;
@@ -121,7 +151,7 @@ typedef struct lossd_input {
   uint64_t reserved[2];
 } lossd_input;
 
-/* What a request that names no output gets. */
+/* What a request that names no output gets: one output has it. */
 #define LOSSD_OUTPUT_DEFAULT 1u
 /* Known by name and refused with UNIMPLEMENTED; `help` says why. */
 #define LOSSD_OUTPUT_UNIMPLEMENTED 2u
@@ -156,7 +186,10 @@ typedef struct lossd_attribute {
 typedef struct lossd_host lossd_host;
 typedef struct lossd_function lossd_function;
 
-/* One evaluation. The arrays are in the order of the declarations. */
+/* One evaluation. The arrays are in the order of the declarations. The host has checked that required
+ * inputs and attributes are there, data types are in the declared sets, attributes have their declared
+ * types and ranges, a bool tensor's bytes are 0 or 1. Shapes, and values of tensors, are the plugin's to
+ * check. In plan nothing of `workspace` and `totals` is there, and no data of outputs. */
 typedef struct lossd_call {
   uint32_t struct_size;
   uint32_t reserved;
@@ -165,9 +198,10 @@ typedef struct lossd_call {
   const lossd_tensor *inputs;
   lossd_tensor *outputs;         /* after plan: wanted ones have type, shape and data */
   const lossd_value *attributes; /* checked against the declarations, defaults filled in */
-  uint64_t wanted;               /* bit i: output i is asked for */
+  uint64_t wanted;               /* bit i: output i is asked for; only then it may be written */
   void *state;                   /* function->state_bytes, zeroed; plan writes it, run only reads it */
-  void *workspace;               /* plan->workspace_bytes, uninitialised, shared by all chunks */
+  void *workspace;               /* plan->workspace_bytes, uninitialised, shared by all chunks: one chunk's
+                                    writes are seen by the later passes, not by chunks of the same pass */
   const double *totals;          /* the merged accumulator of the passes before this one */
 } lossd_call;
 
@@ -176,6 +210,7 @@ typedef struct lossd_call {
 /* A scalar that the host itself fills from finish's value `value_index`, rounded once. */
 #define LOSSD_PLANNED_REDUCED 2u
 
+/* An output's shape and type. A wanted output is filled in by plan, or the call fails. */
 typedef struct lossd_planned_output {
   uint32_t data_type;
   uint32_t rank;
@@ -186,7 +221,9 @@ typedef struct lossd_planned_output {
 
 typedef struct lossd_planned_pass {
   int64_t units;       /* independent units of work; the host cuts [0, units) into chunks */
-  double unit_cost_ns; /* rough cost of one, nanoseconds: chunks are cut by it */
+  double unit_cost_ns; /* rough cost of one, nanoseconds: chunks of about 0.4 ms are cut by it, and a call
+                          that is cheap as a whole is run at once, by the thread that plans. A unit should
+                          take well under a millisecond; elements are better made units of 1024 or so */
 } lossd_planned_pass;
 
 /* What plan answers. The host provides it, zeroed. */
@@ -194,8 +231,8 @@ typedef struct lossd_plan {
   uint32_t struct_size;
   uint32_t pass_count; /* 0: nothing to run */
   int64_t rows;        /* samples in this batch, for statistics and the Summary of a stream */
-  size_t workspace_bytes;
-  size_t scratch_bytes; /* for each running chunk */
+  size_t workspace_bytes; /* once a call */
+  size_t scratch_bytes;   /* once a chunk that is running */
   lossd_planned_pass passes[LOSSD_PASSES_MAX];
   lossd_planned_output *outputs; /* the host's array, one for each declared output; fill the wanted */
 } lossd_plan;
@@ -207,7 +244,7 @@ typedef struct lossd_chunk {
   int64_t begin; /* units begin ..< end */
   int64_t end;
   double *accumulator; /* zeroed; one for each name in function->accumulators: add to it */
-  void *scratch;       /* plan->scratch_bytes, uninitialised, 64-byte-aligned, this chunk's alone */
+  void *scratch;       /* plan->scratch_bytes, uninitialised, this chunk's alone while it runs */
 } lossd_chunk;
 
 /* ---- A function ---- */
@@ -235,13 +272,14 @@ struct lossd_function {
 
   /* [any] Mandatory. Checks the inputs and attributes beyond their declarations, and says what the
    * call will do. Reads shapes, types and attributes only, so that it takes microseconds: values of
-   * tensors (targets in range, say) are checked in run. */
+   * tensors (targets in range, say) are checked in run. `call->wanted` says which outputs to plan. */
   int32_t (*plan)(const lossd_call *call, lossd_plan *plan, lossd_error *error);
 
   /* [any] Mandatory where there is a pass. Computes units begin ..< end of one pass: writes their
    * part of the wanted outputs and of the workspace, adds to the chunk's accumulator. The result must
-   * depend on neither the thread nor what other chunks of the same pass did. When several chunks
-   * fail, the client gets the error of the lowest. */
+   * depend on neither the thread nor what other chunks of the same pass did: the host may cut the units
+   * anywhere, and run the chunks in any order or at once. All chunks of a pass end before the next pass
+   * begins. When several chunks fail, the client gets the error of the lowest. */
   int32_t (*run)(const lossd_call *call, const lossd_chunk *chunk, lossd_error *error);
 
   /* [any] Optional: `into` becomes the sum of both; associative, with all zeros as its neutral
@@ -271,7 +309,9 @@ struct lossd_host {
   uint16_t abi_minor;
   const char *version; /* the daemon's own */
 
-  /* [any] Writes one line to the daemon's log; at most 500 bytes of it are kept. */
+  /* [any] Writes one line, LOSSD_LOG_DEBUG .. LOSSD_LOG_ERROR, to the daemon's log; at most 500 bytes of it
+   * are kept, and a host may leave lines out where there are too many. For the people who run the daemon:
+   * what a client did wrong belongs into the lossd_error. */
   void (*log)(const lossd_host *host, int32_t level, const char *text);
 
   /* [any] In run: whether the call was cancelled or ran out of time. A chunk that may take longer
@@ -289,8 +329,12 @@ typedef struct lossd_plugin {
   uint32_t function_count;
   uint32_t reserved;
 
-  /* [main] Optional: called once, before any other callback and after every one of them. */
+  /* [main] Optional: called once, before any other callback. Not LOSSD_OK: the plugin is refused, and
+   * stop is not called. */
   int32_t (*start)(const lossd_host *host, lossd_error *error);
+
+  /* [main] Optional: called once, after every other callback; then the library is closed. What start made,
+   * memory and threads, it has to end. */
   void (*stop)(void);
 } lossd_plugin;
 

@@ -1,0 +1,29 @@
+"""Builds plugins for the tests: into a hidden file, then moved into place, as an installation does."""
+
+import os
+import pathlib
+import subprocess
+
+from daemon import ROOT
+
+INCLUDE = ROOT / "Sources" / "CLossdPlugin" / "include"
+EXAMPLES = ROOT / "Plugins" / "Examples"
+WICKED = ROOT / "Plugins" / "Wicked"
+
+
+def build(source, output, *flags, include=INCLUDE):
+    """Compiles a C file of Plugins/Examples, or of any place, as strictly as plugin.h promises to bear."""
+    output = pathlib.Path(output)
+    temporary = output.with_name("." + output.name)
+    subprocess.run(
+        ["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC",
+         "-fvisibility=hidden", "-I", include, "-o", temporary, EXAMPLES / source, *flags],
+        check=True)
+    os.rename(temporary, output)
+
+
+def make_wicked(folder, *names, **variables):
+    """Makes files of Plugins/Wicked in a folder: `wicked.so`, `load/entry_null.so`; all of them by default."""
+    subprocess.run(
+        ["make", "-s", "-j2", "-C", WICKED, f"OUT={folder}", *(f"{folder}/{name}" for name in names),
+         *(f"{key}={value}" for key, value in variables.items())], check=True)

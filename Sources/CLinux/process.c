@@ -188,10 +188,18 @@ int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_other
   return fd;
 }
 
-void *clinux_map(int fd, size_t bytes, int writable) {
-  void *memory = mmap(0, bytes, PROT_READ | (writable ? PROT_WRITE : 0),
-                      MAP_SHARED | MAP_POPULATE, fd, 0);
+void *clinux_map(int fd, size_t bytes) {
+  void *memory = mmap(0, bytes, PROT_NONE, MAP_SHARED, fd, 0);
   return memory == MAP_FAILED ? 0 : memory;
+}
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+void clinux_populate(void *memory, size_t bytes, int writable) {
+  madvise(memory, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
 /* ---- What a plugin must leave as it was ---- */

@@ -35,6 +35,8 @@ enum Chunking {
 
 extension Evaluation {
   static let resultBytesMax = Int(UInt32.max)
+  /// A year, nanoseconds.
+  static let costMax = 3.2e16
   /// Between, before and behind the results of a library's function: what is written there is noticed.
   static let fenceBytes = 64
 
@@ -91,6 +93,11 @@ extension Evaluation {
         Stage(
           pass: pass, units: units, unitsPerChunk: size, chunks: (units + size - 1) / size))
       cost += Double(units) * answer.unit_cost_ns
+    }
+    // 2^62 units of nothing are no plan either: each costs a nanosecond at least.
+    let units = stages.reduce(0.0) { $0 + Double($1.units) }
+    guard max(cost, units) <= Evaluation.costMax else {
+      throw lie("planned \(max(cost, units)) ns of work")
     }
     guard plan.pointee.rows >= 0, plan.pointee.workspace_bytes <= 1 << 46,
       plan.pointee.scratch_bytes <= 1 << 40

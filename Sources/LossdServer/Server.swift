@@ -58,7 +58,7 @@ public final class Server: @unchecked Sendable {
   }
 
   /// Where lines for the log go; called on any thread.
-  public func setLog(_ log: @escaping @Sendable (String) -> Void) {
+  public func setLog(_ log: @escaping @Sendable (LogLevel, String) -> Void) {
     daemon.onLog.withLock { $0 = log }
   }
 
@@ -72,7 +72,7 @@ public final class Server: @unchecked Sendable {
         let now = Clock.now
         if lastPause == 0 || now > lastPause + 10_000_000_000 {
           lastPause = now
-          daemon.log(reason)
+          daemon.log(.warning, reason)
         }
       },
       onAccept: { [unowned self] descriptor in

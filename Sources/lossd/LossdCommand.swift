@@ -2,6 +2,7 @@ import ArgumentParser
 import CLinux
 import Glibc
 import Logging
+import LossdEngine
 import LossdSocket
 import LossdSystemd
 import LossdThreads
@@ -169,4 +170,4 @@ struct LossdCommand: AsyncParsableCommand {
 }
 
 /// The version of the daemon and its programs.
-let lossdVersion = "0.1.0"
+let lossdVersion = engineVersion

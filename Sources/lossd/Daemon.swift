@@ -39,6 +39,7 @@ final class Daemon {
     serverSettings.software = "lossd/\(lossdVersion)"
     server = try Server(registry, serverSettings, plugins: plugins)
     server.setLog { log.warning("\($0)") }
+    server.setAccessLog(settings.server.accessLog, write: StandardErrorLog.writeCalls)
     try openSockets(inherited)
     folders = try PluginFolders(plugins, server.loop)
     try watchSignals(reload)
@@ -126,6 +127,7 @@ final class Daemon {
   private func take(_ settings: Settings) {
     StandardErrorLog.setLevel(settings.level)
     server.setLimits(settings.server.limits)
+    server.setAccessLog(settings.server.accessLog, write: StandardErrorLog.writeCalls)
     folders?.rescan()
   }
 }

@@ -53,7 +53,9 @@ final class EvaluateHandler: CallHandler {
     guard isLast, let job else { return }
     job.completeTime = Clock.now
     do throws(StatusError) {
-      entry = try job.beginEvaluation(context.registry.table)
+      let entry = try job.beginEvaluation(context.registry.table)
+      self.entry = entry
+      call?.functionFound(entry)
       try job.setInputs()
       try job.evaluation?.makePlan()
       try admit(job)

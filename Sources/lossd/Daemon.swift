@@ -42,6 +42,7 @@ final class Daemon {
     server = try Server(registry, serverSettings, plugins: plugins)
     server.setLog { log.log(level: $0.loggerLevel, "\($1)") }
     PluginLog.setSink { level, text in log.log(level: Daemon.level(level), "\(text)") }
+    server.setAccessLog(settings.server.accessLog, write: StandardErrorLog.writeCalls)
     try openSockets(inherited)
     folders = try PluginFolders(plugins, server.loop)
     try watchSignals(reload)
@@ -139,6 +140,7 @@ final class Daemon {
   private func take(_ settings: Settings) {
     StandardErrorLog.setLevel(settings.level)
     server.setLimits(settings.server.limits)
+    server.setAccessLog(settings.server.accessLog, write: StandardErrorLog.writeCalls)
     folders?.rescan()
   }
 }

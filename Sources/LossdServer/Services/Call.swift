@@ -21,6 +21,9 @@ class Call {
   /// Whether nobody is there to hear the answer any more.
   var isAbandoned: Bool { preconditionFailure("a transport's") }
 
+  /// The function that the call is of has been found, for the access log.
+  func functionFound(_ entry: FunctionEntry) {}
+
   /// Sends a response whose payload is the first `payloadBytes` of `payload`; nil: of `small`.
   /// RESOURCE_EXHAUSTED, and nothing is sent, when it is over the client's limits. After the last one
   /// the call is over.

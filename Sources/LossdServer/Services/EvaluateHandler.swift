@@ -54,7 +54,9 @@ final class EvaluateHandler: CallHandler {
     guard isLast, let job, let call else { return }
     job.completeTime = Clock.now
     do throws(StatusError) {
-      entry = try job.beginEvaluation(context.registry.table)
+      let entry = try job.beginEvaluation(context.registry.table)
+      self.entry = entry
+      call.functionFound(entry)
       try job.setInputs()
       guard let evaluation = job.evaluation else { return }
       evaluation.deadline = call.deadline

@@ -116,6 +116,7 @@ final class EvaluateStreamHandler: CallHandler {
     } else {
       // The job's evaluation becomes the template; batches get their own.
       let entry = try job.beginEvaluation(context.registry.table)
+      call.functionFound(entry)
       if let evaluation = job.takeEvaluation() {
         self.template = evaluation
         total = Accumulator(fields: entry.accumulatorCount)

@@ -28,6 +28,8 @@ class LoopContext: @unchecked Sendable {
   let pool: BufferPool
   /// As they are now; a connection keeps those that it began with where its client was told them.
   var limits: ServerLimits
+  /// nil: none is kept.
+  var accessLog: AccessLog?
   let metrics = Metrics()
   /// The daemon's own, for the status.
   let daemon: DaemonState

@@ -1,3 +1,4 @@
+import LossdEngine
 import LossdTensor
 import LossdWire
 
@@ -22,7 +23,7 @@ extension Connection: FrameSink {
     highestStream = header.streamID
     if header.streamID > lastStream { return .drop }
     if header.messageLength > limits.messageBytesMax {
-      refuse(header.streamID, tooLong(header))
+      refuse(header, tooLong(header))
       return .drop
     }
     return .receive
@@ -140,8 +141,10 @@ extension Connection: FrameSink {
 
   private func openArrived(_ header: FrameHeader, _ message: UnsafeRawBufferPointer) {
     defer { arena.reset() }
+    var path: UnsafeRawBufferPointer?
     do throws(StatusError) {
       let open = try OpenMessage(decoding: message, in: arena)
+      path = open.method
       if streams.count >= Int(limits.streamsMax) {
         throw StatusError(
           .resourceExhausted, "\(streams.count) calls are open, the most there can be")
@@ -155,18 +158,35 @@ extension Connection: FrameSink {
       }
       let call = context.takeCall()
       streams[header.streamID] = call
+      call.record = record(header, path)
       call.begin(
         self, header.streamID, method, timeout: open.timeoutMicroseconds * 1000,
         credit: open.credit)
     } catch {
-      refuse(header.streamID, error)
+      refuse(header, error, path)
     }
   }
 
   /// Ends a call that never had a handler.
-  private func refuse(_ stream: UInt32, _ error: StatusError) {
-    output.frames.encodeFrame(status: StatusMessage(error), stream: stream)
+  private func refuse(
+    _ header: FrameHeader, _ error: StatusError, _ path: UnsafeRawBufferPointer? = nil
+  ) {
+    var record = record(header, path)
+    let queued = output.byteCount
+    output.frames.encodeFrame(status: StatusMessage(error), stream: header.streamID)
     output.framesAppended()
+    record?.sent = output.byteCount - queued
+    record?.end(error.code, context.accessLog)
+  }
+
+  /// What the access log is to know of a call that OPEN begins, nil when there is none.
+  private func record(_ header: FrameHeader, _ path: UnsafeRawBufferPointer?) -> AccessRecord? {
+    if context.accessLog == nil { return nil }
+    var record = AccessRecord(
+      peer: peerText, connection: number, stream: header.streamID,
+      method: path.map(displayText) ?? "-", begin: Clock.now)
+    record.received = header.frameByteCount
+    return record
   }
 
   func payloadDestination(_ header: FrameHeader) -> PayloadDisposition {
@@ -198,11 +218,19 @@ extension Connection: FrameSink {
   func frameEnded(_ header: FrameHeader) throws(BadFrame) {
     guard header.type == .message, let call = streams[header.streamID], !call.isDroppingRequests
     else { return }
+    call.record?.received += header.frameByteCount
     if header.endsStream { call.isHalfClosed = true }
     if header.isBareHalfClose && call.method.isStreaming {
       call.handler.halfClosed()
     } else {
       call.handler.requestComplete(isLast: header.endsStream)
     }
+  }
+}
+
+extension FrameHeader {
+  /// Bytes of the whole frame.
+  fileprivate var frameByteCount: Int {
+    FrameHeader.byteCount + Int(messageLength) + Int(payloadLength)
   }
 }

@@ -44,6 +44,10 @@ final class Connection {
   private var leftover: [UInt8] = []
   private var descriptors = ReceivedDescriptors()
   private let isUnix: Bool
+  /// Who is at the other end, for the access log.
+  private(set) lazy var peerText =
+    PeerCredentials(of: descriptor).map { "uid=\($0.userID) pid=\($0.processID)" }
+    ?? "peer=\(peerAddress(descriptor).map { "\($0)" } ?? "-")"
   /// As the client was told them, whatever a reload has changed since.
   let limits: ServerLimits
   private var stallEntry: DeadlineEntry?

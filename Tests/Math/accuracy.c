@@ -50,7 +50,7 @@ static const function functions[] = {
     {"expm1", 2.0, single_expm1, wide_expm1, expm1, exact_expm1},
     {"log", 1.0, single_log, wide_log, log, exact_log},
     {"log1p", 1.0, single_log1p, wide_log1p, log1p, exact_log1p},
-    {"sigmoid", 1.9, single_sigmoid, wide_sigmoid, near_sigmoid, exact_sigmoid},
+    {"sigmoid", 2.0, single_sigmoid, wide_sigmoid, near_sigmoid, exact_sigmoid},
     {"softplus", 1.8, single_softplus, wide_softplus, near_softplus, exact_softplus},
     {"log_sigmoid", 1.8, single_log_sigmoid, wide_log_sigmoid, near_log_sigmoid, exact_log_sigmoid},
     {"tanh", 2.6, single_tanh, wide_tanh, tanh, exact_tanh},

@@ -18,6 +18,9 @@ GOLDEN = json.loads((ROOT / "Tests" / "Golden" / "plugins.json").read_text())
 # Digits of the significand and the exponent of the least normal number.
 FORMATS = {"float32": (24, -126), "float64": (53, -1022), "float16": (11, -14), "bfloat16": (8, -126)}
 
+# (1 - p_t)^gamma multiplies the error of its base. torch's is 10^4 ulps: it subtracts p_t from 1.
+LIMITS = {"sigmoid_focal_loss": 8}
+
 
 def widened(tensor):
     """A tensor's values; the wire's own reader gives bfloat16 as 16 bits."""
@@ -61,7 +64,7 @@ class ExamplePlugins(unittest.TestCase):
         shutil.rmtree(cls.folder)
 
     def test_golden_values(self):
-        """At most 3 ulps from the exact result, in 16-bit types 1."""
+        """At most 3 ulps from the exact result, in 16-bit types 1; never above torch's worst on the same set."""
         with self.daemon.connect() as connection:
             worst = {}
             for case in GOLDEN:
@@ -78,9 +81,10 @@ class ExamplePlugins(unittest.TestCase):
                     key = case["f"], name, kind
                     ours, torchs = worst.get(key, (0, 0))
                     worst[key] = max(ours, error), max(torchs, expected["torch"])
-                    limit = 1 if kind in ("float16", "bfloat16") else 3
+                    limit = 1 if kind in ("float16", "bfloat16") else LIMITS.get(case["f"], 3)
                     self.assertLessEqual(error, limit, f"{case['f']} {case['a']} {name} {kind}")
             for key, (ours, torchs) in sorted(worst.items()):
+                self.assertLessEqual(ours, max(torchs, 3), key)
                 print(f"{' '.join(key)}: at most {ours:.2f} ulps, torch {torchs:.2f}")
 
 

@@ -68,6 +68,14 @@ golden: $(TORCH_ENV)/bin/pytest ## make the golden values and the table of types
 test-exhaustive: setup ## exp, log, log1p of every float32 in every build of the kernels: minutes
 	swift run -c release ExhaustiveKernelTest
 
+.PHONY: test-math
+test-math: ## lossd/math.h over every 11th float32, with and without fused multiply-add: minutes
+	@mkdir -p .build/math
+	$(CC) -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -I Sources/CLossdPlugin/include -o .build/math/plain Tests/Math/accuracy.c -lm
+	$(CC) -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -march=native -I Sources/CLossdPlugin/include -o .build/math/native Tests/Math/accuracy.c -lm
+	.build/math/plain 11
+	.build/math/native 11
+
 soak: build ## the system tests in full length
 	LOSSD_SOAK=1 LOSSD_STORM=100000 python3 -m unittest discover -v -s Tests/System
 

@@ -73,6 +73,15 @@ public struct Call {
 
   public var attributes: Attributes { Attributes(raw: raw.pointee.attributes) }
 
+  /// What `plan` stored for `run`.
+  @inlinable func state<State: BitwiseCopyable>(as type: State.Type) -> UnsafePointer<State> {
+    UnsafePointer(raw.pointee.state.assumingMemoryBound(to: State.self))
+  }
+
+  func storeState<State: BitwiseCopyable>(_ state: State) {
+    raw.pointee.state.storeBytes(of: state, as: State.self)
+  }
+
   /// Shared by all chunks of all passes; `Plan.workspaceBytes` long.
   @inlinable public var workspace: UnsafeMutableRawPointer { raw.pointee.workspace }
 

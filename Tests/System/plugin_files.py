@@ -27,3 +27,14 @@ def make_wicked(folder, *names, **variables):
     subprocess.run(
         ["make", "-s", "-j2", "-C", WICKED, f"OUT={folder}", *(f"{folder}/{name}" for name in names),
          *(f"{key}={value}" for key, value in variables.items())], check=True)
+
+
+def build_cpp(source, output, *flags):
+    """Compiles a plugin that uses plugin.hpp, with the flags that its comment asks for."""
+    output = pathlib.Path(output)
+    temporary = output.with_name("." + output.name)
+    subprocess.run(
+        ["c++", "-std=c++17", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O3", "-fno-math-errno",
+         "-fno-trapping-math", "-shared", "-fPIC", "-fvisibility=hidden", "-I", INCLUDE, "-o", temporary, source,
+         *flags], check=True)
+    os.rename(temporary, output)

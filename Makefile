@@ -29,7 +29,7 @@ install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
 	@packaging/deb.sh
 
-test: test-swift test-kernels test-python test-system test-systemd ## all set-up, then every test
+test: test-swift test-kernels test-c test-python test-system test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	swift test
@@ -43,6 +43,11 @@ test-system: build ## tests of the built daemon, over real sockets
 .PHONY: test-systemd
 test-systemd: build ## the package and its units under a real systemd; needs root, else skipped
 	@Tests/System/systemd/run.sh
+
+.PHONY: test-c
+test-c: build ## the C client: as it is installed, under sanitizers and valgrind, and its fuzzer for some seconds
+	@scripts/setup.sh gcc valgrind
+	$(MAKE) -C clients/c check
 
 PYTHON_ENV := .venv-python
 $(PYTHON_ENV)/bin/pytest:

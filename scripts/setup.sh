@@ -1,8 +1,9 @@
 #!/bin/bash
-# Installs what lossd is built with: Debian packages when missing. The Swift toolchain is the user's.
+# Installs what lossd is built with, and the packages that are named: Debian's, when missing. The Swift toolchain is
+# the user's.
 set -euo pipefail
 missing=()
-for package in libprotobuf-c-dev protobuf-c-compiler libuv1-dev libseccomp-dev libmd-dev g++ pkg-config; do
+for package in libprotobuf-c-dev protobuf-c-compiler libuv1-dev libseccomp-dev libmd-dev g++ pkg-config "$@"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 if ((${#missing[@]})); then

@@ -1,0 +1,188 @@
+/* A call as bytes: the EvaluateRequest, and the frames around it. */
+#include "internal.h"
+
+void put_header(unsigned char *to, const struct frame *frame) {
+  uint32_t words[3] = {frame->payload_length, frame->message_length, frame->stream};
+  for (int word = 0; word < 3; word++) {
+    for (int byte = 0; byte < 4; byte++) to[4 * word + byte] = (unsigned char)(words[word] >> 8 * byte);
+  }
+  to[12] = frame->type;
+  to[13] = frame->flags;
+  to[14] = to[15] = 0;
+}
+
+/* ---- The request ---- */
+
+/* protobuf-c's form of the parts, in the client's arena. */
+struct parts {
+  Lossd__V1__Tensor *tensors;
+  Lossd__V1__Tensor **tensor_list;
+  Lossd__V1__Range *ranges;
+  Lossd__V1__EvaluateRequest__AttributesEntry *entries;
+  Lossd__V1__EvaluateRequest__AttributesEntry **entry_list;
+  Lossd__V1__Output *outputs;
+  Lossd__V1__Output **output_list;
+};
+
+static int take_parts(struct arena *arena, const lossd_call *call, struct parts *parts) {
+  size_t inputs = call->input_count, attributes = call->attribute_count, outputs = call->result_count;
+  parts->tensors = arena_take(arena, inputs * sizeof *parts->tensors);
+  parts->tensor_list = arena_take(arena, inputs * sizeof *parts->tensor_list);
+  parts->ranges = arena_take(arena, inputs * sizeof *parts->ranges);
+  parts->entries = arena_take(arena, attributes * sizeof *parts->entries);
+  parts->entry_list = arena_take(arena, attributes * sizeof *parts->entry_list);
+  parts->outputs = arena_take(arena, outputs * sizeof *parts->outputs);
+  parts->output_list = arena_take(arena, outputs * sizeof *parts->output_list);
+  return parts->tensors && parts->tensor_list && parts->ranges && parts->entries && parts->entry_list &&
+         parts->outputs && parts->output_list;
+}
+
+static void lay_out_inputs(lossd_call *call, struct parts *parts, Lossd__V1__EvaluateRequest *request) {
+  uint64_t offset = 0;
+  for (size_t index = 0; index < call->input_count; index++) {
+    struct input *input = &call->inputs[index];
+    Lossd__V1__Tensor *tensor = &parts->tensors[index];
+    Lossd__V1__Range *range = &parts->ranges[index];
+    offset = (offset + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    lossd__v1__range__init(range);
+    range->offset = offset;
+    range->length = input->bytes;
+    offset += input->bytes;
+    lossd__v1__tensor__init(tensor);
+    tensor->name = input->name;
+    tensor->data_type = (Lossd__V1__DataType)input->type;
+    tensor->n_shape = input->rank;
+    tensor->shape = input->shape;
+    tensor->storage_case = LOSSD__V1__TENSOR__STORAGE_PAYLOAD;
+    tensor->payload = range;
+    parts->tensor_list[index] = tensor;
+  }
+  request->n_inputs = call->input_count;
+  request->inputs = parts->tensor_list;
+  call->payload_length = offset;
+}
+
+/* A batch of a stream names its inputs alone. */
+static void lay_out_rest(lossd_call *call, struct parts *parts, Lossd__V1__EvaluateRequest *request) {
+  request->function = call->function;
+  for (size_t index = 0; index < call->attribute_count; index++) {
+    lossd__v1__evaluate_request__attributes_entry__init(&parts->entries[index]);
+    parts->entries[index].key = call->attributes[index].name;
+    parts->entries[index].value = &call->attributes[index].value;
+    parts->entry_list[index] = &parts->entries[index];
+  }
+  request->n_attributes = call->attribute_count;
+  request->attributes = parts->entry_list;
+  for (size_t index = 0; index < call->result_count; index++) {
+    if (!call->results[index].is_asked) continue;
+    Lossd__V1__Output *output = &parts->outputs[request->n_outputs];
+    lossd__v1__output__init(output);
+    output->name = call->results[index].name;
+    parts->output_list[request->n_outputs++] = output;
+  }
+  request->outputs = parts->output_list;
+}
+
+static int keep_message(lossd_call *call, const ProtobufCMessage *message) {
+  size_t size = protobuf_c_message_get_packed_size(message);
+  call->message.length = 0;
+  if (!bytes_reserve(&call->message, size)) return 0;
+  call->message.length = protobuf_c_message_pack(message, call->message.base);
+  call->is_encoded = 1;
+  return 1;
+}
+
+lossd_code call_encode(lossd_call *call, lossd_error *error) {
+  if (call->is_encoded) return LOSSD_OK;
+  if (call->listed != NULL) {
+    Lossd__V1__ListFunctionsRequest list = LOSSD__V1__LIST_FUNCTIONS_REQUEST__INIT;
+    list.name = call->listed;
+    if (!keep_message(call, &list.base)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
+    return LOSSD_OK;
+  }
+  struct arena *arena = &call->client->arena;
+  struct parts parts;
+  Lossd__V1__EvaluateRequest request = LOSSD__V1__EVALUATE_REQUEST__INIT;
+  arena_reset(arena);
+  if (!take_parts(arena, call, &parts)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
+  lay_out_inputs(call, &parts, &request);
+  if (call->payload_length > PAYLOAD_MAX) {
+    return fail(error, LOSSD_RESOURCE_EXHAUSTED, "the tensors take %llu bytes, a request has at most %llu",
+                (unsigned long long)call->payload_length, (unsigned long long)PAYLOAD_MAX);
+  }
+  if (call->function != NULL) lay_out_rest(call, &parts, &request);
+  if (!keep_message(call, &request.base)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
+  return LOSSD_OK;
+}
+
+/* ---- Frames ---- */
+
+int put_control(struct output *output, uint32_t stream, uint8_t type, uint8_t flags, const void *message,
+                size_t length) {
+  struct frame frame = {0, (uint32_t)length, stream, type, flags};
+  if (!output_reserve(output, FRAME_HEADER + length, 1)) return 0;
+  unsigned char *to = output_append(output, FRAME_HEADER + length);
+  put_header(to, &frame);
+  if (length > 0) memcpy(to + FRAME_HEADER, message, length);
+  return 1;
+}
+
+static int put_message(struct output *output, uint32_t stream, uint8_t type, const ProtobufCMessage *message) {
+  size_t length = protobuf_c_message_get_packed_size(message);
+  struct frame frame = {0, (uint32_t)length, stream, type, 0};
+  if (!output_reserve(output, FRAME_HEADER + length, 1)) return 0;
+  unsigned char *to = output_append(output, FRAME_HEADER + length);
+  put_header(to, &frame);
+  protobuf_c_message_pack(message, to + FRAME_HEADER);
+  return 1;
+}
+
+int put_preface(struct output *output, uint64_t payload_max) {
+  static const char preface[] = "LOSSD/1\n";
+  Lossd__V1__Hello hello = LOSSD__V1__HELLO__INIT;
+  hello.software = (char *)(uintptr_t)SOFTWARE;
+  hello.max_message_bytes = MESSAGE_MAX;
+  hello.max_payload_bytes = payload_max;
+  if (!output_reserve(output, sizeof preface - 1, 1)) return 0;
+  memcpy(output_append(output, sizeof preface - 1), preface, sizeof preface - 1);
+  return put_message(output, 0, FRAME_HELLO, &hello.base);
+}
+
+int put_open(struct output *output, uint32_t stream, const char *method, uint64_t timeout_us) {
+  Lossd__V1__Open open = LOSSD__V1__OPEN__INIT;
+  open.method = (char *)(uintptr_t)method;
+  open.timeout_us = timeout_us;
+  return put_message(output, stream, FRAME_OPEN, &open.base);
+}
+
+int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64_t batch, int is_last) {
+  /* The batch's id is field 5, a varint, behind the message that is kept. */
+  unsigned char id[11];
+  size_t id_length = 0;
+  if (batch != UINT64_MAX && batch != 0) {
+    id[id_length++] = 5 << 3;
+    do {
+      id[id_length++] = (unsigned char)((batch & 127) | (batch > 127 ? 128 : 0));
+      batch >>= 7;
+    } while (batch > 0);
+  }
+  size_t length = call->message.length + id_length;
+  if (!output_reserve(output, FRAME_HEADER + length + call->input_count * ALIGNMENT, 1 + 2 * call->input_count)) {
+    return 0;
+  }
+  struct frame frame = {(uint32_t)call->payload_length, (uint32_t)length, stream, FRAME_MESSAGE,
+                        is_last ? FLAG_END_STREAM : 0};
+  unsigned char *to = output_append(output, FRAME_HEADER + length);
+  put_header(to, &frame);
+  memcpy(to + FRAME_HEADER, call->message.base, call->message.length);
+  memcpy(to + FRAME_HEADER + call->message.length, id, id_length);
+  uint64_t offset = 0;
+  for (size_t index = 0; index < call->input_count; index++) {
+    size_t gap = (size_t)(-offset % ALIGNMENT);
+    if (gap > 0) memset(output_append(output, gap), 0, gap);
+    output_borrow(output, call->inputs[index].data, call->inputs[index].bytes, call);
+    offset += gap + call->inputs[index].bytes;
+  }
+  call->queued_until = output->written + output->pending;
+  return 1;
+}

@@ -1,0 +1,276 @@
+/* EvaluateStream as its caller sees it; leg.c has what goes over the wire. */
+#include "internal.h"
+
+#include <math.h>
+
+static int stays(const lossd_stream *stream, const char *name) {
+  for (size_t index = 0; index < stream->kept_count; index++) {
+    if (strcmp(stream->kept[index], name) == 0) return 1;
+  }
+  return 0;
+}
+
+/* ---- Beginning and end ---- */
+
+/* The first call's function, attributes, outputs and inputs, of which all must stay. */
+static lossd_code copy_first(lossd_stream *stream, const lossd_call *first, lossd_error *error) {
+  lossd_call *head = stream->head;
+  for (size_t index = 0; index < first->input_count; index++) {
+    const struct input *input = &first->inputs[index];
+    if (!stays(stream, input->name)) {
+      return fail(error, LOSSD_INVALID_ARGUMENT, "%s: %s does not stay, it belongs to the batches", first->function,
+                  input->name);
+    }
+    lossd_call_input(head, input->name, input->type, input->rank, input->shape, input->data);
+  }
+  for (size_t index = 0; index < first->attribute_count; index++) {
+    const struct attribute *attribute = &first->attributes[index];
+    switch (attribute->value.kind_case) {
+      case LOSSD__V1__VALUE__KIND_BOOL_VALUE:
+        lossd_call_set_bool(head, attribute->name, attribute->value.bool_value);
+        break;
+      case LOSSD__V1__VALUE__KIND_INT_VALUE:
+        lossd_call_set_int(head, attribute->name, attribute->value.int_value);
+        break;
+      case LOSSD__V1__VALUE__KIND_FLOAT_VALUE:
+        lossd_call_set_double(head, attribute->name, attribute->value.float_value);
+        break;
+      default: lossd_call_set_string(head, attribute->name, attribute->value.string_value);
+    }
+  }
+  for (size_t index = 0; index < first->result_count; index++) {
+    if (first->results[index].is_asked) lossd_call_output(head, first->results[index].name, NULL, 0);
+  }
+  lossd_code code = call_check(head, error);
+  return code == LOSSD_OK ? call_encode(head, error) : code;
+}
+
+static void destroy(lossd_stream *stream) {
+  for (size_t index = 0; index < stream->kept_count; index++) free(stream->kept[index]);
+  free(stream->kept);
+  free(stream->batches);
+  lossd_call_free(stream->head);
+  client_release(stream->client);
+  free(stream);
+}
+
+lossd_stream *lossd_stream_new(const lossd_call *first, lossd_error *error) {
+  lossd_code code = call_check(first, error);
+  if (code == LOSSD_OK && first->function == NULL) {
+    code = fail(error, LOSSD_INVALID_ARGUMENT, "a stream's first call names its function");
+  }
+  lossd_stream *stream = code == LOSSD_OK ? calloc(1, sizeof *stream) : NULL;
+  if (stream == NULL) {
+    if (code == LOSSD_OK) fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a stream");
+    return NULL;
+  }
+  stream->client = first->client;
+  client_retain(stream->client);
+  stream->deadline = deadline_after(first->timeout_us);
+  stream->head = lossd_call_new(first->client, first->function);
+  code = stream->head == NULL ? fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a stream")
+                              : functions_kept(stream->client, first->function, first->timeout_us, &stream->kept,
+                                               &stream->kept_count, error);
+  if (code == LOSSD_OK) code = copy_first(stream, first, error);
+  if (code != LOSSD_OK) {
+    destroy(stream);
+    return NULL;
+  }
+  stream->next = stream->client->streams;
+  stream->client->streams = stream;
+  succeed(error);
+  return stream;
+}
+
+void lossd_stream_free(lossd_stream *stream) {
+  if (stream == NULL) return;
+  if (!stream->is_complete) stream_fail(stream, LOSSD_CANCELLED, "the stream was freed");
+  for (size_t index = 0; index < stream->batch_count; index++) {
+    call_finish(stream->batches[index].call, LOSSD_OK, "%s", ""); /* answered, and never taken */
+  }
+  lossd_stream **link = &stream->client->streams;
+  while (*link != stream) link = &(*link)->next;
+  *link = stream->next;
+  if (!stream->client->is_freed) client_flush(stream->client);
+  destroy(stream);
+}
+
+void stream_fail(lossd_stream *stream, lossd_code code, const char *format, ...) {
+  if (stream->failure.code != LOSSD_OK || stream->is_complete) return;
+  char *text = stream->failure.text;
+  va_list arguments;
+  va_start(arguments, format);
+  write_text(text, sizeof stream->failure.text, format, arguments);
+  va_end(arguments);
+  stream->failure.code = code;
+  stream_leave(stream);
+  while (stream->batch_count > stream->answered) {
+    call_finish(stream->batches[--stream->batch_count].call, code, "%s", text);
+  }
+  stream->client->finished++;
+}
+
+void stream_forget(lossd_stream *stream, lossd_call *call) {
+  size_t index = 0;
+  while (stream->batches[index].call != call) index++;
+  if (index >= stream->answered) {
+    stream_fail(stream, LOSSD_FAILED_PRECONDITION, "a batch was freed while it was under way");
+    return;
+  }
+  struct batch *batch = &stream->batches[index];
+  memmove(batch, batch + 1, (--stream->batch_count - index) * sizeof *batch);
+  stream->answered--;
+  call_finish(call, LOSSD_OK, "%s", "");
+}
+
+/* ---- Batches ---- */
+
+static lossd_code check_batch(const lossd_stream *stream, const lossd_call *batch, lossd_error *error) {
+  lossd_code code = call_check(batch, error);
+  int has_input = 0;
+  if (code != LOSSD_OK) return code;
+  if (batch->client != stream->client) return fail(error, LOSSD_INVALID_ARGUMENT, "the batch is another client's");
+  if (batch->function != NULL || batch->attribute_count > 0) {
+    return fail(error, LOSSD_INVALID_ARGUMENT, "function and attributes are the stream's: a batch has inputs alone");
+  }
+  for (size_t index = 0; index < batch->input_count; index++) has_input |= !stays(stream, batch->inputs[index].name);
+  if (!has_input) return fail(error, LOSSD_INVALID_ARGUMENT, "a batch brings an input that does not stay");
+  int is_asked = 0;
+  for (size_t index = 0; index < stream->head->result_count; index++) is_asked |= stream->head->results[index].is_asked;
+  for (size_t index = 0; is_asked && index < batch->result_count; index++) {
+    const struct result *result = &batch->results[index];
+    const struct result *asked = result->is_asked ? call_find_result(stream->head, result->name) : NULL;
+    if (result->is_asked && (asked == NULL || !asked->is_asked)) {
+      return fail(error, LOSSD_INVALID_ARGUMENT, "%s: the stream's first call does not ask for it", result->name);
+    }
+  }
+  return LOSSD_OK;
+}
+
+/* One turn of waiting; not OK: the stream has ended meanwhile. */
+static lossd_code wait_a_turn(lossd_stream *stream) {
+  uint64_t limit = stream->deadline == NEVER ? NEVER : stream->deadline + DEADLINE_GRACE_US;
+  if (limit != NEVER && now_us() >= limit) {
+    stream_fail(stream, LOSSD_DEADLINE_EXCEEDED, "the daemon did not answer within the stream's timeout");
+  } else if (client_step(stream->client, limit) != LOSSD_OK) {
+    stream_fail(stream, LOSSD_CANCELLED, "interrupted");
+  }
+  return stream->failure.code;
+}
+
+lossd_code lossd_stream_send(lossd_stream *stream, lossd_call *batch, lossd_error *error) {
+  if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
+  if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
+  if (stream->is_finishing) return fail(error, LOSSD_FAILED_PRECONDITION, "the stream has been finished");
+  lossd_code code = check_batch(stream, batch, error);
+  if (code == LOSSD_OK) code = call_encode(batch, error);
+  if (code != LOSSD_OK) return code;
+  struct batch *larger = grown(stream->batches, stream->batch_count, &stream->batch_capacity, sizeof *larger);
+  if (larger == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a batch");
+  stream->batches = larger;
+  uint64_t number = stream->next_number++;
+  struct batch item = {batch, number, 0};
+  stream->batches[stream->batch_count++] = item;
+  call_forget_results(batch);
+  batch->state = CALL_IN_STREAM;
+  batch->stream = stream;
+  client_flush(stream->client);
+  while (stream->failure.code == LOSSD_OK) {
+    const struct batch *last = &stream->batches[stream->batch_count - 1];
+    if (last->is_sent) return succeed(error);
+    wait_a_turn(stream);
+  }
+  return fail(error, stream->failure.code, "%s", stream->failure.text);
+}
+
+lossd_code lossd_stream_next(lossd_stream *stream, lossd_call **batch, lossd_error *error) {
+  if (batch != NULL) *batch = NULL;
+  if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
+  while (stream->answered == 0) {
+    if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
+    if (stream->is_complete) return succeed(error);
+    if (stream->batch_count == 0 && !stream->is_finishing) {
+      return fail(error, LOSSD_FAILED_PRECONDITION, "no batch is under way");
+    }
+    wait_a_turn(stream);
+  }
+  lossd_call *call = stream->batches[0].call;
+  stream->answered--;
+  stream->batch_count--;
+  memmove(stream->batches, stream->batches + 1, stream->batch_count * sizeof *stream->batches);
+  call_finish(call, LOSSD_OK, "%s", "");
+  if (batch != NULL) *batch = call;
+  return succeed(error);
+}
+
+lossd_code lossd_stream_finish(lossd_stream *stream, lossd_error *error) {
+  if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
+  if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
+  stream->is_finishing = 1;
+  client_flush(stream->client);
+  return succeed(error);
+}
+
+/* ---- The sums ---- */
+
+void sums_read(struct sums *sums, const Lossd__V1__Summary *summary) {
+  sums->is_there = 1;
+  sums->batches = summary->batches;
+  sums->rows = summary->rows;
+  sums->has_loss = 0;
+  sums->loss_sum = sums->weight_sum = NAN;
+  for (size_t index = 0; index < summary->n_values; index++) {
+    if (strcmp(summary->values[index]->key, "loss") != 0) continue;
+    sums->has_loss = 1;
+    sums->loss = summary->values[index]->value;
+  }
+  for (size_t index = 0; index < summary->n_state; index++) {
+    if (strcmp(summary->state[index]->key, "loss_sum") == 0) sums->loss_sum = summary->state[index]->value;
+    if (strcmp(summary->state[index]->key, "weight_sum") == 0) sums->weight_sum = summary->state[index]->value;
+  }
+}
+
+void sums_carry(struct sums *carried, const struct sums *part) {
+  if (!carried->is_there) {
+    *carried = *part;
+    return;
+  }
+  carried->batches += part->batches;
+  carried->rows += part->rows;
+  carried->has_loss |= part->has_loss;
+  carried->loss_sum += part->loss_sum;
+  carried->weight_sum += part->weight_sum;
+}
+
+static int is_sum(const lossd_call *head) {
+  for (size_t index = 0; index < head->attribute_count; index++) {
+    const struct attribute *attribute = &head->attributes[index];
+    if (strcmp(attribute->name, "reduction") == 0 &&
+        attribute->value.kind_case == LOSSD__V1__VALUE__KIND_STRING_VALUE) {
+      return strcmp(attribute->value.string_value, "sum") == 0;
+    }
+  }
+  return 0;
+}
+
+lossd_code lossd_stream_summary(const lossd_stream *stream, lossd_summary *summary, lossd_error *error) {
+  if (stream == NULL || summary == NULL) return fail(error, LOSSD_INVALID_ARGUMENT, "no stream, or no summary");
+  if (!stream->is_complete) {
+    return stream->failure.code != LOSSD_OK
+               ? fail(error, stream->failure.code, "%s", stream->failure.text)
+               : fail(error, LOSSD_FAILED_PRECONDITION, "the stream has not come to its end");
+  }
+  struct sums total = stream->carried;
+  sums_carry(&total, &stream->part);
+  if (stream->carried.is_there && total.has_loss) {
+    /* The daemon's own value is that of its part. */
+    total.loss = is_sum(stream->head) ? total.loss_sum : total.loss_sum / total.weight_sum;
+  }
+  summary->batches = total.batches;
+  summary->rows = total.rows;
+  summary->has_loss = total.has_loss;
+  summary->loss = total.has_loss ? total.loss : NAN;
+  summary->loss_sum = total.loss_sum;
+  summary->weight_sum = total.weight_sum;
+  return succeed(error);
+}

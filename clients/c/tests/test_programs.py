@@ -1,0 +1,38 @@
+"""The test programs in C: the parts without a daemon, calls and streams against a daemon on a Unix socket and TCP."""
+
+import unittest
+
+from harness import BUILD, run
+from daemon import Daemon
+
+
+class Programs(unittest.TestCase):
+    def check(self, program, argument, at_least):
+        result = run(program, argument, timeout=600)
+        print(result.stdout, end="")
+        self.assertEqual((result.returncode, result.stderr), (0, ""), result.stdout)
+        self.assertGreaterEqual(result.stdout.count("\nok: ") + 1, at_least)
+
+    def test_the_parts(self):
+        self.check("test_units", BUILD / "seed", 7)
+
+    def test_calls_and_streams_on_a_unix_socket(self):
+        with Daemon() as daemon:
+            self.check("test_calls", daemon.unix, 20)
+            self.check("test_streams", daemon.unix, 11)
+            self.assertEqual(daemon.stop(), 0)
+
+    def test_calls_and_streams_on_tcp(self):
+        with Daemon(tcp=True) as daemon:
+            self.check("test_calls", daemon.tcp, 20)
+            self.check("test_streams", daemon.tcp, 11)
+
+    def test_calls_and_streams_under_the_smallest_limits(self):
+        """Eight calls at a time, one request a stream: the rest waits in the library."""
+        with Daemon(limits__streams=8, limits__stream_credit=1) as daemon:
+            self.check("test_calls", daemon.unix, 20)
+            self.check("test_streams", daemon.unix, 11)
+
+
+if __name__ == "__main__":
+    unittest.main()

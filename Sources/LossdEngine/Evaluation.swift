@@ -67,6 +67,8 @@ public final class Evaluation: @unchecked Sendable {
   /// Monotonic nanoseconds after which no further chunk starts; `.max`: none.
   public var deadline = UInt64.max
   let stopped = Atomic<Bool>(false)
+  /// Where another process writes the number of the last call that is to stop, and this call's.
+  var stopOrder: (word: UnsafePointer<UInt64>, number: UInt64)?
 
   public init(_ entry: FunctionEntry) {
     self.entry = entry
@@ -136,6 +138,7 @@ public final class Evaluation: @unchecked Sendable {
     isComputed = false
     deadline = .max
     stopped.store(false, ordering: .relaxed)
+    stopOrder = nil
   }
 
   /// Starts a new call with the function, attributes and outputs of another, which must stay alive.

@@ -139,8 +139,7 @@ final class EvaluateJob {
   ) throws(StatusError) -> PayloadBuffer {
     guard let processes else { return PayloadBuffer(reserved: bytes, account, pool) }
     let segments = processes.segments
-    let segment = try segments.take(
-      bytes, isInput: isInput, home: segments.home(of: self), isFree: processes.isIdle)
+    let segment = try segments.take(bytes, isInput: isInput, home: home, isFree: processes.isIdle)
     return PayloadBuffer(reserved: bytes, account, segment, of: segments)
   }
 
@@ -334,18 +333,27 @@ final class EvaluateJob {
   }
 
   /// Memory of this call that a process has been, or will be, shown.
-  var sharedSegments: [SharedSegment] {
+  private var sharedSegments: [SharedSegment] {
     [payload?.segment, results?.segment].compactMap { $0 }
   }
 
+  /// The process that the call has to run in, since it has seen its memory before; nil: any.
+  var home: ProcessLink? {
+    for segment in sharedSegments { if let home = segment.home as? ProcessLink { return home } }
+    return nil
+  }
+
+  /// A process is shown the call's memory; no other will be.
+  func setHome(_ link: ProcessLink) { for segment in sharedSegments { segment.home = link } }
+
   /// Memory that inputs lie in, and as many bytes of it as the process is to see.
-  var segmentsToShow: [(SharedSegment, bytes: Int)] {
+  func segmentsToShow() throws(StatusError) -> [(SharedSegment, bytes: Int)] {
     var shown = kept.compactMap { input in input.segment.map { ($0, bytes: input.view.byteCount) } }
     if let segment = payload?.segment {
       // Pages are mapped whole: what is left of the last one is not another call's.
-      let end = min((payloadBytes + 4095) & ~4095, segment.capacity)
-      (segment.base + payloadBytes).initializeMemory(
-        as: UInt8.self, repeating: 0, count: end - payloadBytes)
+      let rest = min((payloadBytes + 4095) & ~4095, segment.capacity) - payloadBytes
+      try segment.allocate(payloadBytes, rest)
+      (segment.base + payloadBytes).initializeMemory(as: UInt8.self, repeating: 0, count: rest)
       shown.append((segment, bytes: payloadBytes))
     }
     return shown

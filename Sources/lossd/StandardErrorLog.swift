@@ -11,6 +11,9 @@ struct StandardErrorLog: LogHandler {
   var metadata = Logger.Metadata()
   private static let isJournal = getenv("JOURNAL_STREAM") != nil
 
+  /// What the line of a crash begins with: `<2>` is critical. For ever.
+  nonisolated(unsafe) static let crashPrefix = UnsafePointer(strdup(isJournal ? "<2>" : ""))
+
   var logLevel: Logger.Level {
     get { StandardErrorLog.levels[StandardErrorLog.level.load(ordering: .relaxed)] }
     set { StandardErrorLog.setLevel(newValue) }

@@ -114,8 +114,8 @@ extension Evaluation {
     var offset = 0
     var cleared = 0
     for index in wantedOutputs {
-      let answer = planned[index]
-      let name = String(cString: entry.outputs[index].name)
+      let answer = (planned + index).pointee.header
+      var name: String { String(cString: entry.outputs[index].name) }
       guard let type = DataType(rawValue: answer.data_type), answer.rank <= UInt32(LOSSD_RANK_MAX)
       else { throw lie("planned no type or rank for \(name)") }
       let shape = shapePointer(index)
@@ -148,7 +148,7 @@ extension Evaluation {
   /// Whether the host clears this output before any chunk runs: where the plan says so, and for a library's
   /// function always, so that what it leaves unwritten is nobody else's data.
   func isCleared(_ index: Int) -> Bool {
-    entry.isForeign || planned[index].flags & UInt32(LOSSD_PLANNED_ZEROED) != 0
+    entry.isForeign || (planned + index).pointee.flags & UInt32(LOSSD_PLANNED_ZEROED) != 0
   }
 
   /// A bool is 0 or 1, and nothing a client sends is believed: a stage of its own, since it reads all
@@ -193,5 +193,12 @@ extension Evaluation {
 
   func lie(_ text: String) -> StatusError {
     StatusError(.internal, "\(entry.name): the plugin \(entry.plugin) \(text)")
+  }
+}
+
+extension lossd_planned_output {
+  /// All but the shape, which is half a kilobyte.
+  fileprivate var header: (data_type: UInt32, rank: UInt32, flags: UInt32, value_index: UInt32) {
+    @inline(__always) get { (data_type, rank, flags, value_index) }
   }
 }

@@ -33,6 +33,7 @@ public final class Evaluation: @unchecked Sendable {
   private var plannedCapacity = 4
   private let state: UnsafeMutableRawPointer
   let totals: UnsafeMutablePointer<Double>
+  let values: UnsafeMutablePointer<Double>
   private var text: [UnsafeMutablePointer<CChar>] = []
   private(set) var offsets: [Int] = []
 
@@ -81,6 +82,7 @@ public final class Evaluation: @unchecked Sendable {
     planned = .allocate(capacity: plannedCapacity)
     state = .allocate(byteCount: Int(LOSSD_STATE_BYTES_MAX), alignment: 64)
     totals = .allocate(capacity: Int(LOSSD_ACCUMULATORS_MAX))
+    values = .allocate(capacity: Int(LOSSD_VALUES_MAX))
     sumsBase = .allocate(capacity: sumsCapacity)
     call.initialize(to: lossd_call())
     plan.initialize(to: lossd_plan())
@@ -100,6 +102,7 @@ public final class Evaluation: @unchecked Sendable {
     planned.deallocate()
     state.deallocate()
     totals.deallocate()
+    values.deallocate()
     sumsBase.deallocate()
   }
 
@@ -135,6 +138,20 @@ public final class Evaluation: @unchecked Sendable {
     isSettling = false
     isComputed = false
     deadline = .max
+    stopped.store(false, ordering: .relaxed)
+  }
+
+  /// Starts the same call again: request, plan and memory stay, elements may be others.
+  public func rewind() {
+    workspace = nil
+    results = nil
+    failure = nil
+    completion = nil
+    task = nil
+    isSettling = false
+    isComputed = false
+    deadline = .max
+    stage = 0
     stopped.store(false, ordering: .relaxed)
   }
 
@@ -241,7 +258,8 @@ public final class Evaluation: @unchecked Sendable {
   public func wantDefault() {
     let index = entry.defaultOutput
     call.pointee.wanted = 1 << UInt64(index)
-    wantedOutputs = [index]
+    wantedOutputs.removeAll(keepingCapacity: true)
+    wantedOutputs.append(index)
   }
 
   private func convert(_ value: AttributeArgument, to type: UInt32) -> lossd_value? {

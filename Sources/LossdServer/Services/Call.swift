@@ -5,7 +5,8 @@ import LossdWire
 /// One call as its handler sees it, whatever transport it came by: a deadline, demand for responses,
 /// memory, and a way to answer. Confined to its loop's thread. Transports subclass it.
 class Call {
-  unowned let context: LoopContext
+  /// A loop outlives its calls: it makes them, and frees them after its last turn.
+  unowned(unsafe) let context: LoopContext
   var method = Method.evaluate
   /// `Clock.now`'s nanoseconds; `.max`: none.
   var deadline = UInt64.max
@@ -26,10 +27,10 @@ class Call {
 
   /// Sends a response whose payload is the first `payloadBytes` of `payload`; nil: of `small`.
   /// RESOURCE_EXHAUSTED, and nothing is sent, when it is over the client's limits. After the last one
-  /// the call is over.
+  /// the call is over. `encoded`: see `OutputBuffer.encodeFrame`.
   func respond(
-    _ response: OutgoingResponse, small: UnsafeMutableRawPointer?, payload: PayloadBuffer?,
-    payloadBytes: Int, isLast: Bool
+    _ response: OutgoingResponse, encoded: EncodedMessage?, small: UnsafeMutableRawPointer?,
+    payload: PayloadBuffer?, payloadBytes: Int, isLast: Bool
   ) throws(StatusError) { preconditionFailure("a transport's") }
 
   /// Sends the only response, which has no payload.

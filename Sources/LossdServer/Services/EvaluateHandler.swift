@@ -9,7 +9,8 @@ final class EvaluateHandler: CallHandler {
     case idle, receiving, preparing, waitingForMemory, running
   }
 
-  private unowned let context: LoopContext
+  /// The loop outlives its handlers.
+  private unowned(unsafe) let context: LoopContext
   private var call: Call?
   private var job: EvaluateJob?
   private var phase = Phase.idle
@@ -54,6 +55,12 @@ final class EvaluateHandler: CallHandler {
     guard isLast, let job, let call else { return }
     job.completeTime = Clock.now
     do throws(StatusError) {
+      if job.repeats(), let evaluation = job.evaluation {
+        entry = evaluation.entry
+        call.functionFound(evaluation.entry)
+        evaluation.deadline = call.deadline
+        return try start()
+      }
       let entry = try job.beginEvaluation(context.registry.table)
       self.entry = entry
       call.functionFound(entry)
@@ -132,6 +139,7 @@ final class EvaluateHandler: CallHandler {
     }
     do throws(StatusError) {
       try job.respond(call, isLast: true)
+      job.noteSuccess()
       finish(.ok)
     } catch {
       end(error)
@@ -162,10 +170,9 @@ final class EvaluateHandler: CallHandler {
   /// Counts the call and lets go of what it used.
   private func finish(_ code: StatusCode) {
     if let entry {
+      let counter = job?.counter(context.metrics) ?? context.metrics.counter(entry.name)
       let time = job.map { Clock.now - $0.completeTime } ?? 0
-      context.metrics.functionEnded(
-        entry.name, code, nanoseconds: time,
-        rows: code == .ok ? job?.evaluation?.rows ?? 0 : 0)
+      counter.ended(code, nanoseconds: time, rows: code == .ok ? job?.evaluation?.rows ?? 0 : 0)
     } else {
       context.metrics.methodEnded(.evaluate, code)
     }

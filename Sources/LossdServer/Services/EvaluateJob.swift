@@ -18,6 +18,8 @@ final class EvaluateJob {
   /// When the request was whole, `Clock.now`'s nanoseconds.
   var completeTime: UInt64 = 0
 
+  /// The message of the response, for the next one of the same request.
+  private let encoded = EncodedMessage()
   private let ownPayload = AlignedBuffer(count: EvaluateJob.ownPayloadBytes)
   private let ownResults = AlignedBuffer(count: EvaluateJob.ownResultBytes)
   private var ownWorkspace: AlignedBuffer?
@@ -36,11 +38,16 @@ final class EvaluateJob {
   private var kept: [KeptInput] = []
   /// Those of the function's plugin, where it runs in its own.
   private var processes: ProcessPool?
+  /// What is known of the request before, which the next one often equals but for its payload.
+  private let last = LastRequest()
+  /// The request equals the one before, whose decoded message, plan and memory are still there.
+  private(set) var isRepeat = false
+  private var functionCounter: FunctionCounter?
 
-  /// Empty again, its memory given back.
+  /// Empty again, its memory given back. What a call like it needs anew may stay.
   func reset() {
-    request = nil
-    arena.reset()
+    if last.isRepeatable { last.payloadBytes = payloadBytes } else { forget() }
+    isRepeat = false
     payload = nil
     payloadBytes = 0
     inlineTensors = nil
@@ -58,11 +65,42 @@ final class EvaluateJob {
     if evaluation?.entry.owner != nil { evaluation = nil }
   }
 
+  private func forget() {
+    request = nil
+    functionCounter = nil
+    encoded.removeAll()
+    arena.reset()
+    last.forget()
+  }
+
+  /// The call went well: a request of the same bytes needs neither be decoded nor planned again. Functions of
+  /// libraries may be exchanged meanwhile, and bigger calls have other memory each time.
+  func noteSuccess() {
+    guard let evaluation, !evaluation.entry.isForeign, payload == nil, results == nil,
+      workspace == nil, inlineTensors == nil, kept.isEmpty, messageReserved + scratchReserved == 0
+    else { return }
+    last.isRepeatable = last.isKnown
+  }
+
+  /// What counts the calls of the request's function.
+  func counter(_ metrics: Metrics) -> FunctionCounter? {
+    if functionCounter == nil, let evaluation {
+      functionCounter = metrics.counter(evaluation.entry.name)
+    }
+    return functionCounter
+  }
+
   // MARK: - Receiving
 
   /// Decodes the message; what it names stays valid until `reset`.
   func decode(_ message: UnsafeRawBufferPointer, _ account: MemoryAccount) throws(StatusError) {
     self.account = account
+    if last.isRepeatable, last.equals(message) {
+      isRepeat = true
+      last.isRepeatable = false
+      return
+    }
+    forget()
     // A message of this size is decoded into about as many bytes, and its inline tensors are copied.
     let needed = message.count > EvaluateJob.ownPayloadBytes ? 2 * message.count : 0
     guard account.reserve(needed) else {
@@ -75,6 +113,19 @@ final class EvaluateJob {
     let request = try EvaluateRequestMessage(decoding: message, in: arena)
     try request.validateNames()
     self.request = request
+    last.keep(message)
+  }
+
+  /// Whether everything is as it was for the request before, but for the payload's bytes: then it is ready to be
+  /// bound and run.
+  func repeats() -> Bool {
+    guard isRepeat, payload == nil, payloadBytes == last.payloadBytes, let evaluation else {
+      isRepeat = false
+      encoded.removeAll()
+      return false
+    }
+    evaluation.rewind()
+    return true
   }
 
   /// Where a payload of so many bytes goes. A big one's evaluation is planned first, by the shapes and
@@ -244,6 +295,8 @@ final class EvaluateJob {
     for index in 0..<request.inputCount {
       if case .inline(let data) = request.input(index).storage {
         bytes += TensorLayout.align64(data.count)
+        // Its copy shares the payload's memory, which the next one overwrites.
+        last.forget()
       }
     }
     if bytes == 0 { return nil }
@@ -385,7 +438,7 @@ final class EvaluateJob {
         id: request.id, outputs: UnsafeBufferPointer(start: tensors.baseAddress, count: count))
       do throws(StatusError) {
         try call.respond(
-          response, small: ownResults.base, payload: results,
+          response, encoded: isLast ? encoded : nil, small: ownResults.base, payload: results,
           payloadBytes: evaluation.payloadBytes, isLast: isLast)
       } catch {
         failure = error

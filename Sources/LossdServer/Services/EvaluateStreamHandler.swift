@@ -30,7 +30,8 @@ final class EvaluateStreamHandler: CallHandler {
   /// while responses are written.
   private static let runningMax = 4
 
-  private unowned let context: LoopContext
+  /// The loop outlives its handlers.
+  private unowned(unsafe) let context: LoopContext
   private var call: Call?
   /// Function, attributes and outputs of all batches, from the first request.
   private var template: Evaluation?
@@ -226,9 +227,8 @@ final class EvaluateStreamHandler: CallHandler {
     startedCount -= 1
     batchCount += 1
     rowCount += UInt64(evaluation.rows)
-    context.metrics.functionEnded(
-      evaluation.entry.name, .ok, nanoseconds: Clock.now - batch.job.completeTime,
-      rows: evaluation.rows)
+    batch.job.counter(context.metrics)?.ended(
+      .ok, nanoseconds: Clock.now - batch.job.completeTime, rows: evaluation.rows)
     context.give(batch.job)
     call.grantRequests(1)
     return true
@@ -449,7 +449,8 @@ final class EvaluateStreamHandler: CallHandler {
         let response = OutgoingResponse(
           id: 0, outputs: UnsafeBufferPointer(start: nil, count: 0), summary: summary)
         do throws(StatusError) {
-          try call.respond(response, small: nil, payload: nil, payloadBytes: 0, isLast: isLast)
+          try call.respond(
+            response, encoded: nil, small: nil, payload: nil, payloadBytes: 0, isLast: isLast)
         } catch { failure = error }
       }
     }

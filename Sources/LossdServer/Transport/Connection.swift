@@ -15,7 +15,8 @@ final class Connection {
     case closed
   }
 
-  unowned let context: ServerLoop
+  /// The loop outlives its connections: it forgets the last one before it ends.
+  unowned(unsafe) let context: ServerLoop
   let number: UInt64
   let isAdmin: Bool
   let account: MemoryAccount
@@ -23,7 +24,9 @@ final class Connection {
   let output = OutputQueue()
   let decoder: FrameDecoder
   let arena = MessageArena(retainedBytes: 16 << 10)
-  var streams: [UInt32: StreamCall] = [:]
+  var streams = StreamTable()
+  /// What the last OPEN said: most say the same.
+  let lastOpen = LastOpen()
   /// The highest stream that the client has opened.
   var highestStream: UInt32 = 0
   /// Streams above it never begin: what our GOAWAY said.
@@ -290,7 +293,7 @@ final class Connection {
   func memoryReleased() {
     guard phase == .open else { return }
     isWaitingForMemory = false
-    for call in Array(streams.values) { call.handler.memoryReleased() }
+    for call in streams.calls { call.handler.memoryReleased() }
     if decoder.isWaiting { resume() }
   }
 
@@ -298,7 +301,7 @@ final class Connection {
 
   /// A stream is over: its call can be used again.
   func closeStream(_ call: StreamCall) {
-    streams.removeValue(forKey: call.id)
+    streams.remove(call.id)
     if !isDecoding, phase == .open, let header = decoder.currentHeader, header.type == .message,
       header.streamID == call.id
     {
@@ -328,7 +331,7 @@ final class Connection {
 
   /// Streams end at a batch boundary; with `force` all calls end now.
   func drainExpired(force: Bool) {
-    for call in Array(streams.values) where force || call.method.isStreaming {
+    for call in streams.calls where force || call.method.isStreaming {
       call.handler.drainExpired()
     }
     wantsFlush()
@@ -385,7 +388,7 @@ final class Connection {
 
   /// Nobody hears the answers: work stops, calls end when it has.
   private func abandonCalls() {
-    for call in Array(streams.values) {
+    for call in streams.calls {
       call.handler.cancel(StatusError(.cancelled, "the connection is gone"))
     }
   }

@@ -82,8 +82,8 @@ final class StreamCall: Call {
   override func functionFound(_ entry: FunctionEntry) { record?.function = entry.name }
 
   override func respond(
-    _ response: OutgoingResponse, small: UnsafeMutableRawPointer?, payload: PayloadBuffer?,
-    payloadBytes: Int, isLast: Bool
+    _ response: OutgoingResponse, encoded: EncodedMessage?, small: UnsafeMutableRawPointer?,
+    payload: PayloadBuffer?, payloadBytes: Int, isLast: Bool
   ) throws(StatusError) {
     guard let connection else { return }
     if !connection.isClosed {
@@ -97,7 +97,7 @@ final class StreamCall: Call {
       let queued = output.byteCount
       try output.frames.encodeFrame(
         response: response, stream: id, endStream: isLast, payloadLength: UInt32(payloadBytes),
-        maxMessageBytes: connection.peerMessageBytesMax)
+        maxMessageBytes: connection.peerMessageBytesMax, encoded: encoded)
       output.framesAppended()
       if let payload {
         output.append(payload, count: payloadBytes)

@@ -113,7 +113,7 @@ extension Evaluation {
     let fence = entry.isForeign ? Evaluation.fenceBytes : 0
     var offset = 0
     var cleared = 0
-    for index in wantedOutputs {
+    for (position, index) in wantedOutputs.enumerated() {
       let answer = (planned + index).pointee.header
       var name: String { String(cString: entry.outputs[index].name) }
       guard let type = DataType(rawValue: answer.data_type), answer.rank <= UInt32(LOSSD_RANK_MAX)
@@ -130,9 +130,14 @@ extension Evaluation {
       outputs[index] = lossd_tensor(
         data: nil, shape: UnsafePointer(shape), element_count: Int64(count), rank: answer.rank,
         data_type: answer.data_type)
+      let bytes = count * type.byteSize
+      if let input = overwritable(index, type) {
+        overwrite(position, input)
+        appendOffset(0)
+        continue
+      }
       offset = (offset + fence + 63) & ~63
       appendOffset(offset)
-      let bytes = count * type.byteSize
       guard bytes <= Evaluation.resultBytesMax, offset + bytes <= Evaluation.resultBytesMax else {
         throw StatusError(
           .resourceExhausted,
@@ -141,8 +146,39 @@ extension Evaluation {
       offset += bytes
       if isCleared(index) { cleared += bytes }
     }
-    setResultBytes(sent: offset, all: offset + fence)
+    let resultBytes = offset + fence
+    // Behind the results' memory, as the response's payload has them.
+    for (position, input) in overwrites {
+      offset = (offset + 63) & ~63
+      setOffset(position, offset)
+      offset += byteCount(inputs[input])
+      guard offset <= Evaluation.resultBytesMax else {
+        throw StatusError(
+          .resourceExhausted,
+          "\(entry.name): the results take more than \(Evaluation.resultBytesMax) bytes")
+      }
+    }
+    setResultBytes(sent: offset, all: resultBytes)
     return cleared
+  }
+
+  /// The input whose place an output takes: where the function declares it safe, the input is this call's alone and of
+  /// the output's very type and shape, and no other output has taken it.
+  private func overwritable(_ index: Int, _ type: DataType) -> Int? {
+    let input = Int(entry.outputs[index].may_overwrite)
+    guard input >= 0, ownInputs & (1 << UInt64(input)) != 0,
+      (planned + index).pointee.flags
+        & UInt32(LOSSD_PLANNED_ZEROED | LOSSD_PLANNED_REDUCED | LOSSD_PLANNED_SEPARATE) == 0,
+      inputs[input].data_type == type.rawValue, inputs[input].rank == outputs[index].rank,
+      !overwrites.contains(where: { $0.input == input })
+    else { return nil }
+    for dimension in 0..<Int(outputs[index].rank)
+    where inputs[input].shape[dimension] != outputs[index].shape[dimension] { return nil }
+    return input
+  }
+
+  private func byteCount(_ tensor: lossd_tensor) -> Int {
+    Int(tensor.element_count) * (DataType(rawValue: tensor.data_type)?.byteSize ?? 0)
   }
 
   /// Whether the host clears this output before any chunk runs: where the plan says so, and for a library's

@@ -8,6 +8,9 @@ extension Evaluation {
     for (position, index) in wantedOutputs.enumerated() {
       outputs[index].data = results.map { $0 + offsets[position] }
     }
+    for (position, input) in overwrites {
+      outputs[wantedOutputs[position]].data = inputs[input].data
+    }
     self.results = results
     if let results { raiseFences(results) }
     if clearsAtBind { clear(0, resultBytes) }

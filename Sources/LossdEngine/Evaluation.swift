@@ -36,6 +36,11 @@ public final class Evaluation: @unchecked Sendable {
   let values: UnsafeMutablePointer<Double>
   private var text: [UnsafeMutablePointer<CChar>] = []
   private(set) var offsets: [Int] = []
+  /// Inputs, by bit, whose memory is this call's alone, so that a result may take its place: to be set before the
+  /// plan is made.
+  public var ownInputs: UInt64 = 0
+  /// Results that take the place of an input: their places in the request, and the inputs'.
+  public private(set) var overwrites: [(position: Int, input: Int)] = []
 
   var stages: [Stage] = []
   // Raw memory, since several threads write different slots of it at the same time.
@@ -132,6 +137,7 @@ public final class Evaluation: @unchecked Sendable {
       wanted: 0, state: state, workspace: nil, totals: totals)
     workspace = nil
     results = nil
+    ownInputs = 0
     failure = nil
     completion = nil
     task = nil
@@ -346,6 +352,7 @@ public final class Evaluation: @unchecked Sendable {
     plan.pointee.outputs = planned
     for index in 0..<entry.outputs.count { outputs[index] = lossd_tensor() }
     offsets.removeAll(keepingCapacity: true)
+    overwrites.removeAll(keepingCapacity: true)
     stages.removeAll(keepingCapacity: true)
     stage = 0
     nextChunk = 0
@@ -360,6 +367,8 @@ public final class Evaluation: @unchecked Sendable {
   }
 
   func appendOffset(_ offset: Int) { offsets.append(offset) }
+  func setOffset(_ position: Int, _ offset: Int) { offsets[position] = offset }
+  func overwrite(_ position: Int, _ input: Int) { overwrites.append((position, input)) }
 
   func setResultBytes(sent: Int, all: Int) {
     payloadBytes = sent

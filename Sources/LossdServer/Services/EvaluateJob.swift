@@ -203,8 +203,10 @@ final class EvaluateJob {
     }
   }
 
+  private var payloadBase: UnsafeMutableRawPointer { payload?.base ?? ownPayload.base }
+
   private var payloadMemory: UnsafeMutableRawBufferPointer {
-    UnsafeMutableRawBufferPointer(start: payload?.base ?? ownPayload.base, count: payloadBytes)
+    UnsafeMutableRawBufferPointer(start: payloadBase, count: payloadBytes)
   }
 
   // MARK: - Setting up
@@ -276,6 +278,7 @@ final class EvaluateJob {
       }
       try evaluation.setInput(input.name, view)
     }
+    evaluation.ownInputs = ownInputs(request, evaluation)
   }
 
   /// Inputs of the stream that this batch did not bring itself.
@@ -438,13 +441,50 @@ final class EvaluateJob {
         id: request.id, outputs: UnsafeBufferPointer(start: tensors.baseAddress, count: count))
       do throws(StatusError) {
         try call.respond(
-          response, encoded: isLast ? encoded : nil, small: ownResults.base, payload: results,
-          payloadBytes: evaluation.payloadBytes, isLast: isLast)
+          response, encoded: isLast ? encoded : nil, results: resultBytes(evaluation),
+          isLast: isLast)
       } catch {
         failure = error
       }
     }
     if let failure { throw failure }
+  }
+}
+
+extension EvaluateJob {
+  private func resultBytes(_ evaluation: Evaluation) -> ResultBytes {
+    var bytes = ResultBytes(
+      buffer: results, small: ownResults.base, count: evaluation.payloadBytes,
+      total: evaluation.payloadBytes)
+    if evaluation.overwrites.isEmpty { return bytes }
+    bytes.count = evaluation.resultBytes
+    bytes.request = payload
+    bytes.pieces = evaluation.overwrites.map { position, _ in
+      let view = evaluation.result(position).view
+      return ((view.data ?? payloadBase) - payloadBase, view.byteCount)
+    }
+    return bytes
+  }
+
+  /// Inputs, by bit, that lie in the payload of this call and overlap no other: results may take their places.
+  private func ownInputs(
+    _ request: EvaluateRequestMessage, _ evaluation: Evaluation
+  ) -> UInt64 {
+    guard payloadBytes > ownPayload.count, !evaluation.entry.isForeign else { return 0 }
+    var mask: UInt64 = 0
+    for index in 0..<request.inputCount {
+      guard case .payload(let begin, let length) = request.input(index).storage,
+        length > UInt64(OutputQueue.copiedBytesMax),
+        let place = evaluation.entry.input(named: request.input(index).name)
+      else { continue }
+      let overlaps = (0..<request.inputCount).contains { other in
+        guard other != index, case .payload(let from, let size) = request.input(other).storage
+        else { return false }
+        return from < begin + length && begin < from + size
+      }
+      if !overlaps { mask |= 1 << UInt64(place) }
+    }
+    return mask
   }
 }
 

@@ -449,8 +449,7 @@ final class EvaluateStreamHandler: CallHandler {
         let response = OutgoingResponse(
           id: 0, outputs: UnsafeBufferPointer(start: nil, count: 0), summary: summary)
         do throws(StatusError) {
-          try call.respond(
-            response, encoded: nil, small: nil, payload: nil, payloadBytes: 0, isLast: isLast)
+          try call.respond(response, encoded: nil, results: ResultBytes(), isLast: isLast)
         } catch { failure = error }
       }
     }

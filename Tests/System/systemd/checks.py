@@ -16,7 +16,7 @@ import unittest
 sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "..")]
 import pages  # noqa: E402
 from load import ADDRESS, PATH, Connecting, Follower, Load  # noqa: E402
-from wire import Connection, Tensor, parse  # noqa: E402  (load made the way to it)
+from wire import CallError, Connection, Tensor, parse  # noqa: E402  (load made the way to it)
 
 SOURCE = pathlib.Path("/src")
 DATA = SOURCE / "examples" / "data"
@@ -181,6 +181,53 @@ class Package(unittest.TestCase):
         until(lambda: "hinge" not in run("lossctl", "plugin", "list").stdout, "unloaded")
         run("dpkg", "--purge", "lossd-dev")
         os.remove(f"{folder}/tversky.so")
+
+    def test_05b_plugins_run_under_the_sandbox_in_the_daemon_and_in_processes_of_their_own(self):
+        run("make", "-s", "-C", SOURCE / "Plugins" / "Wicked", "OUT=/root/wicked", "/root/wicked/wicked.so")
+
+        def place(folder):
+            run("lossctl", "plugin", "install", "/root/wicked/wicked.so", "--folder", folder)
+            until(lambda: f"wicked 1.0 ({folder}" in run("lossctl", "plugin", "list").stdout, "loaded")
+
+        def wicked(mode, **options):
+            with Connection(ADDRESS) as connection:
+                return connection.evaluate("wicked", {}, {"mode": mode}, ["loss"], **options)["loss"].values()[0]
+
+        # What an administrator puts there runs in a process of its own, which is more confined than the daemon.
+        process = pid()
+        place("/etc/lossd/plugins")
+        worker = int(wicked("pid"))
+        self.assertNotEqual(worker, process)
+        fields = dict(line.split(":\t", 1) for line in
+                      pathlib.Path(f"/proc/{worker}/status").read_text().splitlines() if ":\t" in line)
+        self.assertEqual(int(fields["PPid"]), process)
+        daemon = dict(line.split(":\t", 1) for line in
+                      pathlib.Path(f"/proc/{process}/status").read_text().splitlines() if ":\t" in line)
+        self.assertGreater(int(fields["Seccomp_filters"]), int(daemon["Seccomp_filters"]))
+        for mode, code in (("segv_null", 14), ("abrt", 14), ("hang", 4)):
+            with self.assertRaises(CallError, msg=mode) as caught:
+                wicked(mode, timeout_us=500_000)
+            self.assertEqual(caught.exception.code, code, mode)
+            self.assertEqual(wicked("none"), 6)
+        self.assertEqual((pid(), show("NRestarts")), (process, "0"))
+        os.remove("/etc/lossd/plugins/wicked.so")
+        until(lambda: "wicked" not in run("lossctl", "plugin", "list").stdout, "unloaded")
+        # What packages bring runs in the daemon. There a crash ends it; it is there again at once, and has learnt.
+        place("/usr/lib/lossd/plugins")
+        self.assertEqual(wicked("pid"), process)
+        with Connecting() as clients:
+            with self.assertRaises((EOFError, ConnectionResetError)):
+                wicked("segv_null")
+            until(lambda: pid() not in (0, process) and show("ActiveState") == "active", "restarted")
+        self.assertEqual(clients.refused, [])
+        until(lambda: "wicked" in run("lossctl", "plugin", "list").stdout, "loaded again")
+        run("journalctl", "--sync")
+        self.assertIn("SIGSEGV in plugin wicked 1.0", run(
+            "journalctl", "-u", "lossd", "-p", "crit", "-o", "cat", "--no-pager").stdout)
+        self.assertNotEqual(wicked("pid"), pid(), journal())
+        os.remove("/usr/lib/lossd/plugins/wicked.so")
+        until(lambda: "wicked" not in run("lossctl", "plugin", "list").stdout, "unloaded")
+        self.stay()
 
     def test_06_reload_takes_what_is_good_and_fails_for_what_is_bad(self):
         config = pathlib.Path("/etc/lossd/lossd.yaml")

@@ -25,7 +25,9 @@ mkdir "$stage/debian"
 depends=$(cd "$stage" && dpkg-shlibdeps -O lossd/usr/sbin/lossd lossd/usr/bin/lossctl 2>/dev/null \
   | sed -n 's/^shlibs:Depends=//p')
 
-changed=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+# The same package from the same source: every time in it is that of the last change.
+changed=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH=$changed
 finish() { # FOLDER NAME DESCRIPTION...
   local folder=$1 name=$2
   local doc=$folder/usr/share/doc/$name

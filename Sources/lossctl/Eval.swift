@@ -17,19 +17,26 @@ struct Eval: AsyncParsableCommand {
 
   @OptionGroup var server: ServerOption
 
-  @Argument(help: "The function, such as cross_entropy.")
+  @Argument(help: "The function, such as cross_entropy.", completion: functionNames)
   var function: String
 
-  @Option(help: ArgumentHelp("Logits, probabilities or log-probabilities.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Logits, probabilities or log-probabilities.", valueName: "file"),
+    completion: tensorFiles)
   var input: String?
 
-  @Option(help: ArgumentHelp("Class indices, or like input.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Class indices, or like input.", valueName: "file"), completion: tensorFiles)
   var target: String?
 
-  @Option(help: ArgumentHelp("Weights of classes or elements.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Weights of classes or elements.", valueName: "file"),
+    completion: tensorFiles)
   var weight: String?
 
-  @Option(help: ArgumentHelp("Weights of the positive terms.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Weights of the positive terms.", valueName: "file"), completion: tensorFiles
+  )
   var posWeight: String?
 
   @Option(
@@ -203,3 +210,6 @@ struct Eval: AsyncParsableCommand {
     }
   }
 }
+
+/// What a shell offers where a tensor's file is wanted.
+private let tensorFiles = CompletionKind.file(extensions: ["npy", "safetensors"])

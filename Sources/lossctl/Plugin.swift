@@ -53,7 +53,7 @@ struct Plugin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Load a plugin's file again; calls under way end with the version they began with.")
     @OptionGroup var server: ServerOption
-    @Argument(help: "The plugin's name, or its file's.") var name: String
+    @Argument(help: "The plugin's name, or its file's.", completion: pluginNames) var name: String
 
     func run() async throws {
       try await reporting {
@@ -66,7 +66,7 @@ struct Plugin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Remove a plugin's functions; its library is closed after the last call.")
     @OptionGroup var server: ServerOption
-    @Argument(help: "The plugin's name, or its file's.") var name: String
+    @Argument(help: "The plugin's name, or its file's.", completion: pluginNames) var name: String
 
     func run() async throws {
       try await reporting {
@@ -79,7 +79,7 @@ struct Plugin: AsyncParsableCommand {
   struct Check: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Open a plugin as the daemon would and say what is wrong with it; asks no daemon.")
-    @Argument(help: "The file.") var file: String
+    @Argument(help: "The file.", completion: .file(extensions: ["so"])) var file: String
 
     func run() async throws {
       try await reporting {
@@ -95,8 +95,8 @@ struct Plugin: AsyncParsableCommand {
   struct Install: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Check a plugin and put it into a folder in one atomic step; asks no daemon.")
-    @Argument(help: "The file.") var file: String
-    @Option(help: "The plugin folder.") var folder = "/etc/lossd/plugins"
+    @Argument(help: "The file.", completion: .file(extensions: ["so"])) var file: String
+    @Option(help: "The plugin folder.", completion: .directory) var folder = "/etc/lossd/plugins"
 
     func run() async throws {
       try await reporting {
@@ -109,6 +109,10 @@ struct Plugin: AsyncParsableCommand {
     }
   }
 }
+
+/// What a shell offers where a plugin is wanted.
+private let pluginNames = CompletionKind.shellCommand(
+  "lossctl plugin list 2>/dev/null | cut -d ' ' -f 1")
 
 extension ServerOption {
   /// Asks the PluginHost service.

@@ -141,6 +141,17 @@ class Service(unittest.TestCase):
         self.assertIn("FileDescriptorName=", manager.until("STATUS")["STATUS"])
         self.assertEqual(manager.process.wait(10), 78)
 
+    def test_lines_have_priorities_where_standard_error_is_the_journal_and_nowhere_else(self):
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        status = os.fstat(theirs.fileno())
+        for stream, begins in ((f"{status.st_dev}:{status.st_ino}", b"<3>lossd: "), ("1:2", b"lossd: ")):
+            subprocess.run(
+                [program("lossd"), "--set", "workers=none"], stderr=theirs,
+                env=dict(os.environ, JOURNAL_STREAM=stream))
+            self.assertTrue(ours.recv(4096).startswith(begins))
+        theirs.close()
+
     def test_addresses_of_the_settings_are_served_besides_and_once(self):
         manager = self.manager(
             sockets={"lossd": self.path},

@@ -15,6 +15,9 @@ final class Connection {
     case closed
   }
 
+  /// How long what still comes is read at the end, nanoseconds.
+  private static let lastWordsTime: UInt64 = 1_000_000_000
+
   /// The loop outlives its connections: it forgets the last one before it ends.
   unowned(unsafe) let context: ServerLoop
   let number: UInt64
@@ -244,7 +247,16 @@ final class Connection {
         maxPayloadBytes: limits.payloadBytesMax, maxStreams: limits.streamsMax,
         streamCredit: limits.streamCredit, features: []))
     output.framesAppended()
+    if lastStream != .max { sendGoAway() }
     wantsFlush()
+  }
+
+  private func sendGoAway() {
+    output.frames.encodeFrame(
+      goAway: GoAwayMessage(
+        lastStreamID: lastStream,
+        status: StatusMessage(code: 0, message: "the daemon is shutting down")))
+    output.framesAppended()
   }
 
   // MARK: - Timers
@@ -320,11 +332,10 @@ final class Connection {
     guard phase == .open, lastStream == .max else { return }
     lastStream = highestStream
     if hasSentHello {
-      output.frames.encodeFrame(
-        goAway: GoAwayMessage(
-          lastStreamID: highestStream,
-          status: StatusMessage(code: 0, message: "the daemon is shutting down")))
-      output.framesAppended()
+      sendGoAway()
+    } else {
+      // What it has sent may be on its way: without an answer it could not know that nothing of it began.
+      setStall(Connection.lastWordsTime)
     }
     wantsFlush()
   }
@@ -338,14 +349,13 @@ final class Connection {
   }
 
   private func endIfIdle() {
-    guard streams.isEmpty, output.isEmpty, isPeerLeaving || lastStream != .max else { return }
+    guard streams.isEmpty, output.isEmpty, hasSentHello, isPeerLeaving || lastStream != .max
+    else { return }
     // What the client has sent meanwhile is read and dropped, or the kernel would answer it with a reset,
     // which could overtake our last answers.
     phase = .discarding
     shutdownWriting(descriptor)
-    if let stallEntry {
-      context.deadlines.set(stallEntry, at: Clock.now + 1_000_000_000)
-    }
+    setStall(Connection.lastWordsTime)
     updateWatch()
   }
 
@@ -364,9 +374,7 @@ final class Connection {
         lastStreamID: highestStream,
         status: StatusMessage(code: error.code.rawValue, message: error.reason)))
     output.framesAppended()
-    if let stallEntry {
-      context.deadlines.set(stallEntry, at: Clock.now + 1_000_000_000)
-    }
+    setStall(Connection.lastWordsTime)
     flush()
   }
 

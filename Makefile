@@ -21,6 +21,10 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
 
+.PHONY: plugins
+plugins: setup ## the example plugins, of C, C++ and Swift: .build/plugins
+	@$(MAKE) -s -C Plugins OUT=$(CURDIR)/.build/plugins
+
 .PHONY: install deb
 
 install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
@@ -90,6 +94,10 @@ $(BENCH_ENV)/bin/python:
 
 bench: build $(BENCH_ENV)/bin/python ## every function against torch, in one run
 	$(BENCH_ENV)/bin/python Benchmarks/functions.py
+
+.PHONY: bench-plugins
+bench-plugins: build ## losses on the kits beside the built-in one
+	@python3 Benchmarks/plugins.py
 
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	swift build --sanitize=thread --scratch-path .build-tsan --product lossd

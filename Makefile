@@ -21,6 +21,10 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
 
+.PHONY: plugins
+plugins: setup ## the example plugins, of C, C++ and Swift: .build/plugins
+	@$(MAKE) -s -C Plugins OUT=$(CURDIR)/.build/plugins
+
 .PHONY: install deb
 
 install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local

@@ -133,7 +133,8 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
-      name: "FunctionBenchmark", dependencies: ["LossdCatalogue", "LossdEngine", "LossdTensor"],
+      name: "FunctionBenchmark",
+      dependencies: ["LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor"],
       path: "Benchmarks/Functions"),
     .executableTarget(
       name: "ExhaustiveKernelTest", dependencies: ["LossdKernelTable", "LossdKernels"],

@@ -50,10 +50,15 @@ for program in lossd lossctl; do
   "$build/$program" --generate-completion-script fish > "$to/share/fish/vendor_completions.d/$program.fish"
 done
 
-# What a plugin is made with.
-install -m 644 Sources/CLossdPlugin/include/lossd/*.h "$to/include/lossd/"
-install -d "$to/share/doc/lossd-dev/examples"
-install -m 644 Plugins/Examples/{hinge,tversky}.c docs/plugins.md "$to/share/doc/lossd-dev/examples/"
+# What a plugin is made with: headers, the Swift kit as a package of its own, examples.
+install -d "$to"/include/lossd/detail "$to"/share/{lossd/swift,doc/lossd-dev/examples}
+install -m 644 Sources/CLossdPlugin/include/lossd/*.{h,hpp} "$to/include/lossd/"
+install -m 644 Sources/CLossdPlugin/include/lossd/detail/*.hpp "$to/include/lossd/detail/"
+cp -RL --no-preserve=mode sdk/share/lossd/swift/. "$to/share/lossd/swift/"
+find "$to/share/lossd/swift" -mindepth 1 -name '.*' -prune -exec rm -rf {} +
+chmod -R u=rwX,go=rX "$to/share/lossd/swift"
+install -m 644 Plugins/Examples/{hinge,tversky}.c Plugins/PoissonNLL/poisson_nll.cpp \
+  Plugins/Focal/Sources/FocalLoss/FocalLoss.swift docs/plugins.md "$to/share/doc/lossd-dev/examples/"
 cat > "$to/share/pkgconfig/lossd-plugin.pc" <<END
 prefix=$prefix
 includedir=\${prefix}/include

@@ -38,3 +38,9 @@ def build_cpp(source, output, *flags):
          "-fno-trapping-math", "-shared", "-fPIC", "-fvisibility=hidden", "-I", INCLUDE, "-o", temporary, source,
          *flags], check=True)
     os.rename(temporary, output)
+
+
+def make_plugins(folder):
+    """Builds the plugins of Plugins/Makefile into a folder, the Swift ones with Swift's package manager."""
+    subprocess.run(["make", "-s", "-j2", "-C", ROOT / "Plugins", f"OUT={folder}"], check=True,
+                   stdout=subprocess.DEVNULL)

@@ -95,6 +95,10 @@ $(BENCH_ENV)/bin/python:
 bench: build $(BENCH_ENV)/bin/python ## every function against torch, in one run
 	$(BENCH_ENV)/bin/python Benchmarks/functions.py
 
+.PHONY: bench-plugins
+bench-plugins: build ## losses on the kits beside the built-in one
+	@python3 Benchmarks/plugins.py
+
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	swift build --sanitize=thread --scratch-path .build-tsan --product lossd
 	scripts/tsan.sh

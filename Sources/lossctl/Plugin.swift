@@ -1,7 +1,6 @@
 import ArgumentParser
 import Glibc
 import LossdClient
-import LossdPluginHost
 import LossdTensor
 import LossdWire
 
@@ -102,7 +101,7 @@ func absolute(_ file: String) throws -> String {
 }
 
 extension PluginMessage {
-  fileprivate var text: String {
+  var text: String {
     var text =
       "\(name) \(version) (\(file.isEmpty ? "a part of the daemon" : file)): "
       + functions.joined(separator: ", ")

@@ -35,21 +35,28 @@ extension Plugin {
 
     func run() async throws {
       try await reporting {
-        let registry = Registry()
-        let info = try PluginManager.load(try absolute(file), into: registry)
-        print(
-          "\(info.name) \(info.version) (\(info.file)): \(info.functions.joined(separator: ", "))")
-        guard gradients else { return }
-        let descriptions = registry.table.entries.map(FunctionDescription.init)
-        if let function, !descriptions.contains(where: { $0.name == function }) {
-          throw Complaint("the plugin has no function \(function)", status: 64)
+        let path = try absolute(file)
+        if gradients {
+          // A copy: an author may build where others may write, from where the daemon would take nothing.
+          try withPrivateCopy(of: path) { try compare($0, of: path) }
+        } else {
+          print(PluginMessage(try PluginManager.check(path), of: path).text)
         }
-        for description in descriptions where function == nil || description.name == function {
-          let check = GradientCheck(
-            evaluator: Evaluator(registry), description: description,
-            options: try options(description))
-          print(try check.run().text)
-        }
+      }
+    }
+
+    private func compare(_ copy: String, of path: String) throws {
+      let registry = Registry()
+      print(PluginMessage(try PluginManager.load(copy, into: registry), of: path).text)
+      let descriptions = registry.table.entries.map(FunctionDescription.init)
+      if let function, !descriptions.contains(where: { $0.name == function }) {
+        throw Complaint("the plugin has no function \(function)", status: 64)
+      }
+      for description in descriptions where function == nil || description.name == function {
+        let check = GradientCheck(
+          evaluator: Evaluator(registry), description: description,
+          options: try options(description))
+        print(try check.run().text)
       }
     }
 
@@ -81,6 +88,12 @@ extension Plugin {
       }
       return options
     }
+  }
+}
+
+extension PluginMessage {
+  fileprivate init(_ info: PluginInfo, of path: String) {
+    self.init(name: info.name, version: info.version, file: path, functions: info.functions)
   }
 }
 

@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import platform
 import random
 import re
 import shutil
@@ -237,6 +238,7 @@ class Wrapper(Both, unittest.TestCase):
                         capture_output=True, text=True)
                     self.assertEqual(result.returncode, 0, f"{compiler} {standard} {flags}\n{result.stderr}")
 
+    @unittest.skipUnless(platform.machine() == "x86_64", "reads this machine's code")
     def test_the_loops_become_vectors(self):
         """Of the machine's width: packed multiplications in both compilers' code of every loop."""
         for compiler in filter(shutil.which, ("g++", "clang++")):

@@ -42,6 +42,7 @@ test-kernels: build ## no code of the AVX builds can be linked to baseline calle
 	@scripts/check-kernels.sh
 
 test-system: build ## tests of the built daemon, over real sockets
+	@scripts/setup.sh binutils strace
 	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
 
 .PHONY: test-systemd

@@ -6,6 +6,8 @@ struct Stage {
   static let clearing = -1
   /// Less the index of the input.
   static let boolCheck = -2
+  /// Less the index of the input.
+  static let copying = -100
 
   /// The function's pass, or one of the host's own above.
   var pass: Int
@@ -67,15 +69,15 @@ extension Evaluation {
 
   private func believePlan() throws(StatusError) {
     let cleared = try layOutResults()
-    var cost = addBoolChecks()
-    clearsAtBind = cleared > 0 && resultBytes <= Chunking.clearedAtOnceMax
+    var cost = addCopies() + addBoolChecks()
+    clearsAtBind = cleared > 0 && layoutBytes <= Chunking.clearedAtOnceMax
     if cleared > 0 && !clearsAtBind {
-      // Clearing goes over the whole result block in pieces; outputs that need none are skipped.
+      // Clearing goes over all results in pieces; outputs that need none are skipped.
       let piece = Chunking.clearedBytesPerChunk
       stages.append(
         Stage(
-          pass: Stage.clearing, units: resultBytes, unitsPerChunk: piece,
-          chunks: (resultBytes + piece - 1) / piece))
+          pass: Stage.clearing, units: layoutBytes, unitsPerChunk: piece,
+          chunks: (layoutBytes + piece - 1) / piece))
       cost += Double(cleared) * 0.1
     }
     guard plan.pointee.pass_count <= UInt32(LOSSD_PASSES_MAX) else {
@@ -131,6 +133,15 @@ extension Evaluation {
         data: nil, shape: UnsafePointer(shape), element_count: Int64(count), rank: answer.rank,
         data_type: answer.data_type)
       let bytes = count * type.byteSize
+      if let placement = placements.first(where: { $0.position == position }) {
+        guard placement.count == bytes else {
+          throw invalid(
+            "\(name): the place for it has \(placement.count) bytes, the result has \(bytes)")
+        }
+        appendOffset(0)
+        if isCleared(index) { cleared += bytes }
+        continue
+      }
       if let input = overwritable(index, type) {
         overwrite(position, input)
         appendOffset(0)
@@ -158,7 +169,14 @@ extension Evaluation {
           "\(entry.name): the results take more than \(Evaluation.resultBytesMax) bytes")
       }
     }
-    setResultBytes(sent: offset, all: resultBytes)
+    let payloadBytes = offset
+    // Nobody's payload, but clearing counts through them.
+    for placement in placements {
+      offset = (offset + 63) & ~63
+      setOffset(placement.position, offset)
+      offset += placement.count
+    }
+    setResultBytes(sent: payloadBytes, all: resultBytes, layout: offset)
     return cleared
   }
 
@@ -185,6 +203,28 @@ extension Evaluation {
   /// function always, so that what it leaves unwritten is nobody else's data.
   func isCleared(_ index: Int) -> Bool {
     entry.isForeign || (planned + index).pointee.flags & UInt32(LOSSD_PLANNED_ZEROED) != 0
+  }
+
+  /// Reads once what may change at any time. Returns its cost, nanoseconds.
+  private func addCopies() -> Double {
+    var cost = 0.0
+    for (index, _) in copies {
+      let count = byteCount(inputs[index])
+      if count == 0 { continue }
+      let piece = Chunking.clearedBytesPerChunk
+      stages.append(
+        Stage(
+          pass: Stage.copying - index, units: count, unitsPerChunk: piece,
+          chunks: (count + piece - 1) / piece))
+      cost += Double(count) * 0.1
+    }
+    return cost
+  }
+
+  func copyInput(_ index: Int, _ begin: Int, _ end: Int) {
+    guard let data = inputs[index].data, let copy = copies.first(where: { $0.input == index })
+    else { return }
+    (data + begin).copyMemory(from: copy.from + begin, byteCount: end - begin)
   }
 
   /// A bool is 0 or 1, and nothing a client sends is believed: a stage of its own, since it reads all

@@ -11,9 +11,12 @@ extension Evaluation {
     for (position, input) in overwrites {
       outputs[wantedOutputs[position]].data = inputs[input].data
     }
+    for placement in placements {
+      outputs[wantedOutputs[placement.position]].data = placement.base
+    }
     self.results = results
     if let results { raiseFences(results) }
-    if clearsAtBind { clear(0, resultBytes) }
+    if clearsAtBind { clear(0, layoutBytes) }
     self.workspace = workspace
     call.pointee.workspace = workspace?.base
     accumulator.reset(fields: entry.accumulatorCount)
@@ -94,6 +97,10 @@ extension Evaluation {
     let end = min(begin + current.unitsPerChunk, current.units)
     if current.pass == Stage.clearing {
       clear(begin, end)
+      return
+    }
+    if current.pass <= Stage.copying {
+      copyInput(Stage.copying - current.pass, begin, end)
       return
     }
     if current.pass <= Stage.boolCheck {

@@ -17,6 +17,8 @@ public final class Evaluation: @unchecked Sendable {
   public private(set) var resultBytes = 0
   /// As many of them as stand in the response's payload.
   public private(set) var payloadBytes = 0
+  /// Through all results, wherever they go, as they are counted for clearing.
+  private(set) var layoutBytes = 0
   public private(set) var workspaceBytes = 0
   public private(set) var scratchBytes = 0
   /// Estimated work, nanoseconds.
@@ -41,6 +43,17 @@ public final class Evaluation: @unchecked Sendable {
   public var ownInputs: UInt64 = 0
   /// Results that take the place of an input: their places in the request, and the inputs'.
   public private(set) var overwrites: [(position: Int, input: Int)] = []
+  /// Results that go to memory that the request names: their places in the request, and where to.
+  public private(set) var placements: [Placement] = []
+  /// Inputs that somebody else may change at any time: they are copied before anything looks at them.
+  var copies: [(input: Int, from: UnsafeRawPointer)] = []
+
+  /// Where one result goes, bytes.
+  public struct Placement {
+    public var position: Int
+    public var base: UnsafeMutableRawPointer
+    public var count: Int
+  }
 
   var stages: [Stage] = []
   // Raw memory, since several threads write different slots of it at the same time.
@@ -138,6 +151,8 @@ public final class Evaluation: @unchecked Sendable {
     workspace = nil
     results = nil
     ownInputs = 0
+    placements.removeAll(keepingCapacity: true)
+    copies.removeAll(keepingCapacity: true)
     failure = nil
     completion = nil
     task = nil
@@ -199,6 +214,25 @@ public final class Evaluation: @unchecked Sendable {
     inputs[index] = lossd_tensor(
       data: tensor.data, shape: tensor.shape.baseAddress, element_count: Int64(tensor.count),
       rank: UInt32(tensor.rank), data_type: tensor.dataType.rawValue)
+  }
+
+  /// Sets an input whose elements are to be copied from `source` to the tensor's memory, before anything looks at
+  /// them.
+  public func setInput(
+    _ index: Int, _ tensor: TensorView, copiedFrom source: UnsafeRawPointer
+  ) throws(StatusError) {
+    try setInput(index, tensor)
+    copies.append((index, source))
+  }
+
+  /// The same elements, which have been copied elsewhere.
+  public func moveInput(_ index: Int, to base: UnsafeMutableRawPointer) {
+    inputs[index].data = base
+  }
+
+  /// The result at this place of the request goes to this memory, which it fills exactly.
+  public func place(_ position: Int, at base: UnsafeMutableRawPointer, count: Int) {
+    placements.append(Placement(position: position, base: base, count: count))
   }
 
   /// The input at this place of the declaration; nil when it was not set.
@@ -370,9 +404,10 @@ public final class Evaluation: @unchecked Sendable {
   func setOffset(_ position: Int, _ offset: Int) { offsets[position] = offset }
   func overwrite(_ position: Int, _ input: Int) { overwrites.append((position, input)) }
 
-  func setResultBytes(sent: Int, all: Int) {
+  func setResultBytes(sent: Int, all: Int, layout: Int) {
     payloadBytes = sent
     resultBytes = all
+    layoutBytes = layout
   }
 
   private func memset64(_ memory: UnsafeMutableRawPointer, _ count: Int) {

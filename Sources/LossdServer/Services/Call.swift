@@ -22,6 +22,12 @@ class Call {
   /// Whether nobody is there to hear the answer any more.
   var isAbandoned: Bool { preconditionFailure("a transport's") }
 
+  /// Memory that the client shares, by the number that it gave it. FAILED_PRECONDITION where there is none at all,
+  /// INVALID_ARGUMENT where there is none of that number.
+  func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
+    throw StatusError(.failedPrecondition, "shared memory is not available on this connection")
+  }
+
   /// The function that the call is of has been found, for the access log.
   func functionFound(_ entry: FunctionEntry) {}
 

@@ -76,13 +76,15 @@ final class EvaluateStreamHandler: CallHandler {
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job = arriving else { return .wait }
     let (context, template) = (self.context, self.template)
-    return job.destination(byteCount, context, call.account) { () throws(StatusError) in
-      if let template {
-        job.beginBatch(like: template)
-      } else {
-        _ = try job.beginEvaluation(context.registry.table)
-      }
-    }
+    return job.destination(
+      byteCount, context, call.account,
+      prepare: { () throws(StatusError) in
+        if let template {
+          job.beginBatch(like: template)
+        } else {
+          _ = try job.beginEvaluation(context.registry.table, call, mayPlace: false)
+        }
+      }, setInputs: { () throws(StatusError) in try job.setInputs(call, isPlanning: true) })
   }
 
   /// The request that is arriving is a bad one: the stream ends after the batches before it.
@@ -116,7 +118,7 @@ final class EvaluateStreamHandler: CallHandler {
       job.beginBatch(like: template)
     } else {
       // The job's evaluation becomes the template; batches get their own.
-      let entry = try job.beginEvaluation(context.registry.table)
+      let entry = try job.beginEvaluation(context.registry.table, call, mayPlace: false)
       call.functionFound(entry)
       if let evaluation = job.takeEvaluation() {
         self.template = evaluation
@@ -124,7 +126,7 @@ final class EvaluateStreamHandler: CallHandler {
         job.beginBatch(like: evaluation)
       }
     }
-    try job.setInputs()
+    try job.setInputs(call)
     let isBatch = try keep(job, call)
     arriving = nil
     if isBatch {

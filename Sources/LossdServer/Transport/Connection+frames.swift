@@ -98,8 +98,9 @@ extension Connection: FrameSink {
       output.frames.encodeFrame(pingAck: message)
       output.framesAppended()
     case .goAway: try goAwayArrived(header, message)
-    case .status, .region, .release:
-      throw BadFrame("\(header.type) is not known here")
+    case .region: try regionArrived(header, message)
+    case .release: try releaseArrived(header, message)
+    case .status: throw BadFrame("\(header.type) is not known here")
     }
   }
 
@@ -109,6 +110,7 @@ extension Connection: FrameSink {
     defer { arena.reset() }
     do throws(StatusError) {
       let hello = try HelloMessage(decoding: message, in: arena)
+      decoder.sharedMemory = isUnix && hello.features.contains(Connection.sharedMemoryFeature)
       if hello.maxMessageBytes > 0 { peerMessageBytesMax = hello.maxMessageBytes }
       if hello.maxPayloadBytes > 0 {
         peerPayloadBytesMax = min(hello.maxPayloadBytes, UInt64(UInt32.max))

@@ -15,6 +15,8 @@ final class Connection {
     case closed
   }
 
+  static let sharedMemoryFeature = "shm"
+
   /// How long what still comes is read at the end, nanoseconds.
   private static let lastWordsTime: UInt64 = 1_000_000_000
 
@@ -48,8 +50,11 @@ final class Connection {
   private var isDecoding = false
   /// What the decoder has not taken because it waits for memory.
   private var leftover: [UInt8] = []
-  private var descriptors = ReceivedDescriptors()
-  private let isUnix: Bool
+  /// Those that came and that no REGION has taken yet.
+  var descriptors = ReceivedDescriptors()
+  let isUnix: Bool
+  /// Memory that the client shares, by its own numbers.
+  var regions: [UInt64: SharedRegion] = [:]
   /// Who is at the other end, for the access log.
   private(set) lazy var peerText =
     PeerCredentials(of: descriptor).map { "uid=\($0.userID) pid=\($0.processID)" }
@@ -143,9 +148,10 @@ final class Connection {
     isDecoding = true
     defer { isDecoding = false }
     do throws(BadFrame) {
-      if descriptors.count > 0 || descriptors.isTruncated {
-        descriptors.removeAll()
-        throw BadFrame("a descriptor came along with a frame that takes none")
+      if descriptors.isTruncated
+        || descriptors.count > 0 && decoder.hasSeenHello && !decoder.sharedMemory
+      {
+        try refuseDescriptors()
       }
       var rest = count
       if let direct {
@@ -162,10 +168,24 @@ final class Connection {
     }
   }
 
+  /// A read ends with the bytes that a descriptor was sent with: when they have been decoded, its REGION has come
+  /// or is under way, or it has none.
+  private func checkDescriptors() throws(BadFrame) {
+    if descriptors.count == 0 || !leftover.isEmpty { return }
+    let mayBeRegion = decoder.currentHeader.map { $0.type == .region } ?? true
+    if !(decoder.isMidFrame && mayBeRegion) { try refuseDescriptors() }
+  }
+
+  private func refuseDescriptors() throws(BadFrame) {
+    descriptors.removeAll()
+    throw BadFrame("a descriptor came along with a frame that takes none")
+  }
+
   private func decode(_ bytes: UnsafeRawBufferPointer) throws(BadFrame) {
     let used = try decoder.decode(bytes, self)
     if used < bytes.count { leftover = Array(bytes[used...]) }
     if decoder.hasReadPreface { sendHello() }
+    try checkDescriptors()
   }
 
   /// The decoder may go on: memory has been released, or the frame that waited is to be dropped.
@@ -245,7 +265,8 @@ final class Connection {
       hello: HelloMessage(
         software: context.daemon.software, maxMessageBytes: limits.messageBytesMax,
         maxPayloadBytes: limits.payloadBytesMax, maxStreams: limits.streamsMax,
-        streamCredit: limits.streamCredit, features: []))
+        streamCredit: limits.streamCredit, features: isUnix ? [Connection.sharedMemoryFeature] : [])
+    )
     output.framesAppended()
     if lastStream != .max { sendGoAway() }
     wantsFlush()
@@ -386,6 +407,8 @@ final class Connection {
     _ = Glibc.close(descriptor)
     output.removeAll()
     leftover = []
+    descriptors.removeAll()
+    regions.removeAll()
     for entry in [stallEntry, writeEntry] {
       if let entry { context.deadlines.cancel(entry) }
     }

@@ -77,6 +77,10 @@ final class StreamCall: Call {
     connection.unsafelyUnwrapped.account
   }
 
+  override func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
+    try connection.unsafelyUnwrapped.region(id)
+  }
+
   override var group: WorkGroup { connection.unsafelyUnwrapped.group }
   override var isAbandoned: Bool { connection?.isClosed ?? true }
   override func functionFound(_ entry: FunctionEntry) { record?.function = entry.name }

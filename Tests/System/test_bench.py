@@ -50,7 +50,8 @@ class Bench(unittest.TestCase):
             latency = result["latency_us"]
             self.assertTrue(0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"] <= latency["max"])
             self.assertEqual(sum(count for _, count in result["histogram_us"]), result["calls"])
-            self.assertGreater(result["daemon_processors"], 0)
+            # /proc counts in hundredths of a second: less is nothing.
+            self.assertGreaterEqual(result["daemon_processors"], 0 if result["intended_rate"] else 0.02)
 
     def test_calls_that_begin_at_a_rate_are_as_many_as_were_due(self):
         result = self.bench("--rate", 2000)

@@ -1,17 +1,23 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// Where lossd's SDK is: the prefix it is installed under, or `sdk` of a checkout. `make` sets it.
-let sdk = Context.environment["LOSSD_SDK"] ?? "../../sdk"
+// Where lossd's SDK is: the prefix that lossd is installed under, or the folder sdk of a checkout. make sets it.
+let sdk = Context.environment["LOSSD_SDK"] ?? Context.packageDirectory + "/../../sdk"
 
 let package = Package(
-  name: "Focal",
-  products: [.library(name: "Focal", type: .dynamic, targets: ["Focal"])],
+  name: "focal",
+  products: [.library(name: "FocalLoss", type: .dynamic, targets: ["FocalLoss"])],
   dependencies: [.package(name: "lossd-plugin-kit", path: sdk + "/share/lossd/swift")],
   targets: [
     .target(
-      name: "Focal", dependencies: [.product(name: "LossdPluginKit", package: "lossd-plugin-kit")],
-      // Only the entry is visible: Swift's runtime and all else are this library's own.
-      linkerSettings: [.unsafeFlags(["-static-stdlib", "-Xlinker", "--version-script=exports.map", "-Xlinker", "--gc-sections"])])
+      name: "FocalLoss",
+      dependencies: [.product(name: "LossdPluginKit", package: "lossd-plugin-kit")],
+      linkerSettings: [
+        // Swift's runtime becomes a part of the library: the daemon has one of its own.
+        .unsafeFlags([
+          "-static-stdlib", "-Xlinker", "--gc-sections",
+          "-Xlinker", "--version-script=" + Context.packageDirectory + "/exports.map",
+        ])
+      ])
   ]
 )

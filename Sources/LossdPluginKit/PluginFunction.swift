@@ -11,7 +11,8 @@ public struct PluginFunction {
   @usableFromInline init(
     _ declaration: FunctionDeclaration, stateBytes: Int, _ steps: LossSteps
   ) {
-    precondition(stateBytes <= Int(LOSSD_STATE_BYTES_MAX), "\(declaration.name) has too many members")
+    precondition(
+      stateBytes <= Int(LOSSD_STATE_BYTES_MAX), "\(declaration.name) has too many members")
     descriptor = makeFunction(declaration, stateBytes: stateBytes, LossBox(steps))
   }
 
@@ -43,7 +44,8 @@ public struct PluginFunction {
   }
 }
 
-@usableFromInline func elementwiseDeclaration<F: ElementwiseLoss>(_: F.Type) -> FunctionDeclaration {
+@usableFromInline func elementwiseDeclaration<F: ElementwiseLoss>(_: F.Type) -> FunctionDeclaration
+{
   F.declaration
 }
 

@@ -8,6 +8,11 @@
     self.count = count
   }
 
+  /// A row that was written, to be read.
+  @inlinable @inline(__always) public init(_ row: MutableRow<T>) {
+    self.init(UnsafePointer(row.base), row.count)
+  }
+
   /// Not checked: `index` is in 0 ..< count.
   @inlinable @inline(__always) public subscript(index: Int) -> T { base[index] }
 

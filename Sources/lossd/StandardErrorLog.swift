@@ -9,7 +9,15 @@ struct StandardErrorLog: LogHandler {
   private static let levels = Logger.Level.allCases
 
   var metadata = Logger.Metadata()
-  private static let isJournal = getenv("JOURNAL_STREAM") != nil
+  /// Whether standard error is the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5)), and
+  /// is inherited by what writes elsewhere.
+  private static let isJournal: Bool = {
+    var status = stat()
+    guard let stream = getenv("JOURNAL_STREAM"), fstat(STDERR_FILENO, &status) == 0 else {
+      return false
+    }
+    return String(cString: stream) == "\(status.st_dev):\(status.st_ino)"
+  }()
 
   /// What the line of a crash begins with: `<2>` is critical. For ever.
   nonisolated(unsafe) static let crashPrefix = UnsafePointer(strdup(isJournal ? "<2>" : ""))
@@ -34,6 +42,12 @@ struct StandardErrorLog: LogHandler {
     let text = "\(event.message)".map { $0.isNewline ? " " : $0 }
     let line = StandardErrorLog.prefix(event.level) + String(text) + "\n"
     line.withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
+  }
+
+  /// Why the program ends or a request failed, where no logger is there: a line for people.
+  static func complain(_ text: String) {
+    let prefix = isJournal ? "<\(priority(.error))>" : ""
+    "\(prefix)lossd: \(text)\n".withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
   }
 
   /// Lines of the access log, whatever the level is. Blocks until they are written; any thread.

@@ -117,6 +117,13 @@ int clinux_populate(void *memory, size_t bytes, int writable);
  * a SIGBUS for who writes to it first. -1 with errno set. */
 int clinux_allocate(int fd, void *memory, size_t offset, size_t bytes);
 
+/* Why a descriptor that a client sent cannot be shared memory of so many bytes; NULL: it can. A sealed memfd of ordinary
+ * pages cannot become shorter, so that touching it is never a SIGBUS. */
+const char *clinux_check_shared(int fd, uint64_t length);
+
+/* Maps it, for reading alone where it may not be written. NULL with errno set. */
+void *clinux_map_shared(int fd, size_t length, int *writable);
+
 /* Signal handlers and mask, locale and working directory as they are. `restore` puts back what has changed
  * since, frees, and returns the name of a thing that had; NULL: nothing had. */
 struct clinux_habits;

@@ -90,6 +90,7 @@ class LoopContext: @unchecked Sendable {
   /// Takes the memory that a job needs; false when it has to wait, and the call has been put on the
   /// list of those that do.
   func bind(_ job: EvaluateJob, _ call: Call) throws(StatusError) -> Bool {
+    if let entry = job.evaluation?.entry, entry.isElsewhere { job.processes = foreign.pool(entry) }
     if try job.bind(call.account, pool, workers: scheduler.workers) {
       call.setStarveTimer(at: .max)
       return true

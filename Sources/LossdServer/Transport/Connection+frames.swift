@@ -98,8 +98,9 @@ extension Connection: FrameSink {
       output.frames.encodeFrame(pingAck: message)
       output.framesAppended()
     case .goAway: try goAwayArrived(header, message)
-    case .status, .region, .release:
-      throw BadFrame("\(header.type) is not known here")
+    case .region: try regionArrived(header, message)
+    case .release: try releaseArrived(header, message)
+    case .status: throw BadFrame("\(header.type) is not known here")
     }
   }
 
@@ -109,6 +110,7 @@ extension Connection: FrameSink {
     defer { arena.reset() }
     do throws(StatusError) {
       let hello = try HelloMessage(decoding: message, in: arena)
+      decoder.sharedMemory = isUnix && hello.features.contains(Connection.sharedMemoryFeature)
       if hello.maxMessageBytes > 0 { peerMessageBytesMax = hello.maxMessageBytes }
       if hello.maxPayloadBytes > 0 {
         peerPayloadBytesMax = min(hello.maxPayloadBytes, UInt64(UInt32.max))
@@ -140,31 +142,38 @@ extension Connection: FrameSink {
   }
 
   private func openArrived(_ header: FrameHeader, _ message: UnsafeRawBufferPointer) {
-    defer { arena.reset() }
     var path: UnsafeRawBufferPointer?
+    defer { arena.reset() }
     do throws(StatusError) {
-      let open = try OpenMessage(decoding: message, in: arena)
-      path = open.method
+      if !lastOpen.equals(message) || context.accessLog != nil {
+        lastOpen.forget()
+        let open = try OpenMessage(decoding: message, in: arena)
+        path = open.method
+        lastOpen.keep(message, try method(open.method), open)
+      }
       if streams.count >= Int(limits.streamsMax) {
         throw StatusError(
           .resourceExhausted, "\(streams.count) calls are open, the most there can be")
       }
-      if Method.isForAdmins(open.method) && !isAdmin {
-        throw StatusError(
-          .permissionDenied, "\(displayText(open.method)) answers on the admin socket alone")
-      }
-      guard let method = Method(open.method) else {
-        throw StatusError(.unimplemented, "no method named `\(displayText(open.method))`")
-      }
       let call = context.takeCall()
-      streams[header.streamID] = call
+      streams.add(header.streamID, call)
       call.record = record(header, path)
       call.begin(
-        self, header.streamID, method, timeout: open.timeoutMicroseconds * 1000,
-        credit: open.credit)
+        self, header.streamID, lastOpen.method, timeout: lastOpen.timeout, credit: lastOpen.credit)
     } catch {
       refuse(header, error, path)
     }
+  }
+
+  private func method(_ path: UnsafeRawBufferPointer) throws(StatusError) -> Method {
+    if Method.isForAdmins(path) && !isAdmin {
+      throw StatusError(
+        .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
+    }
+    guard let method = Method(path) else {
+      throw StatusError(.unimplemented, "no method named `\(displayText(path))`")
+    }
+    return method
   }
 
   /// Ends a call that never had a handler.
@@ -200,7 +209,7 @@ extension Connection: FrameSink {
       return .drop
     case .wait: break
     }
-    if streams.values.contains(where: { $0.handler.isHoldingForCredit }) {
+    if streams.contains(where: { $0.handler.isHoldingForCredit }) {
       // Stopping to read would also stop the CREDIT that could free memory.
       call.dropRequests()
       call.handler.refuseRequest(

@@ -77,34 +77,32 @@ final class StreamCall: Call {
     connection.unsafelyUnwrapped.account
   }
 
+  override func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
+    try connection.unsafelyUnwrapped.region(id)
+  }
+
   override var group: WorkGroup { connection.unsafelyUnwrapped.group }
   override var isAbandoned: Bool { connection?.isClosed ?? true }
   override func functionFound(_ entry: FunctionEntry) { record?.function = entry.name }
 
   override func respond(
-    _ response: OutgoingResponse, small: UnsafeMutableRawPointer?, payload: PayloadBuffer?,
-    payloadBytes: Int, isLast: Bool
+    _ response: OutgoingResponse, encoded: EncodedMessage?, results: ResultBytes, isLast: Bool
   ) throws(StatusError) {
     guard let connection else { return }
     if !connection.isClosed {
       let limit = connection.peerPayloadBytesMax
-      if UInt64(payloadBytes) > limit {
+      if UInt64(results.total) > limit {
         throw StatusError(
           .resourceExhausted,
-          "the results have \(payloadBytes) bytes, over the client's limit of \(limit)")
+          "the results have \(results.total) bytes, over the client's limit of \(limit)")
       }
       let output = connection.output
       let queued = output.byteCount
       try output.frames.encodeFrame(
-        response: response, stream: id, endStream: isLast, payloadLength: UInt32(payloadBytes),
-        maxMessageBytes: connection.peerMessageBytesMax)
+        response: response, stream: id, endStream: isLast, payloadLength: UInt32(results.total),
+        maxMessageBytes: connection.peerMessageBytesMax, encoded: encoded)
       output.framesAppended()
-      if let payload {
-        output.append(payload, count: payloadBytes)
-      } else if let small, payloadBytes > 0 {
-        output.frames.append(UnsafeRawBufferPointer(start: small, count: payloadBytes))
-        output.framesAppended()
-      }
+      output.append(results)
       record?.sent += output.byteCount - queued
       connection.wantsFlush()
     }

@@ -59,16 +59,12 @@ LOSSD_INLINE double lossd_from_bits(uint64_t bits) {
   return x;
 }
 
-LOSSD_INLINE float lossd_absf(float x) { return lossd_from_bitsf(lossd_bitsf(x) & 0x7fffffffu); }
-LOSSD_INLINE double lossd_abs(double x) { return lossd_from_bits(lossd_bits(x) & 0x7fffffffffffffffu); }
+/* Not by masks: compilers know what they can leave out of these. */
+LOSSD_INLINE float lossd_absf(float x) { return __builtin_fabsf(x); }
+LOSSD_INLINE double lossd_abs(double x) { return __builtin_fabs(x); }
 /* x with the sign of `sign`. */
-LOSSD_INLINE float lossd_with_signf(float x, float sign) {
-  return lossd_from_bitsf((lossd_bitsf(x) & 0x7fffffffu) | (lossd_bitsf(sign) & 0x80000000u));
-}
-LOSSD_INLINE double lossd_with_sign(double x, double sign) {
-  return lossd_from_bits((lossd_bits(x) & 0x7fffffffffffffffu) |
-                         (lossd_bits(sign) & 0x8000000000000000u));
-}
+LOSSD_INLINE float lossd_with_signf(float x, float sign) { return __builtin_copysignf(x, sign); }
+LOSSD_INLINE double lossd_with_sign(double x, double sign) { return __builtin_copysign(x, sign); }
 
 /* The smaller and the larger; NaN where x is NaN. */
 LOSSD_INLINE float lossd_minf(float x, float bound) { return x > bound ? bound : x; }

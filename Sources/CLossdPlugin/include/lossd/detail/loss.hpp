@@ -98,9 +98,13 @@ inline std::int32_t plan_loss(const lossd_call *call, lossd_plan *plan, reductio
   if (how != reduction::none) shape.rank = 0;
   const lossd_tensor &up = call->inputs[upstream];
   if (up.data_type != LOSSD_ABSENT) {
-    if (!same_shape(up, shape)) return wrong_shape(error, "grad.loss", up, shape);
-    if (up.data_type != input.data_type)
-      return report(error, LOSSD_INVALID_ARGUMENT, "grad.loss has another type than input");
+    if (!same_shape(up, shape) || up.data_type != input.data_type) {
+      char have[128], want[128];
+      std::snprintf(error->text, sizeof error->text, "grad.loss is %s %s, expected %s %s", type_name(up.data_type),
+                    shape_text(up.shape, up.rank, have), type_name(input.data_type),
+                    shape_text(shape.shape, shape.rank, want));
+      return LOSSD_INVALID_ARGUMENT;
+    }
   }
   if (call->wanted >> LOSS & 1) {
     lossd_planned_output &loss = plan->outputs[LOSS];

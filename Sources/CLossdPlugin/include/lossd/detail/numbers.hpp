@@ -34,7 +34,15 @@ template <class T> T sign(T x) { return x > 0 ? T(1) : x < 0 ? T(-1) : x; }
 
 namespace detail {
 
-inline bool is_floating(std::uint32_t type) { return type >= LOSSD_FLOAT32 && type <= LOSSD_BFLOAT16; }
+inline const char *type_name(std::uint32_t type) {
+  switch (type) {
+    case LOSSD_FLOAT32: return "float32";
+    case LOSSD_FLOAT64: return "float64";
+    case LOSSD_FLOAT16: return "float16";
+    case LOSSD_BFLOAT16: return "bfloat16";
+    default: return "integer";
+  }
+}
 
 inline std::int64_t byte_size(std::uint32_t type) {
   switch (type) {

@@ -2,7 +2,7 @@
 // binary cross entropy of logits, weighed down by (1 - p_t)^gamma where the prediction is good already.
 import LossdPluginKit
 
-struct Focal: ElementwiseLoss {
+struct FocalLoss: ElementwiseLoss {
   static let name = "sigmoid_focal_loss"
   static let summary = "alpha_t (1 - p_t)^gamma times binary cross entropy of sigmoid(input)"
   static let targetHelp = "0 or 1, or in between, like input"
@@ -38,13 +38,13 @@ struct Focal: ElementwiseLoss {
   @inline(__always) func slope<T: LossScalar>(_ x: T, _ y: T) -> T {
     let (a, miss, p, q, ce) = parts(x, y)
     let power = pow(miss, T(gamma))
-    // miss' = p q (1 - 2 y), and ce' = p - y.
-    let turn = gamma == 0 ? 0 : T(gamma) * power / miss * p * q * (1 - 2 * y)
+    // miss' = p q (1 - 2 y), and ce' = p - y. Where nothing is missed, ce is 0, too.
+    let turn = miss > 0 ? T(gamma) * power / miss * p * q * (1 - 2 * y) : 0
     return a * (power * (p * (1 - y) - q * y) + ce * turn)
   }
 }
 
 @_cdecl("lossd_plugin_entry")
 public func entry(_ host: UnsafeRawPointer?) -> UnsafeRawPointer? {
-  plugin(host, name: "focal", version: "1.0", [.elementwise(Focal.self)])
+  plugin(host, name: "focal", version: "1.0", [.elementwise(FocalLoss.self)])
 }

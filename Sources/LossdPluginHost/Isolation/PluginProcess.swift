@@ -56,11 +56,13 @@ public final class PluginProcess: @unchecked Sendable {
     _ = order.take(UInt32.self)
     _ = order.take(UInt64.self)
     let memoryBytes: UInt64 = order.take()
+    let sharedBytes: UInt64 = order.take()
     let threads = Int(order.take(UInt32.self))
     let path = order.takeText()
     do throws(StatusError) {
+      Confinement.limit(memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads)
       let process = try PluginProcess(
-        path, memoryBytes: memoryBytes, threads: threads,
+        path, threads: threads,
         stopWord: UnsafePointer(word.bindMemory(to: UInt64.self, capacity: 1)))
       process.serve()
       return 0
@@ -74,12 +76,11 @@ public final class PluginProcess: @unchecked Sendable {
   }
 
   private init(
-    _ path: String, memoryBytes: UInt64, threads: Int, stopWord: UnsafePointer<UInt64>
+    _ path: String, threads: Int, stopWord: UnsafePointer<UInt64>
   ) throws(StatusError) {
     self.stopWord = stopWord
     answering = .allocate(capacity: 1)
     pthread_mutex_init(answering, nil)
-    Confinement.limit(memoryBytes: memoryBytes, threads: threads)
     let tasks = ThreadCount()
     if let reason = Confinement.beforeLoading() {
       throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
@@ -153,8 +154,12 @@ public final class PluginProcess: @unchecked Sendable {
       switch kind {
       case .evaluate: evaluate(call, &order, memory, count, descriptors.take())
       case .run: run(call, &order, descriptors.take())
-      case .finish: finish(call, &order)
-      case .merge: merge(call, &order)
+      case .finish:
+        finish(call, &order)
+        memory.clear(count)
+      case .merge:
+        merge(call, &order)
+        memory.clear(count)
       case .forget: forget(call)
       default: return
       }
@@ -197,7 +202,7 @@ public final class PluginProcess: @unchecked Sendable {
         results: ownResults.base, workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
       guard evaluation.cost <= PluginProcess.ownCost else { return compute(call) }
       evaluation.runToEnd(scratch: ownScratch.base)
-      if evaluation.scratchBytes > 0 { ownScratch.clear() }
+      ownScratch.clear(evaluation.scratchBytes)
       computed(call)
     } catch {
       call.evaluation.fail(error)
@@ -264,7 +269,6 @@ public final class PluginProcess: @unchecked Sendable {
     outgoing.clear(answer.count)
     call.clear()
     if evaluation.resultBytes <= Order.ownResultBytes { ownResults.clear(evaluation.resultBytes) }
-    if evaluation.workspaceBytes > 0 { ownWorkspace.clear() }
     for id in forgotten { segments.forget(id) }
     forgotten.removeAll()
     current.withLock { $0 = nil }
@@ -289,6 +293,7 @@ public final class PluginProcess: @unchecked Sendable {
   private func finish(_ id: UInt64, _ order: inout Unpacker) {
     do throws(StatusError) {
       let evaluation = try beginSums(&order)
+      defer { evaluation.overwrite() }
       for index in 0..<evaluation.entry.attributes.count {
         let value = order.takeAttribute()
         if case .none = value { continue }
@@ -306,6 +311,7 @@ public final class PluginProcess: @unchecked Sendable {
         answer.put(value ?? 0)
       }
       PluginProcess.send(answer.bytes)
+      outgoing.clear(answer.count)
     } catch { fail(id, error) }
   }
 
@@ -322,6 +328,7 @@ public final class PluginProcess: @unchecked Sendable {
       answer.put(AnswerKind.merged.rawValue)
       answer.put(total.sums)
       PluginProcess.send(answer.bytes)
+      outgoing.clear(answer.count)
     } catch { fail(id, error) }
   }
 

@@ -127,6 +127,7 @@ public final class ProcessSpawner: Sendable {
     var order = Packer(memory.all)
     order.put(Order.configure, 0)
     order.put(settings.memoryBytes)
+    order.put(settings.sharedBytesMax)
     order.put(UInt32(settings.threads))
     order.put(path)
     let descriptors = [control.descriptor]

@@ -50,6 +50,9 @@ public final class WorkerHandle: @unchecked Sendable {
     return outcome > 0 || outcome < 0 && (errno == EAGAIN || errno == EINTR) ? bytes : nil
   }
 
+  /// Processor time that it has used, nanoseconds.
+  public var processorTime: UInt64 { clinux_processor_time(pid) }
+
   /// How it ended; nil while it has not. To be asked until it is not nil.
   public func end() -> ProcessEnd? {
     if isReaped.load(ordering: .relaxed) { return ProcessEnd(signal: 0, status: 0) }
@@ -77,6 +80,8 @@ public struct ProcessEnd: Sendable, Equatable {
 public struct IsolationSettings: Sendable, Equatable {
   /// Private memory that a plugin's process may have, bytes.
   public var memoryBytes: UInt64 = 1 << 30
+  /// Memory of the daemon's that a process may have been shown at a time, bytes.
+  public var sharedBytesMax: UInt64 = 32 << 30
   /// Threads that compute in each.
   public var threads = 1
   /// Processes of one plugin that may run at once, for each loop.

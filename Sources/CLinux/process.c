@@ -275,6 +275,19 @@ const char *clinux_habits_restore(struct clinux_habits *habits) {
 
 /* ---- Confinement of a process ---- */
 
+int clinux_drop_capabilities(void) {
+  /* linux/capability.h's, version 3. */
+  struct {
+    uint32_t version;
+    int pid;
+  } header = {0x20080522, 0};
+  struct {
+    uint32_t effective, permitted, inheritable;
+  } none[2] = {{0, 0, 0}, {0, 0, 0}};
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  return (int)syscall(SYS_capset, &header, none);
+}
+
 int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 
 void clinux_forbid_inspection(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }

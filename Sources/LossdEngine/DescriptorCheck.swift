@@ -147,7 +147,9 @@ enum DescriptorCheck {
     _ name: UnsafePointer<CChar>?, _ help: UnsafePointer<CChar>?, _ what: String,
     _ function: String, _ names: inout Set<String>
   ) throws(StatusError) {
-    guard let name, name.pointee != 0 else { throw refusal("an \(what) of \(function) has no name") }
+    guard let name, name.pointee != 0 else {
+      throw refusal("an \(what) of \(function) has no name")
+    }
     try text(name, "name of an \(what)", function, max: nameBytesMax)
     try text(help, "help of the \(what) \(String(cString: name))", function)
     let text = String(cString: name)

@@ -50,21 +50,13 @@ extension PluginManager {
 
   private func look(_ path: String, _ identity: PluginFile.Identity) {
     try? inTurn { () throws(StatusError) in
-      let (old, isKnown) = state.withLock { state in
-        let old = state.loaded.first { $0.path == path }
-        let isKnown =
-          old?.identity.hasBytes(of: identity) ?? false
+      let isKnown = state.withLock { state in
+        state.loaded.first { $0.path == path }?.identity.hasBytes(of: identity) ?? false
           || state.refused[path]?.identity == identity
           || state.unloaded[path]?.hasBytes(of: identity) ?? false
-        return (old, isKnown)
       }
       if isKnown { return }
-      do throws(StatusError) { _ = try open(path) } catch {
-        state.withLock {
-          $0.refused[path] = Refusal(identity: identity, isClash: error.code == .alreadyExists)
-        }
-        log(true, error.message + (old == nil ? "" : "; the version before goes on serving"))
-      }
+      do throws(StatusError) { _ = try open(path) } catch { refuse(path, identity, error) }
     }
   }
 

@@ -131,6 +131,8 @@ struct clinux_habits *clinux_habits_save(void);
 const char *clinux_habits_restore(struct clinux_habits *habits);
 
 int clinux_no_new_privileges(void);
+/* Of the calling thread, and of those that it starts; root's too. */
+int clinux_drop_capabilities(void);
 
 /* This process makes no core files, and others of its user cannot look into it (PR_SET_DUMPABLE). */
 void clinux_forbid_inspection(void);

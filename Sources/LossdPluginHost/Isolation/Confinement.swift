@@ -15,6 +15,7 @@ enum Confinement {
   ///   - sharedBytes: of the daemon's memory that it may be shown at a time.
   static func limit(memoryBytes: UInt64, sharedBytes: UInt64, threads: Int) {
     _ = clinux_no_new_privileges()
+    _ = clinux_drop_capabilities()
     clinux_set_limit(Int32(RLIMIT_STACK.rawValue), stackBytes)
     // Stacks count as private memory too.
     let own = UInt64(64 << 20) + UInt64(threads + 2) * stackBytes

@@ -23,8 +23,7 @@ public final class PluginProcess: @unchecked Sendable {
   private let incoming = [MessageMemory(), MessageMemory()]
   private let outgoing = MessageMemory()
   private let segments = SegmentMappings()
-  /// The number of the last call that is to stop, which the daemon writes.
-  private let stopWord: UnsafePointer<UInt64>
+  private let words: SharedWords.View
   /// Segments to let go of when the call is over.
   private var forgotten: [UInt64] = []
   private let ownResults = AlignedBuffer.zeroed(count: Order.ownResultBytes)
@@ -46,11 +45,7 @@ public final class PluginProcess: @unchecked Sendable {
     let memory = MessageMemory()
     var descriptors = ReceivedNumbers()
     let count = receive(memory, &descriptors)
-    guard count > 0, let control = descriptors.take().first,
-      let word = clinux_map(control, MemoryLayout<UInt64>.size)
-    else { return 1 }
-    _ = close(control)
-    mprotect(word, MemoryLayout<UInt64>.size, PROT_READ)
+    guard count > 0, let words = SharedWords.View(descriptors.take()) else { return 1 }
     var order = Unpacker(memory.bytes(count))
     guard order.take(UInt32.self) == Order.configure.rawValue else { return 1 }
     _ = order.take(UInt32.self)
@@ -62,8 +57,7 @@ public final class PluginProcess: @unchecked Sendable {
     do throws(StatusError) {
       Confinement.limit(memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads)
       let process = try PluginProcess(
-        path, threads: threads,
-        stopWord: UnsafePointer(word.bindMemory(to: UInt64.self, capacity: 1)))
+        path, threads: threads, words)
       process.serve()
       return 0
     } catch {
@@ -76,9 +70,9 @@ public final class PluginProcess: @unchecked Sendable {
   }
 
   private init(
-    _ path: String, threads: Int, stopWord: UnsafePointer<UInt64>
+    _ path: String, threads: Int, _ words: SharedWords.View
   ) throws(StatusError) {
-    self.stopWord = stopWord
+    self.words = words
     answering = .allocate(capacity: 1)
     pthread_mutex_init(answering, nil)
     let tasks = ThreadCount()
@@ -151,6 +145,7 @@ public final class PluginProcess: @unchecked Sendable {
       let kind = Order(rawValue: order.take())
       _ = order.take(UInt32.self)
       let call: UInt64 = order.take()
+      if let kind { clinux_store(words.begun, kind.mark(call)) }
       switch kind {
       case .evaluate: evaluate(call, &order, memory, count, descriptors.take())
       case .run: run(call, &order, descriptors.take())
@@ -188,7 +183,7 @@ public final class PluginProcess: @unchecked Sendable {
     }
     before?.clear()
     do throws(StatusError) {
-      call.evaluation.heedStopOrder(stopWord, number: id)
+      call.evaluation.heedStopOrder(words.stop, number: id)
       try call.decode(&order, descriptors)
       memory.protect(count)
       let evaluation = call.evaluation

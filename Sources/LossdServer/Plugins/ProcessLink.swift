@@ -288,6 +288,7 @@ final class ProcessLink {
 
   /// Lets go of the process, which ends with its socket.
   func close() {
+    if phase != .dead { log?.read() }
     phase = .dead
     call = nil
     planned = nil

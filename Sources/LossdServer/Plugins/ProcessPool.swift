@@ -76,6 +76,13 @@ final class ProcessPool {
 
   /// Back from a process that has ended without a look at it: it is the first in turn again.
   func putBack(_ call: ForeignCall) {
+    call.triesLeft -= 1
+    if call.triesLeft == 0 {
+      call.failure = StatusError(
+        .unavailable,
+        "\(call.entry.name): processes of the plugin \(name) end before they look at the call")
+      return endLater(call)
+    }
     if call.isStopping {
       call.failure = call.failure ?? StatusError(.cancelled, "\(call.entry.name): cancelled")
       return endLater(call)

@@ -44,8 +44,10 @@ class PluginDaemon:
         self.admin = f"unix:{self.folder}/admin.sock"
         for file in files:
             self.put(file)
-        settings.setdefault("state_folder", self.folder)
-        self.settings = dict(plugin_folders=self.folder, admin_listen=self.admin, **settings)
+        settings = {"state_folder": self.folder, **settings}
+        self.settings = dict(
+            plugin_folders=self.folder, admin_listen=self.admin,
+            **{key: value for key, value in settings.items() if value is not None})
         self.start()
 
     def start(self):
@@ -72,7 +74,14 @@ class PluginDaemon:
         return lossctl("plugin", *arguments, "--server", self.admin, check=check)
 
     def list(self):
-        return {item["name"]: item for item in self.plugin("list", "--json")}
+        """What is loaded, by name."""
+        return {item["name"]: item for item in self.plugin("list", "--json")
+                if not item["state"].startswith("pinned")}
+
+    def pinned(self):
+        """States and reasons of what is unloaded and stays in memory, by name."""
+        return {item["name"]: (item["state"], item["last_reason"]) for item in self.plugin("list", "--json")
+                if item["state"].startswith("pinned")}
 
     def children(self):
         """Processes that the daemon has started and that are not gone, by their ids."""

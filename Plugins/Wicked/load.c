@@ -10,6 +10,7 @@
  *   constructor_locale    its constructor sets another locale
  *   constructor_cwd       its constructor goes to /
  *   constructor_thread    its constructor starts a thread that never ends: cannot be unmapped safely
+ *   constructor_spins     the same, and the thread computes all the time: a host looks at that
  *   nodelete              linked with -z nodelete: stays mapped after an unload, and that is said
  *   unknown_fields        a minor version newer than this header's struct, of the same version: longer structs
  *   many_functions        1000 functions
@@ -59,6 +60,10 @@ static void hang(void) {
   for (;;) pause();
 }
 static void *rest(void *unused) {
+#if defined(CONSTRUCTOR_SPINS)
+  for (volatile int for_ever = 1; for_ever;) {
+  }
+#endif
   hang();
   return unused;
 }
@@ -86,7 +91,7 @@ __attribute__((constructor)) static void constructor(void) {
   if (!setlocale(LC_ALL, "de_DE.UTF-8")) setlocale(LC_ALL, "C.UTF-8");
 #elif defined(CONSTRUCTOR_CWD)
   if (chdir("/") != 0) crash();
-#elif defined(CONSTRUCTOR_THREAD)
+#elif defined(CONSTRUCTOR_THREAD) || defined(CONSTRUCTOR_SPINS)
   pthread_t thread;
   pthread_create(&thread, 0, rest, 0);
 #endif

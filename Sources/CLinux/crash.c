@@ -78,12 +78,13 @@ static void put(line *line, const char *text) {
   for (; *text && line->count < sizeof line->text - 1; text++) line->text[line->count++] = *text;
 }
 
-static void put_number(line *line, long number) {
+/* At least so many digits. */
+static void put_number(line *line, long number, int least) {
   char digits[24];
-  int place = sizeof digits - 1;
+  int end = sizeof digits - 1, place = end;
   digits[place] = 0;
   do digits[--place] = (char)('0' + number % 10);
-  while ((number /= 10) > 0);
+  while ((number /= 10) > 0 || end - place < least);
   put(line, digits + place);
 }
 
@@ -114,7 +115,9 @@ static void say(const char *what) {
   if (record < 0) return;
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  put_number(&recorded, now.tv_sec);
+  put_number(&recorded, now.tv_sec, 1);
+  put(&recorded, ".");
+  put_number(&recorded, now.tv_nsec, 9);
   put(&recorded, " ");
   put(&recorded, what);
   put(&recorded, " ");

@@ -1,9 +1,10 @@
 import Glibc
 
 /// Crashes of the daemon inside of a plugin, as its signal handler wrote them down: one line each, seconds since
-/// 1970, what happened (`SIGSEGV`, `exit`), and where (`plugin focal 1.0, function focal_loss`).
+/// 1970 with nine decimals, what happened (`SIGSEGV`, `exit`), and where (`plugin focal 1.0, function focal_loss`).
 struct CrashRecords {
   struct Record: Equatable {
+    /// Nanoseconds since 1970.
     var time: Int
     var what: String
     var place: String
@@ -17,7 +18,7 @@ struct CrashRecords {
   init(_ text: String) {
     records = text.split(separator: "\n").compactMap { line in
       let parts = line.split(separator: " ", maxSplits: 2)
-      guard parts.count == 3, let time = Int(parts[0]) else { return nil }
+      guard parts.count == 3, let time = CrashRecords.nanoseconds(parts[0]) else { return nil }
       return Record(time: time, what: String(parts[1]), place: String(parts[2]))
     }
   }
@@ -40,7 +41,15 @@ struct CrashRecords {
     self.init(String(decoding: lines, as: UTF8.self))
   }
 
-  /// The last crash in this version of a plugin, unless its file has changed since: seconds since 1970.
+  private static func nanoseconds(_ text: Substring) -> Int? {
+    let parts = text.split(separator: ".", omittingEmptySubsequences: false)
+    guard parts.count == 2, parts[1].utf8.count == 9, let seconds = Int(parts[0]),
+      let rest = Int(parts[1]), seconds >= 0, seconds < 1 << 33, rest >= 0
+    else { return nil }
+    return seconds * 1_000_000_000 + rest
+  }
+
+  /// The last crash in this version of a plugin, unless its file has changed since, `fileChanged` nanoseconds since 1970.
   func last(plugin: String, version: String, fileChanged: Int) -> Record? {
     records.last {
       $0.time >= fileChanged && $0.place.hasPrefix("plugin \(plugin) \(version),")

@@ -29,6 +29,7 @@ public final class PluginManager: Sendable {
   private let crashes: CrashRecords
   private let closer: LibraryCloser
   private let pinned: PinnedPlugins
+  private let onIsolated: Mutex<@Sendable (IsolatedPlugin) -> Void> = Mutex({ _ in })
   /// Held by the operation under way, which may take as long as a plugin takes to load.
   private let turn = Mutex(())
   /// Held for moments.
@@ -59,6 +60,11 @@ public final class PluginManager: Sendable {
   /// of a library's left.
   public func setMayUnmap(_ mayUnmap: @escaping @Sendable () -> Bool) {
     closer.setMayUnmap(mayUnmap)
+  }
+
+  /// Called when a plugin has been loaded that runs in processes of its own, on the thread that loaded it.
+  public func setOnIsolated(_ action: @escaping @Sendable (IsolatedPlugin) -> Void) {
+    onIsolated.withLock { $0 = action }
   }
 
   /// Everything that is loaded, the program's own plugins first, and what stays in memory though it is not.
@@ -160,6 +166,14 @@ public final class PluginManager: Sendable {
   /// Opens a file and exchanges the functions that came from it before, if any, for its own. Nothing has changed when
   /// it throws.
   func open(_ path: String) throws(StatusError) -> PluginInfo {
+    do throws(StatusError) { return try openUnnamed(path) } catch {
+      // What is wrong with a plugin is of no use without its file.
+      if error.message.hasPrefix(path) { throw error }
+      throw StatusError(error.code, "\(path): \(error.message)")
+    }
+  }
+
+  private func openUnnamed(_ path: String) throws(StatusError) -> PluginInfo {
     let placement = state.withLock { $0.wanted[path] } ?? policy.placement(path)
     let plugin = try opened(path, placement)
     let (name, version) = (plugin.loaded.name, plugin.loaded.version)
@@ -183,6 +197,9 @@ public final class PluginManager: Sendable {
       state.unloaded[path] = nil
     }
     nameSuspects()
+    if let isolated = plugin.loaded.owner as? IsolatedPlugin {
+      onIsolated.withLock { $0 }(isolated)
+    }
     log(
       false,
       "\(old == nil ? "loaded" : "reloaded") plugin \(name) \(version) from \(path)"
@@ -207,7 +224,18 @@ public final class PluginManager: Sendable {
     }
     let plugin = isolated.image.plugin.pointee
     let (name, version) = (String(cString: plugin.name), String(cString: plugin.version))
-    let placement = placement(wanted, name, version, path, identity)
+    var placement = placement(wanted, name, version, path, identity)
+    if placement == .daemon, let handle = isolated.takeSpare(),
+      let reason = PluginTrial.rehearseEnd(
+        handle, staysMapped: isolated.startsThreads, policy.processes)
+    {
+      placement = .process
+      isolated.processEnded(handle.pid, reason: nil)
+      log(
+        true,
+        "\(path): it is not fit for the daemon and runs in a process of its own: when it was unloaded, \(reason)"
+      )
+    }
     var owner: any FunctionOwner = isolated
     var descriptor = isolated.image.plugin
     if placement == .daemon {
@@ -231,7 +259,7 @@ public final class PluginManager: Sendable {
   ) -> Placement {
     guard wanted == .daemon,
       let crash = crashes.last(
-        plugin: name, version: version, fileChanged: identity.changed / 1_000_000_000)
+        plugin: name, version: version, fileChanged: identity.changed)
     else { return wanted }
     log(
       true,

@@ -61,6 +61,8 @@ public final class Server: @unchecked Sendable {
     loop = loops[0].loop
     // A plugin's library is not unmapped before threads that have run its callbacks have ended.
     plugins?.setMayUnmap { [scheduler = daemon.scheduler] in scheduler.renewThreads() }
+    let first = loops[0]
+    plugins?.setOnIsolated { plugin in first.loop.execute { first.foreign.adopt(plugin) } }
     let all = loops
     daemon.budget.setOnRelease {
       for loop in all { loop.loop.execute { loop.memoryReleased() } }

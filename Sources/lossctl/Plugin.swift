@@ -111,10 +111,10 @@ extension PluginMessage {
       + functions.joined(separator: ", ")
     if isolation == "process" {
       text +=
-        "\n  in processes of its own (\(processes.map(String.init).joined(separator: ", "))), \(state)"
+        "\n  in processes of its own (\(processes.isEmpty ? "none now" : processes.map(String.init).joined(separator: ", "))), \(state)"
       if restarts > 0 { text += ", restarted \(restarts) times, the last one \(lastReason)" }
-    } else if state != "serving" {
-      text += "\n  \(state)"
+    } else if state != "serving" || !lastReason.isEmpty {
+      text += "\n  \(state)" + (lastReason.isEmpty ? "" : ": \(lastReason)")
     }
     return text
   }

@@ -8,6 +8,7 @@ import time
 import unittest
 
 from daemon import Daemon, lossctl
+from isolation import built
 from plugin_files import WICKED, make_wicked
 from wire import Tensor
 
@@ -19,13 +20,12 @@ class Wicked(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
 
     def test_all_of_them_build_without_a_warning(self):
-        make_wicked(self.folder)
         text = (WICKED / "load.c").read_text()
-        built = {path.stem for path in pathlib.Path(self.folder, "load").glob("*.so")}
-        for name in built:
+        made = {path.stem for path in (built() / "load").glob("*.so")}
+        for name in made:
             self.assertRegex(text.split("*/")[0], rf"\b{name}\b", "load.c's list")
         for name in ("good", "nodelete", "unknown_fields", "constructor_mode"):
-            lossctl("plugin", "check", f"{self.folder}/load/{name}.so")
+            lossctl("plugin", "check", built() / "load" / f"{name}.so")
 
     @unittest.skipUnless(shutil.which("clang"), "no clang")
     def test_they_build_with_clang_too(self):

@@ -41,7 +41,7 @@ const char *clinux_set_activity(const char *text);
 const char *clinux_activity(void);
 
 /* From now on a crash, or an exit, in the middle of an activity writes a line that names it, and adds one to `file`
- * unless that is empty: seconds since 1970, what happened, the activity. Lines begin with `line_begin`, which must live
+ * unless that is empty: seconds since 1970 with nine decimals, what happened, the activity. Lines begin with `line_begin`, which must live
  * for ever. 0, or the errno of the file's opening. */
 int clinux_report_crashes(const char *file, const char *line_begin);
 

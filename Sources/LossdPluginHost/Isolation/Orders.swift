@@ -17,10 +17,14 @@ enum Order: UInt32 {
   case merge = 6
   /// A segment is not used any more.
   case forget = 7
+  /// Stop the plugin and close its library, for nothing else will be asked.
+  case close = 8
   // From it.
   case ready = 16
   case refused = 17
   case answer = 18
+  /// Its library is closed.
+  case closed = 19
 
   /// What stands for an order of a call, the greater the later.
   func mark(_ call: UInt64) -> UInt64 { call << 1 | (self == .run ? 1 : 0) }

@@ -16,7 +16,8 @@ public final class PluginProcess: @unchecked Sendable {
   /// Work up to this is done by the thread that reads, nanoseconds.
   private static let ownCost = 200_000.0
 
-  private let entries: [FunctionEntry]
+  private var entries: [FunctionEntry]
+  private var library: PluginLibrary?
   private let scheduler: Scheduler
   private let group = WorkGroup()
   /// Two, so that what comes during a call does not overwrite it.
@@ -83,6 +84,7 @@ public final class PluginProcess: @unchecked Sendable {
     let registry = Registry()
     try registry.add(library.plugin, owner: library)
     entries = try PluginProcess.entries(library, registry)
+    self.library = library
     let startsThreads = tasks.isMoreThanOne
     // Threads cannot be started later.
     let counter = Counter()
@@ -156,6 +158,9 @@ public final class PluginProcess: @unchecked Sendable {
         merge(call, &order)
         memory.clear(count)
       case .forget: forget(call)
+      case .close:
+        closeLibrary(staysMapped: order.take(UInt32.self) != 0)
+        return
       default: return
       }
     }
@@ -280,6 +285,18 @@ public final class PluginProcess: @unchecked Sendable {
   private func fail(_ id: UInt64, _ error: StatusError) {
     var answer = Packer(outgoing.all)
     answer.put(failure: error, id)
+    PluginProcess.send(answer.bytes)
+  }
+
+  /// As the daemon would, were the library its own.
+  private func closeLibrary(staysMapped: Bool) {
+    entries.removeAll()
+    var end = library?.takeEnd()
+    end?.staysMapped = staysMapped
+    library = nil
+    _ = end?.close("a plugin that is being unloaded", CLINUX_WATCH_CRASHES) { true }
+    var answer = Packer(outgoing.all)
+    answer.put(Order.closed, 0)
     PluginProcess.send(answer.bytes)
   }
 

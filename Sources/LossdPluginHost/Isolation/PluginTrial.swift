@@ -49,6 +49,31 @@ struct PluginTrial {
     }
   }
 
+  /// Has a process of the plugin's that nobody needs stop it and close its library, as the daemon will one day. Returns
+  /// what went wrong; nil: nothing.
+  static func rehearseEnd(
+    _ handle: WorkerHandle, staysMapped: Bool, _ settings: IsolationSettings
+  ) -> String? {
+    let memory = MessageMemory()
+    var order = Packer(memory.all)
+    order.put(Order.close, 0)
+    order.put(UInt32(staysMapped ? 1 : 0))
+    _ = clinux_send_message(handle.socket, order.bytes.baseAddress, order.count, nil, 0, 0)
+    var lines = Lines { _ in }
+    guard waitForWord(handle, Clock.now + settings.loadTimeout, &lines) else {
+      handle.kill()
+      return "it has not ended within \(settings.loadTimeout / 1_000_000) ms"
+    }
+    var descriptors = ReceivedNumbers()
+    defer { descriptors.numbers.deallocate() }
+    let count = clinux_receive_message(
+      handle.socket, memory.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
+    for descriptor in descriptors.take() { _ = close(descriptor) }
+    var answer = Unpacker(memory.bytes(max(count, 0)))
+    if Order(rawValue: answer.take()) == .closed { return nil }
+    return "its process \(waitForEnd(handle))"
+  }
+
   /// Whether its socket has something to say before the time is up; what it logs is read meanwhile, or it would have to
   /// wait for that.
   private static func waitForWord(

@@ -22,6 +22,7 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
   /// Code of it may go on running on threads that it has started itself.
   private let staysMapped: Bool
   private let lost = Atomic<Int>(0)
+  private let isTaken = Atomic<Bool>(false)
 
   public var isElsewhere: Bool { false }
 
@@ -79,10 +80,11 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
   private static func watched(
     _ activity: String, _ watch: Int32, _ body: () -> Void
   ) -> String? {
-    let mode = clinux_float_mode()
-    let habits = clinux_habits_save()
+    // First, since it changes the thread too.
     let isFirst = clinux_watch_thread(watch) != 0
     defer { if isFirst { clinux_unwatch_thread() } }
+    let mode = clinux_float_mode()
+    let habits = clinux_habits_save()
     activity.withCString { text in
       let before = clinux_set_activity(text)
       body()
@@ -117,9 +119,14 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
   }
 
   deinit {
-    let end = LibraryEnd(
+    if let end = takeEnd() { closer.close(end, name: name, version: version, path: path) }
+  }
+
+  /// What is left to be done with it; the first time. The caller sees to it, and nobody calls the plugin any more.
+  func takeEnd() -> LibraryEnd? {
+    if isTaken.exchange(true, ordering: .relaxed) { return nil }
+    return LibraryEnd(
       plugin: plugin, handle: handle, descriptor: descriptor, staysMapped: staysMapped)
-    closer.close(end, name: name, version: version, path: path)
   }
 
   var name: String { String(cString: plugin.pointee.name) }

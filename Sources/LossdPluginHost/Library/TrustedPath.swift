@@ -95,7 +95,7 @@ enum TrustedPath {
       if next < 0 { throw failed("its folder \(place)/\(name): \(text(errno))") }
       close()
       folder = next
-      place = name == "/" ? "/" : place + "/" + name
+      place = name == "/" ? "/" : name == ".." ? splitPath(place).folder : place + "/" + name
       var status = stat()
       guard fstat(next, &status) == 0 else { throw failed("its folder \(place): \(text(errno))") }
       // In a folder with the sticky bit, such as /tmp, nobody but its owner renames what is another's.

@@ -23,7 +23,13 @@ final class ForeignWork {
 
   /// The processes of a function's plugin; nil where it runs in this one.
   func pool(_ entry: FunctionEntry) -> ProcessPool? {
-    guard let plugin = entry.owner as? IsolatedPlugin else { return nil }
+    (entry.owner as? IsolatedPlugin).map { pool(of: $0) }
+  }
+
+  /// A plugin has been loaded: this loop looks after the process that loading has left over.
+  func adopt(_ plugin: IsolatedPlugin) { pool(of: plugin).adoptSpare() }
+
+  private func pool(of plugin: IsolatedPlugin) -> ProcessPool {
     let key = plugin.number
     if let pool = pools[key] { return pool }
     let pool = ProcessPool(plugin, context)

@@ -110,6 +110,11 @@ final class ProcessPool {
 
   // MARK: - Processes
 
+  /// Takes over the process that loading has left over, if nobody has yet.
+  func adoptSpare() {
+    if !isClosed, let spare = plugin?.takeSpare() { adopt(spare, isReady: true) }
+  }
+
   private func startLink() {
     guard !isClosed, startingCount == 0, links.count < settings.processesMax, let plugin else {
       return

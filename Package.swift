@@ -150,6 +150,11 @@ let package = Package(
     .testTarget(
       name: "LossdFilesTests", dependencies: ["LossdFiles", "LossdTensor"], exclude: ["Golden"]),
     .testTarget(name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels"]),
+    .testTarget(
+      name: "LossdPluginHostTests",
+      dependencies: [
+        "CLinux", "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor",
+      ]),
     .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
     .testTarget(name: "LossdWireTests", dependencies: ["LossdWire", "LossdTensor"]),

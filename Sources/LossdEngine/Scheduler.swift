@@ -375,12 +375,11 @@ public final class Scheduler: @unchecked Sendable {
 
   // MARK: - Callbacks that do not return
 
-  /// Whether a callback of the call has been running for longer than `limit` nanoseconds.
-  public func isStuck(_ evaluation: Evaluation, longerThan limit: UInt64) -> Bool {
-    let now = Clock.now
+  /// Since when a thread has been inside of the call, the longest where there are several; nil: none is.
+  public func insideSince(_ evaluation: Evaluation) -> UInt64? {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
-    return threads.contains { $0.call === evaluation && now > $0.since + limit }
+    return threads.filter { $0.call === evaluation }.map(\.since).min()
   }
 
   /// Gives up a call whose callback does not return: fresh threads take the places of those inside of it, and

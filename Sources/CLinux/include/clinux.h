@@ -72,15 +72,28 @@ long clinux_send_message(int fd, const void *bytes, size_t count, const int *fds
                          int wait);
 long clinux_receive_message(int fd, void *bytes, size_t count, int *fds, int *fd_count, int wait);
 
-/* Anonymous memory of a fixed size, mapped here for reading and writing, zeroed, all of its pages allocated. Others
- * who get the descriptor can map it, with `read_only_for_others` for reading alone. -1 with errno set. */
+/* Anonymous memory of a fixed size, mapped here for reading and writing, zeroed, its pages allocated when they are
+ * first used. Others who get the descriptor can map it, with `read_only_for_others` for reading alone. -1 with errno
+ * set. */
 int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_others, void **base);
+
+/* A word that two processes share. */
+static inline uint64_t clinux_load(const uint64_t *word) {
+  return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+static inline void clinux_store(uint64_t *word, uint64_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
 
 /* Maps `bytes` of it, without access until mprotect gives it; NULL with errno set. */
 void *clinux_map(int fd, size_t bytes);
 
-/* Enters pages that can be accessed into the page table at once; what fails costs a fault a page. */
-void clinux_populate(void *memory, size_t bytes, int writable);
+/* Enters pages that can be accessed into the page table at once; what fails costs a fault a page. -1 with errno set. */
+int clinux_populate(void *memory, size_t bytes, int writable);
+
+/* Allocates the pages of a piece of shared memory, mapped at `memory`: one that cannot be had is an error here, and
+ * a SIGBUS for who writes to it first. -1 with errno set. */
+int clinux_allocate(int fd, void *memory, size_t offset, size_t bytes);
 
 /* Why a descriptor that a client sent cannot be shared memory of so many bytes; NULL: it can. A sealed memfd of ordinary
  * pages cannot become shorter, so that touching it is never a SIGBUS. */

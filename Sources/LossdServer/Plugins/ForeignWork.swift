@@ -109,30 +109,36 @@ final class ForeignWork {
     }
   }
 
-  /// Looks now and then whether a callback takes longer than any may.
-  private func setLimit(_ call: ForeignCall) {
+  /// What a callback may take, nanoseconds. Of a process only is seen that it has the call, not how far it is.
+  private func allowedTime(_ call: ForeignCall) -> UInt64 {
     let limit = context.limits.callbackTimeout
-    if limit == 0 { return }
-    let allowed =
-      call.entry.isElsewhere
-      ? limit + UInt64(min(call.evaluation.cost * ForeignWork.costFactor, 1e18)) : limit
-    let entry = DeadlineEntry { [unowned self] in
-      call.limitEntry = nil
-      exceeded(call, limit)
-    }
-    call.limitEntry = entry
-    context.deadlines.set(entry, at: Clock.now + allowed)
+    if !call.entry.isElsewhere { return limit }
+    return limit + UInt64(min(call.evaluation.cost * ForeignWork.costFactor, 1e18))
   }
 
-  private func exceeded(_ call: ForeignCall, _ limit: UInt64) {
-    let isStuck =
-      pools[ownerKey(call)]?.isRunning(call)
-      ?? context.scheduler.isStuck(call.evaluation, longerThan: limit)
-    guard isStuck else { return setLimit(call) }
+  /// Looks when a callback could have taken longer than any may.
+  private func setLimit(_ call: ForeignCall, since: UInt64 = Clock.now) {
+    if context.limits.callbackTimeout == 0 { return }
+    let entry = DeadlineEntry { [unowned self] in
+      call.limitEntry = nil
+      lookAt(call)
+    }
+    call.limitEntry = entry
+    context.deadlines.set(entry, at: since + allowedTime(call))
+  }
+
+  private func lookAt(_ call: ForeignCall) {
+    // A call that waits for its turn is not too slow, and neither is one that has just got it.
+    let since =
+      pools[ownerKey(call)].map { $0.runningSince(call) }
+      ?? context.scheduler.insideSince(call.evaluation)
+    guard let since, since + allowedTime(call) <= Clock.now else {
+      return setLimit(call, since: since ?? Clock.now)
+    }
     call.failure = StatusError(
       .deadlineExceeded,
       "\(call.entry.name): a callback of the plugin \(call.entry.plugin) takes longer than "
-        + "limits.callback_timeout, \(limit / 1_000_000) ms")
+        + "limits.callback_timeout, \(context.limits.callbackTimeout / 1_000_000) ms")
     stop(call)
   }
 }

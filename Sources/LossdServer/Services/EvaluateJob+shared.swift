@@ -151,17 +151,19 @@ extension EvaluateJob {
         .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
     }
     do throws(StatusError) {
-      let segment = try pool.segments.take(
-        bytes, isInput: true, home: pool.segments.home(of: self), isFree: pool.isIdle)
+      let segment = try pool.segments.take(bytes, isInput: true, home: home, isFree: pool.isIdle)
+      shared.copiedBytes = bytes
       shared.segment = PayloadBuffer(reserved: bytes, call.account, segment, of: pool.segments)
     } catch {
       call.account.release(bytes)
       throw error
     }
-    let base = LoopBound((shared.segment?.base, shared.copies))
-    return {
-      guard var place = base.value.0 else { return }
-      for copy in base.value.1 {
+    let work = LoopBound((shared.segment, shared.copies))
+    return { () throws(StatusError) in
+      guard let memory = work.value.0, let segment = memory.segment else { return }
+      try segment.allocate(0, bytes)
+      var place = memory.base
+      for copy in work.value.1 {
         place.copyMemory(from: copy.from, byteCount: copy.count)
         place += TensorLayout.align64(copy.count)
       }

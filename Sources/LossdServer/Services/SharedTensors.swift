@@ -29,6 +29,7 @@ final class SharedTensors {
   var buffers: [PayloadBuffer] = []
   /// Memory of copies, for a process.
   var segment: PayloadBuffer?
+  var copiedBytes = 0
 
   var isEmpty: Bool { regions.isEmpty }
 

@@ -80,6 +80,7 @@ public final class PluginProcess: @unchecked Sendable {
     answering = .allocate(capacity: 1)
     pthread_mutex_init(answering, nil)
     Confinement.limit(memoryBytes: memoryBytes, threads: threads)
+    let tasks = ThreadCount()
     if let reason = Confinement.beforeLoading() {
       throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
     }
@@ -87,6 +88,7 @@ public final class PluginProcess: @unchecked Sendable {
     let registry = Registry()
     try registry.add(library.plugin, owner: library)
     entries = try PluginProcess.entries(library, registry)
+    let startsThreads = tasks.isMoreThanOne
     // Threads cannot be started later.
     let counter = Counter()
     scheduler = Scheduler(workers: threads, clearsScratch: true) { counter.add() }
@@ -96,6 +98,7 @@ public final class PluginProcess: @unchecked Sendable {
     }
     var answer = Packer(outgoing.all)
     answer.put(Order.ready, 0)
+    answer.put(UInt32(startsThreads ? 1 : 0))
     DescriptorImage.pack(library.plugin.pointee, into: &answer)
     guard !answer.isFull else {
       throw PluginFile.refused(
@@ -338,6 +341,22 @@ public final class PluginProcess: @unchecked Sendable {
       throw StatusError(.internal, "the daemon sent \(sums.count) sums")
     }
     return sums
+  }
+}
+
+/// How many threads the process has: /proc is opened while that is possible, and closed with this.
+private final class ThreadCount {
+  private let folder = opendir("/proc/self/task")
+
+  deinit { if let folder { closedir(folder) } }
+
+  var isMoreThanOne: Bool {
+    guard let folder else { return false }
+    rewinddir(folder)
+    var count = 0
+    // Beside . and ..
+    while readdir(folder) != nil { count += 1 }
+    return count > 3
   }
 }
 

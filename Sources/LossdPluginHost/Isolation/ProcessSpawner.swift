@@ -49,7 +49,8 @@ public final class ProcessSpawner: Sendable {
       defer { state.isRunning = true }
       return !state.isRunning
     }
-    if isFirst { startThread { self.run() } }
+    // Without it, whoever waits for a process waits until there is a thread for it.
+    if isFirst && !tryToStartThread({ self.run() }) { state.withLock { $0.isRunning = false } }
     wake.signal()
   }
 

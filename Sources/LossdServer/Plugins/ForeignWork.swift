@@ -36,6 +36,15 @@ final class ForeignWork {
   }
 
   func start(_ call: ForeignCall) {
+    if let library = call.entry.owner as? PluginLibrary,
+      library.lostCallbacks >= PluginLibrary.lostCallbacksMax
+    {
+      call.failure = StatusError(
+        .unavailable,
+        "\(call.entry.name): the plugin \(call.entry.plugin) is set aside: \(library.lostCallbacks) of its callbacks "
+          + "have not returned")
+      return endLater(call)
+    }
     setLimit(call)
     if let pool = pool(call.entry) { return pool.submit(call) }
     let context = self.context
@@ -78,6 +87,13 @@ final class ForeignWork {
     context.deadlines.set(entry, at: Clock.now + ForeignWork.stopGrace)
   }
 
+  /// Ends a call, but not from within what its owner is just doing.
+  func endLater(_ call: ForeignCall) {
+    let bound = LoopBound(call)
+    let context = self.context
+    context.loop.execute { bound.value.end(context.deadlines) }
+  }
+
   private func ownerKey(_ call: ForeignCall) -> ObjectIdentifier {
     ObjectIdentifier((call.entry.owner as AnyObject?) ?? self)
   }
@@ -85,8 +101,11 @@ final class ForeignWork {
   private func giveUp(_ call: ForeignCall) {
     guard !call.isOver else { return }
     if let pool = pools[ownerKey(call)] { return pool.giveUp(call) }
-    let owner: AnyObject = call.job ?? call
-    if context.scheduler.giveUp(call.evaluation, keeping: owner) {
+    let memory: AnyObject = call.job ?? call
+    let library = call.entry.owner as? PluginLibrary
+    if context.scheduler.giveUp(
+      call.evaluation, keeping: library?.callbackLost(using: memory) ?? memory)
+    {
       call.isGivenUp = true
       if call.failure == nil {
         call.failure = StatusError(

@@ -166,11 +166,7 @@ final class ProcessPool {
   }
 
   /// Ends a call, but not from within what its owner is just doing.
-  func endLater(_ call: ForeignCall) {
-    let bound = LoopBound(call)
-    let context = self.context
-    context.loop.execute { bound.value.end(context.deadlines) }
-  }
+  func endLater(_ call: ForeignCall) { context.foreign.endLater(call) }
 
   // MARK: - What processes report
 

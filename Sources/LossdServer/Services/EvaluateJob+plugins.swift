@@ -12,18 +12,18 @@ extension EvaluateJob {
   }
 
   /// Memory of this call that a process has been, or will be, shown.
-  private var sharedSegments: [SharedSegment] {
-    [payload?.segment, results?.segment, shared.segment?.segment].compactMap { $0 }
+  private var segments: [SharedSegment] {
+    [payload?.segment, shared.segment?.segment, results?.segment].compactMap { $0 }
   }
 
   /// The process that the call has to run in, since it has seen its memory before; nil: any.
   var home: ProcessLink? {
-    for segment in sharedSegments { if let home = segment.home as? ProcessLink { return home } }
+    for segment in segments { if let home = segment.home as? ProcessLink { return home } }
     return nil
   }
 
   /// A process is shown the call's memory; no other will be.
-  func setHome(_ link: ProcessLink) { for segment in sharedSegments { segment.home = link } }
+  func setHome(_ link: ProcessLink) { for segment in segments { segment.home = link } }
 
   /// Memory that inputs lie in, and as many bytes of it as the process is to see.
   func segmentsToShow() throws(StatusError) -> [(SharedSegment, bytes: Int)] {
@@ -33,8 +33,8 @@ extension EvaluateJob {
       shown.append((segment, bytes: payloadBytes))
     }
     if let segment = shared.segment?.segment {
-      try clearRest(of: segment, shared.copiedBytes)
-      shown.append((segment, bytes: shared.copiedBytes))
+      try clearRest(of: segment, shared.segmentBytes)
+      shown.append((segment, bytes: shared.segmentBytes))
     }
     return shown
   }

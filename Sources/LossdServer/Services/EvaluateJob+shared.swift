@@ -151,18 +151,20 @@ extension EvaluateJob {
         .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
     }
     do throws(StatusError) {
-      let segment = try pool.segments.take(bytes, isInput: true, home: home, isFree: pool.isIdle)
-      shared.copiedBytes = bytes
+      let segment = try pool.segments.take(
+        bytes, isInput: true, home: home, isFree: pool.isIdle)
       shared.segment = PayloadBuffer(reserved: bytes, call.account, segment, of: pool.segments)
+      shared.segmentBytes = bytes
     } catch {
       call.account.release(bytes)
       throw error
     }
-    let work = LoopBound((shared.segment, shared.copies))
+    // The segment, not its loan, which is given back on the loop.
+    let work = LoopBound((shared.segment?.segment, shared.copies))
     return { () throws(StatusError) in
-      guard let memory = work.value.0, let segment = memory.segment else { return }
+      guard let segment = work.value.0 else { return }
       try segment.allocate(0, bytes)
-      var place = memory.base
+      var place = segment.base
       for copy in work.value.1 {
         place.copyMemory(from: copy.from, byteCount: copy.count)
         place += TensorLayout.align64(copy.count)
@@ -194,9 +196,11 @@ extension EvaluateJob {
       }
       if let data = view.data { copies.append((place.base, data, place.count)) }
     }
-    let work = LoopBound(copies)
-    return {
-      for (to, from, count) in work.value { to.copyMemory(from: from, byteCount: count) }
+    let work = LoopBound((copies, results?.segment, evaluation.resultBytes))
+    return { () throws(StatusError) in
+      let (copies, segment, bytes) = work.value
+      try segment?.allocate(0, bytes)
+      for (to, from, count) in copies { to.copyMemory(from: from, byteCount: count) }
     }
   }
 }

@@ -21,6 +21,10 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
 
+.PHONY: plugins
+plugins: setup ## the example plugins, of C, C++ and Swift: .build/plugins
+	@$(MAKE) -s -C Plugins OUT=$(CURDIR)/.build/plugins
+
 .PHONY: install deb
 
 install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
@@ -38,6 +42,7 @@ test-kernels: build ## no code of the AVX builds can be linked to baseline calle
 	@scripts/check-kernels.sh
 
 test-system: build ## tests of the built daemon, over real sockets
+	@scripts/setup.sh binutils strace
 	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
 
 .PHONY: test-systemd
@@ -80,6 +85,14 @@ golden: $(TORCH_ENV)/bin/pytest ## make the golden values and the table of types
 test-exhaustive: setup ## exp, log, log1p of every float32 in every build of the kernels: minutes
 	swift run -c release ExhaustiveKernelTest
 
+.PHONY: test-math
+test-math: ## lossd/math.h over every 11th float32, with and without fused multiply-add: minutes
+	@mkdir -p .build/math
+	$(CC) -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -I Sources/CLossdPlugin/include -o .build/math/plain Tests/Math/accuracy.c -lm
+	$(CC) -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -march=native -I Sources/CLossdPlugin/include -o .build/math/native Tests/Math/accuracy.c -lm
+	.build/math/plain 11
+	.build/math/native 11
+
 soak: build ## the system tests in full length
 	LOSSD_SOAK=1 LOSSD_STORM=100000 python3 -m unittest discover -v -s Tests/System
 
@@ -87,8 +100,23 @@ $(BENCH_ENV)/bin/python:
 	$(PYTHON) -m venv $(BENCH_ENV)
 	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy
 
-bench: build $(BENCH_ENV)/bin/python ## every function against torch, in one run
+.PHONY: bench-functions bench-calls
+bench: bench-functions bench-calls ## both of them
+
+bench-functions: build $(BENCH_ENV)/bin/python ## every function against torch, in one run
 	$(BENCH_ENV)/bin/python Benchmarks/functions.py
+
+.PHONY: bench-plugins
+bench-plugins: build ## losses on the kits beside the built-in one
+	@python3 Benchmarks/plugins.py
+
+$(BENCH_ENV)/grpc: $(BENCH_ENV)/bin/python
+	$(BENCH_ENV)/bin/pip install -q grpcio protobuf matplotlib
+	@touch $@
+
+bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo and a gRPC service; to docs/benchmarks.md
+	@scripts/setup.sh gcc nghttp2-client
+	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
 
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	swift build --sanitize=thread --scratch-path .build-tsan --product lossd

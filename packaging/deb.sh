@@ -14,10 +14,12 @@ mkdir -p "$out" "$main" "$dev"
 DESTDIR=$main PREFIX=/usr BUILD=$build packaging/install.sh
 
 # lossd-dev takes what only authors of plugins need.
-mkdir -p "$dev"/usr/share/doc
+mkdir -p "$dev"/usr/share/doc "$dev"/usr/share/lossd
 mv "$main/usr/include" "$dev/usr/"
 mv "$main/usr/share/pkgconfig" "$dev/usr/share/"
 mv "$main/usr/share/doc/lossd-dev" "$dev/usr/share/doc/"
+mv "$main/usr/share/lossd/swift" "$dev/usr/share/lossd/"
+rmdir --ignore-fail-on-non-empty "$main/usr/share/lossd"
 
 # What the programs are linked with, as Debian names it.
 mkdir "$stage/debian"
@@ -25,7 +27,9 @@ mkdir "$stage/debian"
 depends=$(cd "$stage" && dpkg-shlibdeps -O lossd/usr/sbin/lossd lossd/usr/bin/lossctl 2>/dev/null \
   | sed -n 's/^shlibs:Depends=//p')
 
-changed=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+# The same package from the same source: every time in it is that of the last change.
+changed=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH=$changed
 finish() { # FOLDER NAME DESCRIPTION...
   local folder=$1 name=$2
   local doc=$folder/usr/share/doc/$name
@@ -59,10 +63,12 @@ daemon that evaluates loss functions as PyTorch does
  This package has the daemon, its units, and the command line client lossctl.
 END
 control lossd-dev libdevel "lossd (= $version)" "$dev" > "$dev/DEBIAN/control" <<'END'
-header and examples for plugins of lossd
+headers, Swift kit and examples for plugins of lossd
  A plugin adds activation or loss functions to the daemon lossd while it runs.
  .
- This package has the C header that plugins are made with, and examples.
+ This package has what plugins are made with: the C header, a C++ header and
+ a Swift package with which a loss is its formula and its derivative, and
+ examples. "lossctl plugin new" writes the folder of a new one.
 END
 install -D -m 644 packaging/debian/lintian-overrides "$main/usr/share/lintian/overrides/lossd"
 install -m 755 packaging/debian/{postinst,prerm,postrm} "$main/DEBIAN/"

@@ -8,7 +8,11 @@ to=$root$prefix
 
 install -d "$to"/{bin,sbin,include/lossd,lib/{lossd/plugins,systemd/system,sysusers.d}} \
   "$to"/share/{man/man{1,5,7,8},doc/lossd/examples/systemd,bash-completion/completions} \
-  "$to"/share/{pkgconfig,zsh/vendor-completions,fish/vendor_completions.d} "$root"/etc/lossd/plugins
+  "$to"/share/{pkgconfig,fish/vendor_completions.d} "$root"/etc/lossd/plugins
+# Where Debian's zsh looks, and where one looks for what no package brought.
+zsh=$to/share/zsh/site-functions
+[[ $prefix != /usr ]] || zsh=$to/share/zsh/vendor-completions
+install -d "$zsh"
 install -m 755 "$build/lossd" "$to/sbin/lossd"
 install -m 755 "$build/lossctl" "$to/bin/lossctl"
 if [[ ${STRIP:-yes} = yes ]]; then
@@ -22,6 +26,9 @@ for unit in lossd.service lossd.socket lossd-admin.socket; do
 done
 install -m 644 systemd/lossd.sysusers "$to/lib/sysusers.d/lossd.conf"
 install -m 644 systemd/dropins/* "$to/share/doc/lossd/examples/systemd/"
+for page in operations limits; do
+  sed -E "s#/usr/(sbin|lib/lossd|share/doc)#$prefix/\1#g" "docs/$page.md" > "$to/share/doc/lossd/$page.md"
+done
 
 # Settings: all of them as comments, made from the daemon's own list.
 packaging/settings.sh example "$build/lossd" "$prefix" > "$to/share/doc/lossd/examples/lossd.yaml"
@@ -46,14 +53,19 @@ rm -f "$to/.settings"
 for program in lossd lossctl; do
   "$build/$program" --generate-completion-script bash \
     | sed '1{/^#!/d}' > "$to/share/bash-completion/completions/$program"
-  "$build/$program" --generate-completion-script zsh > "$to/share/zsh/vendor-completions/_$program"
+  "$build/$program" --generate-completion-script zsh > "$zsh/_$program"
   "$build/$program" --generate-completion-script fish > "$to/share/fish/vendor_completions.d/$program.fish"
 done
 
-# What a plugin is made with.
-install -m 644 Sources/CLossdPlugin/include/lossd/*.h "$to/include/lossd/"
-install -d "$to/share/doc/lossd-dev/examples"
-install -m 644 Plugins/Examples/{hinge,tversky}.c docs/plugins.md "$to/share/doc/lossd-dev/examples/"
+# What a plugin is made with: headers, the Swift kit as a package of its own, examples.
+install -d "$to"/include/lossd/detail "$to"/share/{lossd/swift,doc/lossd-dev/examples}
+install -m 644 Sources/CLossdPlugin/include/lossd/*.{h,hpp} "$to/include/lossd/"
+install -m 644 Sources/CLossdPlugin/include/lossd/detail/*.hpp "$to/include/lossd/detail/"
+cp -RL --no-preserve=mode sdk/share/lossd/swift/. "$to/share/lossd/swift/"
+find "$to/share/lossd/swift" -mindepth 1 -name '.*' -prune -exec rm -rf {} +
+chmod -R u=rwX,go=rX "$to/share/lossd/swift"
+install -m 644 Plugins/Examples/{hinge,tversky}.c Plugins/PoissonNLL/poisson_nll.cpp \
+  Plugins/Focal/Sources/FocalLoss/FocalLoss.swift docs/plugins.md "$to/share/doc/lossd-dev/examples/"
 cat > "$to/share/pkgconfig/lossd-plugin.pc" <<END
 prefix=$prefix
 includedir=\${prefix}/include

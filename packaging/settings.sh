@@ -8,9 +8,9 @@ function when() { return $4 == "restart" ? "taken at a restart" : "taken by a re
 function escape(text) { gsub(/-/, "\\-", text); return text }
 BEGIN {
   if (kind == "example") {
-    print "# Settings of lossd, see lossd.yaml(5). A line that begins with # and no blank is a default: to change it,"
+    print "# Settings of lossd, see lossd.yaml(5). A # without a blank behind it stands before a default: to change that,"
     print "# remove the # (and that of `limits:` for what stands under it). `systemctl reload lossd` takes over what"
-    print "# it can and fails where something is wrong; the settings before stay then."
+    print "# it can, and fails where something is wrong: the settings before stay then."
   }
 }
 {
@@ -18,7 +18,7 @@ BEGIN {
   name = parts[count]
   value = $5 == "list" ? "[" $2 "]" : $2
   if (kind == "man") {
-    printf ".TP\n.B %s\n%s: %s. Default: %s; %s.\n", escape($1), toupper(substr($6, 1, 1)) substr($6, 2), \
+    printf ".TP\n.B %s\n%s (%s; default %s; %s).\n", escape($1), toupper(substr($6, 1, 1)) substr($6, 2), \
       escape($3), escape($2 == "" ? "none" : $2), when()
     next
   }
@@ -29,7 +29,7 @@ BEGIN {
     print ""
   }
   indent = count == 2 ? "  " : ""
-  printf "%s# %s: %s; %s\n", indent, $6, $3, when()
+  printf "%s# %s (%s; %s)\n", indent, toupper(substr($6, 1, 1)) substr($6, 2), $3, when()
   if ($1 == "plugin_folders") printf "plugin_folders: [%s/lib/lossd/plugins, /etc/lossd/plugins]\n", prefix
-  else printf "#%s%s: %s\n", indent, name, value
+  else printf "%s#%s: %s\n", indent, name, value
 }'

@@ -1,10 +1,12 @@
 // Times the engine in this process: reads cases from standard input, one a line, and answers each with
-// the seconds of its repetitions. Benchmarks/functions.py drives it, in turn with torch.
+// the seconds of its repetitions. Benchmarks/functions.py drives it, in turn with torch; Benchmarks/plugins.py gives
+// it plugins' files as arguments, whose functions are there as well.
 //
 //   FUNCTION DTYPE SHAPE(4096x1000) DIM GRADIENT(0|1) WORKERS(0: this thread) REPETITIONS
 import Glibc
 import LossdCatalogue
 import LossdEngine
+import LossdPluginHost
 import LossdTensor
 import Synchronization
 
@@ -132,6 +134,9 @@ final class DispatchFlag: @unchecked Sendable {
 
 let registry = Registry()
 try registry.add(cataloguePlugin())
+for file in CommandLine.arguments.dropFirst() {
+  _ = try PluginManager.load(file, into: registry)
+}
 let arena = Arena()
 
 while let line = readLine() {

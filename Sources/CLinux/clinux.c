@@ -89,6 +89,8 @@ const char *clinux_set_activity(const char *text) {
   return before;
 }
 
+const char *clinux_activity(void) { return activity; }
+
 static int record = -1;
 
 /* Only what a signal handler may do: write, clock_gettime. */

@@ -12,6 +12,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -188,10 +190,18 @@ int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_other
   return fd;
 }
 
-void *clinux_map(int fd, size_t bytes, int writable) {
-  void *memory = mmap(0, bytes, PROT_READ | (writable ? PROT_WRITE : 0),
-                      MAP_SHARED | MAP_POPULATE, fd, 0);
+void *clinux_map(int fd, size_t bytes) {
+  void *memory = mmap(0, bytes, PROT_NONE, MAP_SHARED, fd, 0);
   return memory == MAP_FAILED ? 0 : memory;
+}
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+void clinux_populate(void *memory, size_t bytes, int writable) {
+  madvise(memory, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
 /* ---- What a plugin must leave as it was ---- */
@@ -294,4 +304,31 @@ int clinux_pipe(int fds[2]) {
   /* The reader never waits. */
   fcntl(fds[0], F_SETFL, O_NONBLOCK);
   return 0;
+}
+
+/* ---- Memory that a client brings ---- */
+
+#ifndef TMPFS_MAGIC
+#define TMPFS_MAGIC 0x01021994
+#endif
+
+const char *clinux_check_shared(int fd, uint64_t length) {
+  struct stat file;
+  struct statfs system;
+  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || fstatfs(fd, &system) != 0)
+    return "it is not a memfd";
+  if (system.f_type != TMPFS_MAGIC) return "it is not a memfd of ordinary pages";
+  int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0) return "it is not a memfd";
+  if (!(seals & F_SEAL_SHRINK)) return "it is not sealed against shrinking (F_SEAL_SHRINK)";
+  if (length == 0) return "its length is 0";
+  if ((uint64_t)file.st_size < length) return "it is shorter than its length says";
+  return 0;
+}
+
+void *clinux_map_shared(int fd, size_t length, int *writable) {
+  void *memory = mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  *writable = memory != MAP_FAILED;
+  if (memory == MAP_FAILED) memory = mmap(0, length, PROT_READ, MAP_SHARED, fd, 0);
+  return memory == MAP_FAILED ? 0 : memory;
 }

@@ -6,7 +6,7 @@
  * the header before the change in Tests/System/abi, which a test builds plugins against for ever. */
 #include "lossd/plugin.h"
 
-#if LOSSD_ABI_MAJOR != 1 || LOSSD_ABI_MINOR != 0
+#if LOSSD_ABI_MAJOR != 1 || LOSSD_ABI_MINOR != 1
 #error "plugin.h has a version whose layout is written down nowhere: see the comment above"
 #endif
 
@@ -25,3 +25,4 @@
 #define CONSTANT(name, value) _Static_assert((name) == (value), #name " is no longer " #value);
 
 #include "layout_1_0.h"
+#include "layout_1_1.h"

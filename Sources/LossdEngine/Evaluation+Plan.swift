@@ -6,6 +6,8 @@ struct Stage {
   static let clearing = -1
   /// Less the index of the input.
   static let boolCheck = -2
+  /// Less the index of the input.
+  static let copying = -100
 
   /// The function's pass, or one of the host's own above.
   var pass: Int
@@ -35,6 +37,8 @@ enum Chunking {
 
 extension Evaluation {
   static let resultBytesMax = Int(UInt32.max)
+  /// A year, nanoseconds.
+  static let costMax = 3.2e16
   /// Between, before and behind the results of a library's function: what is written there is noticed.
   static let fenceBytes = 64
 
@@ -65,15 +69,15 @@ extension Evaluation {
 
   private func believePlan() throws(StatusError) {
     let cleared = try layOutResults()
-    var cost = addBoolChecks()
-    clearsAtBind = cleared > 0 && resultBytes <= Chunking.clearedAtOnceMax
+    var cost = addCopies() + addBoolChecks()
+    clearsAtBind = cleared > 0 && layoutBytes <= Chunking.clearedAtOnceMax
     if cleared > 0 && !clearsAtBind {
-      // Clearing goes over the whole result block in pieces; outputs that need none are skipped.
+      // Clearing goes over all results in pieces; outputs that need none are skipped.
       let piece = Chunking.clearedBytesPerChunk
       stages.append(
         Stage(
-          pass: Stage.clearing, units: resultBytes, unitsPerChunk: piece,
-          chunks: (resultBytes + piece - 1) / piece))
+          pass: Stage.clearing, units: layoutBytes, unitsPerChunk: piece,
+          chunks: (layoutBytes + piece - 1) / piece))
       cost += Double(cleared) * 0.1
     }
     guard plan.pointee.pass_count <= UInt32(LOSSD_PASSES_MAX) else {
@@ -92,6 +96,11 @@ extension Evaluation {
           pass: pass, units: units, unitsPerChunk: size, chunks: (units + size - 1) / size))
       cost += Double(units) * answer.unit_cost_ns
     }
+    // 2^62 units of nothing are no plan either: each costs a nanosecond at least.
+    let units = stages.reduce(0.0) { $0 + Double($1.units) }
+    guard max(cost, units) <= Evaluation.costMax else {
+      throw lie("planned \(max(cost, units)) ns of work")
+    }
     guard plan.pointee.rows >= 0, plan.pointee.workspace_bytes <= 1 << 46,
       plan.pointee.scratch_bytes <= 1 << 40
     else { throw lie("planned impossible amounts of memory or rows") }
@@ -106,9 +115,9 @@ extension Evaluation {
     let fence = entry.isForeign ? Evaluation.fenceBytes : 0
     var offset = 0
     var cleared = 0
-    for index in wantedOutputs {
-      let answer = planned[index]
-      let name = String(cString: entry.outputs[index].name)
+    for (position, index) in wantedOutputs.enumerated() {
+      let answer = (planned + index).pointee.header
+      var name: String { String(cString: entry.outputs[index].name) }
       guard let type = DataType(rawValue: answer.data_type), answer.rank <= UInt32(LOSSD_RANK_MAX)
       else { throw lie("planned no type or rank for \(name)") }
       let shape = shapePointer(index)
@@ -123,9 +132,23 @@ extension Evaluation {
       outputs[index] = lossd_tensor(
         data: nil, shape: UnsafePointer(shape), element_count: Int64(count), rank: answer.rank,
         data_type: answer.data_type)
+      let bytes = count * type.byteSize
+      if let placement = placements.first(where: { $0.position == position }) {
+        guard placement.count == bytes else {
+          throw invalid(
+            "\(name): the place for it has \(placement.count) bytes, the result has \(bytes)")
+        }
+        appendOffset(0)
+        if isCleared(index) { cleared += bytes }
+        continue
+      }
+      if let input = overwritable(index, type) {
+        overwrite(position, input)
+        appendOffset(0)
+        continue
+      }
       offset = (offset + fence + 63) & ~63
       appendOffset(offset)
-      let bytes = count * type.byteSize
       guard bytes <= Evaluation.resultBytesMax, offset + bytes <= Evaluation.resultBytesMax else {
         throw StatusError(
           .resourceExhausted,
@@ -134,14 +157,74 @@ extension Evaluation {
       offset += bytes
       if isCleared(index) { cleared += bytes }
     }
-    setResultBytes(sent: offset, all: offset + fence)
+    let resultBytes = offset + fence
+    // Behind the results' memory, as the response's payload has them.
+    for (position, input) in overwrites {
+      offset = (offset + 63) & ~63
+      setOffset(position, offset)
+      offset += byteCount(inputs[input])
+      guard offset <= Evaluation.resultBytesMax else {
+        throw StatusError(
+          .resourceExhausted,
+          "\(entry.name): the results take more than \(Evaluation.resultBytesMax) bytes")
+      }
+    }
+    let payloadBytes = offset
+    // Nobody's payload, but clearing counts through them.
+    for placement in placements {
+      offset = (offset + 63) & ~63
+      setOffset(placement.position, offset)
+      offset += placement.count
+    }
+    setResultBytes(sent: payloadBytes, all: resultBytes, layout: offset)
     return cleared
+  }
+
+  /// The input whose place an output takes: where the function declares it safe, the input is this call's alone and of
+  /// the output's very type and shape, and no other output has taken it.
+  private func overwritable(_ index: Int, _ type: DataType) -> Int? {
+    let input = Int(entry.outputs[index].may_overwrite)
+    guard input >= 0, ownInputs & (1 << UInt64(input)) != 0,
+      (planned + index).pointee.flags
+        & UInt32(LOSSD_PLANNED_ZEROED | LOSSD_PLANNED_REDUCED | LOSSD_PLANNED_SEPARATE) == 0,
+      inputs[input].data_type == type.rawValue, inputs[input].rank == outputs[index].rank,
+      !overwrites.contains(where: { $0.input == input })
+    else { return nil }
+    for dimension in 0..<Int(outputs[index].rank)
+    where inputs[input].shape[dimension] != outputs[index].shape[dimension] { return nil }
+    return input
+  }
+
+  private func byteCount(_ tensor: lossd_tensor) -> Int {
+    Int(tensor.element_count) * (DataType(rawValue: tensor.data_type)?.byteSize ?? 0)
   }
 
   /// Whether the host clears this output before any chunk runs: where the plan says so, and for a library's
   /// function always, so that what it leaves unwritten is nobody else's data.
   func isCleared(_ index: Int) -> Bool {
-    entry.isForeign || planned[index].flags & UInt32(LOSSD_PLANNED_ZEROED) != 0
+    entry.isForeign || (planned + index).pointee.flags & UInt32(LOSSD_PLANNED_ZEROED) != 0
+  }
+
+  /// Reads once what may change at any time. Returns its cost, nanoseconds.
+  private func addCopies() -> Double {
+    var cost = 0.0
+    for (index, _) in copies {
+      let count = byteCount(inputs[index])
+      if count == 0 { continue }
+      let piece = Chunking.clearedBytesPerChunk
+      stages.append(
+        Stage(
+          pass: Stage.copying - index, units: count, unitsPerChunk: piece,
+          chunks: (count + piece - 1) / piece))
+      cost += Double(count) * 0.1
+    }
+    return cost
+  }
+
+  func copyInput(_ index: Int, _ begin: Int, _ end: Int) {
+    guard let data = inputs[index].data, let copy = copies.first(where: { $0.input == index })
+    else { return }
+    (data + begin).copyMemory(from: copy.from + begin, byteCount: end - begin)
   }
 
   /// A bool is 0 or 1, and nothing a client sends is believed: a stage of its own, since it reads all
@@ -186,5 +269,12 @@ extension Evaluation {
 
   func lie(_ text: String) -> StatusError {
     StatusError(.internal, "\(entry.name): the plugin \(entry.plugin) \(text)")
+  }
+}
+
+extension lossd_planned_output {
+  /// All but the shape, which is half a kilobyte.
+  fileprivate var header: (data_type: UInt32, rank: UInt32, flags: UInt32, value_index: UInt32) {
+    @inline(__always) get { (data_type, rank, flags, value_index) }
   }
 }

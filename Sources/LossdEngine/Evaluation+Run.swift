@@ -8,9 +8,15 @@ extension Evaluation {
     for (position, index) in wantedOutputs.enumerated() {
       outputs[index].data = results.map { $0 + offsets[position] }
     }
+    for (position, input) in overwrites {
+      outputs[wantedOutputs[position]].data = inputs[input].data
+    }
+    for placement in placements {
+      outputs[wantedOutputs[placement.position]].data = placement.base
+    }
     self.results = results
     if let results { raiseFences(results) }
-    if clearsAtBind { clear(0, resultBytes) }
+    if clearsAtBind { clear(0, layoutBytes) }
     self.workspace = workspace
     call.pointee.workspace = workspace?.base
     accumulator.reset(fields: entry.accumulatorCount)
@@ -93,6 +99,10 @@ extension Evaluation {
       clear(begin, end)
       return
     }
+    if current.pass <= Stage.copying {
+      copyInput(Stage.copying - current.pass, begin, end)
+      return
+    }
     if current.pass <= Stage.boolCheck {
       try checkBools(Stage.boolCheck - current.pass, begin, end)
       return
@@ -138,15 +148,15 @@ extension Evaluation {
   /// Looks at the fences and computes the reduced outputs from the sums.
   func finishOutputs() throws(StatusError) {
     try checkFences()
-    var needed = false
-    for index in wantedOutputs
-    where planned[index].flags & UInt32(LOSSD_PLANNED_REDUCED) != 0 { needed = true }
-    guard needed else { return }
-    let values = try Evaluation.values(entry, attributes: attributes, sums: totals)
-    for index in wantedOutputs
-    where planned[index].flags & UInt32(LOSSD_PLANNED_REDUCED) != 0 {
-      guard let value = values[Int(planned[index].value_index)], let data = outputs[index].data
+    guard hasReducedOutputs else { return }
+    let present = try computeValues(totals)
+    for index in wantedOutputs {
+      let answer = planned + index
+      if answer.pointee.flags & UInt32(LOSSD_PLANNED_REDUCED) == 0 { continue }
+      let place = Int(answer.pointee.value_index)
+      guard present & (1 << UInt64(place)) != 0, let data = outputs[index].data
       else { throw lie("gave no value for \(String(cString: entry.outputs[index].name))") }
+      let value = values[place]
       switch DataType(rawValue: outputs[index].data_type) {
       case .float64: data.storeBytes(of: value, as: Double.self)
       case .float16: data.storeBytes(of: Float16(value), as: Float16.self)
@@ -156,26 +166,32 @@ extension Evaluation {
     }
   }
 
-  /// The function's values for these sums; nil for one that does not exist.
-  static func values(
-    _ entry: FunctionEntry, attributes: UnsafePointer<lossd_value>, sums: UnsafePointer<Double>
-  ) throws(StatusError) -> [Double?] {
-    guard entry.valueCount > 0 else { return [] }
-    var values = [Double](repeating: 0, count: entry.valueCount)
-    var present: UInt64 = 0
-    var error = FunctionEntry.noError()
-    let code = entry.finish(attributes, sums, &values, &present, &error)
-    guard code == LOSSD_OK else { throw StatusError(entry.name, code, error) }
-    return values.indices.map { present & (1 << UInt64($0)) != 0 ? values[$0] : nil }
+  private var hasReducedOutputs: Bool {
+    for index in wantedOutputs
+    where (planned + index).pointee.flags & UInt32(LOSSD_PLANNED_REDUCED) != 0 { return true }
+    return false
   }
 
-  /// The values of a whole stream: what one call over all its batches would have given.
+  /// The function's values for these sums, to `values`; bit i says whether value i exists.
+  private func computeValues(_ sums: UnsafePointer<Double>) throws(StatusError) -> UInt64 {
+    guard entry.valueCount > 0 else { return 0 }
+    var present: UInt64 = 0
+    var error = FunctionEntry.noError()
+    values.initialize(repeating: 0, count: entry.valueCount)
+    let code = entry.finish(attributes, sums, values, &present, &error)
+    guard code == LOSSD_OK else { throw StatusError(entry.name, code, error) }
+    return present
+  }
+
+  /// The values of a whole stream: what one call over all its batches would have given; nil for one that does
+  /// not exist.
   public func summaryValues(_ total: Accumulator) throws(StatusError) -> [Double?] {
     var sums = [Double](repeating: 0, count: max(entry.accumulatorCount, 1))
     sums.withUnsafeMutableBufferPointer { buffer in
       if let base = buffer.baseAddress { total.write(to: base) }
     }
-    return try Evaluation.values(entry, attributes: attributes, sums: sums)
+    let present = try computeValues(sums)
+    return (0..<entry.valueCount).map { present & (1 << UInt64($0)) != 0 ? values[$0] : nil }
   }
 
   /// Plans, and computes at once what is small enough for `small`. For the function of a library, whose plan

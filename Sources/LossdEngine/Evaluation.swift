@@ -17,6 +17,8 @@ public final class Evaluation: @unchecked Sendable {
   public private(set) var resultBytes = 0
   /// As many of them as stand in the response's payload.
   public private(set) var payloadBytes = 0
+  /// Through all results, wherever they go, as they are counted for clearing.
+  private(set) var layoutBytes = 0
   public private(set) var workspaceBytes = 0
   public private(set) var scratchBytes = 0
   /// Estimated work, nanoseconds.
@@ -33,8 +35,25 @@ public final class Evaluation: @unchecked Sendable {
   private var plannedCapacity = 4
   private let state: UnsafeMutableRawPointer
   let totals: UnsafeMutablePointer<Double>
+  let values: UnsafeMutablePointer<Double>
   private var text: [UnsafeMutablePointer<CChar>] = []
   private(set) var offsets: [Int] = []
+  /// Inputs, by bit, whose memory is this call's alone, so that a result may take its place: to be set before the
+  /// plan is made.
+  public var ownInputs: UInt64 = 0
+  /// Results that take the place of an input: their places in the request, and the inputs'.
+  public private(set) var overwrites: [(position: Int, input: Int)] = []
+  /// Results that go to memory that the request names: their places in the request, and where to.
+  public private(set) var placements: [Placement] = []
+  /// Inputs that somebody else may change at any time: they are copied before anything looks at them.
+  var copies: [(input: Int, from: UnsafeRawPointer)] = []
+
+  /// Where one result goes, bytes.
+  public struct Placement {
+    public var position: Int
+    public var base: UnsafeMutableRawPointer
+    public var count: Int
+  }
 
   var stages: [Stage] = []
   // Raw memory, since several threads write different slots of it at the same time.
@@ -81,6 +100,7 @@ public final class Evaluation: @unchecked Sendable {
     planned = .allocate(capacity: plannedCapacity)
     state = .allocate(byteCount: Int(LOSSD_STATE_BYTES_MAX), alignment: 64)
     totals = .allocate(capacity: Int(LOSSD_ACCUMULATORS_MAX))
+    values = .allocate(capacity: Int(LOSSD_VALUES_MAX))
     sumsBase = .allocate(capacity: sumsCapacity)
     call.initialize(to: lossd_call())
     plan.initialize(to: lossd_plan())
@@ -100,6 +120,7 @@ public final class Evaluation: @unchecked Sendable {
     planned.deallocate()
     state.deallocate()
     totals.deallocate()
+    values.deallocate()
     sumsBase.deallocate()
   }
 
@@ -129,12 +150,29 @@ public final class Evaluation: @unchecked Sendable {
       wanted: 0, state: state, workspace: nil, totals: totals)
     workspace = nil
     results = nil
+    ownInputs = 0
+    placements.removeAll(keepingCapacity: true)
+    copies.removeAll(keepingCapacity: true)
     failure = nil
     completion = nil
     task = nil
     isSettling = false
     isComputed = false
     deadline = .max
+    stopped.store(false, ordering: .relaxed)
+  }
+
+  /// Starts the same call again: request, plan and memory stay, elements may be others.
+  public func rewind() {
+    workspace = nil
+    results = nil
+    failure = nil
+    completion = nil
+    task = nil
+    isSettling = false
+    isComputed = false
+    deadline = .max
+    stage = 0
     stopped.store(false, ordering: .relaxed)
   }
 
@@ -176,6 +214,25 @@ public final class Evaluation: @unchecked Sendable {
     inputs[index] = lossd_tensor(
       data: tensor.data, shape: tensor.shape.baseAddress, element_count: Int64(tensor.count),
       rank: UInt32(tensor.rank), data_type: tensor.dataType.rawValue)
+  }
+
+  /// Sets an input whose elements are to be copied from `source` to the tensor's memory, before anything looks at
+  /// them.
+  public func setInput(
+    _ index: Int, _ tensor: TensorView, copiedFrom source: UnsafeRawPointer
+  ) throws(StatusError) {
+    try setInput(index, tensor)
+    copies.append((index, source))
+  }
+
+  /// The same elements, which have been copied elsewhere.
+  public func moveInput(_ index: Int, to base: UnsafeMutableRawPointer) {
+    inputs[index].data = base
+  }
+
+  /// The result at this place of the request goes to this memory, which it fills exactly.
+  public func place(_ position: Int, at base: UnsafeMutableRawPointer, count: Int) {
+    placements.append(Placement(position: position, base: base, count: count))
   }
 
   /// The input at this place of the declaration; nil when it was not set.
@@ -241,7 +298,8 @@ public final class Evaluation: @unchecked Sendable {
   public func wantDefault() {
     let index = entry.defaultOutput
     call.pointee.wanted = 1 << UInt64(index)
-    wantedOutputs = [index]
+    wantedOutputs.removeAll(keepingCapacity: true)
+    wantedOutputs.append(index)
   }
 
   private func convert(_ value: AttributeArgument, to type: UInt32) -> lossd_value? {
@@ -328,6 +386,7 @@ public final class Evaluation: @unchecked Sendable {
     plan.pointee.outputs = planned
     for index in 0..<entry.outputs.count { outputs[index] = lossd_tensor() }
     offsets.removeAll(keepingCapacity: true)
+    overwrites.removeAll(keepingCapacity: true)
     stages.removeAll(keepingCapacity: true)
     stage = 0
     nextChunk = 0
@@ -342,10 +401,13 @@ public final class Evaluation: @unchecked Sendable {
   }
 
   func appendOffset(_ offset: Int) { offsets.append(offset) }
+  func setOffset(_ position: Int, _ offset: Int) { offsets[position] = offset }
+  func overwrite(_ position: Int, _ input: Int) { overwrites.append((position, input)) }
 
-  func setResultBytes(sent: Int, all: Int) {
+  func setResultBytes(sent: Int, all: Int, layout: Int) {
     payloadBytes = sent
     resultBytes = all
+    layoutBytes = layout
   }
 
   private func memset64(_ memory: UnsafeMutableRawPointer, _ count: Int) {

@@ -66,7 +66,7 @@ extension StatusError {
   /// What a callback of the function `name` returned and said.
   init(_ name: String, _ code: Int32, _ error: lossd_error) {
     let text = withUnsafeBytes(of: error.text) { bytes in
-      String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      PluginLog.harmless(bytes.prefix { $0 != 0 })
     }
     let status = StatusCode(rawValue: UInt32(bitPattern: code)) ?? .internal
     self.init(

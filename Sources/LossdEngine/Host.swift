@@ -12,19 +12,22 @@ public enum Clock {
   }
 }
 
+/// The version that plugins are told.
+public let engineVersion = "0.1.0"
+
 /// plugin.h's host table.
 enum Host {
   /// Made once and never changed: safe to share.
   nonisolated(unsafe) static let table: UnsafePointer<lossd_host> = {
     let table = UnsafeMutablePointer<lossd_host>.allocate(capacity: 1)
-    let version = strdup("0.1.0")
+    let version = strdup(engineVersion)
     table.initialize(
       to: lossd_host(
         struct_size: UInt32(MemoryLayout<lossd_host>.size), abi_major: UInt16(LOSSD_ABI_MAJOR),
         abi_minor: UInt16(LOSSD_ABI_MINOR), version: UnsafePointer(version),
         log: { _, level, text in
           guard let text else { return }
-          Host.log(level, String(cString: text))
+          PluginLog.write(level, text)
         },
         cancelled: { call in
           guard let call else { return 1 }
@@ -35,9 +38,4 @@ enum Host {
         }))
     return UnsafePointer(table)
   }()
-
-  private static func log(_ level: Int32, _ text: String) {
-    let line = "plugin: " + text.prefix(500) + "\n"
-    line.withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
-  }
 }

@@ -137,6 +137,16 @@ public final class Scheduler: @unchecked Sendable {
     submit(evaluation, group, task, completion)
   }
 
+  /// Does something for a call on a worker, before or after its own work; `completion` is called there, once.
+  public func perform(
+    _ evaluation: Evaluation, group: WorkGroup,
+    _ work: @escaping @Sendable () throws(StatusError) -> Void,
+    completion: @escaping @Sendable (Evaluation) -> Void
+  ) {
+    let task: Evaluation.Task = { (_, _) throws(StatusError) in try work() }
+    submit(evaluation, group, task, completion)
+  }
+
   /// Computes the values of some sums on a worker; `completion` gets them there, none where it failed.
   public func finish(
     _ evaluation: Evaluation, _ total: Accumulator, group: WorkGroup,

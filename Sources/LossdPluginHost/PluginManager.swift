@@ -268,11 +268,17 @@ public final class PluginManager: Sendable {
 
   /// Opens a file as the daemon would, in this process, and closes it again: `lossctl plugin check`.
   public static func check(_ path: String) throws(StatusError) -> PluginInfo {
-    let registry = Registry()
+    try load(path, into: Registry())
+  }
+
+  /// Opens a file in this process and adds its functions: for programs that evaluate without a daemon.
+  public static func load(
+    _ path: String, into registry: Registry
+  ) throws(StatusError) -> PluginInfo {
     let library = try PluginLibrary(try PluginFile(path))
     try registry.add(library.plugin, owner: library)
     return PluginInfo(
       name: library.name, version: library.version, file: path,
-      functions: registry.table.entries.map(\.name))
+      functions: registry.table.entries.filter { $0.owner === library }.map(\.name))
   }
 }

@@ -73,6 +73,15 @@ public struct Call {
 
   public var attributes: Attributes { Attributes(raw: raw.pointee.attributes) }
 
+  /// What `plan` stored for `run`.
+  @inlinable func state<State: BitwiseCopyable>(as type: State.Type) -> UnsafePointer<State> {
+    UnsafePointer(raw.pointee.state.assumingMemoryBound(to: State.self))
+  }
+
+  func storeState<State: BitwiseCopyable>(_ state: State) {
+    raw.pointee.state.storeBytes(of: state, as: State.self)
+  }
+
   /// Shared by all chunks of all passes; `Plan.workspaceBytes` long.
   @inlinable public var workspace: UnsafeMutableRawPointer { raw.pointee.workspace }
 
@@ -103,14 +112,18 @@ public struct Plan {
   /// Samples in this batch, for statistics and the Summary of a stream.
   public func setRows(_ rows: Int) { raw.pointee.rows = Int64(rows) }
 
-  /// A wanted output's type and shape. `isZeroed`: the host clears it before any chunk runs.
+  /// A wanted output's type and shape. `isZeroed`: the host clears it before any chunk runs. `isSeparate`: this time
+  /// not in the place of the input that `mayOverwrite` names.
   public func setOutput(
-    _ index: Int, _ dataType: DataType, shape: UnsafeBufferPointer<Int64>, isZeroed: Bool = false
+    _ index: Int, _ dataType: DataType, shape: UnsafeBufferPointer<Int64>, isZeroed: Bool = false,
+    isSeparate: Bool = false
   ) {
     let output = raw.pointee.outputs + index
     output.pointee.data_type = dataType.rawValue
     output.pointee.rank = UInt32(shape.count)
-    output.pointee.flags = isZeroed ? UInt32(LOSSD_PLANNED_ZEROED) : 0
+    output.pointee.flags =
+      (isZeroed ? UInt32(LOSSD_PLANNED_ZEROED) : 0)
+      | (isSeparate ? UInt32(LOSSD_PLANNED_SEPARATE) : 0)
     withUnsafeMutablePointer(to: &output.pointee.shape) { storage in
       storage.withMemoryRebound(to: Int64.self, capacity: Int(LOSSD_RANK_MAX)) {
         for (dimension, size) in shape.enumerated() { $0[dimension] = size }

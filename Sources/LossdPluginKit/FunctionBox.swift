@@ -1,8 +1,8 @@
 import CLossdPlugin
 import LossdTensor
 
-/// Turns a `Function` into a `lossd_function`. C callbacks cannot be generic, so the descriptor's
-/// context is a box whose overrides know the type: one virtual call a step.
+/// The four steps of a function behind one class, since C callbacks cannot be generic: the descriptor's context
+/// is a box, and its overrides know the type. One virtual call a step.
 class FunctionBox {
   func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) {}
   func run(_ call: Call, _ chunk: Chunk) throws(StatusError) {}
@@ -27,50 +27,41 @@ final class TypedFunctionBox<F: Function>: FunctionBox {
   ) throws(StatusError) -> Double? { try F.finish(attributes, sums, value: value) }
 }
 
-/// The C descriptor of `F`. It and all it points to are made once and live as long as the library.
-public func makeFunction<F: Function>(_ type: F.Type) -> UnsafePointer<lossd_function> {
-  let declaration = F.declaration
-  precondition(MemoryLayout<F.State>.size <= Int(LOSSD_STATE_BYTES_MAX))
-  let function = UnsafeMutablePointer<lossd_function>.allocate(capacity: 1)
-  function.initialize(to: lossd_function())
-  function.pointee.struct_size = UInt32(MemoryLayout<lossd_function>.size)
-  function.pointee.kind = UInt32(
-    declaration.kind == .loss ? LOSSD_KIND_LOSS : LOSSD_KIND_ACTIVATION)
-  function.pointee.name = immortal(declaration.name)
-  function.pointee.summary = immortal(declaration.summary)
-  function.pointee.inputs = immortal(declaration.inputs.map(lossd_input.init))
-  function.pointee.input_count = UInt32(declaration.inputs.count)
-  function.pointee.outputs = immortal(declaration.outputs.map(lossd_output.init))
-  function.pointee.output_count = UInt32(declaration.outputs.count)
-  function.pointee.attributes = immortal(declaration.attributes.map(lossd_attribute.init))
-  function.pointee.attribute_count = UInt32(declaration.attributes.count)
-  function.pointee.accumulators = immortal(declaration.accumulators.map { immortal($0) })
-  function.pointee.accumulator_count = UInt32(declaration.accumulators.count)
-  function.pointee.values = immortal(declaration.values.map { immortal($0) })
-  function.pointee.value_count = UInt32(declaration.values.count)
-  function.pointee.state_bytes = UInt32(MemoryLayout<F.State>.size)
-  // Retained once, for ever: the descriptor must outlive every call and is never freed.
-  function.pointee.context = Unmanaged.passRetained(TypedFunctionBox<F>()).toOpaque()
-  function.pointee.plan = planCallback
-  function.pointee.run = runCallback
-  function.pointee.finish = finishCallback
-  return UnsafePointer(function)
+/// Steps made in the plugin's own module, where the compiler knows the loss and specialises the loops for it.
+final class LossBox: FunctionBox {
+  private let steps: LossSteps
+
+  init(_ steps: LossSteps) { self.steps = steps }
+
+  override func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) {
+    try steps.plan(call, &plan)
+  }
+
+  override func run(_ call: Call, _ chunk: Chunk) throws(StatusError) {
+    try steps.run(call, chunk)
+  }
+
+  override func finish(
+    _ attributes: Attributes, _ sums: UnsafePointer<Double>, value: Int
+  ) throws(StatusError) -> Double? {
+    LossReduction(attributes, steps.attributeCount).value(sums)
+  }
 }
 
-/// The C descriptor of a plugin of these functions.
-public func makePlugin(
-  name: String, version: String, functions: [UnsafePointer<lossd_function>]
-) -> UnsafePointer<lossd_plugin> {
-  let plugin = UnsafeMutablePointer<lossd_plugin>.allocate(capacity: 1)
-  plugin.initialize(to: lossd_plugin())
-  plugin.pointee.struct_size = UInt32(MemoryLayout<lossd_plugin>.size)
-  plugin.pointee.abi_major = UInt16(LOSSD_ABI_MAJOR)
-  plugin.pointee.abi_minor = UInt16(LOSSD_ABI_MINOR)
-  plugin.pointee.name = immortal(name)
-  plugin.pointee.version = immortal(version)
-  plugin.pointee.functions = immortal(functions.map { Optional($0) })
-  plugin.pointee.function_count = UInt32(functions.count)
-  return UnsafePointer(plugin)
+/// What a loss of the kit does; `reduction` is the attribute after its own.
+@usableFromInline struct LossSteps {
+  let attributeCount: Int
+  let plan: (Call, inout Plan) throws(StatusError) -> Void
+  let run: (Call, Chunk) throws(StatusError) -> Void
+
+  @usableFromInline init(
+    attributeCount: Int, plan: @escaping (Call, inout Plan) throws(StatusError) -> Void,
+    run: @escaping (Call, Chunk) throws(StatusError) -> Void
+  ) {
+    self.attributeCount = attributeCount
+    self.plan = plan
+    self.run = run
+  }
 }
 
 // MARK: - Callbacks
@@ -79,7 +70,7 @@ private func box(_ function: UnsafePointer<lossd_function>) -> FunctionBox {
   Unmanaged<FunctionBox>.fromOpaque(function.pointee.context).takeUnretainedValue()
 }
 
-private let planCallback:
+let planCallback:
   @convention(c) (
     UnsafePointer<lossd_call>?, UnsafeMutablePointer<lossd_plan>?,
     UnsafeMutablePointer<lossd_error>?
@@ -94,7 +85,7 @@ private let planCallback:
     }
   }
 
-private let runCallback:
+let runCallback:
   @convention(c) (
     UnsafePointer<lossd_call>?, UnsafePointer<lossd_chunk>?, UnsafeMutablePointer<lossd_error>?
   ) -> Int32 = { call, chunk, error in
@@ -107,7 +98,7 @@ private let runCallback:
     }
   }
 
-private let finishCallback:
+let finishCallback:
   @convention(c) (
     UnsafePointer<lossd_function>?, UnsafePointer<lossd_value>?, UnsafePointer<Double>?,
     UnsafeMutablePointer<Double>?, UnsafeMutablePointer<UInt64>?,
@@ -142,79 +133,4 @@ private func report(_ failure: StatusError, _ error: UnsafeMutablePointer<lossd_
     text[length] = 0
   }
   return Int32(failure.code.rawValue)
-}
-
-// MARK: - C copies of declarations
-
-/// Copies that live for ever, as everything reachable from a descriptor has to.
-private func immortal(_ text: String) -> UnsafePointer<CChar>? {
-  let bytes = Array(text.utf8CString)
-  return immortal(bytes)
-}
-
-private func immortal<T>(_ elements: [T]) -> UnsafePointer<T>? {
-  if elements.isEmpty { return nil }
-  let copy = UnsafeMutablePointer<T>.allocate(capacity: elements.count)
-  copy.initialize(from: elements, count: elements.count)
-  return UnsafePointer(copy)
-}
-
-extension lossd_input {
-  fileprivate init(_ declaration: InputDeclaration) {
-    self.init()
-    name = immortal(declaration.name)
-    help = immortal(declaration.help)
-    data_types = declaration.dataTypes.reduce(0) { $0 | 1 << $1.rawValue }
-    if declaration.isRequired { flags |= UInt32(LOSSD_INPUT_REQUIRED) }
-    if declaration.isKept { flags |= UInt32(LOSSD_INPUT_KEPT) }
-  }
-}
-
-extension lossd_output {
-  fileprivate init(_ declaration: OutputDeclaration) {
-    self.init()
-    name = immortal(declaration.name)
-    help = immortal(declaration.help)
-    if declaration.isDefault { flags |= UInt32(LOSSD_OUTPUT_DEFAULT) }
-    if declaration.isUnimplemented { flags |= UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) }
-    may_overwrite = Int32(declaration.mayOverwrite ?? -1)
-  }
-}
-
-extension lossd_attribute {
-  fileprivate init(_ declaration: AttributeDeclaration) {
-    self.init()
-    name = immortal(declaration.name)
-    help = immortal(declaration.help)
-    type = declaration.kind.rawValue
-    if declaration.isRequired { flags |= UInt32(LOSSD_ATTRIBUTE_REQUIRED) }
-    default_value = lossd_value(immortal: declaration.defaultValue)
-    minimum = lossd_value(immortal: declaration.minimum)
-    maximum = lossd_value(immortal: declaration.maximum)
-    if !declaration.choices.isEmpty {
-      choices = immortal(declaration.choices.map { immortal($0) } + [nil])
-    }
-  }
-}
-
-extension lossd_value {
-  fileprivate init(immortal value: AttributeValue?) {
-    self.init()
-    switch value {
-    case nil: break
-    case .bool(let bool):
-      kind = UInt32(LOSSD_VALUE_BOOL)
-      self.as.integer = bool ? 1 : 0
-    case .int(let integer):
-      kind = UInt32(LOSSD_VALUE_INT)
-      self.as.integer = integer
-    case .float(let floating):
-      kind = UInt32(LOSSD_VALUE_FLOAT)
-      self.as.floating = floating
-    case .string(let text):
-      kind = UInt32(LOSSD_VALUE_STRING)
-      length = UInt32(text.utf8.count)
-      self.as.string = LossdPluginKit.immortal(text)
-    }
-  }
 }

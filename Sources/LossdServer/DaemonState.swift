@@ -17,10 +17,10 @@ final class DaemonState: Sendable {
   let isDraining = Atomic<Bool>(false)
   let metrics: Mutex<[Metrics]> = Mutex([])
   let listeners: Mutex<[String]> = Mutex([])
-  let onLog: Mutex<@Sendable (String) -> Void> = Mutex({ _ in })
+  let onLog: Mutex<@Sendable (LogLevel, String) -> Void> = Mutex({ _, _ in })
 
   /// One line for the log.
-  func log(_ text: String) { onLog.withLock { $0 }(text) }
+  func log(_ level: LogLevel, _ text: String) { onLog.withLock { $0 }(level, text) }
 
   init(
     registry: Registry, scheduler: Scheduler, software: String, totalBytesMax: Int,
@@ -33,4 +33,9 @@ final class DaemonState: Sendable {
     budget = MemoryBudget(bytesMax: totalBytesMax)
     pool = BufferPool(cacheBytesMax: pooledBytesMax)
   }
+}
+
+/// How grave a line of the log is.
+public enum LogLevel: Sendable {
+  case debug, info, notice, warning, error
 }

@@ -22,6 +22,8 @@ public final class Server: @unchecked Sendable {
     public var software = "lossd"
     /// Freed buffers that are kept for the next calls, bytes.
     public var pooledBytesMax = 256 << 20
+    /// One line a call.
+    public var accessLog = false
 
     public init() {}
   }
@@ -32,6 +34,7 @@ public final class Server: @unchecked Sendable {
   private let loops: [ServerLoop]
   private var acceptors: [Acceptor] = []
   private var liveness: Liveness?
+  private var accessLog: AccessLog?
   private var nextLoop = 0
   private var drainedLoops = 0
 
@@ -58,8 +61,16 @@ public final class Server: @unchecked Sendable {
   }
 
   /// Where lines for the log go; called on any thread.
-  public func setLog(_ log: @escaping @Sendable (String) -> Void) {
+  public func setLog(_ log: @escaping @Sendable (LogLevel, String) -> Void) {
     daemon.onLog.withLock { $0 = log }
+  }
+
+  /// Whether calls that begin from now on leave a line each, which `write` gets: many at once, on a thread
+  /// of its own, which it may block. On the thread that made the server.
+  public func setAccessLog(_ isOn: Bool, write: @escaping @Sendable ([String]) -> Void) {
+    if isOn && accessLog == nil { accessLog = AccessLog(write: write) }
+    let log = isOn ? accessLog : nil
+    for target in loops { target.loop.execute { target.accessLog = log } }
   }
 
   /// Serves a socket from now on. Before `run`.
@@ -72,7 +83,7 @@ public final class Server: @unchecked Sendable {
         let now = Clock.now
         if lastPause == 0 || now > lastPause + 10_000_000_000 {
           lastPause = now
-          daemon.log(reason)
+          daemon.log(.warning, reason)
         }
       },
       onAccept: { [unowned self] descriptor in
@@ -126,6 +137,7 @@ public final class Server: @unchecked Sendable {
     liveness?.close()
     loops[0].tearDown()
     daemon.scheduler.stop()
+    accessLog?.close()
   }
 
   /// Stops accepting, tells clients with GOAWAY, lets calls end within the drain's time, and makes

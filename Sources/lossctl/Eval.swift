@@ -17,19 +17,26 @@ struct Eval: AsyncParsableCommand {
 
   @OptionGroup var server: ServerOption
 
-  @Argument(help: "The function, such as cross_entropy.")
+  @Argument(help: "The function, such as cross_entropy.", completion: functionNames)
   var function: String
 
-  @Option(help: ArgumentHelp("Logits, probabilities or log-probabilities.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Logits, probabilities or log-probabilities.", valueName: "file"),
+    completion: tensorFiles)
   var input: String?
 
-  @Option(help: ArgumentHelp("Class indices, or like input.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Class indices, or like input.", valueName: "file"), completion: tensorFiles)
   var target: String?
 
-  @Option(help: ArgumentHelp("Weights of classes or elements.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Weights of classes or elements.", valueName: "file"),
+    completion: tensorFiles)
   var weight: String?
 
-  @Option(help: ArgumentHelp("Weights of the positive terms.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Weights of the positive terms.", valueName: "file"), completion: tensorFiles
+  )
   var posWeight: String?
 
   @Option(
@@ -67,7 +74,7 @@ struct Eval: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let inputs = try openInputs()
-      let saves = try pairs(save, "--save")
+      let saves = try namedArguments(save, "--save")
       var outputs = want?.split(separator: ",").map { $0.trimmed } ?? []
       if outputs.isEmpty && !saves.isEmpty {
         outputs = saves.map(\.name)
@@ -95,50 +102,8 @@ struct Eval: AsyncParsableCommand {
     ] {
       if let file { files.append((name, file)) }
     }
-    files += try pairs(tensor, "--tensor").map { ($0.name, $0.value) }
+    files += try namedArguments(tensor, "--tensor").map { ($0.name, $0.value) }
     return try files.map { ($0.name, try TensorFile.tensor(at: $0.file)) }
-  }
-
-  private func pairs(
-    _ arguments: [String], _ option: String
-  ) throws -> [(name: String, value: String)] {
-    try arguments.map { argument in
-      let parts = argument.split(separator: "=", maxSplits: 1)
-      guard parts.count == 2 else {
-        throw Complaint("\(option) \(argument): expected NAME=VALUE", status: 64)
-      }
-      return (String(parts[0]), String(parts[1]))
-    }
-  }
-
-  /// Values of the types that the function declares.
-  private func attributes(
-    _ description: FunctionDescription
-  ) throws -> [String: LossdWire.AttributeValue] {
-    var values: [String: LossdWire.AttributeValue] = [:]
-    for (name, text) in try pairs(attr, "--attr") {
-      let type = description.attributes.first { $0.name == name }?.type
-      switch type {
-      case "bool":
-        guard let value = Bool(text) else {
-          throw Complaint("--attr \(name)=\(text): expected true or false", status: 64)
-        }
-        values[name] = .bool(value)
-      case "int":
-        guard let value = Int64(text) else {
-          throw Complaint("--attr \(name)=\(text): expected a whole number", status: 64)
-        }
-        values[name] = .int(value)
-      case "float":
-        guard let value = Double(text) else {
-          throw Complaint("--attr \(name)=\(text): expected a number", status: 64)
-        }
-        values[name] = .float(value)
-      // One that the function does not have is the evaluation's to refuse.
-      default: values[name] = .string(text)
-      }
-    }
-    return values
   }
 
   // MARK: - Evaluating
@@ -152,7 +117,8 @@ struct Eval: AsyncParsableCommand {
     let description = try engine.functions(named: function)[0]
     let results = try engine.evaluate(
       function, inputs: inputs.map { ($0.name, $0.stored.tensor()) },
-      attributes: try attributes(description), outputs: outputs)
+      attributes: try attributeValues(try namedArguments(attr, "--attr"), of: description),
+      outputs: outputs)
     try report(results, saves)
   }
 
@@ -166,7 +132,8 @@ struct Eval: AsyncParsableCommand {
       throw Complaint("the daemon has no function \(function)")
     }
     let options = EvaluationOptions(
-      attributes: try attributes(description), outputs: outputs, timeout: timeout)
+      attributes: try attributeValues(try namedArguments(attr, "--attr"), of: description),
+      outputs: outputs, timeout: timeout)
     let limit = try await client.hello().maxPayloadBytes
     let bytes = inputs.reduce(0) { $0 + $1.stored.byteCount + 64 }
     if batchSize != nil || (limit > 0 && UInt64(bytes) > limit) {
@@ -203,3 +170,6 @@ struct Eval: AsyncParsableCommand {
     }
   }
 }
+
+/// What a shell offers where a tensor's file is wanted.
+private let tensorFiles = CompletionKind.file(extensions: ["npy", "safetensors"])

@@ -10,7 +10,7 @@ struct Functions: AsyncParsableCommand {
 
   @OptionGroup var server: ServerOption
 
-  @Argument(help: "The function to describe.")
+  @Argument(help: "The function to describe.", completion: functionNames)
   var name: String?
 
   @Flag(help: "Print JSON.")
@@ -42,6 +42,11 @@ struct Functions: AsyncParsableCommand {
     }
   }
 }
+
+/// What a shell offers where a function is wanted: the daemon's, or those of lossctl itself. As bash, zsh
+/// and fish understand it.
+let functionNames = CompletionKind.shellCommand(
+  "sh -c 'lossctl functions || lossctl functions --embedded' 2>/dev/null | cut -d ' ' -f 1")
 
 extension FunctionDescription {
   /// As `lossctl functions NAME` prints it.

@@ -14,7 +14,7 @@ struct Lossctl: AsyncParsableCommand {
       The daemon's address is --server, else $LOSSD_ADDRESS, else unix:/run/lossd/lossd.sock.
       """,
     version: "lossctl \(lossctlVersion)",
-    subcommands: [Eval.self, Functions.self, Plugin.self, Status.self, Ping.self])
+    subcommands: [Eval.self, Functions.self, Plugin.self, Status.self, Ping.self, Bench.self])
 
   // Taken before the subcommand as well as behind it: a subcommand has the same group.
   @OptionGroup var server: ServerOption

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Glibc
 import LossdClient
-import LossdPluginHost
 import LossdTensor
 import LossdWire
 
@@ -13,7 +12,9 @@ struct Plugin: AsyncParsableCommand {
       list, load, reload and unload need the daemon's admin socket (--server, else $LOSSD_ADMIN_ADDRESS, \
       else unix:/run/lossd/admin.sock).
       """,
-    subcommands: [List.self, Load.self, Reload.self, Unload.self, Check.self, Install.self])
+    subcommands: [
+      List.self, Load.self, Reload.self, Unload.self, Check.self, Install.self, New.self,
+    ])
 
   struct List: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "List the plugins that are loaded.")
@@ -53,7 +54,7 @@ struct Plugin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Load a plugin's file again; calls under way end with the version they began with.")
     @OptionGroup var server: ServerOption
-    @Argument(help: "The plugin's name, or its file's.") var name: String
+    @Argument(help: "The plugin's name, or its file's.", completion: pluginNames) var name: String
 
     func run() async throws {
       try await reporting {
@@ -66,7 +67,7 @@ struct Plugin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Remove a plugin's functions; its library is closed after the last call.")
     @OptionGroup var server: ServerOption
-    @Argument(help: "The plugin's name, or its file's.") var name: String
+    @Argument(help: "The plugin's name, or its file's.", completion: pluginNames) var name: String
 
     func run() async throws {
       try await reporting {
@@ -75,40 +76,11 @@ struct Plugin: AsyncParsableCommand {
       }
     }
   }
-
-  struct Check: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-      abstract: "Open a plugin as the daemon would and say what is wrong with it; asks no daemon.")
-    @Argument(help: "The file.") var file: String
-
-    func run() async throws {
-      try await reporting {
-        let info = try PluginManager.check(try absolute(file))
-        print(
-          PluginMessage(
-            name: info.name, version: info.version, file: info.file, functions: info.functions
-          ).text)
-      }
-    }
-  }
-
-  struct Install: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-      abstract: "Check a plugin and put it into a folder in one atomic step; asks no daemon.")
-    @Argument(help: "The file.") var file: String
-    @Option(help: "The plugin folder.") var folder = "/etc/lossd/plugins"
-
-    func run() async throws {
-      try await reporting {
-        let source = try absolute(file)
-        _ = try PluginManager.check(source)
-        let name = source.split(separator: "/").last.map(String.init) ?? ""
-        try copyAtomically(source, to: folder, name)
-        print("\(folder)/\(name)")
-      }
-    }
-  }
 }
+
+/// What a shell offers where a plugin is wanted.
+private let pluginNames = CompletionKind.shellCommand(
+  "lossctl plugin list 2>/dev/null | cut -d ' ' -f 1")
 
 extension ServerOption {
   /// Asks the PluginHost service.
@@ -124,7 +96,7 @@ extension ServerOption {
   }
 }
 
-private func absolute(_ file: String) throws -> String {
+func absolute(_ file: String) throws -> String {
   guard let resolved = realpath(file, nil) else {
     throw Complaint("\(file): \(String(cString: strerror(errno)))", status: 66)
   }
@@ -132,36 +104,8 @@ private func absolute(_ file: String) throws -> String {
   return String(cString: resolved)
 }
 
-/// A file that appears under its name whole or not at all.
-private func copyAtomically(_ source: String, to folder: String, _ name: String) throws {
-  func failure(_ what: String) -> Complaint {
-    Complaint("\(what): \(String(cString: strerror(errno)))", status: 73)
-  }
-  let from = open(source, O_RDONLY | O_CLOEXEC)
-  if from < 0 { throw failure(source) }
-  defer { _ = close(from) }
-  let temporary = "\(folder)/.\(name).\(getpid())"
-  let to = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-  if to < 0 { throw failure(temporary) }
-  defer {
-    _ = close(to)
-    unlink(temporary)
-  }
-  var buffer = [UInt8](repeating: 0, count: 1 << 16)
-  while true {
-    let count = read(from, &buffer, buffer.count)
-    if count < 0 { throw failure(source) }
-    if count == 0 { break }
-    guard write(to, buffer, count) == count else { throw failure(temporary) }
-  }
-  fchmod(to, 0o755)
-  guard fsync(to) == 0, rename(temporary, "\(folder)/\(name)") == 0 else {
-    throw failure("\(folder)/\(name)")
-  }
-}
-
 extension PluginMessage {
-  fileprivate var text: String {
+  var text: String {
     var text =
       "\(name) \(version) (\(file.isEmpty ? "a part of the daemon" : file)): "
       + functions.joined(separator: ", ")

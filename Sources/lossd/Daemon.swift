@@ -40,12 +40,24 @@ final class Daemon {
     var serverSettings = settings.server
     serverSettings.software = "lossd/\(lossdVersion)"
     server = try Server(registry, serverSettings, plugins: plugins)
-    server.setLog { log.warning("\($0)") }
+    server.setLog { log.log(level: $0.loggerLevel, "\($1)") }
+    PluginLog.setSink { level, text in log.log(level: Daemon.level(level), "\(text)") }
+    server.setAccessLog(settings.server.accessLog, write: StandardErrorLog.writeCalls)
     try openSockets(inherited)
     folders = try PluginFolders(plugins, server.loop)
     try watchSignals(reload)
     if let time = manager.watchdogTime {
       server.watch(every: time / 2) { manager.alive() }
+    }
+  }
+
+  /// What plugin.h's level is to the log.
+  private static func level(_ level: Int32) -> Logger.Level {
+    switch level {
+    case 0: .debug
+    case 1: .info
+    case 2: .warning
+    default: .error
     }
   }
 
@@ -128,6 +140,19 @@ final class Daemon {
   private func take(_ settings: Settings) {
     StandardErrorLog.setLevel(settings.level)
     server.setLimits(settings.server.limits)
+    server.setAccessLog(settings.server.accessLog, write: StandardErrorLog.writeCalls)
     folders?.rescan()
+  }
+}
+
+extension LogLevel {
+  fileprivate var loggerLevel: Logger.Level {
+    switch self {
+    case .debug: .debug
+    case .info: .info
+    case .notice: .notice
+    case .warning: .warning
+    case .error: .error
+    }
   }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import CLinux
 import Glibc
 import Logging
+import LossdEngine
 import LossdSocket
 import LossdSystemd
 import LossdThreads
@@ -17,7 +18,9 @@ struct LossdCommand: AsyncParsableCommand {
       """,
     version: "lossd \(lossdVersion)")
 
-  @Option(help: ArgumentHelp("Settings, YAML.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Settings, YAML.", valueName: "file"),
+    completion: .file(extensions: ["yaml", "yml"]))
   var config: String?
 
   @Option(
@@ -34,7 +37,7 @@ struct LossdCommand: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp(
       "A folder whose plugins are loaded, now and when it changes; may be repeated.",
-      valueName: "folder"))
+      valueName: "folder"), completion: .directory)
   var pluginDir: [String] = []
 
   @Option(help: ArgumentHelp("Threads that compute; 0: one a processor.", valueName: "n"))
@@ -43,14 +46,16 @@ struct LossdCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Threads that serve connections.", valueName: "n"))
   var loops: Int?
 
-  @Option(help: ArgumentHelp("debug, info, notice, warning or error.", valueName: "level"))
+  @Option(
+    help: ArgumentHelp("debug, info, notice, warning or error.", valueName: "level"),
+    completion: .list(["debug", "info", "notice", "warning", "error"]))
   var logLevel: String?
 
   @Option(
     name: .customLong("set"),
     help: ArgumentHelp(
       "Any setting of the file, such as limits.payload_bytes=2GiB; may be repeated.",
-      valueName: "key=value"))
+      valueName: "key=value"), completion: .list(Setting.all.map { $0.name + "=" }))
   var set: [String] = []
 
   @Flag(help: "Check the settings, say what is wrong, and exit.")
@@ -72,14 +77,14 @@ struct LossdCommand: AsyncParsableCommand {
     if dumpSettings { return printSettings() }
     if reload {
       guard let failure = ReloadRequest.run() else { return }
-      complain("reload: \(failure)")
+      StandardErrorLog.complain("reload: \(failure)")
       throw ExitCode(1)
     }
     // First of all: other threads may read the environment later.
     let manager = ServiceManager.fromEnvironment()
     do { try await start(manager) } catch {
       let code: Int32 = error is SettingError ? 78 : 1  // EX_CONFIG
-      complain("\(error)")
+      StandardErrorLog.complain("\(error)")
       if manager.isPresent && !checkConfig {
         // Whoever starts it again at once must not spin on a mistake that stays.
         manager.status("\(error)")
@@ -162,11 +167,7 @@ struct LossdCommand: AsyncParsableCommand {
     limit.rlim_cur = limit.rlim_max
     setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
-
-  private func complain(_ text: String) {
-    "lossd: \(text)\n".withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
-  }
 }
 
 /// The version of the daemon and its programs.
-let lossdVersion = "0.1.0"
+let lossdVersion = engineVersion

@@ -58,6 +58,9 @@ extension Setting {
         }
         settings.logLevel = text
       }, show: { $0.logLevel }),
+    .flag(
+      "access_log", "a line a call: who, method, function, outcome, duration, bytes",
+      \.server.accessLog),
     .bytes(
       "pooled_bytes", "freed buffers kept for the next calls", 0...(1 << 40),
       \.server.pooledBytesMax, needsRestart: true),

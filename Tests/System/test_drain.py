@@ -1,11 +1,13 @@
 """SIGTERM: calls under way end, new ones never begin, streams end between two batches."""
 
 import signal
+import time
 import unittest
 
 from daemon import Daemon
 from test_streams import Stream
-from wire import CANCEL, GOAWAY, MESSAGE, STATUS, STREAM, CallError, Response, Tensor, frame, parse
+from wire import (
+    CANCEL, GOAWAY, HELLO, MESSAGE, PREFACE, STATUS, STREAM, CallError, Response, Tensor, frame, hello, parse)
 
 
 class Drain(unittest.TestCase):
@@ -58,6 +60,31 @@ class Drain(unittest.TestCase):
             kind, _, _, message, _ = connection.receive_of(stream.id)
             self.assertEqual((kind, CallError(message).code), (STATUS, 14))
             self.assertEqual(daemon.process.wait(10), 0)
+
+    def test_a_client_that_connects_just_before_the_drain_is_told_that_nothing_began(self):
+        with Daemon() as daemon, daemon.connect(greet=False) as connection:
+            while daemon.status()[4][0] < 2:  # it and the status's own
+                pass
+            daemon.process.send_signal(signal.SIGTERM)
+            while "shutting down" not in daemon.log():
+                time.sleep(0.01)
+            connection.send(PREFACE + hello())
+            connection.start("sigmoid", {"input": Tensor([0.0])})
+            self.assertEqual(connection.receive()[0], HELLO)
+            kind, _, _, message, _ = connection.receive()
+            self.assertEqual((kind, parse(message).get(1, [0])[0]), (GOAWAY, 0))
+            with self.assertRaises(EOFError):
+                connection.receive()
+            self.assertEqual(daemon.process.wait(10), 0)
+
+    def test_a_connection_that_says_nothing_does_not_hold_the_drain_up(self):
+        with Daemon() as daemon, daemon.connect(greet=False):
+            while daemon.status()[4][0] < 2:
+                pass
+            begin = time.monotonic()
+            daemon.process.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.process.wait(10), 0)
+            self.assertLess(time.monotonic() - begin, 3)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,16 @@ class Plugins(unittest.TestCase):
                 connection.evaluate("tversky", {"input": Tensor([1.5]), "target": Tensor([1.0])})
             self.assertIn("outside [0, 1]", caught.exception.text)
 
+    def test_small_inputs_may_have_big_results(self):
+        """2,000 elements fit into a message, their gradient's 8,000 bytes need memory of their own."""
+        build("hinge.c", f"{self.folder}/hinge.so")
+        with self.daemon() as daemon, daemon.connect() as connection:
+            self.until(lambda: "hinge" in self.plugins(), "loaded")
+            for count in (1000, 1700, 2000):
+                result = connection.evaluate(
+                    "hinge", {"input": Tensor([0.5] * count), "target": Tensor([1.0] * count)}, {}, ["grad.input"])
+                self.assertEqual(result["grad.input"].values(), Tensor([-1 / count] * count).values())
+
     def test_what_is_refused_and_why(self):
         good = f"{self.folder}/hinge.so"
         build("hinge.c", good)

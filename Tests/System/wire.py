@@ -9,7 +9,7 @@ import struct
 import time
 
 PREFACE = b"LOSSD/1\n"
-HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY = range(1, 9)
+HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY, REGION, RELEASE = range(1, 11)
 END_STREAM, ACK = 1, 2
 EVALUATE = "/lossd.v1.Evaluator/Evaluate"
 STREAM = "/lossd.v1.Evaluator/EvaluateStream"
@@ -94,10 +94,11 @@ def frame(kind, stream=0, message=b"", payload=b"", flags=0, reserved=0):
         "<IIIBBH", len(payload), len(message), stream, kind, flags, reserved) + message + payload
 
 
-def hello(**limits):
+def hello(features=(), **limits):
     names = {"max_message_bytes": 2, "max_payload_bytes": 3, "max_streams": 4, "stream_credit": 5}
     return frame(HELLO, 0, block(1, "tests") + b"".join(
-        number(names[name], value) for name, value in limits.items()))
+        number(names[name], value) for name, value in limits.items()) + b"".join(
+        block(6, feature) for feature in features))
 
 
 def open_call(stream, method, timeout_us=0, credit=0):
@@ -127,6 +128,21 @@ class Tensor:
                 + block(5, number(1, offset) + number(2, len(self.data))))
 
 
+class Shared:
+    """A tensor that lies in a region of shared memory, or the place for one that shall."""
+
+    def __init__(self, region, offset, length, data_type="float32", shape=()):
+        self.region, self.offset, self.length = region, offset, length
+        self.data_type, self.shape, self.data = data_type, list(shape), b""
+
+    def range(self):
+        return number(1, self.region) + number(2, self.offset) + number(3, self.length)
+
+    def message(self, name, _):
+        return (block(1, name) + number(2, TYPES[self.data_type][0])
+                + block(3, b"".join(varint(size) for size in self.shape)) + block(6, self.range()))
+
+
 def value(item):
     if isinstance(item, bool):
         return number(1, item)
@@ -147,7 +163,8 @@ def request(function="", inputs=None, attributes=None, outputs=(), id=0):
     for name, item in (attributes or {}).items():
         message += block(3, block(1, name) + block(2, value(item)))
     for name in outputs:
-        message += block(4, block(1, name))
+        into = outputs[name] if isinstance(outputs, dict) else None
+        message += block(4, block(1, name) + (block(2, into.range()) if into else b""))
     return bytes(message + number(5, id)), bytes(payload)
 
 
@@ -172,11 +189,16 @@ class Response:
                     if byte < 128:
                         break
                 shape.append(size)
+            name, data_type = tensor[1][0].decode(), TYPE_NAMES[tensor[2][0]]
+            if 6 in tensor:
+                place = parse(tensor[6][0])
+                self.outputs[name] = Shared(
+                    place[1][0], place.get(2, [0])[0], place.get(3, [0])[0], data_type, shape)
+                continue
             place = parse(tensor.get(5, [b""])[0])
             offset, length = place.get(1, [0])[0], place.get(2, [0])[0]
             assert offset % 64 == 0 and offset + length <= len(payload)
-            self.outputs[tensor[1][0].decode()] = Tensor(
-                payload[offset:offset + length], TYPE_NAMES[tensor[2][0]], shape)
+            self.outputs[name] = Tensor(payload[offset:offset + length], data_type, shape)
         self.summary = None
         if 3 in fields:
             summary = parse(fields[3][0])

@@ -33,6 +33,7 @@ void clinux_set_float_mode(uint32_t mode);
 /* What the calling thread is just calling, for the line that a crash leaves behind; NULL: nothing. The
  * text must live as long as it is set. Returns what was set before. */
 const char *clinux_set_activity(const char *text);
+const char *clinux_activity(void);
 
 /* From now on a crash, or a call of exit in the middle of an activity, writes a line that names it, and adds one to
  * `file` unless that is empty: seconds since 1970, what happened, the activity. */
@@ -75,8 +76,18 @@ long clinux_receive_message(int fd, void *bytes, size_t count, int *fds, int *fd
  * who get the descriptor can map it, with `read_only_for_others` for reading alone. -1 with errno set. */
 int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_others, void **base);
 
-/* Maps `bytes` of it; NULL with errno set. */
-void *clinux_map(int fd, size_t bytes, int writable);
+/* Maps `bytes` of it, without access until mprotect gives it; NULL with errno set. */
+void *clinux_map(int fd, size_t bytes);
+
+/* Enters pages that can be accessed into the page table at once; what fails costs a fault a page. */
+void clinux_populate(void *memory, size_t bytes, int writable);
+
+/* Why a descriptor that a client sent cannot be shared memory of so many bytes; NULL: it can. A sealed memfd of ordinary
+ * pages cannot become shorter, so that touching it is never a SIGBUS. */
+const char *clinux_check_shared(int fd, uint64_t length);
+
+/* Maps it, for reading alone where it may not be written. NULL with errno set. */
+void *clinux_map_shared(int fd, size_t length, int *writable);
 
 /* Signal handlers and mask, locale and working directory as they are. `restore` puts back what has changed
  * since, frees, and returns the name of a thing that had; NULL: nothing had. */

@@ -15,6 +15,8 @@ enum Order: UInt32 {
   case stop = 4
   case finish = 5
   case merge = 6
+  /// A segment is not used any more.
+  case forget = 7
   // From it.
   case ready = 16
   case refused = 17

@@ -22,6 +22,9 @@ public final class PluginProcess: @unchecked Sendable {
   /// Two, so that what comes during a call does not overwrite it.
   private let incoming = [MessageMemory(), MessageMemory()]
   private let outgoing = MessageMemory()
+  private let segments = SegmentMappings()
+  /// Segments to let go of when the call is over.
+  private var forgotten: [UInt64] = []
   private let ownResults = AlignedBuffer.zeroed(count: Order.ownResultBytes)
   private let ownWorkspace = AlignedBuffer.zeroed(count: Order.ownWorkspaceBytes)
   private let ownScratch = AlignedBuffer.zeroed(count: Order.ownScratchBytes)
@@ -32,6 +35,12 @@ public final class PluginProcess: @unchecked Sendable {
   public static func main(parent: Int32) -> Int32 {
     guard clinux_end_with_parent(parent) == 0 else { return 1 }
     signal(SIGPIPE, SIG_IGN)
+    PluginLog.setSink { level, text in
+      // syslog(3)'s numbers, which the daemon knows again.
+      let priorities: [Int32: Int] = [0: 7, 1: 6, 2: 4]
+      let line = "<\(priorities[level] ?? 3)>\(text)\n"
+      line.withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
+    }
     let memory = MessageMemory()
     var descriptors = ReceivedNumbers()
     let count = receive(memory, &descriptors)
@@ -133,6 +142,7 @@ public final class PluginProcess: @unchecked Sendable {
       case .stop: current.withLock { if $0?.id == call { $0?.evaluation.stop() } }
       case .finish: finish(call, &order)
       case .merge: merge(call, &order)
+      case .forget: forget(call)
       default: return
       }
     }
@@ -152,7 +162,7 @@ public final class PluginProcess: @unchecked Sendable {
       for descriptor in descriptors { _ = close(descriptor) }
       return fail(id, StatusError(.internal, "the daemon named function \(index)"))
     }
-    let call = ProcessCall(id, Evaluation(entries[index]), memory, count)
+    let call = ProcessCall(id, Evaluation(entries[index]), memory, count, segments)
     // One that was planned and is not wanted any more.
     let before = current.withLock { current in
       defer { current = call }
@@ -198,8 +208,8 @@ public final class PluginProcess: @unchecked Sendable {
     do throws(StatusError) {
       let evaluation = call.evaluation
       var results = ownResults.base
-      if let descriptor = descriptors.first {
-        results = try call.map(descriptor, evaluation.resultBytes, writable: true)
+      if order.take(UInt32.self) != 0 {
+        results = try call.openResults(&order, descriptors)
       } else if evaluation.resultBytes > Order.ownResultBytes {
         throw StatusError(.internal, "the daemon gave no memory for the results")
       }
@@ -240,18 +250,29 @@ public final class PluginProcess: @unchecked Sendable {
         place.copyMemory(from: ownResults.base, byteCount: count)
       }
     }
-    call.clear()
-    if evaluation.resultBytes <= Order.ownResultBytes { ownResults.clear(evaluation.resultBytes) }
-    if evaluation.workspaceBytes > 0 { ownWorkspace.clear() }
-    current.withLock { $0 = nil }
     if answer.isFull {
       answer = Packer(outgoing.all)
       answer.put(Order.answer, call.id)
       answer.put(AnswerKind.failed.rawValue)
       answer.put(StatusError(.internal, "its answer takes more than \(Order.bytesMax) bytes"))
     }
+    // The daemon need not wait for what follows; the next call does.
     PluginProcess.send(answer.bytes)
     outgoing.clear(answer.count)
+    call.clear()
+    if evaluation.resultBytes <= Order.ownResultBytes { ownResults.clear(evaluation.resultBytes) }
+    if evaluation.workspaceBytes > 0 { ownWorkspace.clear() }
+    for id in forgotten { segments.forget(id) }
+    forgotten.removeAll()
+    current.withLock { $0 = nil }
+  }
+
+  /// The daemon has no use for a segment any more.
+  private func forget(_ id: UInt64) {
+    pthread_mutex_lock(answering)
+    defer { pthread_mutex_unlock(answering) }
+    // A call may be using it.
+    if current.withLock({ $0 != nil }) { forgotten.append(id) } else { segments.forget(id) }
   }
 
   private func fail(_ id: UInt64, _ error: StatusError) {

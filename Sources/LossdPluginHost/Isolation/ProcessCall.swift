@@ -10,33 +10,33 @@ final class ProcessCall: @unchecked Sendable {
   let evaluation: Evaluation
   let message: MessageMemory
   private let messageBytes: Int
-  private var mappings: [(base: UnsafeMutableRawPointer, bytes: Int)] = []
+  private let segments: SegmentMappings
   private(set) var hasResultSegment = false
   /// Its plan has been sent.
   var isPlanned = false
 
-  init(_ id: UInt64, _ evaluation: Evaluation, _ message: MessageMemory, _ messageBytes: Int) {
+  init(
+    _ id: UInt64, _ evaluation: Evaluation, _ message: MessageMemory, _ messageBytes: Int,
+    _ segments: SegmentMappings
+  ) {
+    self.segments = segments
     self.id = id
     self.evaluation = evaluation
     self.message = message
     self.messageBytes = messageBytes
   }
 
-  /// Reads what `ProcessLink` wrote: outputs, attributes, segments, inputs. Takes the descriptors over.
+  /// Reads what `WorkerLink` wrote: segments, outputs, attributes, inputs. Takes the descriptors over.
   func decode(_ order: inout Unpacker, _ descriptors: [Int32]) throws(StatusError) {
+    var descriptors = descriptors[...]
+    defer { for descriptor in descriptors { _ = close(descriptor) } }
     var bases: [UnsafeMutableRawPointer] = []
-    let lengths = (0..<order.takeCount(8)).map { _ in Int(order.take(Int64.self)) }
-    guard lengths.count == descriptors.count else {
-      for descriptor in descriptors { _ = close(descriptor) }
-      throw StatusError(.internal, "the daemon sent \(descriptors.count) descriptors")
+    var lengths: [Int] = []
+    for _ in 0..<order.takeCount(28) {
+      let (base, length) = try open(&order, &descriptors, isInput: true)
+      bases.append(base)
+      lengths.append(length)
     }
-    var failure: StatusError?
-    for (descriptor, length) in zip(descriptors, lengths) {
-      do throws(StatusError) { bases.append(try map(descriptor, length, writable: false)) } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
     for _ in 0..<order.takeCount(4) { try evaluation.want(Int(order.take(UInt32.self))) }
     for index in 0..<evaluation.entry.attributes.count {
       let value = order.takeAttribute()
@@ -74,23 +74,34 @@ final class ProcessCall: @unchecked Sendable {
       index, TensorView(data: data, shape: shape, count: count, dataType: type))
   }
 
-  /// Maps memory that came with the call, and closes its descriptor.
-  func map(
-    _ descriptor: Int32, _ bytes: Int, writable: Bool
+  /// Opens the memory for the results.
+  func openResults(
+    _ order: inout Unpacker, _ descriptors: [Int32]
   ) throws(StatusError) -> UnsafeMutableRawPointer {
-    defer { _ = close(descriptor) }
-    guard let base = clinux_map(descriptor, bytes, writable ? 1 : 0) else {
-      throw StatusError(
-        .resourceExhausted, "shared memory cannot be mapped: \(String(cString: strerror(errno)))")
+    var descriptors = descriptors[...]
+    defer { for descriptor in descriptors { _ = close(descriptor) } }
+    hasResultSegment = true
+    return try open(&order, &descriptors, isInput: false).base
+  }
+
+  private func open(
+    _ order: inout Unpacker, _ descriptors: inout ArraySlice<Int32>, isInput: Bool
+  ) throws(StatusError) -> (base: UnsafeMutableRawPointer, length: Int) {
+    let id: UInt64 = order.take()
+    let capacity = Int(order.take(Int64.self))
+    let used = Int(order.take(Int64.self))
+    let isNew = order.take(UInt32.self) != 0
+    let descriptor = isNew ? descriptors.popFirst() : nil
+    guard !order.isBroken, !isNew || descriptor != nil else {
+      throw StatusError(.internal, "the daemon's message cannot be read")
     }
-    mappings.append((base, bytes))
-    if writable { hasResultSegment = true }
-    return base
+    let base = try segments.open(
+      id, capacity: capacity, used: used, isInput: isInput, descriptor)
+    return (base, used)
   }
 
   func clear() {
-    for mapping in mappings { munmap(mapping.base, mapping.bytes) }
-    mappings.removeAll()
+    segments.closeAll()
     message.unprotect(messageBytes)
     message.clear(messageBytes)
   }

@@ -1,12 +1,17 @@
 import CLinux
 import Glibc
 import LossdTensor
+import Synchronization
 
 /// Memory that this process and one that runs a plugin share, all of its pages allocated. Its size is fixed, so
 /// that neither can make the other crash by shrinking it.
 ///
 /// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
 public final class SharedSegment: @unchecked Sendable {
+  private static let count = Atomic<UInt64>(0)
+
+  /// Never used twice in this process.
+  let id: UInt64
   public let descriptor: Int32
   public let base: UnsafeMutableRawPointer
   public let capacity: Int
@@ -23,6 +28,7 @@ public final class SharedSegment: @unchecked Sendable {
         .resourceExhausted,
         "no \(capacity) bytes of shared memory: \(String(cString: strerror(errno)))")
     }
+    id = SharedSegment.count.add(1, ordering: .relaxed).newValue
     self.descriptor = descriptor
     self.base = base
     self.capacity = capacity

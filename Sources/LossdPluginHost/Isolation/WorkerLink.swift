@@ -29,6 +29,12 @@ public final class WorkerLink {
   private let incoming = MessageMemory()
   private var descriptors = ReceivedNumbers()
   private var number: UInt64 = 0
+  /// Segments that the process has mapped.
+  private var known: [UInt64: Known] = [:]
+
+  private struct Known {
+    weak var segment: SharedSegment?
+  }
 
   public init(_ handle: WorkerHandle) { self.handle = handle }
 
@@ -48,7 +54,8 @@ public final class WorkerLink {
     var extra: SharedSegment?
     let all = try withInlineLimit(evaluation, segments, &extra)
     order.put(UInt32(all.count))
-    for segment in all { order.put(Int64(segment.bytes)) }
+    var descriptors: [Int32] = []
+    for (segment, bytes) in all { put(segment, bytes, &order, &descriptors) }
     order.put(UInt32(evaluation.wantedOutputs.count))
     for index in evaluation.wantedOutputs { order.put(UInt32(index)) }
     order.put(attributesOf: evaluation)
@@ -65,7 +72,30 @@ public final class WorkerLink {
         "\(evaluation.entry.name): shapes and attributes take more than the \(Order.bytesMax) bytes that a plugin in "
           + "a process of its own can be sent")
     }
-    try send(order, all.map { $0.0.descriptor })
+    try send(order, descriptors)
+    withExtendedLifetime(extra) {}
+  }
+
+  private func put(
+    _ segment: SharedSegment, _ used: Int, _ order: inout Packer, _ descriptors: inout [Int32]
+  ) {
+    let isNew = known.updateValue(Known(segment: segment), forKey: segment.id) == nil
+    if isNew { descriptors.append(segment.descriptor) }
+    order.put(segment.id)
+    order.put(Int64(segment.capacity))
+    order.put(Int64(used))
+    order.put(UInt32(isNew ? 1 : 0))
+  }
+
+  /// Tells the process which segments are no more, so that it lets go of their memory.
+  public func forgetFreed() {
+    for (id, entry) in known where entry.segment == nil {
+      known[id] = nil
+      var order = Packer(outgoing.all)
+      order.put(Order.forget, id)
+      // What cannot be told costs the process a mapping.
+      try? send(order, [])
+    }
   }
 
   /// All segments, and one more where the tensors that are in none are too many for the message.
@@ -122,10 +152,13 @@ public final class WorkerLink {
   }
 
   /// Has computed what was planned. `results`: where to, nil: they are small and come with the answer.
-  public func run(results: SharedSegment?) throws(StatusError) {
+  public func run(results: SharedSegment?, bytes: Int) throws(StatusError) {
     var order = Packer(outgoing.all)
+    var descriptors: [Int32] = []
     order.put(Order.run, number)
-    try send(order, results.map { [$0.descriptor] } ?? [])
+    order.put(UInt32(results == nil ? 0 : 1))
+    if let results { put(results, bytes, &order, &descriptors) }
+    try send(order, descriptors)
   }
 
   /// Asks it to stop between two chunks.
@@ -213,7 +246,7 @@ public final class WorkerLink {
       } catch { return .failed(error) }
       let (sums, compensations) = (answer.takeDoubles(), answer.takeDoubles())
       let results = Int(answer.take(UInt32.self))
-      let bytes = answer.takeBytes(results, alignment: 64)
+      let bytes = results > 0 ? answer.takeBytes(results, alignment: 64) : nil
       guard sums.count == evaluation.entry.accumulatorCount, compensations.count == sums.count
       else {
         return .gone("sent \(sums.count) sums, expected \(evaluation.entry.accumulatorCount)")

@@ -72,7 +72,7 @@ final class PluginLibrary: FunctionOwner, @unchecked Sendable {
     var error = lossd_error()
     error.struct_size = UInt32(MemoryLayout<lossd_error>.size)
     func text() -> String {
-      withUnsafeBytes(of: error.text) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      withUnsafeBytes(of: error.text) { PluginLog.harmless($0.prefix { $0 != 0 }) }
     }
     guard let plugin = plugincalls_entry(symbol, hostTable, &error) else {
       throw PluginFile.refused(

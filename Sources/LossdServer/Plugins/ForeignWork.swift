@@ -94,6 +94,7 @@ final class ForeignWork {
           "\(call.entry.name): a callback of the plugin \(call.entry.plugin) has not returned")
       }
       context.daemon.log(
+        .error,
         "a callback of the plugin \(call.entry.plugin) \(call.entry.pluginVersion), function \(call.entry.name), has "
           + "not returned: its thread and its call's memory are given up")
       call.end(context.deadlines)

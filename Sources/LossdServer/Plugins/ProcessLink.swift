@@ -122,9 +122,12 @@ final class ProcessLink {
     do throws(StatusError) {
       let results = call.job?.resultSegment
       if let results { pool.segments.setHome(results, self) }
-      try link.run(results: results)
+      try link.run(results: results, bytes: call.evaluation.resultBytes)
     } catch { failedAtOnce(error) }
   }
+
+  /// Segments that it has been shown may have been freed.
+  func forgetFreed() { if phase != .dead { link.forgetFreed() } }
 
   func stop() { if phase == .busy { link.stop() } }
 
@@ -222,6 +225,7 @@ final class ProcessLink {
     second = nil
     if phase != .dead { phase = .idle }
     call?.end(context.deadlines)
+    if phase != .dead { link.forgetFreed() }
     if phase == .idle { pool.becameIdle(self) }
   }
 
@@ -242,11 +246,13 @@ final class ProcessLink {
     guard let end = handle.end() else {
       return setTimer(1_000_000) { [unowned self] in waitForEnd() }
     }
-    let reason = killReason ?? end.text
+    var reason = killReason ?? end.text
+    if let call { reason += " in \(call.entry.name)" }
     let call = self.call
     close()
     if let call {
-      let text = "\(call.entry.name): the process of the plugin \(pool.name) \(reason)"
+      let text =
+        "\(call.entry.name): the process of the plugin \(pool.name) \(killReason ?? end.text)"
       if call.failure == nil {
         call.failure = StatusError(.unavailable, text)
       }
@@ -280,9 +286,9 @@ final class ProcessLink {
       return
     }
     let lines = text.split(separator: "\n").filter { !$0.isEmpty }
-    for line in lines.prefix(ProcessLink.logLinesMax) { pool.log(String(line.prefix(500))) }
+    for line in lines.prefix(ProcessLink.logLinesMax) { pool.log(line) }
     guard lines.count > ProcessLink.logLinesMax else { return }
-    pool.log("\(lines.count - ProcessLink.logLinesMax) lines more, not shown")
+    pool.log("<4>\(lines.count - ProcessLink.logLinesMax) lines more, which are left out")
     logWatcher?.watch([])
     let entry = DeadlineEntry { [unowned self] in logWatcher?.watch(.readable) }
     logTimer = entry

@@ -19,6 +19,7 @@ final class ProcessPool {
   private var waiting: [ForeignCall] = []
   private var startingCount = 0
   private var restartEntry: DeadlineEntry?
+  private var trimEntry: DeadlineEntry?
   private var isClosed = false
 
   init(_ plugin: IsolatedPlugin, _ context: LoopContext) {
@@ -31,7 +32,9 @@ final class ProcessPool {
 
   func close() {
     isClosed = true
-    if let restartEntry { context.deadlines.cancel(restartEntry) }
+    for entry in [restartEntry, trimEntry] {
+      if let entry { context.deadlines.cancel(entry) }
+    }
     for link in links { link.close() }
     links.removeAll()
     segments.close()
@@ -164,8 +167,20 @@ final class ProcessPool {
 
   func becameIdle(_ link: ProcessLink) {
     dispatch()
+    if !(trimEntry?.isSet ?? false) && !segments.isEmpty { setTrimTimer() }
     guard link.isIdle, links.count > 1 else { return }
     link.setIdleTimer(ProcessPool.idleTime)
+  }
+
+  /// Memory that was not used for a while is freed, here and in the processes.
+  private func setTrimTimer() {
+    let entry = DeadlineEntry { [unowned self] in
+      segments.trim(before: Clock.now - ProcessPool.idleTime)
+      for link in links { link.forgetFreed() }
+      if !segments.isEmpty { setTrimTimer() }
+    }
+    trimEntry = entry
+    context.deadlines.set(entry, at: Clock.now + ProcessPool.idleTime)
   }
 
   func answered() { plugin?.answered() }
@@ -183,14 +198,29 @@ final class ProcessPool {
     links.removeAll { $0 === link }
     segments.forget(link)
     plugin?.processEnded(link.handle.pid, reason: reason)
-    context.daemon.log("the process \(link.handle.pid) of the plugin \(name) \(reason)")
+    context.daemon.log(.error, "the process \(link.handle.pid) of the plugin \(name) \(reason)")
     let isNeeded = links.isEmpty
     dispatch()
     // The next call should not have to wait for it.
     if isNeeded && waiting.isEmpty { startLink() }
   }
 
-  func log(_ text: String) { context.daemon.log("plugin \(name): \(text)") }
+  /// A line that a process wrote; `<N>` before it is what syslog(3) means by it.
+  func log(_ line: Substring) {
+    var level = LogLevel.info
+    var line = line
+    let bytes = Array(line.utf8.prefix(3))
+    if bytes.count == 3, bytes[0] == UInt8(ascii: "<"), bytes[2] == UInt8(ascii: ">") {
+      level =
+        bytes[1] <= UInt8(ascii: "3")
+        ? .error
+        : bytes[1] == UInt8(ascii: "4") ? .warning : bytes[1] == UInt8(ascii: "7") ? .debug : .info
+      line = line.dropFirst(3)
+    }
+    // A line by plugin.h's log names the plugin already.
+    let whose = line.hasPrefix("plugin \(name) ") ? "" : "plugin \(name): "
+    context.daemon.log(level, whose + PluginLog.harmless(line.utf8.prefix(PluginLog.lineBytesMax)))
+  }
 }
 
 /// A process cannot be watched.

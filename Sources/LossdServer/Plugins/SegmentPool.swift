@@ -69,6 +69,17 @@ final class SegmentPool {
     while freeBytes > bytesMax { freeBytes -= free.removeFirst().segment.capacity }
   }
 
+  /// Frees what nobody has used since `time`.
+  func trim(before time: UInt64) {
+    free.removeAll { entry in
+      guard entry.since < time else { return false }
+      freeBytes -= entry.segment.capacity
+      return true
+    }
+  }
+
+  var isEmpty: Bool { free.isEmpty }
+
   /// A process is no more: what it has seen, nobody sees any longer.
   func forget(_ link: ProcessLink) {
     for (key, home) in homes where home.link === link { homes[key] = nil }

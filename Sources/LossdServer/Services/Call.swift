@@ -5,7 +5,8 @@ import LossdWire
 /// One call as its handler sees it, whatever transport it came by: a deadline, demand for responses,
 /// memory, and a way to answer. Confined to its loop's thread. Transports subclass it.
 class Call {
-  unowned let context: LoopContext
+  /// A loop outlives its calls: it makes them, and frees them after its last turn.
+  unowned(unsafe) let context: LoopContext
   var method = Method.evaluate
   /// `Clock.now`'s nanoseconds; `.max`: none.
   var deadline = UInt64.max
@@ -21,12 +22,19 @@ class Call {
   /// Whether nobody is there to hear the answer any more.
   var isAbandoned: Bool { preconditionFailure("a transport's") }
 
-  /// Sends a response whose payload is the first `payloadBytes` of `payload`; nil: of `small`.
-  /// RESOURCE_EXHAUSTED, and nothing is sent, when it is over the client's limits. After the last one
-  /// the call is over.
+  /// Memory that the client shares, by the number that it gave it. FAILED_PRECONDITION where there is none at all,
+  /// INVALID_ARGUMENT where there is none of that number.
+  func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
+    throw StatusError(.failedPrecondition, "shared memory is not available on this connection")
+  }
+
+  /// The function that the call is of has been found, for the access log.
+  func functionFound(_ entry: FunctionEntry) {}
+
+  /// Sends a response with the payload `results`. RESOURCE_EXHAUSTED, and nothing is sent, when it is over the client's limits. After the last one
+  /// the call is over. `encoded`: see `OutputBuffer.encodeFrame`.
   func respond(
-    _ response: OutgoingResponse, small: UnsafeMutableRawPointer?, payload: PayloadBuffer?,
-    payloadBytes: Int, isLast: Bool
+    _ response: OutgoingResponse, encoded: EncodedMessage?, results: ResultBytes, isLast: Bool
   ) throws(StatusError) { preconditionFailure("a transport's") }
 
   /// Sends the only response, which has no payload.
@@ -50,6 +58,20 @@ class Call {
 
   /// Starts or stops (`.max`) the clock after which a call that keeps memory from others is ended.
   func setStarveTimer(at time: UInt64) { preconditionFailure("a transport's") }
+}
+
+/// The bytes of results, where they lie: one behind the other, each piece at a multiple of 64, they are a response's
+/// payload.
+struct ResultBytes {
+  /// The first `count` bytes of this, else of `small`.
+  var buffer: PayloadBuffer?
+  var small: UnsafeMutableRawPointer?
+  var count = 0
+  /// Then results that took an input's place in the request's payload.
+  var pieces: [(offset: Int, count: Int)] = []
+  var request: PayloadBuffer?
+  /// All of it, gaps included.
+  var total = 0
 }
 
 /// Where a request's payload goes.

@@ -9,7 +9,8 @@ final class EvaluateHandler: CallHandler {
     case idle, receiving, preparing, waitingForMemory, running
   }
 
-  private unowned let context: LoopContext
+  /// The loop outlives its handlers.
+  private unowned(unsafe) let context: LoopContext
   private var call: Call?
   private var job: EvaluateJob?
   private var phase = Phase.idle
@@ -44,9 +45,11 @@ final class EvaluateHandler: CallHandler {
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job else { return .wait }
     let context = self.context
-    return job.destination(byteCount, context, call.account) { () throws(StatusError) in
-      _ = try job.beginEvaluation(context.registry.table)
-    }
+    return job.destination(
+      byteCount, context, call.account,
+      prepare: { () throws(StatusError) in
+        _ = try job.beginEvaluation(context.registry.table, call, mayPlace: true)
+      }, setInputs: { () throws(StatusError) in try job.setInputs(call, isPlanning: true) })
   }
 
   override func requestComplete(isLast: Bool) {
@@ -54,14 +57,22 @@ final class EvaluateHandler: CallHandler {
     guard isLast, let job, let call else { return }
     job.completeTime = Clock.now
     do throws(StatusError) {
-      entry = try job.beginEvaluation(context.registry.table)
-      try job.setInputs()
+      if job.repeats(), let evaluation = job.evaluation {
+        entry = evaluation.entry
+        call.functionFound(evaluation.entry)
+        evaluation.deadline = call.deadline
+        return try start()
+      }
+      let entry = try job.beginEvaluation(context.registry.table, call, mayPlace: true)
+      self.entry = entry
+      call.functionFound(entry)
+      try job.setInputs(call)
       guard let evaluation = job.evaluation else { return }
       evaluation.deadline = call.deadline
       if evaluation.entry.isForeign {
         try evaluation.checkRequired()
         phase = .preparing
-        start(.prepare(job), evaluation)
+        try prepare(job, evaluation, call)
       } else {
         try evaluation.makePlan()
         try context.checkSize(job, call)
@@ -93,6 +104,38 @@ final class EvaluateHandler: CallHandler {
   }
 
   // MARK: - A plugin's function
+
+  private func prepare(
+    _ job: EvaluateJob, _ evaluation: Evaluation, _ call: Call
+  ) throws(StatusError) {
+    guard job.hasCopiesIn, let pool = context.foreign.pool(evaluation.entry) else {
+      return start(.prepare(job), evaluation)
+    }
+    perform(try job.copyIn(call, pool), evaluation, call) { [self] in
+      job.copiedIn()
+      start(.prepare(job), evaluation)
+    }
+  }
+
+  /// Has a worker copy what the client shares, and goes on, unless the call is to end.
+  private func perform(
+    _ work: @escaping @Sendable () throws(StatusError) -> Void, _ evaluation: Evaluation,
+    _ call: Call, then next: @escaping () -> Void
+  ) {
+    let goOn = LoopBound { [self] (error: StatusError?) in
+      if let reason = ending ?? error {
+        phase = .receiving
+        end(reason)
+      } else {
+        next()
+      }
+    }
+    let context = self.context
+    context.scheduler.perform(evaluation, group: call.group, work) { evaluation in
+      let error = evaluation.error
+      context.loop.execute { goOn.value(error) }
+    }
+  }
 
   private func start(_ task: ForeignCall.Task, _ evaluation: Evaluation) {
     guard let call else { return }
@@ -129,7 +172,21 @@ final class EvaluateHandler: CallHandler {
       return
     }
     do throws(StatusError) {
+      if let evaluation = job.evaluation, let work = try job.copyOut() {
+        phase = .running
+        return perform(work, evaluation, call) { [self] in
+          phase = .receiving
+          respond(job, call)
+        }
+      }
+    } catch { return end(error) }
+    respond(job, call)
+  }
+
+  private func respond(_ job: EvaluateJob, _ call: Call) {
+    do throws(StatusError) {
       try job.respond(call, isLast: true)
+      job.noteSuccess()
       finish(.ok)
     } catch {
       end(error)
@@ -160,10 +217,9 @@ final class EvaluateHandler: CallHandler {
   /// Counts the call and lets go of what it used.
   private func finish(_ code: StatusCode) {
     if let entry {
+      let counter = job?.counter(context.metrics) ?? context.metrics.counter(entry.name)
       let time = job.map { Clock.now - $0.completeTime } ?? 0
-      context.metrics.functionEnded(
-        entry.name, code, nanoseconds: time,
-        rows: code == .ok ? job?.evaluation?.rows ?? 0 : 0)
+      counter.ended(code, nanoseconds: time, rows: code == .ok ? job?.evaluation?.rows ?? 0 : 0)
     } else {
       context.metrics.methodEnded(.evaluate, code)
     }

@@ -30,7 +30,8 @@ final class EvaluateStreamHandler: CallHandler {
   /// while responses are written.
   private static let runningMax = 4
 
-  private unowned let context: LoopContext
+  /// The loop outlives its handlers.
+  private unowned(unsafe) let context: LoopContext
   private var call: Call?
   /// Function, attributes and outputs of all batches, from the first request.
   private var template: Evaluation?
@@ -75,13 +76,15 @@ final class EvaluateStreamHandler: CallHandler {
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job = arriving else { return .wait }
     let (context, template) = (self.context, self.template)
-    return job.destination(byteCount, context, call.account) { () throws(StatusError) in
-      if let template {
-        job.beginBatch(like: template)
-      } else {
-        _ = try job.beginEvaluation(context.registry.table)
-      }
-    }
+    return job.destination(
+      byteCount, context, call.account,
+      prepare: { () throws(StatusError) in
+        if let template {
+          job.beginBatch(like: template)
+        } else {
+          _ = try job.beginEvaluation(context.registry.table, call, mayPlace: false)
+        }
+      }, setInputs: { () throws(StatusError) in try job.setInputs(call, isPlanning: true) })
   }
 
   /// The request that is arriving is a bad one: the stream ends after the batches before it.
@@ -115,14 +118,15 @@ final class EvaluateStreamHandler: CallHandler {
       job.beginBatch(like: template)
     } else {
       // The job's evaluation becomes the template; batches get their own.
-      let entry = try job.beginEvaluation(context.registry.table)
+      let entry = try job.beginEvaluation(context.registry.table, call, mayPlace: false)
+      call.functionFound(entry)
       if let evaluation = job.takeEvaluation() {
         self.template = evaluation
         total = Accumulator(fields: entry.accumulatorCount)
         job.beginBatch(like: evaluation)
       }
     }
-    try job.setInputs()
+    try job.setInputs(call)
     let isBatch = try keep(job, call)
     arriving = nil
     if isBatch {
@@ -225,9 +229,8 @@ final class EvaluateStreamHandler: CallHandler {
     startedCount -= 1
     batchCount += 1
     rowCount += UInt64(evaluation.rows)
-    context.metrics.functionEnded(
-      evaluation.entry.name, .ok, nanoseconds: Clock.now - batch.job.completeTime,
-      rows: evaluation.rows)
+    batch.job.counter(context.metrics)?.ended(
+      .ok, nanoseconds: Clock.now - batch.job.completeTime, rows: evaluation.rows)
     context.give(batch.job)
     call.grantRequests(1)
     return true
@@ -448,7 +451,7 @@ final class EvaluateStreamHandler: CallHandler {
         let response = OutgoingResponse(
           id: 0, outputs: UnsafeBufferPointer(start: nil, count: 0), summary: summary)
         do throws(StatusError) {
-          try call.respond(response, small: nil, payload: nil, payloadBytes: 0, isLast: isLast)
+          try call.respond(response, encoded: nil, results: ResultBytes(), isLast: isLast)
         } catch { failure = error }
       }
     }

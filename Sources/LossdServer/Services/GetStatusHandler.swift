@@ -55,10 +55,10 @@ extension DaemonState {
   private func calls(_ counts: Metrics.Counts) -> [CallCountMessage] {
     var calls: [CallCountMessage] = []
     for (name, function) in counts.functions.sorted(by: { $0.key < $1.key }) {
-      for (code, count) in function.codes.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      for (code, count) in function.codes.enumerated() where count > 0 {
         var call = CallCountMessage()
         call.function = name
-        call.code = code.rawValue
+        call.code = UInt32(code)
         call.count = count
         calls.append(call)
       }

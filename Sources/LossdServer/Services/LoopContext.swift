@@ -28,6 +28,8 @@ class LoopContext: @unchecked Sendable {
   let pool: BufferPool
   /// As they are now; a connection keeps those that it began with where its client was told them.
   var limits: ServerLimits
+  /// nil: none is kept.
+  var accessLog: AccessLog?
   let metrics = Metrics()
   /// The daemon's own, for the status.
   let daemon: DaemonState
@@ -88,6 +90,7 @@ class LoopContext: @unchecked Sendable {
   /// Takes the memory that a job needs; false when it has to wait, and the call has been put on the
   /// list of those that do.
   func bind(_ job: EvaluateJob, _ call: Call) throws(StatusError) -> Bool {
+    if let entry = job.evaluation?.entry, entry.isElsewhere { job.processes = foreign.pool(entry) }
     if try job.bind(call.account, pool, workers: scheduler.workers) {
       call.setStarveTimer(at: .max)
       return true

@@ -6,7 +6,9 @@ import Synchronization
 /// is made.
 final class Metrics: Sendable {
   struct Function: Sendable {
-    var codes: [StatusCode: UInt64] = [:]
+    /// By code.
+    var codes = [UInt64](repeating: 0, count: StatusCode.allCases.count)
+    var rows: UInt64 = 0
     var latency = Histogram()
   }
 
@@ -24,22 +26,49 @@ final class Metrics: Sendable {
   }
 
   private let counts = Mutex(Counts())
+  private let counters = Mutex<[String: FunctionCounter]>([:])
 
   func update(_ change: (inout Counts) -> Void) { counts.withLock { change(&$0) } }
-  var snapshot: Counts { counts.withLock { $0 } }
 
-  /// A call of a function ended; `nanoseconds` from its last byte to its response queued.
-  func functionEnded(_ name: String, _ code: StatusCode, nanoseconds: UInt64, rows: Int) {
-    counts.withLock { counts in
-      counts.functions[name, default: Function()].codes[code, default: 0] += 1
-      counts.functions[name, default: Function()].latency.add(nanoseconds)
-      counts.rows += UInt64(rows)
+  var snapshot: Counts {
+    var counts = counts.withLock { $0 }
+    for (name, counter) in counters.withLock({ $0 }) {
+      let function = counter.snapshot
+      counts.rows += function.rows
+      counts.functions[name] = function
+    }
+    return counts
+  }
+
+  /// What counts a function's calls on this loop.
+  func counter(_ name: String) -> FunctionCounter {
+    counters.withLock { counters in
+      if let counter = counters[name] { return counter }
+      let counter = FunctionCounter()
+      counters[name] = counter
+      return counter
     }
   }
 
   func methodEnded(_ method: Method, _ code: StatusCode) {
     counts.withLock { $0.methods[method.name, default: [:]][code, default: 0] += 1 }
   }
+}
+
+/// Counts the calls of one function on one loop, whose lock is never waited for but while a status is made.
+final class FunctionCounter: Sendable {
+  private let function = Mutex(Metrics.Function())
+
+  /// A call ended; `nanoseconds` from its last byte to its response queued.
+  func ended(_ code: StatusCode, nanoseconds: UInt64, rows: Int) {
+    function.withLock { function in
+      function.codes[Int(code.rawValue)] += 1
+      function.latency.add(nanoseconds)
+      function.rows += UInt64(rows)
+    }
+  }
+
+  var snapshot: Metrics.Function { function.withLock { $0 } }
 }
 
 extension Metrics.Counts {
@@ -52,8 +81,8 @@ extension Metrics.Counts {
     rows += other.rows
     for (name, function) in other.functions {
       functions[name, default: .init()].latency.add(function.latency)
-      for (code, count) in function.codes {
-        functions[name, default: .init()].codes[code, default: 0] += count
+      for (code, count) in function.codes.enumerated() {
+        functions[name, default: .init()].codes[code] += count
       }
     }
     for (name, codes) in other.methods {

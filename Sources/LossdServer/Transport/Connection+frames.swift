@@ -1,3 +1,4 @@
+import LossdEngine
 import LossdTensor
 import LossdWire
 
@@ -22,7 +23,7 @@ extension Connection: FrameSink {
     highestStream = header.streamID
     if header.streamID > lastStream { return .drop }
     if header.messageLength > limits.messageBytesMax {
-      refuse(header.streamID, tooLong(header))
+      refuse(header, tooLong(header))
       return .drop
     }
     return .receive
@@ -97,8 +98,9 @@ extension Connection: FrameSink {
       output.frames.encodeFrame(pingAck: message)
       output.framesAppended()
     case .goAway: try goAwayArrived(header, message)
-    case .status, .region, .release:
-      throw BadFrame("\(header.type) is not known here")
+    case .region: try regionArrived(header, message)
+    case .release: try releaseArrived(header, message)
+    case .status: throw BadFrame("\(header.type) is not known here")
     }
   }
 
@@ -108,6 +110,7 @@ extension Connection: FrameSink {
     defer { arena.reset() }
     do throws(StatusError) {
       let hello = try HelloMessage(decoding: message, in: arena)
+      decoder.sharedMemory = isUnix && hello.features.contains(Connection.sharedMemoryFeature)
       if hello.maxMessageBytes > 0 { peerMessageBytesMax = hello.maxMessageBytes }
       if hello.maxPayloadBytes > 0 {
         peerPayloadBytesMax = min(hello.maxPayloadBytes, UInt64(UInt32.max))
@@ -139,34 +142,60 @@ extension Connection: FrameSink {
   }
 
   private func openArrived(_ header: FrameHeader, _ message: UnsafeRawBufferPointer) {
+    var path: UnsafeRawBufferPointer?
     defer { arena.reset() }
     do throws(StatusError) {
-      let open = try OpenMessage(decoding: message, in: arena)
+      if !lastOpen.equals(message) || context.accessLog != nil {
+        lastOpen.forget()
+        let open = try OpenMessage(decoding: message, in: arena)
+        path = open.method
+        lastOpen.keep(message, try method(open.method), open)
+      }
       if streams.count >= Int(limits.streamsMax) {
         throw StatusError(
           .resourceExhausted, "\(streams.count) calls are open, the most there can be")
       }
-      if Method.isForAdmins(open.method) && !isAdmin {
-        throw StatusError(
-          .permissionDenied, "\(displayText(open.method)) answers on the admin socket alone")
-      }
-      guard let method = Method(open.method) else {
-        throw StatusError(.unimplemented, "no method named `\(displayText(open.method))`")
-      }
       let call = context.takeCall()
-      streams[header.streamID] = call
+      streams.add(header.streamID, call)
+      call.record = record(header, path)
       call.begin(
-        self, header.streamID, method, timeout: open.timeoutMicroseconds * 1000,
-        credit: open.credit)
+        self, header.streamID, lastOpen.method, timeout: lastOpen.timeout, credit: lastOpen.credit)
     } catch {
-      refuse(header.streamID, error)
+      refuse(header, error, path)
     }
   }
 
+  private func method(_ path: UnsafeRawBufferPointer) throws(StatusError) -> Method {
+    if Method.isForAdmins(path) && !isAdmin {
+      throw StatusError(
+        .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
+    }
+    guard let method = Method(path) else {
+      throw StatusError(.unimplemented, "no method named `\(displayText(path))`")
+    }
+    return method
+  }
+
   /// Ends a call that never had a handler.
-  private func refuse(_ stream: UInt32, _ error: StatusError) {
-    output.frames.encodeFrame(status: StatusMessage(error), stream: stream)
+  private func refuse(
+    _ header: FrameHeader, _ error: StatusError, _ path: UnsafeRawBufferPointer? = nil
+  ) {
+    var record = record(header, path)
+    let queued = output.byteCount
+    output.frames.encodeFrame(status: StatusMessage(error), stream: header.streamID)
     output.framesAppended()
+    record?.sent = output.byteCount - queued
+    record?.end(error.code, context.accessLog)
+  }
+
+  /// What the access log is to know of a call that OPEN begins, nil when there is none.
+  private func record(_ header: FrameHeader, _ path: UnsafeRawBufferPointer?) -> AccessRecord? {
+    if context.accessLog == nil { return nil }
+    var record = AccessRecord(
+      peer: peerText, connection: number, stream: header.streamID,
+      method: path.map(displayText) ?? "-", begin: Clock.now)
+    record.received = header.frameByteCount
+    return record
   }
 
   func payloadDestination(_ header: FrameHeader) -> PayloadDisposition {
@@ -180,7 +209,7 @@ extension Connection: FrameSink {
       return .drop
     case .wait: break
     }
-    if streams.values.contains(where: { $0.handler.isHoldingForCredit }) {
+    if streams.contains(where: { $0.handler.isHoldingForCredit }) {
       // Stopping to read would also stop the CREDIT that could free memory.
       call.dropRequests()
       call.handler.refuseRequest(
@@ -198,11 +227,19 @@ extension Connection: FrameSink {
   func frameEnded(_ header: FrameHeader) throws(BadFrame) {
     guard header.type == .message, let call = streams[header.streamID], !call.isDroppingRequests
     else { return }
+    call.record?.received += header.frameByteCount
     if header.endsStream { call.isHalfClosed = true }
     if header.isBareHalfClose && call.method.isStreaming {
       call.handler.halfClosed()
     } else {
       call.handler.requestComplete(isLast: header.endsStream)
     }
+  }
+}
+
+extension FrameHeader {
+  /// Bytes of the whole frame.
+  fileprivate var frameByteCount: Int {
+    FrameHeader.byteCount + Int(messageLength) + Int(payloadLength)
   }
 }

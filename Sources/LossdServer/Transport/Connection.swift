@@ -15,7 +15,13 @@ final class Connection {
     case closed
   }
 
-  unowned let context: ServerLoop
+  static let sharedMemoryFeature = "shm"
+
+  /// How long what still comes is read at the end, nanoseconds.
+  private static let lastWordsTime: UInt64 = 1_000_000_000
+
+  /// The loop outlives its connections: it forgets the last one before it ends.
+  unowned(unsafe) let context: ServerLoop
   let number: UInt64
   let isAdmin: Bool
   let account: MemoryAccount
@@ -23,7 +29,9 @@ final class Connection {
   let output = OutputQueue()
   let decoder: FrameDecoder
   let arena = MessageArena(retainedBytes: 16 << 10)
-  var streams: [UInt32: StreamCall] = [:]
+  var streams = StreamTable()
+  /// What the last OPEN said: most say the same.
+  let lastOpen = LastOpen()
   /// The highest stream that the client has opened.
   var highestStream: UInt32 = 0
   /// Streams above it never begin: what our GOAWAY said.
@@ -42,8 +50,15 @@ final class Connection {
   private var isDecoding = false
   /// What the decoder has not taken because it waits for memory.
   private var leftover: [UInt8] = []
-  private var descriptors = ReceivedDescriptors()
-  private let isUnix: Bool
+  /// Those that came and that no REGION has taken yet.
+  var descriptors = ReceivedDescriptors()
+  let isUnix: Bool
+  /// Memory that the client shares, by its own numbers.
+  var regions: [UInt64: SharedRegion] = [:]
+  /// Who is at the other end, for the access log.
+  private(set) lazy var peerText =
+    PeerCredentials(of: descriptor).map { "uid=\($0.userID) pid=\($0.processID)" }
+    ?? "peer=\(peerAddress(descriptor).map { "\($0)" } ?? "-")"
   /// As the client was told them, whatever a reload has changed since.
   let limits: ServerLimits
   private var stallEntry: DeadlineEntry?
@@ -133,9 +148,10 @@ final class Connection {
     isDecoding = true
     defer { isDecoding = false }
     do throws(BadFrame) {
-      if descriptors.count > 0 || descriptors.isTruncated {
-        descriptors.removeAll()
-        throw BadFrame("a descriptor came along with a frame that takes none")
+      if descriptors.isTruncated
+        || descriptors.count > 0 && decoder.hasSeenHello && !decoder.sharedMemory
+      {
+        try refuseDescriptors()
       }
       var rest = count
       if let direct {
@@ -152,10 +168,24 @@ final class Connection {
     }
   }
 
+  /// A read ends with the bytes that a descriptor was sent with: when they have been decoded, its REGION has come
+  /// or is under way, or it has none.
+  private func checkDescriptors() throws(BadFrame) {
+    if descriptors.count == 0 || !leftover.isEmpty { return }
+    let mayBeRegion = decoder.currentHeader.map { $0.type == .region } ?? true
+    if !(decoder.isMidFrame && mayBeRegion) { try refuseDescriptors() }
+  }
+
+  private func refuseDescriptors() throws(BadFrame) {
+    descriptors.removeAll()
+    throw BadFrame("a descriptor came along with a frame that takes none")
+  }
+
   private func decode(_ bytes: UnsafeRawBufferPointer) throws(BadFrame) {
     let used = try decoder.decode(bytes, self)
     if used < bytes.count { leftover = Array(bytes[used...]) }
     if decoder.hasReadPreface { sendHello() }
+    try checkDescriptors()
   }
 
   /// The decoder may go on: memory has been released, or the frame that waited is to be dropped.
@@ -235,9 +265,19 @@ final class Connection {
       hello: HelloMessage(
         software: context.daemon.software, maxMessageBytes: limits.messageBytesMax,
         maxPayloadBytes: limits.payloadBytesMax, maxStreams: limits.streamsMax,
-        streamCredit: limits.streamCredit, features: []))
+        streamCredit: limits.streamCredit, features: isUnix ? [Connection.sharedMemoryFeature] : [])
+    )
     output.framesAppended()
+    if lastStream != .max { sendGoAway() }
     wantsFlush()
+  }
+
+  private func sendGoAway() {
+    output.frames.encodeFrame(
+      goAway: GoAwayMessage(
+        lastStreamID: lastStream,
+        status: StatusMessage(code: 0, message: "the daemon is shutting down")))
+    output.framesAppended()
   }
 
   // MARK: - Timers
@@ -286,7 +326,7 @@ final class Connection {
   func memoryReleased() {
     guard phase == .open else { return }
     isWaitingForMemory = false
-    for call in Array(streams.values) { call.handler.memoryReleased() }
+    for call in streams.calls { call.handler.memoryReleased() }
     if decoder.isWaiting { resume() }
   }
 
@@ -294,7 +334,7 @@ final class Connection {
 
   /// A stream is over: its call can be used again.
   func closeStream(_ call: StreamCall) {
-    streams.removeValue(forKey: call.id)
+    streams.remove(call.id)
     if !isDecoding, phase == .open, let header = decoder.currentHeader, header.type == .message,
       header.streamID == call.id
     {
@@ -313,32 +353,30 @@ final class Connection {
     guard phase == .open, lastStream == .max else { return }
     lastStream = highestStream
     if hasSentHello {
-      output.frames.encodeFrame(
-        goAway: GoAwayMessage(
-          lastStreamID: highestStream,
-          status: StatusMessage(code: 0, message: "the daemon is shutting down")))
-      output.framesAppended()
+      sendGoAway()
+    } else {
+      // What it has sent may be on its way: without an answer it could not know that nothing of it began.
+      setStall(Connection.lastWordsTime)
     }
     wantsFlush()
   }
 
   /// Streams end at a batch boundary; with `force` all calls end now.
   func drainExpired(force: Bool) {
-    for call in Array(streams.values) where force || call.method.isStreaming {
+    for call in streams.calls where force || call.method.isStreaming {
       call.handler.drainExpired()
     }
     wantsFlush()
   }
 
   private func endIfIdle() {
-    guard streams.isEmpty, output.isEmpty, isPeerLeaving || lastStream != .max else { return }
+    guard streams.isEmpty, output.isEmpty, hasSentHello, isPeerLeaving || lastStream != .max
+    else { return }
     // What the client has sent meanwhile is read and dropped, or the kernel would answer it with a reset,
     // which could overtake our last answers.
     phase = .discarding
     shutdownWriting(descriptor)
-    if let stallEntry {
-      context.deadlines.set(stallEntry, at: Clock.now + 1_000_000_000)
-    }
+    setStall(Connection.lastWordsTime)
     updateWatch()
   }
 
@@ -357,9 +395,7 @@ final class Connection {
         lastStreamID: highestStream,
         status: StatusMessage(code: error.code.rawValue, message: error.reason)))
     output.framesAppended()
-    if let stallEntry {
-      context.deadlines.set(stallEntry, at: Clock.now + 1_000_000_000)
-    }
+    setStall(Connection.lastWordsTime)
     flush()
   }
 
@@ -371,6 +407,8 @@ final class Connection {
     _ = Glibc.close(descriptor)
     output.removeAll()
     leftover = []
+    descriptors.removeAll()
+    regions.removeAll()
     for entry in [stallEntry, writeEntry] {
       if let entry { context.deadlines.cancel(entry) }
     }
@@ -381,7 +419,7 @@ final class Connection {
 
   /// Nobody hears the answers: work stops, calls end when it has.
   private func abandonCalls() {
-    for call in Array(streams.values) {
+    for call in streams.calls {
       call.handler.cancel(StatusError(.cancelled, "the connection is gone"))
     }
   }

@@ -42,17 +42,39 @@ final class OutputQueue {
     framesEnd = end
   }
 
-  /// Queues the first `count` bytes of a buffer behind what is there, and keeps it until then.
-  func append(_ payload: PayloadBuffer, count: Int) {
+  /// Queues results behind what is there, and keeps their buffers until then.
+  func append(_ results: ResultBytes) {
+    if let buffer = results.buffer {
+      append(buffer, offset: 0, count: results.count)
+    } else if let small = results.small, results.count > 0 {
+      frames.append(UnsafeRawBufferPointer(start: small, count: results.count))
+      framesAppended()
+    }
+    guard let request = results.request else { return }
+    var end = results.count
+    for piece in results.pieces {
+      appendZeros(-end & 63)
+      append(request, offset: piece.offset, count: piece.count)
+      end = ((end + 63) & ~63) + piece.count
+    }
+  }
+
+  private func append(_ payload: PayloadBuffer, offset: Int, count: Int) {
     if count == 0 { return }
     if count <= OutputQueue.copiedBytesMax {
-      frames.append(UnsafeRawBufferPointer(start: payload.base, count: count))
+      frames.append(UnsafeRawBufferPointer(start: payload.base + offset, count: count))
       framesAppended()
       return
     }
     framesAppended()
-    segments.append(.payload(payload, begin: 0, end: count))
+    segments.append(.payload(payload, begin: offset, end: offset + count))
     byteCount += count
+  }
+
+  private func appendZeros(_ count: Int) {
+    if count == 0 { return }
+    frames.extend(by: count).initializeMemory(as: UInt8.self, repeating: 0, count: count)
+    framesAppended()
   }
 
   enum Outcome {

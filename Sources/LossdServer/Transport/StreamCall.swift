@@ -14,6 +14,8 @@ final class StreamCall: Call {
   var isHalfClosed = false
   /// Requests are read and dropped.
   private(set) var isDroppingRequests = false
+  /// nil: the access log was off when it began.
+  var record: AccessRecord?
 
   private let evaluate: EvaluateHandler
   private lazy var evaluateStream = EvaluateStreamHandler(context)
@@ -63,6 +65,7 @@ final class StreamCall: Call {
   /// Over: nothing of it is left but the object.
   func reset() {
     connection = nil
+    record = nil
     if let deadlineEntry { context.deadlines.cancel(deadlineEntry) }
     if let starveEntry { context.deadlines.cancel(starveEntry) }
   }
@@ -74,36 +77,37 @@ final class StreamCall: Call {
     connection.unsafelyUnwrapped.account
   }
 
+  override func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
+    try connection.unsafelyUnwrapped.region(id)
+  }
+
   override var group: WorkGroup { connection.unsafelyUnwrapped.group }
   override var isAbandoned: Bool { connection?.isClosed ?? true }
+  override func functionFound(_ entry: FunctionEntry) { record?.function = entry.name }
 
   override func respond(
-    _ response: OutgoingResponse, small: UnsafeMutableRawPointer?, payload: PayloadBuffer?,
-    payloadBytes: Int, isLast: Bool
+    _ response: OutgoingResponse, encoded: EncodedMessage?, results: ResultBytes, isLast: Bool
   ) throws(StatusError) {
     guard let connection else { return }
     if !connection.isClosed {
       let limit = connection.peerPayloadBytesMax
-      if UInt64(payloadBytes) > limit {
+      if UInt64(results.total) > limit {
         throw StatusError(
           .resourceExhausted,
-          "the results have \(payloadBytes) bytes, over the client's limit of \(limit)")
+          "the results have \(results.total) bytes, over the client's limit of \(limit)")
       }
       let output = connection.output
+      let queued = output.byteCount
       try output.frames.encodeFrame(
-        response: response, stream: id, endStream: isLast, payloadLength: UInt32(payloadBytes),
-        maxMessageBytes: connection.peerMessageBytesMax)
+        response: response, stream: id, endStream: isLast, payloadLength: UInt32(results.total),
+        maxMessageBytes: connection.peerMessageBytesMax, encoded: encoded)
       output.framesAppended()
-      if let payload {
-        output.append(payload, count: payloadBytes)
-      } else if let small, payloadBytes > 0 {
-        output.frames.append(UnsafeRawBufferPointer(start: small, count: payloadBytes))
-        output.framesAppended()
-      }
+      output.append(results)
+      record?.sent += output.byteCount - queued
       connection.wantsFlush()
     }
     if response.summary == nil && responseCredit != .max { responseCredit -= 1 }
-    if isLast { connection.closeStream(self) }
+    if isLast { close(connection, .ok) }
   }
 
   override func respond(
@@ -113,11 +117,13 @@ final class StreamCall: Call {
   ) throws(StatusError) {
     guard let connection else { return }
     if !connection.isClosed {
+      let queued = connection.output.byteCount
       try encode(connection.output.frames, id, connection.peerMessageBytesMax)
       connection.output.framesAppended()
+      record?.sent += connection.output.byteCount - queued
       connection.wantsFlush()
     }
-    connection.closeStream(self)
+    close(connection, .ok)
   }
 
   override func grantRequests(_ count: UInt32) {
@@ -134,10 +140,17 @@ final class StreamCall: Call {
   override func end(_ error: StatusError) {
     guard let connection else { return }
     if !connection.isClosed {
+      let queued = connection.output.byteCount
       connection.output.frames.encodeFrame(status: StatusMessage(error), stream: id)
       connection.output.framesAppended()
+      record?.sent += connection.output.byteCount - queued
       connection.wantsFlush()
     }
+    close(connection, error.code)
+  }
+
+  private func close(_ connection: Connection, _ code: StatusCode) {
+    record?.end(code, context.accessLog)
     connection.closeStream(self)
   }
 

@@ -5,15 +5,21 @@ import LossdTensor
 extension OutputBuffer {
   /// A response's header and message; its payload of `payloadLength` bytes goes out after them.
   /// RESOURCE_EXHAUSTED when the message has more bytes than `maxMessageBytes`, and nothing is added.
+  /// - Parameter encoded: the message's bytes, when it has been encoded before; else they are kept there.
   public func encodeFrame(
     response: OutgoingResponse, stream: UInt32, endStream: Bool, payloadLength: UInt32,
-    maxMessageBytes: UInt32 = .max
+    maxMessageBytes: UInt32 = .max, encoded: EncodedMessage? = nil
   ) throws(StatusError) {
-    defer { scratch.reset() }
     let header = FrameHeader(
       type: .message, streamID: stream, flags: endStream ? .endStream : [],
       payloadLength: payloadLength)
+    if let encoded, !encoded.isEmpty, encoded.bytes.count <= Int(maxMessageBytes) {
+      return appendFrame(header, encoded.bytes)
+    }
+    defer { scratch.reset() }
+    let begin = count + FrameHeader.byteCount
     try appendFrame(header, packing: build(response), atMost: maxMessageBytes)
+    encoded?.keep(UnsafeRawBufferPointer(rebasing: bytes[begin...]))
   }
 
   /// A response's message alone, for transports with frames of their own.

@@ -34,9 +34,10 @@ public final class MessageArena {
       to: ProtobufCAllocator(
         alloc: { data, size in
           guard let data else { return nil }
-          // The arena outlives every call of protobuf-c, which it is lent to for that call.
-          let arena = Unmanaged<MessageArena>.fromOpaque(data).takeUnretainedValue()
-          return arena.allocateForDecoding(size)
+          // The arena outlives every call of protobuf-c, which it is lent to for that call: no need to retain it.
+          return Unmanaged<MessageArena>.fromOpaque(data)._withUnsafeGuaranteedRef {
+            $0.allocateForDecoding(size)
+          }
         }, free: { _, _ in }, allocator_data: nil))
     allocatorStorage.pointee.allocator_data = Unmanaged.passUnretained(self).toOpaque()
   }

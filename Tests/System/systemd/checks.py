@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pwd
 import shutil
 import signal
 import socket
@@ -12,9 +13,10 @@ import threading
 import time
 import unittest
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(__file__), "..")]
+import pages  # noqa: E402
 from load import ADDRESS, PATH, Connecting, Follower, Load  # noqa: E402
-from wire import Connection, Tensor, parse  # noqa: E402  (load made the way to it)
+from wire import CallError, Connection, Tensor, parse  # noqa: E402  (load made the way to it)
 
 SOURCE = pathlib.Path("/src")
 DATA = SOURCE / "examples" / "data"
@@ -58,19 +60,26 @@ def hello_streams():
         return parse(connection.receive()[3])[4][0]
 
 
+# Of the machine and of the package manager itself.
+OTHERS = (
+    "/root", "/run/dbus", "/run/lock", "/run/log", "/run/systemd", "/run/udev", "/run/user", "/var/cache", "/var/lib/apt",
+    "/var/lib/dpkg", "/var/lib/PackageKit", "/var/log", "/var/tmp/systemd-private-")
+
+
+def is_others(path):
+    # passwd-, group-: the accounts' tools leave them. Of systemd's state, the packages' part alone.
+    return path.startswith(OTHERS) or path.endswith(("-", ".lock")) or (
+        path.startswith("/var/lib/systemd/") and not path.startswith("/var/lib/systemd/deb-systemd-helper-"))
+
+
 def tree():
-    """Every file and folder but logs and the package manager's own."""
+    """Every file and folder but others'."""
     found = set()
     for top in ("etc", "usr", "var", "run", "opt", "srv", "home", "root"):
         for folder, folders, names in os.walk(f"/{top}"):
-            folders[:] = [name for name in folders if not folder.startswith((
-                "/var/log", "/var/lib/dpkg", "/var/cache", "/run/systemd", "/run/log", "/usr/share/doc/lossd-dev",
-                "/root", "/run/user", "/var/lib/systemd", "/run/udev", "/run/lock", "/run/dbus"))]
-            found.update(f"{folder}/{name}" for name in folders + names)
-    return {path for path in found if not path.startswith((
-        "/var/log", "/var/lib/dpkg", "/var/cache", "/run/systemd", "/run/log", "/root", "/var/lib/systemd",
-        "/run/user", "/run/udev", "/run/lock", "/run/dbus"))
-        and not path.endswith(("-", ".lock"))}  # passwd-, group-: the accounts' tools leave them
+            folders[:] = [name for name in folders if not is_others(f"{folder}/{name}")]
+            found.update(path for path in (f"{folder}/{name}" for name in folders + names) if not is_others(path))
+    return found
 
 
 class Package(unittest.TestCase):
@@ -130,9 +139,11 @@ class Package(unittest.TestCase):
         limits = pathlib.Path(f"/proc/{pid()}/limits").read_text()
         self.assertIn("20000", [line for line in limits.splitlines() if line.startswith("Max open files")][0])
         # Workers are nicer than loops: setpriority is not refused.
-        stats = [pathlib.Path(f"/proc/{pid()}/task/{task}/stat").read_text() for task in
-                 os.listdir(f"/proc/{pid()}/task")]
-        self.assertIn(5, [int(line.rsplit(")", 1)[1].split()[16]) for line in stats if "lossd-worker" in line])
+        nice = {}
+        for task in os.listdir(f"/proc/{pid()}/task"):
+            name, fields = pathlib.Path(f"/proc/{pid()}/task/{task}/stat").read_text().split("(")[1].rsplit(")", 1)
+            nice[name] = int(fields.split()[16])
+        self.assertEqual(nice["lossd-worker"], nice["lossd-loop"] + 5)
 
     def test_04_members_of_the_group_evaluate_and_others_do_not(self):
         run("useradd", "-m", "-G", "lossd-clients", "alice")
@@ -171,6 +182,53 @@ class Package(unittest.TestCase):
         run("dpkg", "--purge", "lossd-dev")
         os.remove(f"{folder}/tversky.so")
 
+    def test_05b_plugins_run_under_the_sandbox_in_the_daemon_and_in_processes_of_their_own(self):
+        run("make", "-s", "-C", SOURCE / "Plugins" / "Wicked", "OUT=/root/wicked", "/root/wicked/wicked.so")
+
+        def place(folder):
+            run("lossctl", "plugin", "install", "/root/wicked/wicked.so", "--folder", folder)
+            until(lambda: f"wicked 1.0 ({folder}" in run("lossctl", "plugin", "list").stdout, "loaded")
+
+        def wicked(mode, **options):
+            with Connection(ADDRESS) as connection:
+                return connection.evaluate("wicked", {}, {"mode": mode}, ["loss"], **options)["loss"].values()[0]
+
+        # What an administrator puts there runs in a process of its own, which is more confined than the daemon.
+        process = pid()
+        place("/etc/lossd/plugins")
+        worker = int(wicked("pid"))
+        self.assertNotEqual(worker, process)
+        fields = dict(line.split(":\t", 1) for line in
+                      pathlib.Path(f"/proc/{worker}/status").read_text().splitlines() if ":\t" in line)
+        self.assertEqual(int(fields["PPid"]), process)
+        daemon = dict(line.split(":\t", 1) for line in
+                      pathlib.Path(f"/proc/{process}/status").read_text().splitlines() if ":\t" in line)
+        self.assertGreater(int(fields["Seccomp_filters"]), int(daemon["Seccomp_filters"]))
+        for mode, code in (("segv_null", 14), ("abrt", 14), ("hang", 4)):
+            with self.assertRaises(CallError, msg=mode) as caught:
+                wicked(mode, timeout_us=500_000)
+            self.assertEqual(caught.exception.code, code, mode)
+            self.assertEqual(wicked("none"), 6)
+        self.assertEqual((pid(), show("NRestarts")), (process, "0"))
+        os.remove("/etc/lossd/plugins/wicked.so")
+        until(lambda: "wicked" not in run("lossctl", "plugin", "list").stdout, "unloaded")
+        # What packages bring runs in the daemon. There a crash ends it; it is there again at once, and has learnt.
+        place("/usr/lib/lossd/plugins")
+        self.assertEqual(wicked("pid"), process)
+        with Connecting() as clients:
+            with self.assertRaises((EOFError, ConnectionResetError)):
+                wicked("segv_null")
+            until(lambda: pid() not in (0, process) and show("ActiveState") == "active", "restarted")
+        self.assertEqual(clients.refused, [])
+        until(lambda: "wicked" in run("lossctl", "plugin", "list").stdout, "loaded again")
+        run("journalctl", "--sync")
+        self.assertIn("SIGSEGV in plugin wicked 1.0", run(
+            "journalctl", "-u", "lossd", "-p", "crit", "-o", "cat", "--no-pager").stdout)
+        self.assertNotEqual(wicked("pid"), pid(), journal())
+        os.remove("/usr/lib/lossd/plugins/wicked.so")
+        until(lambda: "wicked" not in run("lossctl", "plugin", "list").stdout, "unloaded")
+        self.stay()
+
     def test_06_reload_takes_what_is_good_and_fails_for_what_is_bad(self):
         config = pathlib.Path("/etc/lossd/lossd.yaml")
         shipped, process = config.read_text(), pid()
@@ -197,11 +255,11 @@ class Package(unittest.TestCase):
         run("journalctl", "--sync")
         lines = [json.loads(line) for line in run(
             "journalctl", "-u", "lossd", "-o", "json", "--no-pager").stdout.splitlines()]
-        ours = {line["MESSAGE"]: line["PRIORITY"] for line in lines if line.get("_COMM") == "lossd-loop"
-                or line.get("_EXE") == "/usr/sbin/lossd"}
+        ours = {line["MESSAGE"]: line["PRIORITY"] for line in lines if line.get("_EXE") == "/usr/sbin/lossd"}
         self.assertEqual([number for text, number in ours.items() if "is ready" in text], ["5"])
         self.assertEqual([number for text, number in ours.items() if "reload failed" in text], ["3"])
         self.assertFalse([text for text in ours if text.startswith("<")])
+        self.assertFalse([text for text in ours if "thread priority" in text])
         self.assertLess(len(ours), 40)  # Thousands of calls have been made.
 
     def test_08_killed_under_load_nobody_is_refused(self):
@@ -310,6 +368,15 @@ class Package(unittest.TestCase):
             self.assertAlmostEqual(json.loads(result.stdout)["values"]["loss"], 0.0755572, 5)
         self.assertEqual(run("dpkg-query", "-W", "-f=${Version}", "lossd").stdout, "0.0.2")
         print(f"upgrade, {load.calls} calls, {load.moves} moves, {len(results)} streams")
+        # Back out is the same exchange.
+        process = pid()
+        with Load() as load, Connecting() as clients:
+            run("dpkg", "--force-downgrade", "-i", *pathlib.Path("/debs").glob("lossd_0.0.1_*.deb"))
+            until(lambda: pid() not in (0, process), "exchanged", 60)
+        self.assertEqual(load.failures, [])
+        self.assertEqual(clients.refused, [])
+        self.assertEqual(run("dpkg-query", "-W", "-f=${Version}", "lossd").stdout, "0.0.1")
+        run("dpkg", "-i", *pathlib.Path("/debs").glob("lossd_0.0.2_*.deb"))
 
     def test_14_tcp_by_drop_ins(self):
         self.dropin("lossd.socket", "tcp-socket.conf", (DROPINS / "tcp-socket.conf").read_text())
@@ -339,14 +406,59 @@ class Package(unittest.TestCase):
             self.assertNotIn("Unknown key", log)
             self.assertNotIn("Failed to parse", log)
             self.no_dropins()
+        # A socket's owner shows.
+        for unit, name, path, group in (
+                ("lossd.socket", "group.conf", PATH, "ml"),
+                ("lossd-admin.socket", "admin-group.conf", "/run/lossd/admin.sock", "lossd-admins")):
+            self.dropin(unit, name)
+            run("systemctl", "stop", *UNITS)
+            run("systemctl", "start", *UNITS[:2])
+            self.assertEqual(pathlib.Path(path).group(), group)
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o660)
+            self.no_dropins()
+        run("systemctl", "stop", *UNITS)
+        run("systemctl", "start", *UNITS[:2])
         run("systemctl", "restart", "lossd")
         run("groupdel", "ml")
         run("groupdel", "lossd-admins")
         os.rmdir("/srv/models")
-        shutil.rmtree("/var/lib/private/lossd", ignore_errors=True)
-        pathlib.Path("/var/lib/lossd").is_symlink() and os.remove("/var/lib/lossd")
+        # What plugin-files.conf gave plugins to keep stays until the purge.
+        self.assertTrue(os.path.isdir("/var/lib/private/lossd"))
 
-    def test_16_an_administrators_choices_survive_and_a_clean_stop_is_one(self):
+    def test_16_the_access_log_says_who_calls(self):
+        config = pathlib.Path("/etc/lossd/lossd.yaml")
+        shipped = config.read_text()
+        config.write_text(shipped + "\naccess_log: true\n")
+        run("systemctl", "reload", "lossd")
+        process = pid()
+        alice = pwd.getpwnam("alice").pw_uid
+
+        def seen(count):
+            """The last call's line in the journal, when there are so many."""
+            text = []
+
+            def there():
+                run("journalctl", "--sync")
+                text[:] = [line for line in run(
+                    "journalctl", "-u", "lossd", "-o", "cat", "-p", "info..info", "--no-pager").stdout.splitlines()
+                    if line.startswith("call uid=")]
+                return len(text) >= count
+            until(there, f"{count} lines")
+            return text[-1]
+
+        run("lossctl", "status", user="alice", cwd="/")
+        # In a namespace of its own the daemon does not see who it is.
+        self.assertRegex(seen(1), r"uid=65534 pid=\d+ .*method=/lossd.v1.Daemon/GetStatus .*code=OK")
+        self.dropin("lossd.service", "access-log.conf")
+        run("systemctl", "restart", "lossd")
+        self.assertNotEqual(pid(), process)
+        run("lossctl", "status", user="alice", cwd="/")
+        self.assertIn(f"uid={alice} pid=", seen(2))
+        config.write_text(shipped)
+        self.no_dropins()
+        run("systemctl", "restart", "lossd")
+
+    def test_17_an_administrators_choices_survive_and_a_clean_stop_is_one(self):
         run("systemctl", "stop", *UNITS)
         self.assertEqual(show("Result"), "success")
         self.assertFalse(os.path.exists(PATH))
@@ -356,7 +468,7 @@ class Package(unittest.TestCase):
         self.assertEqual(run("systemctl", "is-enabled", "lossd-admin.socket", check=False).stdout.strip(), "disabled")
         self.assertEqual(run("systemctl", "--failed", "--quiet", "--no-legend").stdout.strip(), "")
 
-    def test_17_purged_nothing_is_left(self):
+    def test_18_purged_nothing_is_left(self):
         for user in ("alice", "bob"):
             run("userdel", "-r", user, check=False)
         with Connection(ADDRESS) as connection:
@@ -369,6 +481,38 @@ class Package(unittest.TestCase):
         self.assertEqual(sorted(Package.before - tree()), [])
         self.assertEqual(pathlib.Path("/etc/group").read_text(), Package.groups)
         self.assertEqual(run("systemctl", "--failed", "--quiet", "--no-legend").stdout.strip(), "")
+
+    def test_19_the_page_on_operation_is_right_from_installing_to_purging(self):
+        before, groups = tree(), pathlib.Path("/etc/group").read_text()
+        run("useradd", "-m", "alice")
+        versions = iter(("0.0.1", "0.0.2", "0.0.1"))
+        folder = pathlib.Path("/root/packages")
+        where = {"#": folder, "$": "/home/alice"}
+        folder.mkdir()
+        steps = pages.steps((SOURCE / "docs" / "operations.md").read_text(), "#$")
+        self.assertGreater(len(steps), 40)
+        for prompt, command, expected in steps:
+            if "apt-get install" in command:
+                for path in folder.glob("*.deb"):
+                    path.unlink()
+                for path in pathlib.Path("/debs").glob(f"lossd_{next(versions)}_*.deb"):
+                    shutil.copy(path, folder)
+                where["#"] = folder
+            if command.startswith("cd "):
+                where["#"] = command[3:]
+                continue
+            run("journalctl", "--sync")
+            result = run(
+                "bash", "-c", f"exec 2>&1\n{command}", user="alice" if prompt == "$" else None, cwd=where[prompt], check=False,
+                env=dict(os.environ, DEBIAN_FRONTEND="noninteractive", SYSTEMD_EMOJI="0"), stdin=subprocess.DEVNULL)
+            said = f"{prompt} {command}\n{result.stdout}"
+            self.assertEqual(result.returncode, 0, said + journal())
+            self.assertRegex(result.stdout.rstrip("\n"), pages.pattern(expected), said)
+        self.assertIsNone(next(versions, None))
+        run("userdel", "-r", "alice", check=False)
+        shutil.rmtree(folder)
+        self.assertEqual(sorted(tree() ^ before), [])
+        self.assertEqual(pathlib.Path("/etc/group").read_text(), groups)
 
 
 if __name__ == "__main__":

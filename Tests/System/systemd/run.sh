@@ -1,7 +1,8 @@
 #!/bin/bash
 # The units and the package under a real systemd: builds two versions of the package from the release build, boots a
 # machine, and runs checks.py in it. Needs root, systemd-container and a kernel that lets itself be asked for cgroup2
-# and overlay mounts. Where it cannot run: a failure in CI (CI is set), a skip elsewhere.
+# and overlay mounts. Where it cannot run: a failure in CI (CI is set), a skip elsewhere. LOSSD_CHECKS="-k page" runs some
+# of the checks alone.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 cannot() {
@@ -13,33 +14,20 @@ cannot() {
   exit 0
 }
 [[ $(id -u) = 0 ]] || cannot "not root"
-for program in systemd-nspawn systemd-analyze dpkg-deb dpkg-shlibdeps dbus-daemon; do
+for program in systemd-nspawn dpkg-deb dpkg-shlibdeps dbus-daemon; do
   command -v "$program" > /dev/null || cannot "$program is missing (packages systemd-container, dbus, dpkg-dev)"
 done
 unshare -m --propagation private bash -c 'mount -n -t tmpfs t /mnt && mkdir /mnt/{u,w,r,c} \
   && mount -n -t overlay -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w o /mnt/r \
   && mount -n -t cgroup2 c /mnt/c' 2> /dev/null || cannot "mounting overlay and cgroup2 is not permitted"
 
-# The gates that need no boot: the sandbox's exposure, unknown keys in the units.
-systemd-analyze security --offline=true --threshold=8 systemd/lossd.service > /dev/null \
-  || { systemd-analyze security --offline=true systemd/lossd.service | grep -v '✓'; exit 1; }
 build=${LOSSD_BUILD:-.build/release}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp systemd/lossd* "$work/"
-sed -i "s|/usr/sbin/lossd|$(realpath "$build")/lossd|" "$work/lossd.service"
-systemd-analyze verify --recursive-errors=no --man=no "$work"/lossd.service "$work"/lossd*.socket
-
 mkdir "$work/debs" "$work/out"
 for version in 0.0.1 0.0.2; do
   VERSION=$version COMPRESSION=none BUILD=$build packaging/deb.sh "$work/debs" > /dev/null
 done
-if command -v lintian > /dev/null; then
-  # Uncompressed for speed, here alone.
-  lintian --fail-on error --suppress-tags \
-    uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball \
-    "$work"/debs/*_0.0.1_*.deb 2> /dev/null
-fi
 status=0
 unshare -m --propagation private Tests/System/systemd/machine.sh "$work/out" "$work/debs" || status=$?
 cat "$work/out/log" 2> /dev/null || true

@@ -48,7 +48,7 @@ extern "C" {
 #endif
 
 #define LOSSD_ABI_MAJOR 1
-#define LOSSD_ABI_MINOR 0
+#define LOSSD_ABI_MINOR 1
 
 /* Whether a struct that begins with struct_size is long enough to have a field: to be asked before use of
  * a field that came with a minor version after 1.0. Fields of 1.0 are always there.
@@ -209,6 +209,8 @@ typedef struct lossd_call {
 #define LOSSD_PLANNED_ZEROED 1u
 /* A scalar that the host itself fills from finish's value `value_index`, rounded once. */
 #define LOSSD_PLANNED_REDUCED 2u
+/* This time not in the place of the input that may_overwrite names. Since 1.1. */
+#define LOSSD_PLANNED_SEPARATE 4u
 
 /* An output's shape and type. A wanted output is filled in by plan, or the call fails. */
 typedef struct lossd_planned_output {

@@ -1,0 +1,109 @@
+import CLossdPlugin
+import LossdTensor
+
+/// What every loss of the kit says about itself. It is a plain value, copied as bytes.
+public protocol LossDeclaration: BitwiseCopyable {
+  /// [a-z][a-z0-9_.]*, torch.nn.functional's name where torch has the function.
+  static var name: String { get }
+  /// One line.
+  static var summary: String { get }
+  /// Its own attributes, none by default; `reduction` comes after them by itself.
+  static var attributes: [AttributeDeclaration] { get }
+  static var inputHelp: String { get }
+  static var defaultReduction: LossReduction { get }
+  /// Roughly what an element costs, nanoseconds.
+  static var cost: Double { get }
+
+  /// With a call's attributes, by their place in `attributes`. Throws what the client is to read.
+  init(_ attributes: Attributes) throws(StatusError)
+}
+
+extension LossDeclaration {
+  public static var attributes: [AttributeDeclaration] { [] }
+  public static var defaultReduction: LossReduction { .mean }
+  public static var cost: Double { 3 }
+}
+
+/// torch's `reduction`.
+public enum LossReduction: String, Sendable, BitwiseCopyable {
+  case none, mean, sum
+
+  @usableFromInline init(_ attributes: Attributes, _ index: Int) {
+    self =
+      attributes.string(index, equals: "mean")
+      ? .mean : attributes.string(index, equals: "sum") ? .sum : .none
+  }
+
+  /// The loss from the sum of the losses and what a mean divides by.
+  func value(_ sums: UnsafePointer<Double>) -> Double? {
+    switch self {
+    case .none: nil
+    case .mean: sums[0] / sums[1]
+    case .sum: sums[0]
+    }
+  }
+
+  /// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `count` for a mean.
+  @usableFromInline func gradientScale(_ upstream: TensorView?, _ count: Int) -> Double {
+    var scale = 1.0
+    if self != .none, let upstream { Double._load(upstream, 0, &scale, 1) }
+    return self == .mean ? scale / Double(count) : scale
+  }
+}
+
+/// Where inputs and outputs stand in the kit's declarations.
+@usableFromInline enum Place {
+  @usableFromInline static let (input, target, upstream, weight) = (0, 1, 2, 3)
+  @usableFromInline static let (loss, gradient) = (0, 1)
+}
+
+let floatingTypes: [DataType] = [.float32, .float64, .float16, .bfloat16]
+
+extension LossDeclaration {
+  static func declaration(_ inputs: [InputDeclaration]) -> FunctionDeclaration {
+    FunctionDeclaration(
+      name: name, kind: .loss, summary: summary, inputs: inputs,
+      outputs: [
+        OutputDeclaration(
+          "loss", isDefault: true, help: "scalar, or one an element or row for reduction=none"),
+        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+      ],
+      attributes: attributes + [
+        AttributeDeclaration(
+          "reduction", .string, default: .string(defaultReduction.rawValue),
+          choices: ["none", "mean", "sum"], help: "none: a loss an element or row; mean; sum")
+      ], accumulators: ["loss_sum", "weight_sum"], values: ["loss"])
+  }
+
+  /// Outputs, rows and the upstream gradient's check; `shape` is the loss's for reduction=none.
+  @usableFromInline static func plan(
+    _ call: Call, _ plan: Plan, _ reduction: LossReduction, _ input: TensorView,
+    lossShape: UnsafeBufferPointer<Int64>
+  ) throws(StatusError) {
+    let shape = reduction == .none ? lossShape : UnsafeBufferPointer(start: nil, count: 0)
+    if let upstream = call.input(Place.upstream) {
+      guard upstream.shape.elementsEqual(shape), upstream.dataType == input.dataType else {
+        throw StatusError(
+          .invalidArgument,
+          "grad.loss is \(upstream.description), expected \(input.dataType) \(shapeText(shape))")
+      }
+    }
+    if call.wants(Place.loss) {
+      if reduction == .none {
+        plan.setOutput(Place.loss, input.dataType, shape: shape)
+      } else {
+        plan.setReducedOutput(Place.loss, input.dataType)
+      }
+    }
+    if call.wants(Place.gradient) {
+      plan.setOutput(Place.gradient, input.dataType, shape: input.shape)
+    }
+  }
+}
+
+@usableFromInline func wrongShape(
+  _ name: String, _ tensor: TensorView, _ expected: some Collection<Int64>
+) -> StatusError {
+  StatusError(
+    .invalidArgument, "\(name) is \(shapeText(tensor.shape)), expected \(shapeText(expected))")
+}

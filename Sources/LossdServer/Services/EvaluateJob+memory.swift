@@ -1,0 +1,139 @@
+import LossdEngine
+import LossdPluginHost
+import LossdTensor
+import LossdWire
+
+// The memory of a job: reserved before it is taken, payload and results as one.
+extension EvaluateJob {
+  /// Where a payload of so many bytes goes. A big one's evaluation is planned first, by the shapes and
+  /// types in the message: what is wrong with them is known before a byte of it is read.
+  /// - Parameters:
+  ///   - prepare: begins the evaluation, as it will be again when the payload is there.
+  ///   - setInputs: sets its inputs, without their elements.
+  func destination(
+    _ byteCount: Int, _ context: LoopContext, _ account: MemoryAccount,
+    prepare: () throws(StatusError) -> Void, setInputs: () throws(StatusError) -> Void
+  ) -> Destination {
+    payloadBytes = byteCount
+    if byteCount <= ownPayload.count { return .receive(ownPayload.base) }
+    do throws(StatusError) {
+      try prepare()
+      if let entry = evaluation?.entry, entry.isForeign {
+        return try foreignDestination(byteCount, context, account, entry)
+      }
+      try setInputs()
+      // A stream's request of inputs that stay is no batch, and needs nothing to run.
+      if bringsBatch { try evaluation?.makePlan() }
+    } catch { return .refuse(error) }
+    let needed = bringsBatch ? neededBytes(workers: context.scheduler.workers) : 0
+    guard account.canEverFit(byteCount + needed) else {
+      return .refuse(
+        StatusError(
+          .resourceExhausted,
+          "payload, results and working memory take \(byteCount + needed) bytes, over the "
+            + "connection's limit of \(account.bytesMax) bytes in flight"))
+    }
+    guard account.reserve(byteCount + needed) else { return .wait }
+    runReserved = needed
+    let buffer = PayloadBuffer(reserved: byteCount, account, context.pool)
+    payload = buffer
+    return .receive(buffer.base)
+  }
+
+  /// For a plugin's function the payload's memory alone is reserved: its plan takes a thread or a process, and
+  /// reading from the connection must not wait for that.
+  private func foreignDestination(
+    _ byteCount: Int, _ context: LoopContext, _ account: MemoryAccount, _ entry: FunctionEntry
+  ) throws(StatusError) -> Destination {
+    guard account.canEverFit(byteCount) else {
+      throw StatusError(
+        .resourceExhausted,
+        "the payload takes \(byteCount) bytes, over the connection's limit of \(account.bytesMax) bytes in flight"
+      )
+    }
+    guard account.reserve(byteCount) else { return .wait }
+    processes = context.foreign.pool(entry)
+    do throws(StatusError) {
+      let buffer = try buffer(byteCount, account, context.pool, isInput: true)
+      payload = buffer
+      return .receive(buffer.base)
+    } catch {
+      account.release(byteCount)
+      throw error
+    }
+  }
+
+  /// Memory of reserved bytes that the function's code can see.
+  func buffer(
+    _ bytes: Int, _ account: MemoryAccount, _ pool: BufferPool, isInput: Bool
+  ) throws(StatusError) -> PayloadBuffer {
+    guard let processes else { return PayloadBuffer(reserved: bytes, account, pool) }
+    let segments = processes.segments
+    let segment = try segments.take(
+      bytes, isInput: isInput, home: segments.home(of: self), isFree: processes.isIdle)
+    return PayloadBuffer(reserved: bytes, account, segment, of: segments)
+  }
+
+  /// Whether the request has an input that does not stay.
+  private var bringsBatch: Bool {
+    guard let evaluation else { return false }
+    return (0..<evaluation.entry.inputs.count).contains {
+      evaluation.hasInput($0) && !evaluation.entry.isKept($0)
+    }
+  }
+
+  /// What running takes beyond the job's own memory, bytes; 0 for a small call.
+  func neededBytes(workers: Int) -> Int {
+    guard let evaluation else { return 0 }
+    return (evaluation.resultBytes > ownResults.count ? evaluation.resultBytes : 0)
+      + (evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes ? evaluation.workspaceBytes : 0)
+      + (evaluation.scratchBytes > 1 << 16 ? evaluation.scratchBytes * workers : 0)
+  }
+
+  /// Takes the memory for results and work; false when there is none now.
+  func bind(
+    _ account: MemoryAccount, _ pool: BufferPool, workers: Int
+  ) throws(StatusError) -> Bool {
+    guard let evaluation else { return false }
+    let needed = neededBytes(workers: workers)
+    if needed > runReserved {
+      guard account.reserve(needed - runReserved) else { return false }
+    } else if needed < runReserved {
+      account.release(runReserved - needed)
+    }
+    runReserved = 0
+    if evaluation.scratchBytes > 1 << 16 { scratchReserved = evaluation.scratchBytes * workers }
+    if evaluation.resultBytes > ownResults.count {
+      do throws(StatusError) {
+        results = try buffer(evaluation.resultBytes, account, pool, isInput: false)
+      } catch {
+        runReserved = needed - scratchReserved
+        throw error
+      }
+    }
+    if evaluation.entry.isElsewhere {
+      // Its process has its own workspace, which is reserved here.
+      if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
+        runReserved = evaluation.workspaceBytes
+      }
+      evaluation.bindAdopted(results: results?.base ?? ownResults.base)
+      return true
+    }
+    var memory: AlignedBuffer?
+    if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
+      let buffer = PayloadBuffer(reserved: evaluation.workspaceBytes, account, pool)
+      workspace = buffer
+      memory = buffer.aligned
+    } else if evaluation.workspaceBytes > 0 {
+      memory = ownWorkspaceMemory
+    }
+    evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
+    return true
+  }
+
+  var ownWorkspaceMemory: AlignedBuffer {
+    let memory = ownWorkspace ?? AlignedBuffer(count: EvaluateJob.ownWorkspaceBytes)
+    ownWorkspace = memory
+    return memory
+  }
+}

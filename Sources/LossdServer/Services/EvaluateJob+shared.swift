@@ -1,0 +1,200 @@
+import LossdEngine
+import LossdPluginHost
+import LossdTensor
+import LossdWire
+
+// Tensors in the client's own memory. The client can write there at any time, so that what serves as an index or a
+// bound is copied once and then looked at: all integers and bools. Floating-point elements are read where they lie,
+// and what they come to is the client's own affair.
+extension EvaluateJob {
+  /// Copied at once up to this, bytes; beyond, by a worker.
+  private static let copiedBytesMax = 64 << 10
+
+  // MARK: - Inputs
+
+  func setShared(
+    _ input: TensorMessage, _ range: SharedRange, _ call: Call, isPlanning: Bool
+  ) throws(StatusError) {
+    guard let evaluation else { return }
+    let layout = try input.layout()
+    let region = try named(input.displayName) { () throws(StatusError) in
+      try call.region(range.region)
+    }
+    try validateRange(
+      input.displayName, offset: range.offset, length: range.length, payloadLength: region.count,
+      elementCount: layout.count, byteSize: layout.dataType.byteSize, place: "region")
+    last.forget()
+    let entry = evaluation.entry
+    guard let index = entry.input(named: input.name) else {
+      // Says which there are.
+      return try evaluation.setInput(
+        input.name,
+        TensorView(data: nil, shape: layout.shape, count: 0, dataType: layout.dataType))
+    }
+    let source = region.base + Int(range.offset)
+    func view(_ data: UnsafeMutableRawPointer?) -> TensorView {
+      TensorView(
+        data: layout.count == 0 ? nil : data, shape: layout.shape, count: layout.count,
+        dataType: layout.dataType)
+    }
+    if isPlanning { return try evaluation.setInput(index, view(nil)) }
+    shared.use(region)
+    if layout.count == 0 || entry.isKept(index) {
+      // One that stays is copied anyway.
+      return try evaluation.setInput(index, view(source))
+    }
+    if entry.isElsewhere {
+      shared.copies.append(
+        SharedTensors.Copy(input: index, from: source, count: layout.byteCount))
+      return try evaluation.setInput(index, view(source))
+    }
+    if layout.dataType.isFloatingPoint { return try evaluation.setInput(index, view(source)) }
+    let copy = try sharedCopy(layout.byteCount, call)
+    if layout.byteCount <= EvaluateJob.copiedBytesMax {
+      copy.copyMemory(from: source, byteCount: layout.byteCount)
+      try evaluation.setInput(index, view(copy))
+    } else {
+      try evaluation.setInput(index, view(copy), copiedFrom: source)
+    }
+  }
+
+  private func sharedCopy(_ bytes: Int, _ call: Call) throws(StatusError) -> UnsafeMutableRawPointer
+  {
+    guard call.account.reserve(bytes) else {
+      throw StatusError(
+        .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
+    }
+    let buffer = PayloadBuffer(reserved: bytes, call.account, call.context.pool)
+    shared.buffers.append(buffer)
+    return buffer.base
+  }
+
+  private func named<Result>(
+    _ name: String, _ body: () throws(StatusError) -> Result
+  ) throws(StatusError) -> Result {
+    do throws(StatusError) { return try body() } catch {
+      throw StatusError(error.code, "\(name): \(error.message)")
+    }
+  }
+
+  // MARK: - Results
+
+  /// Notes where the result at this place of the request goes.
+  func place(
+    _ position: Int, _ name: String, _ range: SharedRange, _ call: Call
+  ) throws(StatusError) {
+    guard let evaluation, let request else { return }
+    let region = try named("\(name): into") { () throws(StatusError) in
+      try call.region(range.region)
+    }
+    guard region.isWritable else {
+      throw StatusError(
+        .invalidArgument, "\(name): into: region \(range.region) is sealed against writing")
+    }
+    guard range.offset % 64 == 0, range.offset <= UInt64(region.count),
+      range.length <= UInt64(region.count) - range.offset
+    else {
+      throw StatusError(
+        .invalidArgument,
+        "\(name): into: offset \(range.offset) and length \(range.length) are not a range of the region's "
+          + "\(region.count) bytes at a multiple of 64")
+    }
+    try checkOverlaps(name, range, request)
+    shared.use(region)
+    last.forget()
+    let place = SharedTensors.Place(
+      position: position, region: region, offset: Int(range.offset), count: Int(range.length))
+    shared.places.append(place)
+    // A library's function does not get to see the client's memory.
+    if !evaluation.entry.isForeign {
+      evaluation.place(position, at: place.base, count: place.count)
+    }
+  }
+
+  private func checkOverlaps(
+    _ name: String, _ range: SharedRange, _ request: EvaluateRequestMessage
+  ) throws(StatusError) {
+    func overlaps(_ region: UInt64, _ offset: UInt64, _ length: UInt64) -> Bool {
+      // Neither has wrapped around: the one is within its region, the other is compared by differences.
+      region == range.region
+        && (offset < range.offset
+          ? range.offset - offset < length : offset - range.offset < range.length)
+        && length > 0 && range.length > 0
+    }
+    for index in 0..<request.inputCount {
+      if case .shared(let region, let offset, let length) = request.input(index).storage,
+        overlaps(region, offset, length)
+      {
+        throw StatusError(
+          .invalidArgument, "\(name): into overlaps the input \(request.input(index).displayName)")
+      }
+    }
+    for place in shared.places
+    where overlaps(place.region.id, UInt64(place.offset), UInt64(place.count)) {
+      throw StatusError(.invalidArgument, "\(name): into overlaps that of another output")
+    }
+  }
+
+  // MARK: - Copies for plugins
+
+  /// Whether a worker has to copy inputs before a process can have them.
+  var hasCopiesIn: Bool { !shared.copies.isEmpty }
+
+  /// What a worker does for that. Reserves the memory; RESOURCE_EXHAUSTED where there is none now.
+  func copyIn(_ call: Call, _ pool: ProcessPool) throws(StatusError)
+    -> @Sendable () throws(StatusError)
+    -> Void
+  {
+    let bytes = shared.copies.reduce(0) { $0 + TensorLayout.align64($1.count) }
+    guard call.account.reserve(bytes) else {
+      throw StatusError(
+        .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
+    }
+    do throws(StatusError) {
+      let segment = try pool.segments.take(
+        bytes, isInput: true, home: pool.segments.home(of: self), isFree: pool.isIdle)
+      shared.segment = PayloadBuffer(reserved: bytes, call.account, segment, of: pool.segments)
+    } catch {
+      call.account.release(bytes)
+      throw error
+    }
+    let base = LoopBound((shared.segment?.base, shared.copies))
+    return {
+      guard var place = base.value.0 else { return }
+      for copy in base.value.1 {
+        place.copyMemory(from: copy.from, byteCount: copy.count)
+        place += TensorLayout.align64(copy.count)
+      }
+    }
+  }
+
+  /// The copies are there: the evaluation's inputs are they.
+  func copiedIn() {
+    guard let evaluation, var place = shared.segment?.base else { return }
+    for copy in shared.copies {
+      evaluation.moveInput(copy.input, to: place)
+      place += TensorLayout.align64(copy.count)
+    }
+    shared.copies.removeAll()
+  }
+
+  /// What a worker does to bring a library's results to the client's memory; nil: nothing is to be brought.
+  func copyOut() throws(StatusError) -> (@Sendable () throws(StatusError) -> Void)? {
+    guard let evaluation, evaluation.entry.isForeign, !shared.places.isEmpty else { return nil }
+    var copies: [(UnsafeMutableRawPointer, UnsafeMutableRawPointer, Int)] = []
+    for place in shared.places {
+      let (view, _, name) = evaluation.result(place.position)
+      guard view.byteCount == place.count else {
+        throw StatusError(
+          .invalidArgument,
+          "\(evaluation.entry.name): \(String(cString: name)): the place for it has \(place.count) bytes, the result "
+            + "has \(view.byteCount)")
+      }
+      if let data = view.data { copies.append((place.base, data, place.count)) }
+    }
+    let work = LoopBound(copies)
+    return {
+      for (to, from, count) in work.value { to.copyMemory(from: from, byteCount: count) }
+    }
+  }
+}

@@ -1,0 +1,47 @@
+import LossdEngine
+import LossdTensor
+
+/// What one request uses of the memory that its client shares: regions, kept until nothing touches them any more;
+/// results that go there; inputs that have to be copied first. Confined to its loop's thread.
+final class SharedTensors {
+  /// A result that goes to a region.
+  struct Place {
+    /// In the request's list of outputs.
+    var position: Int
+    var region: SharedRegion
+    var offset: Int
+    var count: Int
+
+    var base: UnsafeMutableRawPointer { region.base + offset }
+  }
+
+  /// An input that a worker copies for a process, which may not see the rest of the region.
+  struct Copy {
+    var input: Int
+    var from: UnsafeMutableRawPointer
+    var count: Int
+  }
+
+  private(set) var regions: [SharedRegion] = []
+  var places: [Place] = []
+  var copies: [Copy] = []
+  /// Memory of copies.
+  var buffers: [PayloadBuffer] = []
+  /// Memory of copies, for a process.
+  var segment: PayloadBuffer?
+
+  var isEmpty: Bool { regions.isEmpty }
+
+  func use(_ region: SharedRegion) {
+    if !regions.contains(where: { $0 === region }) { regions.append(region) }
+  }
+
+  func removeAll() {
+    if regions.isEmpty { return }
+    places.removeAll()
+    copies.removeAll()
+    buffers.removeAll()
+    segment = nil
+    regions.removeAll()
+  }
+}

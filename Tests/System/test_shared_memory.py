@@ -1,0 +1,446 @@
+"""Tensors in memory that a client shares, and everything that a client can do to that memory."""
+
+import array
+import fcntl
+import mmap
+import os
+import random
+import socket
+import struct
+import tempfile
+import threading
+import time
+import unittest
+
+from daemon import Daemon
+from plugin_files import build
+from wire import (
+    END_STREAM, EVALUATE, GOAWAY, MESSAGE, PING, REGION, RELEASE, STREAM, CallError, Connection, Response, Shared, Tensor,
+    block, frame, number, parse, request)
+
+SEALS = fcntl.F_SEAL_SHRINK if hasattr(fcntl, "F_SEAL_SHRINK") else 2
+F_ADD_SEALS, F_SEAL_GROW, F_SEAL_WRITE, HUGETLB = 1033, 4, 8, 4
+
+
+class Memory:
+    """A memfd, mapped."""
+
+    def __init__(self, size, seals=SEALS, flags=0):
+        self.fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC | flags)
+        os.ftruncate(self.fd, size)
+        self.map = mmap.mmap(self.fd, size)
+        if seals & F_SEAL_WRITE:
+            self.map.close()
+        if seals:
+            fcntl.fcntl(self.fd, F_ADD_SEALS, seals)
+
+    def close(self):
+        if not self.map.closed:
+            self.map.close()
+        os.close(self.fd)
+
+
+class SharedMemory(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(prefix="lossd-shm-")
+        os.chmod(cls.folder.name, 0o755)
+        build("hinge.c", f"{cls.folder.name}/hinge.so")
+        cls.daemon = Daemon(
+            tcp=True, plugin_folders=cls.folder.name, limits__connection_bytes="64MiB", workers=2)
+        deadline = time.time() + 10
+        while "loaded plugin hinge" not in cls.daemon.log() and time.time() < deadline:
+            time.sleep(0.05)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.__exit__()
+        cls.folder.cleanup()
+
+    def connect(self, features=("shm",)):
+        connection = self.daemon.connect(features=features)
+        self.addCleanup(connection.close)
+        return connection
+
+    def memory(self, *arguments, **options):
+        memory = Memory(*arguments, **options)
+        self.addCleanup(memory.close)
+        return memory
+
+    def region(self, connection, id, memory, length):
+        """Registers it and returns the status code of the answer, and its text."""
+        connection.send_with_descriptor(
+            frame(REGION, 0, number(1, id) + number(2, length)), memory if isinstance(memory, int) else memory.fd)
+        return self.answer(connection, REGION, id)
+
+    def answer(self, connection, kind, id):
+        while True:
+            got, _, _, message, _ = connection.receive()
+            if got == GOAWAY:
+                raise CallError(parse(message)[2][0])
+            if got == kind:
+                break
+        fields = parse(message)
+        self.assertEqual(fields.get(1, [0])[0], id)
+        status = parse(fields[2][0]) if 2 in fields else {}
+        return status.get(1, [0])[0], status.get(2, [b""])[0].decode()
+
+    def release(self, connection, id):
+        connection.send(frame(RELEASE, 0, number(1, id)))
+
+    # ---- what it is for
+
+    def test_logits_targets_and_gradient_cross_no_socket(self):
+        rows, classes = 64, 1000
+        logits = struct.pack(f"<{rows * classes}f", *(random.uniform(-4, 4) for _ in range(rows * classes)))
+        targets = struct.pack(f"<{rows}q", *(random.randrange(classes) for _ in range(rows)))
+        connection = self.connect()
+        plain = connection.evaluate(
+            "cross_entropy",
+            {"input": Tensor(logits, shape=[rows, classes]), "target": Tensor(targets, "int64")}, {},
+            ["loss", "grad.input"])
+        memory = self.memory(1 << 20)
+        self.assertEqual(self.region(connection, 7, memory, 1 << 20), (0, ""))
+        memory.map[:len(logits)] = logits
+        memory.map[len(logits):len(logits) + len(targets)] = targets
+        place = 512 << 10
+        inputs = {
+            "input": Shared(7, 0, len(logits), shape=[rows, classes]),
+            "target": Shared(7, len(logits), len(targets), "int64", [rows])}
+        for _ in range(3):
+            memory.map[place:place + len(logits)] = bytes(len(logits))
+            message, payload = connection.finish(connection.start(
+                "cross_entropy", inputs, {}, {"loss": None, "grad.input": Shared(7, place, len(logits))}))
+            self.assertEqual(len(payload), 4)
+            shared = Response(message, payload)
+            self.assertEqual(shared["loss"].data, plain["loss"].data)
+            self.assertEqual((shared["grad.input"].region, shared["grad.input"].offset), (7, place))
+            self.assertEqual(shared["grad.input"].shape, [rows, classes])
+            self.assertEqual(memory.map[place:place + len(logits)], plain["grad.input"].data)
+        self.assertEqual(memory.map[:len(logits)], logits)
+
+    def test_every_kind_of_function_reads_and_writes_there(self):
+        connection = self.connect()
+        memory = self.memory(1 << 20)
+        self.region(connection, 1, memory, 1 << 20)
+        count = 5000
+        values = struct.pack(f"<{count}f", *(random.uniform(0, 1) for _ in range(count)))
+        memory.map[:len(values)] = values
+        memory.map[65536:65536 + len(values)] = values
+        mine, other = Shared(1, 0, len(values), shape=[50, 100]), Shared(1, 65536, len(values), shape=[50, 100])
+        plain = Tensor(values, shape=[50, 100])
+        into = Shared(1, 131072, len(values))
+        for function, inputs, gradient in (
+                ("softmax", ("input",), "output"), ("log_softmax", ("input",), "grad.input"),
+                ("sigmoid", ("input",), "output"), ("binary_cross_entropy", ("input", "target"), "grad.target"),
+                ("binary_cross_entropy_with_logits", ("input", "target"), "grad.input"),
+                ("cross_entropy", ("input", "target"), "grad.target"),
+                ("multilabel_soft_margin_loss", ("input", "target"), "grad.input"),
+                ("nll_loss", ("input", "classes"), "grad.input")):
+            with self.subTest(function):
+                tensors, shared = {}, {}
+                for name in inputs:
+                    if name == "classes":
+                        tensors["target"] = shared["target"] = Tensor([3] * 50, "int64")
+                    else:
+                        tensors[name], shared[name] = plain, mine if name == "input" else other
+                expected = connection.evaluate(function, tensors, {}, [gradient])[gradient].data
+                memory.map[131072:131072 + len(values)] = os.urandom(len(values))
+                connection.evaluate(function, shared, {}, {gradient: into})
+                self.assertEqual(memory.map[131072:131072 + len(values)], expected)
+
+    def test_a_plugin_in_a_process_gets_copies_and_its_results_are_brought_there(self):
+        connection = self.connect()
+        memory = self.memory(8 << 20)
+        self.region(connection, 1, memory, 8 << 20)
+        for count in (10, 500_000):
+            with self.subTest(count):
+                values = struct.pack(f"<{count}f", *(random.uniform(-2, 2) for _ in range(count)))
+                signs = struct.pack(f"<{count}f", *(random.choice((-1, 1)) for _ in range(count)))
+                memory.map[:len(values)] = values
+                memory.map[2 << 20:(2 << 20) + len(values)] = signs
+                plain = connection.evaluate(
+                    "hinge", {"input": Tensor(values), "target": Tensor(signs)}, {}, ["loss", "grad.input"])
+                message, payload = connection.finish(connection.start(
+                    "hinge",
+                    {"input": Shared(1, 0, len(values), shape=[count]),
+                     "target": Shared(1, 2 << 20, len(values), shape=[count])}, {},
+                    {"loss": None, "grad.input": Shared(1, 4 << 20, len(values))}))
+                self.assertLess(len(payload), 4 << 10)
+                self.assertEqual(Response(message, payload)["loss"].data, plain["loss"].data)
+                self.assertEqual(memory.map[4 << 20:(4 << 20) + len(values)], plain["grad.input"].data)
+
+    def test_a_stream_reads_batches_and_what_stays_from_there(self):
+        connection = self.connect()
+        memory = self.memory(1 << 16)
+        self.region(connection, 1, memory, 1 << 16)
+        logits = [[0.5, -1.0, 2.0], [1.0, 0.0, -2.0]]
+        memory.map[:24] = struct.pack("<6f", *sum(logits, []))
+        memory.map[64:80] = struct.pack("<2q", 2, 0)
+        memory.map[128:140] = struct.pack("<3f", 1, 2, 3)
+        tensors = {"input": Tensor(sum(logits, []), shape=[2, 3]), "target": Tensor([2, 0], "int64"),
+                   "weight": Tensor([1.0, 2.0, 3.0])}
+        expected = connection.evaluate("cross_entropy", tensors)["loss"].values()[0]
+        shared = {"input": Shared(1, 0, 24, shape=[2, 3]), "target": Shared(1, 64, 16, "int64", [2])}
+        stream = connection.open(STREAM)
+        connection.send(frame(MESSAGE, stream, *request(
+            "cross_entropy", {**shared, "weight": Shared(1, 128, 12, shape=[3])}, {}, ["loss"], 1)))
+        _, _, _, message, payload = connection.receive_of(stream)
+        self.assertAlmostEqual(Response(message, payload)["loss"].values()[0], expected, 6)
+        # What stays was copied: the client may do with its memory what it likes.
+        memory.map[128:140] = bytes(12)
+        connection.send(frame(MESSAGE, stream, *request("", shared, {}, (), 2), END_STREAM))
+        _, _, _, message, payload = connection.receive_of(stream)
+        self.assertAlmostEqual(Response(message, payload)["loss"].values()[0], expected, 6)
+        _, _, flags, message, payload = connection.receive_of(stream)
+        self.assertEqual(flags, END_STREAM)
+        self.assertEqual(Response(message, payload).summary["rows"], 4)
+        stream = connection.open(STREAM)
+        connection.send(frame(MESSAGE, stream, *request(
+            "cross_entropy", shared, {}, {"loss": Shared(1, 256, 4)}), END_STREAM))
+        with self.assertRaises(CallError) as caught:
+            connection.finish(stream)
+        self.assertEqual(caught.exception.code, 3)
+        self.assertIn("for Evaluate alone", caught.exception.text)
+
+    # ---- what is refused
+
+    def test_what_cannot_be_a_region_is_refused_by_its_reason(self):
+        connection = self.connect()
+        good = self.memory(1 << 16)
+        with tempfile.TemporaryFile() as file:
+            file.truncate(1 << 16)
+            pipe = os.pipe()
+            cases = [
+                (file.fileno(), 4096, 3, "memfd"), (pipe[0], 4096, 3, "memfd"),
+                (connection.socket.fileno(), 4096, 3, "memfd"),
+                (self.memory(1 << 16, seals=0), 4096, 3, "sealed against shrinking"),
+                (self.memory(1 << 16, seals=F_SEAL_GROW), 4096, 3, "sealed against shrinking"),
+                (good, (1 << 16) + 1, 3, "shorter"), (good, 0, 3, "length is 0"), (good, 1 << 63, 3, "shorter"),
+                (self.memory(1 << 27), 1 << 27, 8, "do not fit"),
+            ]
+            try:
+                cases.append((self.memory(2 << 20, flags=HUGETLB), 2 << 20, 3, "ordinary pages"))
+            except OSError:
+                pass  # No huge pages on this machine.
+            for memory, length, code, text in cases:
+                with self.subTest(text):
+                    got, reason = self.region(connection, 1, memory, length)
+                    self.assertEqual(got, code, reason)
+                    self.assertIn(text, reason)
+            for end in pipe:
+                os.close(end)
+        self.assertEqual(self.region(connection, 1, good, 1 << 16)[0], 0)
+        self.assertEqual(self.region(connection, 1, good, 1 << 16)[0], 6)
+        self.release(connection, 2)
+        self.assertEqual(self.answer(connection, RELEASE, 2)[0], 5)
+
+    def test_a_descriptor_with_any_other_frame_or_none_with_a_region_is_a_bad_frame(self):
+        memory = self.memory(4096)
+        region = frame(REGION, 0, number(1, 1) + number(2, 4096))
+        for name, data, descriptors in (
+                ("PING", frame(PING, 0, b"x"), 1), ("two", region, 2), ("five", region, 5)):
+            with self.subTest(name):
+                connection = self.connect()
+                connection.ping()
+                connection.socket.sendmsg(
+                    [data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory.fd] * descriptors))])
+                with self.assertRaises((CallError, EOFError)):
+                    while True:
+                        kind, _, _, message, _ = connection.receive()
+                        if kind == GOAWAY:
+                            raise CallError(parse(message)[2][0])
+        connection = self.connect()
+        connection.send(region)
+        with self.assertRaises(CallError) as caught:
+            self.answer(connection, REGION, 1)
+        self.assertIn("without a descriptor", caught.exception.text)
+        connection = self.connect(features=())
+        connection.send_with_descriptor(region, memory.fd)
+        with self.assertRaises(CallError):
+            self.answer(connection, REGION, 1)
+
+    def test_a_region_frame_may_come_in_pieces(self):
+        connection = self.connect()
+        memory = self.memory(4096)
+        data = frame(REGION, 0, number(1, 9) + number(2, 4096))
+        for cut in (1, 8, 15, 16, 17, len(data) - 1):
+            connection.socket.sendmsg(
+                [data[:cut]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory.fd]))])
+            connection.send(data[cut:])
+            self.assertEqual(self.answer(connection, REGION, 9)[0], 0)
+            self.release(connection, 9)
+            self.assertEqual(self.answer(connection, RELEASE, 9)[0], 0)
+
+    def test_ranges_that_lie_are_refused_by_name(self):
+        connection = self.connect()
+        memory = self.memory(1 << 16)
+        self.region(connection, 1, memory, 1 << 16)
+        sealed = self.memory(4096, seals=SEALS | F_SEAL_GROW | F_SEAL_WRITE)
+        self.assertEqual(self.region(connection, 2, sealed, 4096)[0], 0)
+        good = Shared(1, 0, 40, shape=[10])
+        cases = [
+            ({"input": Shared(9, 0, 40, shape=[10])}, (), "region 9 is not registered"),
+            ({"input": Shared(1, 4, 40, shape=[10])}, (), "multiple of 64"),
+            ({"input": Shared(1, 65536, 40, shape=[10])}, (), "outside the region"),
+            ({"input": Shared(1, 65472, 80, shape=[20])}, (), "outside the region"),
+            ({"input": Shared(1, (1 << 64) - 64, 80, shape=[20])}, (), "outside the region"),
+            ({"input": Shared(1, 0, 44, shape=[10])}, (), "region length is 44, expected 40"),
+            ({"input": good}, {"output": Shared(9, 0, 40)}, "region 9 is not registered"),
+            ({"input": good}, {"output": Shared(1, 32, 40)}, "multiple of 64"),
+            ({"input": good}, {"output": Shared(1, 65536, 40)}, "not a range"),
+            ({"input": good}, {"output": Shared(1, 64, (1 << 64) - 1)}, "not a range"),
+            ({"input": good}, {"output": Shared(1, 64, 44)}, "has 44 bytes, the result has 40"),
+            ({"input": good}, {"output": Shared(1, 0, 40)}, "overlaps the input input"),
+            ({"input": good}, {"output": Shared(2, 0, 40)}, "sealed against writing"),
+            ({"input": good}, {"output": Shared(1, 64, 40), "grad.input": Shared(1, 64, 40)}, "another output"),
+            ({"input": Shared(1, 64, 80, shape=[20])}, {"output": Shared(1, 128, 80)}, "overlaps"),
+        ]
+        for inputs, outputs, text in cases:
+            with self.subTest(text), self.assertRaises(CallError) as caught:
+                connection.evaluate("sigmoid", inputs, {}, outputs)
+            self.assertEqual(caught.exception.code, 3, caught.exception.text)
+            self.assertIn(text, caught.exception.text)
+        self.assertEqual(
+            connection.evaluate("sigmoid", {"input": Shared(2, 0, 40, shape=[10])})["output"].values(), [0.5] * 10)
+        with self.assertRaises(CallError) as caught:
+            connection.evaluate("hinge", {"input": good, "target": good}, {}, {"grad.input": Shared(1, 64, 44)})
+        self.assertEqual(caught.exception.code, 3)
+
+    def test_over_tcp_there_is_none(self):
+        with Connection(self.daemon.tcp, features=["shm"]) as connection:
+            kind, _, _, message, _ = connection.receive()
+            self.assertNotIn(6, parse(message))
+            for outputs, inputs in (((), {"input": Shared(1, 0, 40, shape=[10])}),
+                                    ({"output": Shared(1, 0, 4)}, {"input": Tensor([1.0])})):
+                with self.assertRaises(CallError) as caught:
+                    connection.evaluate("sigmoid", inputs, {}, outputs)
+                self.assertEqual(caught.exception.code, 9)
+            connection.send(frame(REGION, 0, number(1, 1) + number(2, 4096)))
+            with self.assertRaises(CallError):
+                self.answer(connection, REGION, 1)
+        with self.daemon.connect() as connection:
+            kind, _, _, message, _ = connection.receive()
+            self.assertEqual(parse(message)[6], [b"shm"])
+
+    # ---- life and limits
+
+    def test_a_release_is_answered_when_no_call_uses_the_region(self):
+        connection = self.connect()
+        memory = self.memory(32 << 20)
+        self.assertEqual(self.region(connection, 1, memory, 32 << 20)[0], 0)
+        self.assertEqual(self.region(connection, 2, self.memory(40 << 20), 40 << 20)[0], 8)
+        count = 4 << 20
+        stream = connection.start("softmax", {"input": Shared(1, 0, 4 * count, shape=[4, count // 4])}, {},
+                                  {"output": Shared(1, 16 << 20, 4 * count)})
+        self.release(connection, 1)
+        kinds = []
+        while len(kinds) < 2:
+            kind, got, _, message, _ = connection.receive()
+            if (kind, got) in ((MESSAGE, stream), (RELEASE, 0)):
+                kinds.append(kind)
+        self.assertEqual(kinds, [MESSAGE, RELEASE])
+        self.assertEqual(
+            struct.unpack("<f", memory.map[16 << 20:(16 << 20) + 4])[0], struct.unpack("<f", struct.pack(
+                "<f", 4 / count))[0])
+        with self.assertRaises(CallError):
+            connection.evaluate("sigmoid", {"input": Shared(1, 0, 4, shape=[1])})
+        # Its bytes count no longer.
+        self.assertEqual(self.region(connection, 3, memory, 32 << 20)[0], 0)
+
+    def test_regions_end_with_their_connection(self):
+        before = self.daemon.descriptors()
+        for _ in range(20):
+            connection = self.connect()
+            memory = self.memory(32 << 20)
+            self.assertEqual(self.region(connection, 1, memory, 32 << 20)[0], 0)
+            connection.start("sigmoid", {"input": Shared(1, 0, 32 << 20, shape=[8 << 20])}, {}, ())
+            self.doCleanups()
+        with self.daemon.connect() as connection:
+            for _ in range(200):
+                if self.daemon.status().get(7, [0])[0] == 0:
+                    break
+            self.assertEqual(self.daemon.status().get(7, [0])[0], 0)
+        self.assertLess(self.daemon.descriptors(), before + 4)
+
+    def test_257_regions_are_one_too_many(self):
+        connection = self.connect()
+        memory = self.memory(4096)
+        for id in range(256):
+            self.assertEqual(self.region(connection, id + 1, memory, 4096)[0], 0)
+        self.assertEqual(self.region(connection, 999, memory, 4096)[0], 8)
+        self.release(connection, 1)
+        self.assertEqual(self.answer(connection, RELEASE, 1)[0], 0)
+        self.assertEqual(self.region(connection, 999, memory, 4096)[0], 0)
+
+    # ---- a client that writes at any time
+
+    def test_memory_without_pages_and_pages_taken_away_crash_nobody(self):
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        connection = self.connect()
+        memory = self.memory(32 << 20)
+        self.region(connection, 1, memory, 32 << 20)
+        tensor = Shared(1, 0, 8 << 20, shape=[2 << 20])
+        into = Shared(1, 16 << 20, 8 << 20)
+        stop = threading.Event()
+
+        def punch():
+            while not stop.is_set():
+                # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+                libc.fallocate(memory.fd, 3, ctypes.c_long(0), ctypes.c_long(32 << 20))
+
+        thread = threading.Thread(target=punch)
+        thread.start()
+        for _ in range(20):
+            connection.evaluate("sigmoid", {"input": tensor}, {}, {"output": into})
+        stop.set()
+        thread.join()
+        with self.assertRaises(OSError):
+            os.ftruncate(memory.fd, 4096)
+        self.assertEqual(connection.evaluate("sigmoid", {"input": Tensor([0.0])})["output"].values(), [0.5])
+
+    def test_targets_rewritten_all_the_time_are_each_right_or_refused(self):
+        calls = 100_000 if os.environ.get("LOSSD_SOAK") == "1" else 3000
+        connection = self.connect()
+        memory = self.memory(1 << 20)
+        self.region(connection, 1, memory, 1 << 20)
+        big = 16_384
+        stop = threading.Event()
+
+        def rewrite():
+            values = [struct.pack("<q", value) for value in (0, 3, 1 << 40, -(1 << 40), 2, -1)]
+            wide = [value * big for value in values[:4]]
+            while not stop.is_set():
+                for value in values:
+                    memory.map[4096:4104] = value
+                memory.map[131072:131072 + 8 * big] = random.choice(wide)
+
+        thread = threading.Thread(target=rewrite)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(stop.set)
+        memory.map[:16] = struct.pack("<4f", 1, 2, 3, 4)
+        small = {"input": Shared(1, 0, 16, shape=[1, 4]), "target": Shared(1, 4096, 8, "int64", [1])}
+        wide = {"input": Tensor([0.0] * (4 * big), shape=[big, 4]),
+                "target": Shared(1, 131072, 8 * big, "int64", [big])}
+        good = [connection.evaluate(
+            "cross_entropy", {"input": Tensor([1.0, 2.0, 3.0, 4.0], shape=[1, 4]), "target": Tensor([c], "int64")}
+        )["loss"].data for c in range(4)]
+        outcomes = {"ok": 0, "refused": 0}
+        for index in range(calls):
+            inputs = wide if index % 50 == 0 else small
+            try:
+                loss = connection.evaluate("cross_entropy", inputs)["loss"].data
+                outcomes["ok"] += 1
+                if inputs is small:
+                    self.assertIn(loss, good)
+            except CallError as error:
+                self.assertEqual(error.code, 3, error.text)
+                self.assertRegex(error.text, r"target\[\d+\] is -?\d+, outside|target is")
+                outcomes["refused"] += 1
+        self.assertGreater(min(outcomes.values()), 0, outcomes)
+
+
+if __name__ == "__main__":
+    unittest.main()

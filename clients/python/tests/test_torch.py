@@ -363,6 +363,18 @@ def test_many_threads_and_forks_share_the_functionals():
     torch.testing.assert_close(lt.cross_entropy(x, y), truth)
 
 
+def test_the_program_of_the_documentation(address):
+    import os
+    import re
+    import subprocess
+    import sys
+    from conftest import ROOT
+    (code,) = re.findall(r"```python torch\n(.*?)```", (ROOT / "docs" / "clients.md").read_text(), re.S)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                            env={**os.environ, "LOSSD_ADDRESS": address})
+    assert result.stdout == "torch.float32 0 True\n", result.stderr
+
+
 def test_a_training_loop_runs_unchanged():
     def train(loss_function):
         torch.manual_seed(0)

@@ -4,16 +4,14 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parents[2] / "Tests" / "System")]
+sys.path.insert(0, str(HERE.parents[1]))
 
-from test_hostile import HI, OK3, Streams, answer, goaway, status, tensor  # noqa: E402
-from test_restarts import summary  # noqa: E402
-from wire import ACK, CREDIT, END_STREAM, MESSAGE, PING, block, frame, number  # noqa: E402
+from fakes import HI, OK3, answer, goaway, listed, status, summary, tensor  # noqa: E402
+from wire import ACK, CREDIT, PING, block, frame, number  # noqa: E402
 
 batch = [answer(number(1, n) + tensor(), stream=4, flags=0) + frame(CREDIT, 4, number(1, 1)) for n in range(2)]
-listed = frame(MESSAGE, 3, Streams.KEPT, b"", END_STREAM)
 SEEDS = {
-    "all": HI + answer() + answer(stream=2) + listed + batch[0] + batch[1] + summary(2, 1, 2, 4, True),
+    "all": HI + answer() + answer(stream=2) + listed("sigmoid", stream=3) + batch[0] + batch[1] + summary(2, 1, 2, 4, True),
     "drain": HI + batch[0] + goaway(4) + summary(1, 1, 2, 4, False) + status(14, "drain", 4) + answer(),
     "refused": HI + goaway(1) + answer(),
     "statuses": HI + status(3, "bad") + status(5, "no", 2) + status(12, "no", 3) + status(3, "batch 0", 4),

@@ -1,38 +1,12 @@
 """liblossd against servers that break every rule they can: each ends as an error with a text, never as a crash, a
 hang or a wrong answer, and what is wrong inside of one answer harms that call alone."""
 
-import os
-import re
 import struct
-import threading
 import unittest
 
-import harness
-from harness import Fake, FakeServerCase
-from wire import (CREDIT, END_STREAM, ACK, GOAWAY, HELLO, MESSAGE, PING, STATUS, block, double, frame, number, varint)
-
-HI = frame(HELLO, 0, block(1, "fake") + number(4, 256) + number(5, 8))
-OK3 = struct.pack("<3f", 0.5, 0.731, 0.269)
-
-
-def tensor(name="output", data_type=1, shape=(3,), offset=0, length=12, storage=None):
-    if storage is None:
-        storage = block(5, number(1, offset) + number(2, length))
-    return block(2, block(1, name) + number(2, data_type)
-                 + block(3, b"".join(varint(size) for size in shape)) + storage)
-
-
-def answer(message=None, payload=OK3, stream=1, flags=END_STREAM):
-    return frame(MESSAGE, stream, tensor() if message is None else message, payload, flags)
-
-
-def goaway(last, code=0, text=""):
-    return frame(GOAWAY, 0, number(1, last) + block(2, number(1, code) + block(2, text)))
-
-
-def status(code, text="no", stream=1):
-    return frame(STATUS, stream, number(1, code) + block(2, text))
-
+from harness import FakeServerCase
+from fakes import HI, OK3, answer, goaway, listed, status, tensor
+from wire import ACK, CREDIT, END_STREAM, GOAWAY, HELLO, MESSAGE, PING, STATUS, block, frame, number
 
 class Frames(FakeServerCase):
     """What no frame may be: the connection is given up, its calls are UNAVAILABLE."""
@@ -195,12 +169,10 @@ class Answers(FakeServerCase):
 
 class Streams(FakeServerCase):
     """Streams of which the server says what cannot be."""
-    KEPT = block(1, block(1, "sigmoid") + block(4, block(1, "input") + number(4, 1)))
-
     def check(self, data, text, batches=2):
         def serve(fake):
             fake.request()
-            fake.send(HI + frame(MESSAGE, 1, self.KEPT, b"", END_STREAM))
+            fake.send(HI + listed("sigmoid"))
             fake.request(streams=(2,), count=2)  # the first request and batch 0
             fake.send(frame(CREDIT, 2, number(1, 1)) + data)
             fake.until_closed()
@@ -226,7 +198,8 @@ class Streams(FakeServerCase):
         self.check(one + second, "INTERNAL .*answered a batch that was not sent", batches=1)
 
     def test_lists_of_functions_that_are_not_what_was_asked_for(self):
-        for message, text in ((b"", "others than"), (self.KEPT * 2, "others than"), (b"\xff", "does not decode")):
+        one = block(1, block(1, "sigmoid"))
+        for message, text in ((b"", "others than"), (one * 2, "others than"), (b"\xff", "does not decode")):
             def serve(fake):
                 fake.request()
                 fake.send(HI + frame(MESSAGE, 1, message, b"", END_STREAM))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import struct
 import sys
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from . import _schema
-from .errors import InvalidArgument
+from ._frames import HEADER, HELLO, MESSAGE_MAX, OPEN, PAYLOAD_MAX
+from .errors import Internal, InvalidArgument, ResourceExhausted
 
 PREFACE = b"LOSSD/1\n"
-HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY = range(1, 9)
-END_STREAM, ACK = 1, 2
-HEADER = struct.Struct("<IIIBBH")
-PAYLOAD_MAX = 2**32 - 1
 SOFTWARE = "lossd-python/0.1.0"
 
 Hello = _schema.message("Hello")
@@ -57,7 +53,8 @@ def frame(kind: int, stream: int = 0, message: bytes = b"", payload_length: int 
 
 
 def hello() -> bytes:
-    return PREFACE + frame(HELLO, 0, Hello(software=SOFTWARE).SerializeToString())
+    message = Hello(software=SOFTWARE, max_message_bytes=MESSAGE_MAX)
+    return PREFACE + frame(HELLO, 0, message.SerializeToString())
 
 
 def open_call(stream: int, method: str, timeout: Optional[float], credit: int = 0) -> bytes:
@@ -72,7 +69,10 @@ def to_array(value: Any, name: str) -> Tuple[np.ndarray, str]:
         return value.bits, "bfloat16"
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
-            value = np.from_dlpack(value)
+            try:
+                value = np.from_dlpack(value)
+            except (BufferError, RuntimeError, TypeError) as error:
+                raise InvalidArgument(f"{name}: DLPack gives no array of the CPU: {error}") from error
         else:
             value = np.asarray(value)
     kind = value.dtype.name
@@ -87,14 +87,18 @@ def to_array(value: Any, name: str) -> Tuple[np.ndarray, str]:
     return value, kind
 
 
-def from_payload(tensor, payload: memoryview) -> Any:
+def from_payload(tensor: Any, payload: memoryview) -> Any:
     """The array of a response's tensor, sharing the payload's memory."""
     name = _NAMES[tensor.data_type]
-    data: Any = tensor.data
+    data: Any = bytearray(tensor.data)
     if tensor.HasField("payload"):
-        begin = tensor.payload.offset
-        data = payload[begin:begin + tensor.payload.length]
+        begin, length = tensor.payload.offset, tensor.payload.length
+        if begin + length > len(payload):
+            raise ValueError(f"{tensor.name} lies outside of the payload")
+        data = payload[begin:begin + length]
     shape = tuple(tensor.shape)
+    if any(size < 0 for size in shape):  # to reshape -1 is "whatever is left"
+        raise ValueError(f"{tensor.name} has the shape {shape}")
     if name == "bfloat16":
         bits = np.frombuffer(data, dtype="<u2").reshape(shape)
         try:
@@ -105,7 +109,7 @@ def from_payload(tensor, payload: memoryview) -> Any:
     return np.frombuffer(data, dtype=np.dtype(name).newbyteorder("<")).reshape(shape)
 
 
-def _value(message, value: Any, name: str) -> None:
+def _value(message: Any, value: Any, name: str) -> None:
     if isinstance(value, (bool, np.bool_)):
         message.bool_value = bool(value)
     elif isinstance(value, (int, np.integer)):
@@ -119,9 +123,28 @@ def _value(message, value: Any, name: str) -> None:
             f"attribute {name}: {type(value).__name__}, expected bool, int, float or str")
 
 
+class Request(NamedTuple):
+    message: bytes
+    #: Of the payload, in order: arrays' memory, and zeros between.
+    parts: List[Any]
+    #: Of the payload, bytes.
+    length: int
+
+    def check(self, hello: Any) -> None:
+        """Raises ResourceExhausted when it is over what the daemon's HELLO allows."""
+        limit = min(hello.max_payload_bytes or PAYLOAD_MAX, PAYLOAD_MAX)
+        if self.length > limit:
+            raise ResourceExhausted(
+                f"the tensors take {self.length} bytes, the daemon takes payloads up to {limit}")
+        if hello.max_message_bytes and len(self.message) > hello.max_message_bytes:
+            raise ResourceExhausted(
+                f"the request's message takes {len(self.message)} bytes, the daemon takes "
+                f"{hello.max_message_bytes}")
+
+
 def request(function: str, inputs: Dict[str, Any], attributes: Optional[Dict[str, Any]],
-            outputs: Sequence[str], id: int) -> Tuple[bytes, List[Any], int]:
-    """An EvaluateRequest's message, the parts of its payload, and the payload's length."""
+            outputs: Sequence[str], id: int) -> Request:
+    """An EvaluateRequest, its tensors borrowed."""
     message = EvaluateRequest(function=function, id=id)
     parts: List[Any] = []
     length = 0
@@ -138,20 +161,31 @@ def request(function: str, inputs: Dict[str, Any], attributes: Optional[Dict[str
         tensor.payload.offset = length
         tensor.payload.length = array.nbytes
         if array.nbytes:
-            parts.append(memoryview(array.reshape(-1).view(np.uint8)))
+            parts.append(array.reshape(-1).view(np.uint8).data)
         length += array.nbytes
     for name, value in (attributes or {}).items():
         if value is not None:
             _value(message.attributes[name], value, name)
     for name in outputs:
         message.outputs.add(name=name)
-    return message.SerializeToString(), parts, length
+    return Request(message.SerializeToString(), parts, length)
+
+
+def decoded(kind: Any, message: bytes) -> Any:
+    """A message of that class; Internal where the bytes are none."""
+    try:
+        return kind.FromString(message)
+    except Exception as error:  # protobuf's own differ by version
+        raise Internal(f"the daemon's answer does not decode: {error}") from error
 
 
 def response(message: bytes, payload: memoryview) -> Tuple[int, Dict[str, Any], Any]:
     """The id, the arrays by name, and the Summary or None, of an EvaluateResponse."""
-    decoded = EvaluateResponse.FromString(message)
-    arrays = {item.name: from_payload(item, payload) for item in decoded.outputs}
+    try:
+        decoded = EvaluateResponse.FromString(message)
+        arrays = {item.name: from_payload(item, payload) for item in decoded.outputs}
+    except Exception as error:  # What protobuf and numpy say to bytes that make no sense differs by version.
+        raise Internal(f"the daemon's answer makes no sense: {error}") from error
     return decoded.id, arrays, decoded.summary if decoded.HasField("summary") else None
 
 
@@ -169,7 +203,3 @@ def parse_address(text: str) -> Tuple[str, Any]:
         if host and (not port or port.isdigit()):
             return "tcp", (host, int(port or 5677))
     raise ValueError(f"address {text!r}: expected unix:PATH or tcp:HOST:PORT")
-
-
-def join(parts: Iterable[Any]) -> bytes:
-    return b"".join(parts)

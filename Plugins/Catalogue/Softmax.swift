@@ -77,6 +77,8 @@ struct SoftmaxState: BitwiseCopyable {
   /// The vector kernels compute it, in these units.
   var isVector: Bool
   var units: RowUnits
+  /// How long rows across memory are cut for the kernels.
+  var blocks: BlockLayout?
   /// How rows too long for one unit of work are cut.
   var long: LongLayout?
 }
@@ -125,7 +127,12 @@ extension SoftmaxFunction {
     let isVector = isVector(input, type, layout)
     let units = RowUnits(rows: layout.rows, size: layout.size, inner: layout.inner)
     var state = SoftmaxState(layout: layout, type: type, isVector: isVector, units: units)
-    if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
+    if input.count > 0 && isVector {
+      state.blocks = BlockLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
+    }
+    if let blocks = state.blocks {
+      planBlocks(call, &plan, blocks)
+    } else if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
       let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
       planLong(call, &plan, long, type)
       state.long = long
@@ -141,6 +148,10 @@ extension SoftmaxFunction {
 
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
+    if let blocks = state.blocks, let kernels = Kernels.chosen {
+      runBlocks(kernels, call, blocks, chunk)
+      return
+    }
     if let long = state.long {
       runLong(call, state, long, chunk)
       return

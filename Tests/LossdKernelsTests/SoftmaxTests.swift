@@ -167,4 +167,99 @@ import Testing
       }
     }
   }
+
+  @Test(
+    "blocks of rows across memory give the results of the whole rows", arguments: KernelCase.all)
+  func blocks(_ item: KernelCase) {
+    var source = SeededGenerator()
+    for (size, columns) in [(5, 16), (40, 17), (33, 64), (70, 50)] {
+      let layout = Layout(rows: columns, size: size, isColumns: true)
+      let misplaced = Int.random(in: 0..<3, using: &source)
+      let x = Sample(
+        item.kind, (0..<layout.count).map { _ in Double.random(in: -8...8, using: &source) },
+        misplaced: misplaced)
+      let g = Sample(
+        item.kind, (0..<layout.count).map { _ in Double.random(in: -2...2, using: &source) })
+      for isLogarithmic in [false, true] {
+        for upstream in [nil, g] {
+          let numbers = BlockNumbers(item, layout, x, upstream, isLogarithmic)
+          let y = Sample(item.kind, count: layout.count, misplaced: misplaced)
+          let z = Sample(item.kind, count: layout.count, misplaced: misplaced)
+          let isStreamed = Bool.random(using: &source)
+          numbers.write(y, z, isStreamed)
+          #expect(y.isIntact && z.isIntact, "written past the end")
+          check(item, layout, x, y, isLogarithmic)
+          checkGradient(item, layout, x, upstream, z, isLogarithmic)
+          let alone = Sample(item.kind, count: layout.count, misplaced: misplaced)
+          numbers.write(alone, nil, isStreamed)
+          #expect(alone.values == y.values, "\(item) \(layout), without gradient")
+          numbers.write(nil, alone, isStreamed)
+          #expect(alone.values == z.values, "\(item) \(layout), without output")
+          // Over the input, the output or the gradient.
+          let other = Sample(item.kind, count: layout.count)
+          let first = x.copy()
+          BlockNumbers(item, layout, first, upstream, isLogarithmic).write(first, other, isStreamed)
+          #expect(first.values == y.values && other.values == z.values, "\(item), in place")
+          let second = x.copy()
+          BlockNumbers(item, layout, second, upstream, isLogarithmic).write(
+            other, second, isStreamed)
+          #expect(second.values == z.values && other.values == y.values, "\(item), in place")
+        }
+      }
+    }
+  }
+}
+
+/// One block that is all of its rows, with what is known of these.
+private final class BlockNumbers {
+  private let item: KernelCase
+  private let block: ColumnBlock
+  private let scratch: UnsafeMutableRawPointer
+  private let isLogarithmic: Bool
+  private let maxima: UnsafeMutablePointer<Double>
+  private let sums: UnsafeMutablePointer<Double>
+  private let shares: UnsafeMutablePointer<Double>
+  private let kept: (Sample, Sample?)
+
+  init(
+    _ item: KernelCase, _ layout: Layout, _ x: Sample, _ upstream: Sample?, _ isLogarithmic: Bool
+  ) {
+    self.item = item
+    self.isLogarithmic = isLogarithmic
+    kept = (x, upstream)
+    maxima = .allocate(capacity: layout.rows)
+    sums = .allocate(capacity: layout.rows)
+    shares = .allocate(capacity: layout.rows)
+    scratch = .allocate(
+      byteCount: ColumnBlock.scratchBytes(columns: layout.rows), alignment: 64)
+    block = ColumnBlock(
+      x: x.raw, upstream: upstream?.raw, columns: layout.rows, size: layout.size,
+      stride: layout.rows, scratch: scratch)
+    var call = ColumnSums(
+      block: block, maxima: maxima, sums: sums, shares: shares, isLogarithmic: isLogarithmic)
+    item.table.columnSums(&call)
+    for row in 0..<layout.rows {
+      switch (isLogarithmic, upstream == nil) {
+      case (true, true): shares[row] = Double(layout.size)
+      case (true, false): break
+      case (false, true): shares[row] = 1
+      case (false, false): shares[row] /= sums[row]
+      }
+    }
+  }
+
+  deinit {
+    maxima.deallocate()
+    sums.deallocate()
+    shares.deallocate()
+    scratch.deallocate()
+  }
+
+  func write(_ output: Sample?, _ gradient: Sample?, _ isStreamed: Bool) {
+    var call = ColumnResults(
+      block: block, output: output?.raw, gradient: gradient?.raw, maxima: maxima, sums: sums,
+      dots: shares, isLogarithmic: isLogarithmic, isStreamed: isStreamed)
+    item.table.columnResults(&call)
+    item.table.settle()
+  }
 }

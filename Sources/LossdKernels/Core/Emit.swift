@@ -29,6 +29,44 @@ func emitPast(_ y: Output, _ count: Int, _ value: (Int) -> Lanes) {
   if rest > 0 { storePart(value(count &- width), y + (count &- width), width &- rest, width) }
 }
 
+/// `emit` to two tensors at once.
+@inline(__always)
+func emit(_ y: Output, _ z: Output, _ count: Int, _ value: (Int) -> (Lanes, Lanes)) {
+  let last = value(count &- width)
+  var i = 0
+  while i &+ width < count {
+    let (a, b) = value(i)
+    store(a, y, i)
+    store(b, z, i)
+    i &+= width
+  }
+  store(last.0, y, count &- width)
+  store(last.1, z, count &- width)
+}
+
+/// `emitPast` to two tensors at once that are aligned alike.
+@inline(__always)
+func emitPast(_ y: Output, _ z: Output, _ count: Int, _ value: (Int) -> (Lanes, Lanes)) {
+  var i = misalignment(y)
+  if i > 0 {
+    let (a, b) = value(0)
+    storePart(a, y, 0, i)
+    storePart(b, z, 0, i)
+  }
+  while i &+ width <= count {
+    let (a, b) = value(i)
+    lanes_stream(y + i, a)
+    lanes_stream(z + i, b)
+    i &+= width
+  }
+  let rest = count &- i
+  if rest > 0 {
+    let (a, b) = value(count &- width)
+    storePart(a, y + (count &- width), width &- rest, width)
+    storePart(b, z + (count &- width), width &- rest, width)
+  }
+}
+
 /// Elements up to the next address that a vector can be streamed to.
 @inline(__always)
 func misalignment(_ y: Output) -> Int {
@@ -55,4 +93,11 @@ func replacing(_ value: Lanes, _ i: Int, _ place: Int, _ own: Scalar) -> Lanes {
 func isAt(_ y: UnsafeMutableRawPointer?, _ x: UnsafeRawPointer) -> Bool {
   if let y { return UnsafeRawPointer(y) == x }
   return false
+}
+
+/// Whether two tensors can be written past the cache together.
+@inline(__always)
+func areAlike(_ a: Output?, _ b: Output?) -> Bool {
+  guard let a, let b else { return true }
+  return misalignment(a) == misalignment(b)
 }

@@ -5,6 +5,8 @@ import LossdKernelTable
 public func makeKernelTable() -> KernelTable {
   KernelTable(
     softmax: { softmaxRows($0.assumingMemoryBound(to: SoftmaxRows.self)) },
+    columnSums: { columnSums($0.assumingMemoryBound(to: ColumnSums.self)) },
+    columnResults: { columnResults($0.assumingMemoryBound(to: ColumnResults.self)) },
     crossEntropy: { crossEntropyRows($0.assumingMemoryBound(to: CrossEntropyRows.self)) },
     crossEntropyOfProbabilities: {
       probabilityRows($0.assumingMemoryBound(to: ProbabilityRows.self))

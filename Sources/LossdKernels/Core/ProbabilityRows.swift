@@ -67,22 +67,20 @@ func probabilityRows(_ pointer: UnsafePointer<ProbabilityRows>) {
 // MARK: - Long rows
 
 private func longRows(_ c: ProbabilityCall, _ call: ProbabilityRows) {
-  let (count, size, step) = (call.rows.count, call.rows.size, call.rows.step)
-  let scratch = RowScratch(call.scratch, size)
-  var ready = readyRow(c.x, size, scratch.turn(0))
+  let run = RowRun(c.x, call.rows, call.scratch)
+  let size = run.rows.size
+  var ready = run.first()
   var row = 0
-  while row < count {
-    let x = c.x + row &* step
-    let t = c.target + row &* step
-    let gradient = offset(c.gradient, row &* step)
-    let e = scratch.turn(row)
+  while row < run.rows.count {
+    let start = run.start(row)
+    let t = c.target + start
+    let gradient = offset(c.gradient, start)
+    let e = run.scratch.turn(row)
     // The gradient may lie where the logits do: what is needed of them is read first.
     let (share, term) = sums(c, ready, t, size)
-    let touched = c.isStreamed ? x : UnsafePointer(gradient) ?? x
-    let plan = Sweep(
-      exponentials: gradient == nil ? nil : e, next: row &+ 1 < count ? x + step : nil,
-      copy: scratch.turn(row &+ 1), touched: (touched, t, x))
-    let total = sweep(&ready, size, plan)
+    let plan = Sweep(exponentials: e, next: run.next(row), copy: run.scratch.turn(row &+ 1))
+    let touched = c.isStreamed ? nil : gradient
+    let total = plainSweep(&ready, size, plan, keeps: gradient != nil, touched: touched)
     c.losses[row] = total.logarithm * share + term
     if let y = gradient {
       let scale = c.scale(row)

@@ -1,7 +1,8 @@
 // Contiguous rows of more than `StridedRows.shortRow` elements, each in three sweeps: the maximum; exp and
 // its sum; the results. A row stays in the cache between them. exp is what costs, and memory waits while it is
 // computed: so the sweep over the exponentials of one row also looks for the maximum of the next, which
-// brings that in, and asks for the lines that the results will be written to.
+// brings that in, and asks for the lines that its results will be written to, or, where they are written past
+// the cache, writes those of the row before.
 internal import CLossdLanes
 
 /// A row that is about to be computed: its elements in the lanes' type, and their maximum.
@@ -21,12 +22,10 @@ struct RowScratch {
     partSize = (size &+ 15) / 16 &* 16 &+ 16
   }
 
+  /// Where row `row`'s elements are widened to, and its exponentials kept: three rows take turns, the one
+  /// that is written, the one that is computed and the one that is read.
   @inline(__always)
-  func part(_ index: Int) -> Scratch { base + index &* partSize }
-
-  /// Where row `row`'s elements are widened to, and its exponentials kept: the rows take turns.
-  @inline(__always)
-  func turn(_ row: Int) -> Scratch { part(row & 1) }
+  func turn(_ row: Int) -> Scratch { base + row % 3 &* partSize }
 }
 
 /// The first row of a run. The maximum is the largest element that is not NaN, or perhaps NaN where there is
@@ -75,36 +74,23 @@ private func brought(_ x: Input, _ copy: Scratch) -> UnsafePointer<Scalar> {
 
 /// What a sweep over a row does beside its exponentials.
 struct Sweep {
-  /// Where the lifted exponentials go, which may be the row itself; nil: nowhere.
-  var exponentials: Scratch?
-  /// The next row, to be made ready.
-  var next: Input?
+  /// Where the lifted exponentials go, which may be the row itself.
+  var exponentials: Scratch
+  /// The next row, to be made ready, or any other.
+  var next: Input
   var copy: Scratch
-  /// Lines that will be needed soon, three of them, or just the row's own again.
-  var touched: (Input, Input, Input)
 }
 
-/// The sum of exp(x - maximum) of a row; makes the next row ready.
-@inline(never)
-func sweep(_ row: inout ReadyRow, _ count: Int, _ plan: Sweep) -> RowTotal {
-  if plan.next != nil {
-    return plan.exponentials != nil
-      ? sweep(&row, count, plan, keeps: true, hasNext: true)
-      : sweep(&row, count, plan, keeps: false, hasNext: true)
-  }
-  return plan.exponentials != nil
-    ? sweep(&row, count, plan, keeps: true, hasNext: false)
-    : sweep(&row, count, plan, keeps: false, hasNext: false)
-}
-
+/// The sum of exp(x - maximum) of a row; makes the next row ready. `keeps`: the exponentials are stored.
+/// `beside` is called for each vector of the row with its first element, the exponentials and, for the last
+/// one, which lanes it is the first to have; `behind` for each but that.
 @inline(__always)
-private func sweep(
-  _ row: inout ReadyRow, _ count: Int, _ plan: Sweep, keeps: Bool, hasNext: Bool
+func sweep(
+  _ row: inout ReadyRow, _ count: Int, _ plan: Sweep, keeps: Bool,
+  beside: (Int, Lanes, Bits?) -> Void, behind: (Int) -> Void
 ) -> RowTotal {
   let x = row.elements
   let m = all(row.maximum)
-  let e = keeps ? plan.exponentials.unsafelyUnwrapped : plan.copy
-  let next = hasNext ? plan.next.unsafelyUnwrapped : plan.touched.0
   var sums = ExponentialSums()
   var largest = all(-.infinity)
   // Read before exponentials take their place.
@@ -112,26 +98,42 @@ private func sweep(
   var i = 0
   while i &+ width <= count {
     let value = liftedExp(fetch(x, i) - m)
-    if keeps { put(value, e, i) }
+    if keeps { put(value, plan.exponentials, i) }
     sums.add(value)
-    if hasNext { largest = larger(largest, bring(next, i, plan.copy)) }
-    touch(plan.touched.0, i)
-    touch(plan.touched.1, i)
-    touch(plan.touched.2, i)
+    beside(i, value, nil)
+    largest = larger(largest, bring(plan.next, i, plan.copy))
+    behind(i)
     i &+= width
   }
   let rest = count &- i
   if rest > 0 {
+    i = count &- width
     let value = liftedExp(last - m)
-    if keeps { put(value, e, count &- width) }
+    if keeps { put(value, plan.exponentials, i) }
     let isNew = lanes_at_least(laneNumbers, all(Scalar(width &- rest)))
     sums.add(lanes_pick(isNew, value, all(0)))
-    if hasNext { largest = larger(largest, bring(next, count &- width, plan.copy)) }
+    beside(i, value, isNew)
+    largest = larger(largest, bring(plan.next, i, plan.copy))
   }
-  if hasNext {
-    row = ReadyRow(elements: brought(next, plan.copy), maximum: lanes_largest(largest))
-  }
+  row = ReadyRow(elements: brought(plan.next, plan.copy), maximum: lanes_largest(largest))
   return sums.total
+}
+
+/// The same with nothing beside or behind but the lines of `touched`, which will be written soon.
+@inline(never)
+func plainSweep(
+  _ row: inout ReadyRow, _ count: Int, _ plan: Sweep, keeps: Bool, touched: Output?
+) -> RowTotal {
+  guard keeps else {
+    return sweep(&row, count, plan, keeps: false, beside: { _, _, _ in }, behind: { _ in })
+  }
+  guard let touched else {
+    return sweep(&row, count, plan, keeps: true, beside: { _, _, _ in }, behind: { _ in })
+  }
+  return sweep(&row, count, plan, keeps: true) { _, _, _ in
+  } behind: {
+    touch(touched, $0)
+  }
 }
 
 /// sum(exp(x - maximum)) in float64 of one row of any length, of the lanes' type; the maximum to `m`.

@@ -20,153 +20,210 @@ struct SoftmaxCall {
     isLogarithmic = call.isLogarithmic
     // A line that has just been read is in the cache already.
     let isInPlace = isAt(call.output, call.x) || isAt(call.gradient, call.x)
-    isStreamed = call.isStreamed && !isInPlace
+    isStreamed = call.isStreamed && !isInPlace && areAlike(output, gradient)
   }
 }
 
 func softmaxLongRows(_ call: SoftmaxRows) {
   let c = SoftmaxCall(call)
-  let (count, size, step) = (call.rows.count, call.rows.size, call.rows.step)
-  let scratch = RowScratch(call.scratch, size)
-  var ready = readyRow(c.x, size, scratch.turn(0))
+  let run = RowRun(c.x, call.rows, call.scratch)
+  switch (c.gradient != nil, c.isLogarithmic) {
+  case (false, false): c.isStreamed ? streamOutput(c, run) : softmax(c, run)
+  case (false, true): c.isStreamed ? streamLogarithm(c, run) : logSoftmax(c, run)
+  case (true, false): c.isStreamed ? streamGradient(c, run) : gradients(c, run)
+  case (true, true): c.isStreamed ? streamLogGradient(c, run) : logGradients(c, run)
+  }
+}
+
+/// What makes probabilities of lifted exponentials.
+@inline(__always)
+private func factor(_ total: RowTotal) -> Scalar { Scalar(Double(Format.unlift) / total.value) }
+
+// MARK: - Through the cache
+
+@inline(never)
+private func softmax(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let output = c.output else { return }
+  let size = run.rows.size
+  var ready = run.first()
   var row = 0
-  while row < count {
-    let start = row &* step
-    let place = SoftmaxPlace(c, start)
-    let keeps = !c.isLogarithmic || c.gradient != nil
-    let e = exponentialsPlace(c, start, scratch.turn(row))
-    let touched = c.isStreamed ? place.x : UnsafePointer(place.output ?? place.gradient) ?? place.x
+  while row < run.rows.count {
+    let y = output + run.start(row)
+    // Where results are of the lanes' type the exponentials are kept there, and scaled in the cache.
+    #if LOSSD_NARROW
+      let e = run.scratch.turn(row)
+    #else
+      let e = y
+    #endif
     let plan = Sweep(
-      exponentials: keeps ? e : nil, next: row &+ 1 < count ? place.x + step : nil,
-      copy: scratch.turn(row &+ 1),
-      touched: (
-        touched, c.isStreamed ? place.x : UnsafePointer(place.gradient) ?? place.x,
-        place.upstream ?? place.x
-      ))
-    let current = ready
-    let total = sweep(&ready, size, plan)
-    if let y = place.gradient {
-      finishGradient(c, place, y, current, e, size, total)
-    } else if let y = place.output {
-      finishOutput(c, y, current, e, size, total)
-    }
+      exponentials: e, next: run.next(row), copy: run.scratch.turn(row &+ 1))
+    // The exponentials bring the lines in, unless they are kept elsewhere.
+    let touched = isNarrow ? y : nil
+    let f = factor(plainSweep(&ready, size, plan, keeps: true, touched: touched))
+    emit(y, size) { fetch(e, $0) * f }
     row &+= 1
   }
 }
 
-/// One row of each tensor.
-private struct SoftmaxPlace {
-  let x: Input
-  let upstream: Input?
-  let output: Output?
-  let gradient: Output?
-
-  @inline(__always)
-  init(_ c: SoftmaxCall, _ start: Int) {
-    x = c.x + start
-    upstream = offset(c.upstream, start)
-    output = offset(c.output, start)
-    gradient = offset(c.gradient, start)
+@inline(never)
+private func logSoftmax(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let output = c.output else { return }
+  let size = run.rows.size
+  var ready = run.first()
+  var row = 0
+  while row < run.rows.count {
+    let y = output + run.start(row)
+    let current = ready
+    let plan = Sweep(
+      exponentials: run.scratch.turn(row), next: run.next(row), copy: run.scratch.turn(row &+ 1))
+    let total = sweep(&ready, size, plan, keeps: false) { _, _, _ in
+    } behind: {
+      touch(y, $0)
+    }
+    let logarithm = Scalar(total.logarithm)
+    emit(y, size) { (fetch(current.elements, $0) - current.maximum) - logarithm }
+    row &+= 1
   }
 }
 
-/// Where the exponentials of a row are kept: where softmax's results go, if these are of the lanes' type and
-/// only have to be scaled in the cache; else in scratch.
+/// The sum of upstream gradients times exponentials, or of what else, as the sweep goes.
 @inline(__always)
-private func exponentialsPlace(_ c: SoftmaxCall, _ start: Int, _ scratch: Scratch) -> Scratch {
-  #if !LOSSD_NARROW
-    if !c.isLogarithmic && !c.isStreamed && c.gradient == nil, let output = c.output {
-      return output + start
-    }
-  #endif
-  return scratch
+private func add(_ g: Input?, _ i: Int, _ e: Lanes, _ isNew: Bits?, _ sums: inout Sums) {
+  guard let g else { return }
+  let above = load(g, i)
+  sums.add(isNew == nil ? above : lanes_pick(isNew.unsafelyUnwrapped, above, all(0)), times: e)
 }
 
 @inline(never)
-private func finishOutput(
-  _ c: SoftmaxCall, _ y: Output, _ row: ReadyRow, _ e: Scratch, _ size: Int, _ total: RowTotal
-) {
-  if c.isLogarithmic {
-    let (m, logarithm, x) = (row.maximum, Scalar(total.logarithm), row.elements)
-    if c.isStreamed {
-      emitPast(y, size) { (fetch(x, $0) - m) - logarithm }
-    } else {
-      emit(y, size) { (fetch(x, $0) - m) - logarithm }
+private func gradients(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let gradient = c.gradient else { return }
+  let size = run.rows.size
+  var ready = run.first()
+  var row = 0
+  while row < run.rows.count {
+    let start = run.start(row)
+    let (y, g) = (gradient + start, offset(c.upstream, start))
+    let e = run.scratch.turn(row)
+    let plan = Sweep(exponentials: e, next: run.next(row), copy: run.scratch.turn(row &+ 1))
+    let output = offset(c.output, start)
+    var sums = Sums()
+    let total = sweep(&ready, size, plan, keeps: true) {
+      add(g, $0, $1, $2, &sums)
+    } behind: {
+      touch(y, $0)
+      if let output { touch(output, $0) }
     }
-    return
-  }
-  let factor = Scalar(Double(Format.unlift) / total.value)
-  if c.isStreamed {
-    emitPast(y, size) { fetch(e, $0) * factor }
-  } else {
-    emit(y, size) { fetch(e, $0) * factor }
+    let (f, dot) = (factor(total), dotProduct(c, sums, total))
+    if let output { emit(output, size) { fetch(e, $0) * f } }
+    emit(y, size) { fetch(e, $0) * f * (above(g, $0) - dot) }
+    row &+= 1
   }
 }
 
-/// The gradient, and the output where it is wanted too; `e` is scratch.
-@inline(never)
-private func finishGradient(
-  _ c: SoftmaxCall, _ place: SoftmaxPlace, _ y: Output, _ row: ReadyRow, _ e: Scratch,
-  _ size: Int, _ total: RowTotal
-) {
-  let factor = Scalar(Double(Format.unlift) / total.value)
-  let dot = upstreamSum(c, place.upstream, e, size, total)
-  if let output = place.output {
-    if c.isLogarithmic {
-      let (m, logarithm, x) = (row.maximum, Scalar(total.logarithm), place.x)
-      write(c, output, size) { (load(x, $0) - m) - logarithm }
-    } else {
-      write(c, output, size) { fetch(e, $0) * factor }
-    }
-  }
-  guard let g = place.upstream else {
-    let d = 1 - dot
-    if c.isLogarithmic {
-      write(c, y, size) { 1 - fetch(e, $0) * factor * dot }
-    } else {
-      write(c, y, size) { fetch(e, $0) * factor * d }
-    }
-    return
-  }
-  if c.isLogarithmic {
-    write(c, y, size) { load(g, $0) - fetch(e, $0) * factor * dot }
-  } else {
-    write(c, y, size) { fetch(e, $0) * factor * (load(g, $0) - dot) }
-  }
+/// sum(g p).
+@inline(__always)
+private func dotProduct(_ c: SoftmaxCall, _ sums: Sums, _ total: RowTotal) -> Scalar {
+  // Without g 1, or NaN where the row has one.
+  c.upstream == nil
+    ? Scalar(total.value / total.value)
+    : Scalar(sums.total * Double(Format.unlift) / total.value)
 }
 
 @inline(__always)
-private func write(_ c: SoftmaxCall, _ y: Output, _ size: Int, _ value: (Int) -> Lanes) {
-  if c.isStreamed { emitPast(y, size, value) } else { emit(y, size, value) }
+private func above(_ g: Input?, _ i: Int) -> Lanes {
+  g == nil ? all(1) : load(g.unsafelyUnwrapped, i)
 }
 
-/// sum(g p), or sum(g) for log-softmax.
 @inline(never)
-private func upstreamSum(
-  _ c: SoftmaxCall, _ upstream: Input?, _ e: Scratch, _ size: Int, _ total: RowTotal
-) -> Scalar {
-  guard let g = upstream else {
-    // 1, or NaN where the row has one.
-    return c.isLogarithmic ? Scalar(size) : Scalar(total.value / total.value)
+private func logGradients(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let gradient = c.gradient else { return }
+  let size = run.rows.size
+  var ready = run.first()
+  var row = 0
+  while row < run.rows.count {
+    let start = run.start(row)
+    let (x, y, g) = (c.x + start, gradient + start, offset(c.upstream, start))
+    let e = run.scratch.turn(row)
+    let plan = Sweep(exponentials: e, next: run.next(row), copy: run.scratch.turn(row &+ 1))
+    let output = offset(c.output, start)
+    let m = ready.maximum
+    var sums = Sums()
+    let total = sweep(&ready, size, plan, keeps: true) { i, _, isNew in
+      add(g, i, all(1), isNew, &sums)
+    } behind: {
+      touch(y, $0)
+      if let output { touch(output, $0) }
+    }
+    let f = factor(total)
+    let sum = g == nil ? Scalar(size) : Scalar(sums.total)
+    if let output {
+      let logarithm = Scalar(total.logarithm)
+      emit(output, size) { (load(x, $0) - m) - logarithm }
+    }
+    emit(y, size) { above(g, $0) - fetch(e, $0) * f * sum }
+    row &+= 1
   }
+}
+
+// MARK: - Past the cache
+
+@inline(never)
+private func streamOutput(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let output = c.output else { return }
+  streamRows(run, keeps: true, to: (output, nil)) { _, _, _, _ in
+  } conclude: { row, _, total in
+    RowEnd(start: run.start(row), kept: run.scratch.turn(row), factor: factor(total))
+  } value: { end, i in
+    (fetch(end.kept, i) * end.factor, all(0))
+  }
+}
+
+@inline(never)
+private func streamLogarithm(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let output = c.output else { return }
+  streamRows(run, keeps: false, to: (output, nil)) { _, _, _, _ in
+  } conclude: { row, current, total in
+    RowEnd(
+      start: run.start(row), kept: current.elements, maximum: current.maximum,
+      logarithm: Scalar(total.logarithm))
+  } value: { end, i in
+    ((fetch(end.kept, i) - end.maximum) - end.logarithm, all(0))
+  }
+}
+
+@inline(never)
+private func streamGradient(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let gradient = c.gradient else { return }
   var sums = Sums()
-  let whole = size / width &* width
-  let isNew = lanes_at_least(laneNumbers, all(Scalar(width &- (size &- whole))))
-  var i = 0
-  if c.isLogarithmic {
-    while i < whole {
-      sums.add(load(g, i))
-      i &+= width
-    }
-    if whole < size { sums.add(lanes_pick(isNew, load(g, size &- width), all(0))) }
-    return Scalar(sums.total)
+  streamRows(run, keeps: true, to: (gradient, c.output)) {
+    add(offset(c.upstream, $0), $1, $2, $3, &sums)
+  } conclude: { row, _, total in
+    let dot = dotProduct(c, sums, total)
+    sums = Sums()
+    return RowEnd(
+      start: run.start(row), kept: run.scratch.turn(row), factor: factor(total), less: dot)
+  } value: { end, i in
+    let p = fetch(end.kept, i) * end.factor
+    return (p * (above(offset(c.upstream, end.start), i) - end.less), p)
   }
-  while i < whole {
-    sums.add(load(g, i), times: fetch(e, i))
-    i &+= width
+}
+
+@inline(never)
+private func streamLogGradient(_ c: SoftmaxCall, _ run: RowRun) {
+  guard let gradient = c.gradient else { return }
+  var sums = Sums()
+  streamRows(run, keeps: true, to: (gradient, c.output)) { start, i, _, isNew in
+    add(offset(c.upstream, start), i, all(1), isNew, &sums)
+  } conclude: { row, current, total in
+    let sum = c.upstream == nil ? Scalar(run.rows.size) : Scalar(sums.total)
+    sums = Sums()
+    return RowEnd(
+      start: run.start(row), kept: run.scratch.turn(row), maximum: current.maximum,
+      logarithm: Scalar(total.logarithm), factor: factor(total), less: sum)
+  } value: { end, i in
+    let p = fetch(end.kept, i) * end.factor
+    let gradient = above(offset(c.upstream, end.start), i) - p * end.less
+    guard c.output != nil else { return (gradient, gradient) }
+    return (gradient, (load(c.x + end.start, i) - end.maximum) - end.logarithm)
   }
-  if whole < size {
-    sums.add(lanes_pick(isNew, load(g, size &- width), all(0)), times: fetch(e, size &- width))
-  }
-  return Scalar(sums.total * Double(Format.unlift) / total.value)
 }

@@ -11,7 +11,8 @@
 /// Infinities and NaN among the inputs of a row or of a block of elements make its loss infinite or NaN;
 /// which of the two, and what else they spoil, is the scalar reference's to say.
 public struct KernelTable: Sendable {
-  /// A `SoftmaxRows`, `CrossEntropyRows`, `ProbabilityRows` or `SigmoidElements`.
+  /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`,
+  /// `ProbabilityRows` or `SigmoidElements`.
   public typealias Kernel = @convention(c) (UnsafeRawPointer) -> Void
   /// A `BinaryElements` or `LikelihoodRows`; returns the sum of the losses.
   public typealias Loss = @convention(c) (UnsafeRawPointer) -> Double
@@ -30,6 +31,8 @@ public struct KernelTable: Sendable {
     @convention(c) (UnsafeRawPointer, UnsafeMutableRawPointer, Int, Double, Double) -> Void
 
   public let softmax: Kernel
+  public let columnSums: Kernel
+  public let columnResults: Kernel
   public let crossEntropy: Kernel
   public let crossEntropyOfProbabilities: Kernel
   public let likelihood: Loss
@@ -49,7 +52,8 @@ public struct KernelTable: Sendable {
   public let settle: @convention(c) () -> Void
 
   public init(
-    softmax: @escaping Kernel, crossEntropy: @escaping Kernel,
+    softmax: @escaping Kernel, columnSums: @escaping Kernel, columnResults: @escaping Kernel,
+    crossEntropy: @escaping Kernel,
     crossEntropyOfProbabilities: @escaping Kernel, likelihood: @escaping Loss,
     sigmoid: @escaping Kernel, binaryLogits: @escaping Loss, binaryProbabilities: @escaping Loss,
     labels: @escaping Labels, sumOfExponentials: @escaping RowSum,
@@ -58,6 +62,8 @@ public struct KernelTable: Sendable {
     narrow: @escaping Elementwise, settle: @escaping @convention(c) () -> Void
   ) {
     self.softmax = softmax
+    self.columnSums = columnSums
+    self.columnResults = columnResults
     self.crossEntropy = crossEntropy
     self.crossEntropyOfProbabilities = crossEntropyOfProbabilities
     self.likelihood = likelihood

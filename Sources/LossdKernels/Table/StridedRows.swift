@@ -35,8 +35,8 @@ public struct StridedRows {
   public static func scratchBytes(size: Int, isContiguous: Bool, isDouble: Bool) -> Int {
     let scalar = isDouble ? 8 : 4
     if isContiguous {
-      // Two rows, the one that is computed and the next, each with room for a vector more.
-      return size <= shortRow ? 0 : 2 * ((size + 15) / 16 * 16 + 16) * scalar
+      // Three rows, the one before, the one that is computed and the next, with room for a vector more.
+      return size <= shortRow ? 0 : 3 * ((size + 15) / 16 * 16 + 16) * scalar
     }
     // The last tile takes what is less than a vector; beside it four numbers a row.
     return (tileRows(size: size) + 2 * lanesMax) * (size + 4) * scalar

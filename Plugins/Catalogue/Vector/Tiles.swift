@@ -11,18 +11,27 @@ struct Tiles {
   let type: DataType
 
   /// The kernels that hold all these tensors exactly; `isWide`: none of 16 bits.
-  init(_ build: KernelBuild, _ tensors: TensorView?..., isWide: Bool = false) {
+  init(
+    _ build: KernelBuild, _ first: TensorView, _ second: TensorView? = nil,
+    _ third: TensorView? = nil, _ fourth: TensorView? = nil, _ fifth: TensorView? = nil,
+    isWide: Bool = false
+  ) {
     self.build = build
-    var common: DataType?
+    let common = first.dataType
     var isMixed = false
-    var isDouble = false
-    for case let tensor? in tensors {
-      if let common, common != tensor.dataType { isMixed = true }
-      common = tensor.dataType
+    var isDouble = common == .float64
+    // No array, which would be allocated in every call.
+    func add(_ tensor: TensorView?) {
+      guard let tensor else { return }
+      if tensor.dataType != common { isMixed = true }
       if tensor.dataType == .float64 { isDouble = true }
     }
-    let isAlike = !isMixed && !isWide && (common?.isFloatingPoint ?? false)
-    type = isDouble ? .float64 : isAlike ? common ?? .float32 : .float32
+    add(second)
+    add(third)
+    add(fourth)
+    add(fifth)
+    let isAlike = !isMixed && !isWide && common.isFloatingPoint
+    type = isDouble ? .float64 : isAlike ? common : .float32
   }
 
   /// Bytes of an element of the largest type, for scratch memory.

@@ -93,8 +93,9 @@ extension SoftmaxFunction {
         InputDeclaration("grad.output", floatTypes, help: "upstream gradient, like output"),
       ],
       outputs: [
-        OutputDeclaration("output", isDefault: true, help: "like input, of type dtype"),
-        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+        OutputDeclaration(
+          "output", isDefault: true, mayOverwrite: 0, help: "like input, of type dtype"),
+        OutputDeclaration("grad.input", mayOverwrite: 0, help: "gradient with respect to input"),
       ],
       attributes: [
         AttributeDeclaration("dim", .int, default: .int(-1), help: "the dimension that sums to 1"),
@@ -116,12 +117,14 @@ extension SoftmaxFunction {
     }
     let layout = try RowLayout(input.shape, dim: attributes.int(0))
     try checkUpstream(call.input(1), "grad.output", type, input.shape)
-    if call.wants(0) { plan.setOutput(0, type, shape: input.shape) }
+    // Two results would both be made from what one of them has overwritten.
+    let isSeparate = call.wants(0) && call.wants(1)
+    if call.wants(0) { plan.setOutput(0, type, shape: input.shape, isSeparate: isSeparate) }
     if call.wants(1) {
       guard input.dataType.isFloatingPoint else {
         throw invalid("input is \(input.dataType), which has no gradient")
       }
-      plan.setOutput(1, input.dataType, shape: input.shape)
+      plan.setOutput(1, input.dataType, shape: input.shape, isSeparate: isSeparate)
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
     let isVector = isVector(input, type, layout)

@@ -70,6 +70,7 @@ private func longRows(_ c: ProbabilityCall, _ call: ProbabilityRows) {
   let run = RowRun(c.x, call.rows, call.scratch)
   let size = run.rows.size
   var ready = run.first()
+  var seam = Seam()
   var row = 0
   while row < run.rows.count {
     let start = run.start(row)
@@ -84,10 +85,12 @@ private func longRows(_ c: ProbabilityCall, _ call: ProbabilityRows) {
     c.losses[row] = total.logarithm * share + term
     if let y = gradient {
       let scale = c.scale(row)
-      finishRow(c, t, y, e, size, scale * share * Double(Format.unlift) / total.value, scale)
+      let factor = scale * share * Double(Format.unlift) / total.value
+      finishRow(c, t, y, e, size, factor, scale, &seam)
     }
     row &+= 1
   }
+  seam.flush()
 }
 
 /// sum(v) and sum_c v_c (m - x_c).
@@ -125,14 +128,14 @@ private func sums(
 @inline(never)
 private func finishRow(
   _ c: ProbabilityCall, _ target: Input, _ y: Output, _ e: Scratch, _ size: Int,
-  _ factor: Double, _ scale: Double
+  _ factor: Double, _ scale: Double, _ seam: inout Seam
 ) {
   let f = all(Scalar(factor))
   let s = allWide(scale)
   let value = { (i: Int) -> Lanes in
     fetch(e, i) * f - wide_narrowed(c.shares(load(target, i), i) * s)
   }
-  if c.isStreamed { emitPast(y, size, value) } else { emit(y, size, value) }
+  if c.isStreamed { emitPast(y, size, &seam, value) } else { emit(y, size, value) }
 }
 
 // MARK: - Groups

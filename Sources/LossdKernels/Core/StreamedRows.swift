@@ -57,12 +57,7 @@ func streamRows(
   var ready = run.first()
   var end = RowEnd(kept: ready.elements)
   var (head, limit) = (0, 0)
-  @inline(__always)
-  func writePart(_ end: RowEnd, _ i: Int, _ from: Int, _ to: Int) {
-    let (a, b) = value(end, i)
-    storePart(a, outputs.0 + (end.start &+ i), from, to)
-    if let second = outputs.1 { storePart(b, second + (end.start &+ i), from, to) }
-  }
+  var (seam, secondSeam) = (Seam(), Seam())
   @inline(__always)
   func write(_ end: RowEnd, _ i: Int) {
     let (a, b) = value(end, i)
@@ -71,9 +66,18 @@ func streamRows(
   }
   @inline(__always)
   func writeEdges(_ end: RowEnd) {
-    if head > 0 { writePart(end, 0, 0, head) }
+    if head > 0 {
+      let (a, b) = value(end, 0)
+      seam.begin(outputs.0 + end.start, head, a)
+      if let second = outputs.1 { secondSeam.begin(second + end.start, head, b) }
+    }
     let rest = size &- head &- limit
-    if rest > 0 { writePart(end, size &- width, width &- rest, width) }
+    if rest > 0 {
+      let (a, b) = value(end, size &- width)
+      let place = end.start &+ head &+ limit
+      seam.end(outputs.0 + place, rest, a)
+      if let second = outputs.1 { secondSeam.end(second + place, rest, b) }
+    }
   }
   var row = 0
   while row < run.rows.count {
@@ -100,4 +104,6 @@ func streamRows(
     i &+= width
   }
   writeEdges(end)
+  seam.flush()
+  secondSeam.flush()
 }

@@ -100,14 +100,10 @@ $(BENCH_ENV)/bin/python:
 	$(PYTHON) -m venv $(BENCH_ENV)
 	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy matplotlib
 
-<<<<<<< HEAD
 .PHONY: bench-functions bench-calls
 bench: bench-functions bench-calls ## both of them
 
 bench-functions: build $(BENCH_ENV)/bin/python ## every function against torch, in one run
-=======
-bench: build $(BENCH_ENV)/bin/python ## every function against torch, in one run: tables and plots in docs/benchmarks
->>>>>>> 40b1f61 (Measure every function beside torch in three processes in turn; join the lines that rows share)
 	$(BENCH_ENV)/bin/python Benchmarks/functions.py
 
 .PHONY: bench-plugins

@@ -151,13 +151,10 @@ let package = Package(
       ]),
     .executableTarget(
       name: "FunctionBenchmark",
-<<<<<<< HEAD
-      dependencies: ["LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor"],
-=======
       dependencies: [
-        "LossdCatalogue", "LossdEngine", "LossdKernelTable", "LossdKernels", "LossdTensor",
+        "LossdCatalogue", "LossdEngine", "LossdKernelTable", "LossdKernels", "LossdPluginHost",
+        "LossdTensor",
       ],
->>>>>>> 40b1f61 (Measure every function beside torch in three processes in turn; join the lines that rows share)
       path: "Benchmarks/Functions"),
     .executableTarget(
       name: "ExhaustiveKernelTest", dependencies: ["LossdKernelTable", "LossdKernels"],

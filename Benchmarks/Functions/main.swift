@@ -1,5 +1,6 @@
 // Times the engine in this process: reads cases from standard input, one a line, and answers each with
-// the seconds of its repetitions. Benchmarks/functions.py drives it, in turn with torch.
+// the seconds of its repetitions. Benchmarks/functions.py drives it, in turn with torch; Benchmarks/plugins.py
+// gives it plugins' files as arguments, whose functions are there as well.
 //
 //   case FUNCTION TYPE SHAPE(4096x1000) DIM GRADIENT(0|1) WORKERS(0: this thread) SECONDS
 //   bounds BYTES
@@ -8,6 +9,7 @@ import Glibc
 import LossdCatalogue
 import LossdEngine
 import LossdKernels
+import LossdPluginHost
 
 /// The case that was timed last: its tensors are kept for the next round.
 nonisolated(unsafe) var kept: (key: String, item: PreparedCase)?
@@ -34,6 +36,9 @@ func answer(_ fields: [String], _ table: FunctionTable) throws -> String {
 
 let registry = Registry()
 try registry.add(cataloguePlugin())
+for file in CommandLine.arguments.dropFirst() {
+  _ = try PluginManager.load(file, into: registry)
+}
 while let line = readLine() {
   let fields = line.split(separator: " ").map(String.init)
   do { print(try answer(fields, registry.table)) } catch { print("error \(error)") }

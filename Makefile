@@ -98,7 +98,7 @@ soak: build ## the system tests in full length
 
 $(BENCH_ENV)/bin/python:
 	$(PYTHON) -m venv $(BENCH_ENV)
-	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy
+	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy matplotlib
 
 .PHONY: bench-functions bench-calls
 bench: bench-functions bench-calls ## both of them

@@ -151,7 +151,10 @@ let package = Package(
       ]),
     .executableTarget(
       name: "FunctionBenchmark",
-      dependencies: ["LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor"],
+      dependencies: [
+        "LossdCatalogue", "LossdEngine", "LossdKernelTable", "LossdKernels", "LossdPluginHost",
+        "LossdTensor",
+      ],
       path: "Benchmarks/Functions"),
     .executableTarget(
       name: "ExhaustiveKernelTest", dependencies: ["LossdKernelTable", "LossdKernels"],

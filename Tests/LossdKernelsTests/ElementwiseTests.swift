@@ -49,6 +49,24 @@ import Testing
     }
   }
 
+  @Test("a NaN of any bits stays one", arguments: KernelCase.all.filter { $0.kind.isNarrow })
+  func payloads(_ item: KernelCase) {
+    let first: UInt16 = item.kind == .float16 ? 0x7C01 : 0x7F81
+    for bits in [first...0x7FFF, (first | 0x8000)...0xFFFF] {
+      let x = Array(bits)
+      var y = [UInt16](repeating: 0, count: x.count)
+      x.withUnsafeBytes { x in
+        y.withUnsafeMutableBytes { y in
+          guard let x = x.baseAddress, let y = y.baseAddress else { return }
+          var call = SigmoidElements(
+            x: x, upstream: nil, output: y, gradient: nil, count: bits.count, isStreamed: false)
+          item.table.sigmoid(&call)
+        }
+      }
+      #expect(y.allSatisfy { $0 & 0x7FFF >= first }, "\(item)")
+    }
+  }
+
   private func isSame(_ a: Double, _ b: Double) -> Bool {
     // The two ways to the output differ by an ulp.
     a.isNaN && b.isNaN || a == b || (a - b).magnitude <= 0x1p-6 * a.magnitude
@@ -97,7 +115,10 @@ import Testing
       let middle = low + (high - low) / 2
       between += [middle.nextDown, middle, middle.nextUp]
     }
-    between += between.map { -$0 } + [.nan, 3.4e38, .greatestFiniteMagnitude, 65519.996, 65520]
+    between +=
+      between.map { -$0 } + [
+        .nan, Float(bitPattern: 0x7FFF_FFFF), 3.4e38, .greatestFiniteMagnitude, 65519.996, 65520,
+      ]
     var narrow = [UInt16](repeating: 0, count: between.count)
     kind.table(build).narrow(between, &narrow, between.count)
     for (value, result) in zip(between, narrow) {

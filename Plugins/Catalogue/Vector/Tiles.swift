@@ -194,10 +194,12 @@ struct RowUnits: BitwiseCopyable {
 }
 
 /// Whether results are written past the cache: those so large that neither they nor the input would be found
-/// there again. With whoever reads them afterwards counted in, that pays from four times a second-level cache
-/// of 2 MiB on (docs/benchmarks.md).
+/// in the second-level cache again. Written through it each line is read first, which costs the kernels 10 to
+/// 40 % where it is computed little on; whoever reads them afterwards finds them in memory instead of in the
+/// third-level cache. With both counted it pays from about 12 MiB on, with 2 MiB of second-level cache
+/// (docs/benchmarks.md).
 enum Streaming {
-  static let bytesMin = 8 << 20
+  static let bytesMin = 12 << 20
 
   static func isWorthwhile(_ elements: Int, _ type: DataType) -> Bool {
     elements * type.byteSize >= bytesMin

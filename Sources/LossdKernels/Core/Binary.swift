@@ -203,7 +203,7 @@ private func probabilitiesLoop(_ b: Elements, wantsGradient: Bool) -> Double {
       lanes_at_least(x, all(0)) & lanes_at_least(all(1), x) & lanes_at_least(y, all(0))
       & lanes_at_least(all(1), y)
     loss = lanes_pick(isWithin, loss, all(.nan))
-    let slope = wantsGradient ? (x - y) / larger(floor, x * (1 - x)) : loss
+    let slope = wantsGradient ? (x - y) * lanes_inverse(larger(floor, x * (1 - x))) : loss
     b.finish(i, loss, slope, wantsGradient, &sums)
     i &+= width
   }

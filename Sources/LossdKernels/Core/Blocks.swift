@@ -215,33 +215,38 @@ private struct BlockCall {
   /// Writes the block line by line, the elements of one number of all rows: `value` gives those from a row on.
   @inline(__always)
   func write(_ y: Output, _ value: (Int, Input, Int) -> Lanes) {
+    var seam = Seam()
     var index = 0
     while index < block.size {
       let start = index &* block.stride
       let line = x + start
       if isStreamed {
-        emitPast(y + start, block.columns) { value(start, line, $0) }
+        emitPast(y + start, block.columns, &seam) { value(start, line, $0) }
       } else {
         emit(y + start, block.columns) { value(start, line, $0) }
       }
       index &+= 1
     }
+    seam.flush()
   }
 
   /// The same of two tensors at once, of which one may be what is read.
   @inline(__always)
   func write(_ y: Output, _ z: Output, _ value: (Int, Input, Int) -> (Lanes, Lanes)) {
+    var seams = (Seam(), Seam())
     var index = 0
     while index < block.size {
       let start = index &* block.stride
       let line = x + start
       if isStreamed {
-        emitPast(y + start, z + start, block.columns) { value(start, line, $0) }
+        emitPast(y + start, z + start, block.columns, &seams) { value(start, line, $0) }
       } else {
         emit(y + start, z + start, block.columns) { value(start, line, $0) }
       }
       index &+= 1
     }
+    seams.0.flush()
+    seams.1.flush()
   }
 
   @inline(__always)

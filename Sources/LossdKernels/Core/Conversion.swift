@@ -16,7 +16,7 @@ func widenElements(_ x: Input, _ y: Scratch, _ count: Int) {
 
 func narrowElements(_ x: UnsafePointer<Scalar>, _ y: Output, _ count: Int) {
   eachVector(count) {
-    store(fetch(x, $0), y, $0)
+    lanes_store_any(y + $0, fetch(x, $0))
   } rest: { first, rest in
     var i = first
     while i < first &+ rest {

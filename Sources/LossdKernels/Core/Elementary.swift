@@ -169,7 +169,8 @@ func log1pOfAny(_ x: Lanes) -> Lanes {
   let (m, whole) = split(u)
   let isNear = lane_bits_equal(whole, Bits(repeating: 0))
   let isLarge = lanes_less(all(1), x)
-  let lost = lanes_pick(isLarge, 1 - (u - x), x - (u - 1)) / u
+  // Where u is 0 or no number, what comes of it is replaced in the end.
+  let lost = lanes_pick(isLarge, 1 - (u - x), x - (u - 1)) * lanes_inverse(u)
   let c = lanes_pick(isNear, all(0), lost)
   let f = lanes_pick(isNear, x, m - 1)
   let result = logReduced(f, converted(whole), c)
@@ -214,7 +215,7 @@ func log1p(_ e: Lanes) -> Lanes {
 private func logReduced(_ f: Lanes, _ k: Lanes, _ c: Lanes = all(0)) -> Lanes {
   #if LOSSD_DOUBLE
     // fdlibm's e_log.c: with s = f / (2 + f), log(1 + f) = f - f^2 / 2 + s (f^2 / 2 + R(s^2)).
-    let s = f / (f + 2)
+    let s = f * lanes_inverse(f + 2)
     let z = s * s
     var r = all(1.479_819_860_511_658_591e-01)
     r = fma(r, z, 1.531_383_769_920_937_332e-01)

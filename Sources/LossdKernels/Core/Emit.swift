@@ -15,18 +15,25 @@ func emit(_ y: Output, _ count: Int, _ value: (Int) -> Lanes) {
   store(last, y, count &- width)
 }
 
-/// The same past the cache, whole vectors where they are aligned; `y` is not what `value` reads.
+/// The same past the cache; `y` is not what `value` reads. `seam` is the line that this row begins in, and
+/// then that it ends in.
 @inline(__always)
-func emitPast(_ y: Output, _ count: Int, _ value: (Int) -> Lanes) {
+func emitPast(_ y: Output, _ count: Int, _ seam: inout Seam, _ value: (Int) -> Lanes) {
   var i = misalignment(y)
-  if i > 0 { storePart(value(0), y, 0, i) }
+  if i > 0 { seam.begin(y, i, value(0)) }
   while i &+ width <= count {
     lanes_stream(y + i, value(i))
     i &+= width
   }
-  // The last vector's lanes that are not written yet.
-  let rest = count &- i
-  if rest > 0 { storePart(value(count &- width), y + (count &- width), width &- rest, width) }
+  if i < count { seam.end(y + i, count &- i, value(count &- width)) }
+}
+
+/// The same of a row by itself.
+@inline(__always)
+func emitPast(_ y: Output, _ count: Int, _ value: (Int) -> Lanes) {
+  var seam = Seam()
+  emitPast(y, count, &seam, value)
+  seam.flush()
 }
 
 /// `emit` to two tensors at once.
@@ -46,12 +53,15 @@ func emit(_ y: Output, _ z: Output, _ count: Int, _ value: (Int) -> (Lanes, Lane
 
 /// `emitPast` to two tensors at once that are aligned alike.
 @inline(__always)
-func emitPast(_ y: Output, _ z: Output, _ count: Int, _ value: (Int) -> (Lanes, Lanes)) {
+func emitPast(
+  _ y: Output, _ z: Output, _ count: Int, _ seams: inout (Seam, Seam),
+  _ value: (Int) -> (Lanes, Lanes)
+) {
   var i = misalignment(y)
   if i > 0 {
     let (a, b) = value(0)
-    storePart(a, y, 0, i)
-    storePart(b, z, 0, i)
+    seams.0.begin(y, i, a)
+    seams.1.begin(z, i, b)
   }
   while i &+ width <= count {
     let (a, b) = value(i)
@@ -59,11 +69,10 @@ func emitPast(_ y: Output, _ z: Output, _ count: Int, _ value: (Int) -> (Lanes, 
     lanes_stream(z + i, b)
     i &+= width
   }
-  let rest = count &- i
-  if rest > 0 {
+  if i < count {
     let (a, b) = value(count &- width)
-    storePart(a, y + (count &- width), width &- rest, width)
-    storePart(b, z + (count &- width), width &- rest, width)
+    seams.0.end(y + i, count &- i, a)
+    seams.1.end(z + i, count &- i, b)
   }
 }
 

@@ -125,19 +125,21 @@ private struct ScalarSum {
 @inline(never)
 private func fillLongRows(_ c: LikelihoodCall, _ gradient: Output) {
   let rows = c.call.rows
+  var seam = Seam()
   var row = 0
   while row < rows.count {
     let label = Int(c.call.labels[row])
     let y = gradient + row &* rows.step
     let (place, slope) = (label < 0 ? rows.size : label, c.slope(row))
     if c.call.isStreamed {
-      emitPast(y, rows.size) { replacing(all(0), $0, place, slope) }
+      emitPast(y, rows.size, &seam) { replacing(all(0), $0, place, slope) }
     } else {
       emit(y, rows.size) { _ in all(0) }
       if label >= 0 { y[label] = element_narrowed(slope) }
     }
     row &+= 1
   }
+  seam.flush()
 }
 
 /// Some rows at a time in a tile that is zeros but for their labels.

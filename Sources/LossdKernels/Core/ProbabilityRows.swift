@@ -68,71 +68,84 @@ func probabilityRows(_ pointer: UnsafePointer<ProbabilityRows>) {
 
 private func longRows(_ c: ProbabilityCall, _ call: ProbabilityRows) {
   let run = RowRun(c.x, call.rows, call.scratch)
+  if let gradient = c.gradient {
+    gradients(c, run, gradient)
+  } else {
+    losses(c, run)
+  }
+}
+
+/// What a row's loss and gradient are made of besides its exponentials: sum(v) and sum_c v_c (m - x_c).
+private struct RowShares {
+  private var shares = Sums()
+  private var terms = Sums()
+  private var farthest = all(0)
+  private var maximum = all(0)
+
+  @inline(__always)
+  init() {}
+
+  @inline(__always)
+  mutating func begin(_ row: ReadyRow) {
+    self = RowShares()
+    maximum = all(row.maximum)
+  }
+
+  @inline(__always)
+  mutating func add(_ c: ProbabilityCall, _ start: Int, _ i: Int, _ isNew: Bits?) {
+    let x = load(c.x + start, i)
+    var v = c.shares(load(c.target + start, i), i)
+    if let isNew { v = wide_pick(wide_mask(isNew), v, allWide(0)) }
+    farthest = larger(farthest, maximum - x)
+    shares.add(wide: v)
+    terms.add(wide: v * (wide_of(maximum) - wide_of(x)))
+  }
+
+  @inline(__always)
+  var share: Double { shares.total }
+
+  @inline(__always)
+  func loss(_ total: RowTotal) -> Double {
+    let isFar = lanes_largest(farthest) >= Format.far
+    return isFar ? .nan : total.logarithm * shares.total + terms.total
+  }
+}
+
+@inline(never)
+private func losses(_ c: ProbabilityCall, _ run: RowRun) {
   let size = run.rows.size
   var ready = run.first()
+  var shares = RowShares()
   var row = 0
   while row < run.rows.count {
     let start = run.start(row)
-    let t = c.target + start
-    let gradient = offset(c.gradient, start)
-    let e = run.scratch.turn(row)
-    // The gradient may lie where the logits do: what is needed of them is read first.
-    let (share, term) = sums(c, ready, t, size)
-    let plan = Sweep(exponentials: e, next: run.next(row), copy: run.scratch.turn(row &+ 1))
-    let touched = c.isStreamed ? nil : gradient
-    let total = plainSweep(&ready, size, plan, keeps: gradient != nil, touched: touched)
-    c.losses[row] = total.logarithm * share + term
-    if let y = gradient {
-      let scale = c.scale(row)
-      finishRow(c, t, y, e, size, scale * share * Double(Format.unlift) / total.value, scale)
+    shares.begin(ready)
+    let total = sweep(&ready, size, run.sweep(row), keeps: false) { i, _, isNew in
+      shares.add(c, start, i, isNew)
+    } behind: { _ in
     }
+    c.losses[row] = shares.loss(total)
     row &+= 1
   }
 }
 
-/// sum(v) and sum_c v_c (m - x_c).
 @inline(never)
-private func sums(
-  _ c: ProbabilityCall, _ row: ReadyRow, _ target: Input, _ size: Int
-) -> (share: Double, term: Double) {
-  var shares = Sums()
-  var terms = Sums()
-  var farthest = all(0)
-  let m = wide_of(all(row.maximum))
-  let whole = size / width &* width
-  var i = 0
-  while i < whole {
-    let v = c.shares(load(target, i), i)
-    let x = fetch(row.elements, i)
-    farthest = larger(farthest, all(row.maximum) - x)
-    shares.add(wide: v)
-    terms.add(wide: v * (m - wide_of(x)))
-    i &+= width
+private func gradients(_ c: ProbabilityCall, _ run: RowRun, _ y: Output) {
+  var shares = RowShares()
+  pipeline(run, keeps: true, to: RowOutputs(y, nil, isStreamed: c.isStreamed)) {
+    shares.begin($1)
+  } beside: { start, i, _, isNew in
+    shares.add(c, start, i, isNew)
+  } conclude: { row, _, total in
+    c.losses[row] = shares.loss(total)
+    let factor = c.scale(row) * shares.share * Double(Format.unlift) / total.value
+    return RowEnd(
+      start: run.start(row), kept: run.scratch.turn(row), factor: Scalar(factor),
+      less: Scalar(c.scale(row)))
+  } value: { end, i in
+    let v = wide_narrowed(c.shares(load(c.target + end.start, i), i))
+    return (fetch(end.kept, i) * end.factor - v * end.less, all(0))
   }
-  if whole < size {
-    i = size &- width
-    let isNew = lanes_at_least(laneNumbers, all(Scalar(width &- (size &- whole))))
-    let v = wide_pick(wide_mask(isNew), c.shares(load(target, i), i), allWide(0))
-    let x = fetch(row.elements, i)
-    farthest = larger(farthest, all(row.maximum) - x)
-    shares.add(wide: v)
-    terms.add(wide: v * (m - wide_of(x)))
-  }
-  let isFar = lanes_largest(farthest) >= Format.far
-  return (shares.total, isFar ? .nan : terms.total)
-}
-
-@inline(never)
-private func finishRow(
-  _ c: ProbabilityCall, _ target: Input, _ y: Output, _ e: Scratch, _ size: Int,
-  _ factor: Double, _ scale: Double
-) {
-  let f = all(Scalar(factor))
-  let s = allWide(scale)
-  let value = { (i: Int) -> Lanes in
-    fetch(e, i) * f - wide_narrowed(c.shares(load(target, i), i) * s)
-  }
-  if c.isStreamed { emitPast(y, size, value) } else { emit(y, size, value) }
 }
 
 // MARK: - Groups

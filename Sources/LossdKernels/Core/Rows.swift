@@ -1,8 +1,7 @@
 // Contiguous rows of more than `StridedRows.shortRow` elements, each in three sweeps: the maximum; exp and
 // its sum; the results. A row stays in the cache between them. exp is what costs, and memory waits while it is
 // computed: so the sweep over the exponentials of one row also looks for the maximum of the next, which
-// brings that in, and asks for the lines that its results will be written to, or, where they are written past
-// the cache, writes those of the row before.
+// brings that in, and writes the results of the one before.
 internal import CLossdLanes
 
 /// A row that is about to be computed: its elements in the lanes' type, and their maximum.
@@ -119,21 +118,10 @@ func sweep(
   return sums.total
 }
 
-/// The same with nothing beside or behind but the lines of `touched`, which will be written soon.
+/// The same with nothing beside or behind, for the sum alone.
 @inline(never)
-func plainSweep(
-  _ row: inout ReadyRow, _ count: Int, _ plan: Sweep, keeps: Bool, touched: Output?
-) -> RowTotal {
-  guard keeps else {
-    return sweep(&row, count, plan, keeps: false, beside: { _, _, _ in }, behind: { _ in })
-  }
-  guard let touched else {
-    return sweep(&row, count, plan, keeps: true, beside: { _, _, _ in }, behind: { _ in })
-  }
-  return sweep(&row, count, plan, keeps: true) { _, _, _ in
-  } behind: {
-    touch(touched, $0)
-  }
+func plainSweep(_ row: inout ReadyRow, _ count: Int, _ plan: Sweep) -> RowTotal {
+  sweep(&row, count, plan, keeps: false, beside: { _, _, _ in }, behind: { _ in })
 }
 
 /// sum(exp(x - maximum)) in float64 of one row of any length, of the lanes' type; the maximum to `m`.

@@ -20,13 +20,6 @@ typealias Output = UnsafeMutablePointer<Element>
 /// Memory in the lanes' type.
 typealias Scratch = UnsafeMutablePointer<Scalar>
 
-/// Whether tensors hold 16-bit numbers, which are widened on the way to the lanes.
-#if LOSSD_NARROW
-  let isNarrow = true
-#else
-  let isNarrow = false
-#endif
-
 /// How many lanes there are.
 @inline(__always)
 var width: Int { MemoryLayout<Lanes>.size / MemoryLayout<Scalar>.size }

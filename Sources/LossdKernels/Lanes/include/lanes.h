@@ -257,6 +257,18 @@ LANES_OP lane_elements lanes_narrowed(lanes v) {
 #endif
 }
 
+/* The same, in fewer steps, for NaN whose last 16 bits are zeros, as those of 16-bit inputs and the processor's
+ * own are. */
+LANES_OP lane_elements lanes_rounded(lanes v) {
+#if defined(LOSSD_BFLOAT)
+  typedef LANES_OF(uint32_t) unsigned_lanes;
+  unsigned_lanes bits = (unsigned_lanes)v;
+  return __builtin_convertvector((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, lane_elements);
+#else
+  return lanes_narrowed(v);
+#endif
+}
+
 /* Elements of a tensor. */
 LANES_OP lanes lanes_load(const element *from) {
   lane_elements e;
@@ -264,18 +276,18 @@ LANES_OP lanes lanes_load(const element *from) {
   return lanes_widened(e);
 }
 LANES_OP void lanes_store(element *to, lanes v) {
-  lane_elements e = lanes_narrowed(v);
+  lane_elements e = lanes_rounded(v);
   __builtin_memcpy(to, &e, sizeof e);
 }
 /* Past the cache, for a line that nobody reads soon; `to` is aligned to the vector's bytes. */
 LANES_OP void lanes_stream(element *to, lanes v) {
-  __builtin_nontemporal_store(lanes_narrowed(v), (lane_elements *)to);
+  __builtin_nontemporal_store(lanes_rounded(v), (lane_elements *)to);
 }
 /* Lanes from ..< upTo alone. */
 LANES_OP void lanes_store_part(element *to, lanes v, long from, long upTo) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
   uint32_t mask = (1u << upTo) - (1u << from);
-  lane_elements e = lanes_narrowed(v);
+  lane_elements e = lanes_rounded(v);
 #if defined(LOSSD_DOUBLE)
   _mm512_mask_storeu_pd(to, (__mmask8)mask, (__m512d)e);
 #elif defined(LOSSD_HALF) || defined(LOSSD_BFLOAT)
@@ -284,7 +296,7 @@ LANES_OP void lanes_store_part(element *to, lanes v, long from, long upTo) {
   _mm512_mask_storeu_ps(to, (__mmask16)mask, (__m512)e);
 #endif
 #else
-  lane_elements e = lanes_narrowed(v);
+  lane_elements e = lanes_rounded(v);
   element all[LANES_COUNT];
   __builtin_memcpy(all, &e, sizeof all);
   for (long i = from; i < upTo; i++) to[i] = all[i];
@@ -311,6 +323,11 @@ LANES_OP lanes scratch_load(const scalar *from) {
   lanes v;
   __builtin_memcpy(&v, from, sizeof v);
   return v;
+}
+/* Any value, NaN of any bits among them, into a tensor. */
+LANES_OP void lanes_store_any(element *to, lanes v) {
+  lane_elements e = lanes_narrowed(v);
+  __builtin_memcpy(to, &e, sizeof e);
 }
 LANES_OP void scratch_store(scalar *to, lanes v) { __builtin_memcpy(to, &v, sizeof v); }
 
@@ -375,7 +392,7 @@ LANES_OP void lanes_turn_out(const scalar *columns, element *rows, long step) {
   for (int i = 0; i < 4; i++) v[i] = scratch_load(columns + i * LANES_COUNT);
   lanes_transpose_quads(v);
   for (int i = 0; i < 4; i++) {
-    lane_elements e = lanes_narrowed(v[i]);
+    lane_elements e = lanes_rounded(v[i]);
     for (int j = 0; j < LANES_COUNT / 4; j++)
       __builtin_memcpy(rows + (i + 4 * j) * step, (element *)&e + 4 * j, sizeof(quad_elements));
   }

@@ -26,6 +26,7 @@ lossd_client *lossd_client_new(const char *address, lossd_error *error) {
   client->process = getpid();
   client->address = parsed;
   client->connect_timeout_us = CONNECT_TIMEOUT_US;
+  client->shared_min = SHARED_MIN;
   arena_init(&client->arena);
   succeed(error);
   return client;
@@ -35,6 +36,7 @@ void client_retain(lossd_client *client) { client->references++; }
 
 void client_release(lossd_client *client) {
   if (--client->references > 0) return;
+  segments_free(client);
   close(client->interrupt);
   address_free(&client->address);
   arena_free(&client->arena);
@@ -197,6 +199,7 @@ static void check_fork(lossd_client *client) {
   for (struct connection *item = client->connections; item != NULL; item = item->next) {
     connection_close(item, LOSSD_UNAVAILABLE, "the process has forked: the call is its parent's");
   }
+  segments_forked(client);
   /* Interrupts of the parent are not ours either. */
   int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (descriptor >= 0) {
@@ -238,11 +241,15 @@ static int send_call(struct connection *connection, lossd_call *call) {
     call_finish(call, LOSSD_DEADLINE_EXCEEDED, "the timeout was over before the call could be sent");
     return 1;
   }
+  if (place_call(connection, call, 1) == PLACED_LATER) return 0;
   int fits = connection_fits(connection, call, &error);
   if (fits < 0) call_finish(call, error.code, "%s", error.text);
   if (fits <= 0) return fits < 0;
   uint32_t id = connection_open_flight(connection, FLIGHT_CALL, call);
-  if (id == 0) return 0;
+  if (id == 0) {
+    uses_end(call->client, &call->uses, 1);
+    return 0;
+  }
   struct output *output = &connection->output;
   if (!put_open(output, id, call->method, call->deadline == NEVER ? 0 : call->deadline - now)) {
     connection_drop_flight(connection, id);

@@ -17,7 +17,7 @@ struct connection *connection_new(lossd_client *client, int descriptor) {
   connection->next_id = 1;
   connection->hello_deadline = deadline_after(client->connect_timeout_us);
   output_init(&connection->output);
-  if (!reader_init(&connection->reader) || !put_preface(&connection->output, client->payload_max)) {
+  if (!reader_init(&connection->reader) || !put_preface(&connection->output, client->payload_max, client->address.path != NULL)) {
     connection->descriptor = -1; /* still the caller's */
     connection_free(connection);
     return NULL;
@@ -32,6 +32,7 @@ void connection_free(struct connection *connection) {
   if (connection->descriptor >= 0) close(connection->descriptor);
   reader_free(&connection->reader);
   output_free(&connection->output);
+  free(connection->regions);
   free(connection);
 }
 
@@ -43,6 +44,9 @@ static struct flight *flight_of(struct connection *connection, uint32_t id) {
 }
 
 static void end_flight(struct connection *connection, struct flight *flight) {
+  /* Where the connection broke, the daemon may still be at what its calls use. */
+  uses_end(connection->client, &flight->uses, !connection->is_closed);
+  uses_free(&flight->uses);
   flight->kind = FLIGHT_NONE;
   flight->owner = NULL;
   connection->flight_count--;
@@ -77,11 +81,11 @@ void connection_drop_flight(struct connection *connection, uint32_t id) {
 }
 
 int connection_fits(const struct connection *connection, const lossd_call *call, lossd_error *error) {
-  if (call->message.length + 16 <= connection->message_max && call->payload_length <= connection->payload_max) {
-    return 1; /* 16: a batch's id */
-  }
+  size_t length = call->is_shared ? call->shared_message.length : call->message.length;
+  uint64_t payload = call->is_shared ? 0 : call->payload_length;
+  if (length + 16 <= connection->message_max && payload <= connection->payload_max) return 1; /* 16: a batch's id */
   if (!connection->has_hello) return 0;
-  if (call->payload_length > connection->payload_max) {
+  if (payload > connection->payload_max) {
     fail(error, LOSSD_RESOURCE_EXHAUSTED, "the tensors take %llu bytes, the daemon takes payloads up to %llu",
          (unsigned long long)call->payload_length, (unsigned long long)connection->payload_max);
   } else {
@@ -98,9 +102,20 @@ void connection_cancel(struct connection *connection, uint32_t id, const void *o
     connection_flush(connection);
   }
   if (abandon) {
+    if (flight->kind == FLIGHT_CALL) uses_move(&flight->uses, &((lossd_call *)flight->owner)->uses);
+    if (flight->kind == FLIGHT_STREAM) stream_move_uses(flight->owner, &flight->uses);
     flight->kind = FLIGHT_ABANDONED;
     flight->owner = NULL;
   }
+}
+
+/* Perhaps a result has another size than was thought: the call is sent again, and they come in the payload. */
+static int goes_without_into(lossd_call *call) {
+  int has_into = 0;
+  for (size_t index = 0; index < call->result_count; index++) has_into |= call->results[index].into_bytes > 0;
+  if (!call->is_shared || !has_into || call->has_no_into) return 0;
+  call->has_no_into = 1;
+  return 1;
 }
 
 /* How a call ended without its results. */
@@ -110,6 +125,9 @@ static void end_owner(struct flight *flight, lossd_code code, const char *text, 
   if (kind == FLIGHT_STREAM) {
     stream_ended(owner, code, text, never_began);
   } else if (kind == FLIGHT_CALL && never_began) {
+    lossd_call *call = owner;
+    client_requeue(call->client, call);
+  } else if (kind == FLIGHT_CALL && code == LOSSD_INVALID_ARGUMENT && goes_without_into(owner)) {
     lossd_call *call = owner;
     client_requeue(call->client, call);
   } else if (kind == FLIGHT_CALL) {
@@ -130,6 +148,7 @@ void connection_close(struct connection *connection, lossd_code code, const char
     struct flight flight = connection->flights[index];
     if (flight.kind == FLIGHT_NONE) continue;
     end_flight(connection, &connection->flights[index]);
+    if (flight.kind == FLIGHT_CALL) uses_end(connection->client, &((lossd_call *)flight.owner)->uses, 0);
     end_owner(&flight, code, error.text, 0);
   }
   if (connection->descriptor >= 0) close(connection->descriptor);
@@ -164,6 +183,9 @@ static lossd_code take_hello(struct connection *connection, const struct frame *
   connection->streams_max = hello->max_streams;
   connection->stream_credit = hello->stream_credit;
   connection->has_hello = 1;
+  for (size_t index = 0; index < hello->n_features && connection->client->address.path != NULL; index++) {
+    if (strcmp(hello->features[index], "shm") == 0) connection->has_shared_memory = 1;
+  }
   for (lossd_stream *stream = connection->client->streams; stream != NULL; stream = stream->next) {
     stream_hello(stream, connection);
   }
@@ -233,6 +255,15 @@ static lossd_code take_ping(struct connection *connection, const struct frame *f
   return fail(error, LOSSD_UNAVAILABLE, "no memory to answer a PING");
 }
 
+static lossd_code take_region(struct connection *connection, const struct frame *frame,
+                              const unsigned char *message, lossd_error *error) {
+  Lossd__V1__RegionResult *result = decode(connection, frame, message, &lossd__v1__region_result__descriptor);
+  if (result == NULL) return garbled(error, "REGION");
+  /* That one has been given back matters to nobody. */
+  if (frame->type == FRAME_RELEASE) return LOSSD_OK;
+  return region_answered(connection, result->region, result->status == NULL || result->status->code == 0, error);
+}
+
 static lossd_code take_list(lossd_call *call, const struct frame *frame, const unsigned char *message,
                             lossd_error *error) {
   call->answer.length = 0;
@@ -296,6 +327,8 @@ lossd_code connection_take(struct connection *connection, const struct frame *fr
     case FRAME_STATUS: return take_status(connection, frame, message, error);
     case FRAME_CREDIT: return take_credit(connection, frame, message, error);
     case FRAME_PING: return take_ping(connection, frame, message, error);
+    case FRAME_REGION:
+    case FRAME_RELEASE: return take_region(connection, frame, message, error);
     default: return take_goaway(connection, frame, message, error);
   }
 }
@@ -320,10 +353,24 @@ void connection_flush(struct connection *connection) {
   struct output *output = &connection->output;
   if (connection->client->process != getpid()) return; /* a child: it is the parent's socket */
   while (output->pending > 0 && !connection->is_closed && !connection->cannot_write) {
+    union {
+      struct cmsghdr header; /* aligns the bytes */
+      char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
     struct msghdr message;
+    int descriptor;
     memset(&message, 0, sizeof message);
     message.msg_iov = vectors;
-    message.msg_iovlen = output_vectors(output, vectors, VECTORS_MAX);
+    message.msg_iovlen = output_vectors(output, vectors, VECTORS_MAX, &descriptor);
+    if (descriptor >= 0) {
+      memset(&control, 0, sizeof control);
+      message.msg_control = &control;
+      message.msg_controllen = sizeof control.bytes;
+      control.header.cmsg_level = SOL_SOCKET;
+      control.header.cmsg_type = SCM_RIGHTS;
+      control.header.cmsg_len = CMSG_LEN(sizeof(int));
+      memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    }
     ssize_t written = sendmsg(connection->descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (written >= 0) {
       output_advance(output, (size_t)written);

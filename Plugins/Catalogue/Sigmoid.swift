@@ -34,7 +34,6 @@ enum Sigmoid: Function {
     if call.wants(0) { plan.setOutput(0, type, shape: input.shape) }
     if call.wants(1) { plan.setOutput(1, type, shape: input.shape) }
     let isVector = isVector(input)
-    if isVector { plan.setScratch(bytes: vectorScratch) }
     plan.addPass(
       units: Blocks.count(input.count), unitCost: (isVector ? 1 : 10) * Double(Blocks.size))
     return State(isVector: isVector)

@@ -74,8 +74,11 @@ struct SoftmaxState: BitwiseCopyable {
   var layout: RowLayout
   /// What the input is cast to first.
   var type: DataType
-  /// The vector kernels compute it.
+  /// The vector kernels compute it, in these units.
   var isVector: Bool
+  var units: RowUnits
+  /// How long rows across memory are cut for the kernels.
+  var blocks: BlockLayout?
   /// How rows too long for one unit of work are cut.
   var long: LongLayout?
 }
@@ -122,27 +125,39 @@ extension SoftmaxFunction {
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
     let isVector = isVector(input, type, layout)
-    if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
+    let units = RowUnits(rows: layout.rows, size: layout.size, inner: layout.inner)
+    var state = SoftmaxState(layout: layout, type: type, isVector: isVector, units: units)
+    if input.count > 0 && isVector {
+      state.blocks = BlockLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
+    }
+    if let blocks = state.blocks {
+      planBlocks(call, &plan, blocks)
+    } else if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
       let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
       planLong(call, &plan, long, type)
-      return SoftmaxState(layout: layout, type: type, isVector: isVector, long: long)
-    }
-    if isVector { plan.setScratch(bytes: vectorScratch(type, layout)) }
-    if input.count > 0 {
+      state.long = long
+    } else if input.count > 0 && isVector {
+      plan.setScratch(bytes: vectorScratch(type, layout))
       plan.addPass(
-        units: layout.rows, unitCost: 10 + (isVector ? 2 : 20) * Double(layout.size))
+        units: units.count, unitCost: units.cost(size: layout.size, element: 1, row: 10))
+    } else if input.count > 0 {
+      plan.addPass(units: layout.rows, unitCost: 10 + 20 * Double(layout.size))
     }
-    return SoftmaxState(layout: layout, type: type, isVector: isVector)
+    return state
   }
 
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
+    if let blocks = state.blocks, let kernels = Kernels.chosen {
+      runBlocks(kernels, call, blocks, chunk)
+      return
+    }
     if let long = state.long {
       runLong(call, state, long, chunk)
       return
     }
     if state.isVector, let kernels = Kernels.chosen {
-      runVector(kernels, call, state, chunk)
+      try runVector(kernels, call, state, chunk)
       return
     }
     let isCast = state.type != input.dataType

@@ -167,15 +167,15 @@ long clinux_receive_message(int fd, void *bytes, size_t count, int *fds, int *fd
 
 int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_others, void **base) {
   int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  int code = 0;
   if (fd < 0) return -1;
-  /* All pages at once: a page that cannot be had later would be a SIGBUS. */
-  int code = posix_fallocate(fd, 0, (off_t)bytes);
-  if (code != 0) {
+  if (ftruncate(fd, (off_t)bytes) != 0) {
+    code = errno;
     close(fd);
     errno = code;
     return -1;
   }
-  void *memory = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+  void *memory = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   int seals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
   /* Writable by this mapping alone, which is there already. */
   if (read_only_for_others) seals |= F_SEAL_FUTURE_WRITE;
@@ -200,8 +200,17 @@ void *clinux_map(int fd, size_t bytes) {
 #define MADV_POPULATE_WRITE 23
 #endif
 
-void clinux_populate(void *memory, size_t bytes, int writable) {
-  madvise(memory, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+int clinux_populate(void *memory, size_t bytes, int writable) {
+  return madvise(memory, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
+int clinux_allocate(int fd, void *memory, size_t offset, size_t bytes) {
+  size_t begin = offset & ~(size_t)4095;
+  bytes += offset - begin;
+  if (clinux_populate((char *)memory + begin, bytes, 1) == 0) return 0;
+  /* Linux before 5.14. */
+  if (errno == EINVAL) errno = posix_fallocate(fd, (off_t)begin, (off_t)bytes);
+  return errno == 0 ? 0 : -1;
 }
 
 /* ---- What a plugin must leave as it was ---- */

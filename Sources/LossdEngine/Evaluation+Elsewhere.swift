@@ -1,3 +1,4 @@
+import CLinux
 import CLossdPlugin
 import LossdTensor
 
@@ -30,6 +31,22 @@ extension Evaluation {
       cost: cost)
   }
 
+  /// Whether another evaluation of the same request was planned like this one.
+  public func hasSamePlan(as other: Evaluation) -> Bool {
+    guard rows == other.rows, resultBytes == other.resultBytes,
+      workspaceBytes == other.workspaceBytes, scratchBytes == other.scratchBytes,
+      wantedOutputs == other.wantedOutputs
+    else { return false }
+    return wantedOutputs.allSatisfy { index in
+      let (mine, its) = (outputs[index], other.outputs[index])
+      return mine.data_type == its.data_type && mine.rank == its.rank
+        && (0..<Int(mine.rank)).allSatisfy { mine.shape[$0] == its.shape[$0] }
+    }
+  }
+
+  /// What a plugin is told whose plan of a request differs from the one it made before.
+  public var planChanged: StatusError { lie("planned the same call differently the second time") }
+
   /// Where the results are to be found, once another process has written them.
   public func bindAdopted(results: UnsafeMutableRawPointer?) {
     for (position, index) in wantedOutputs.enumerated() {
@@ -41,6 +58,16 @@ extension Evaluation {
   public func adoptResult(_ accumulator: Accumulator) {
     self.accumulator = accumulator
     isComputed = true
+  }
+
+  /// It is to stop once `word`, which another process writes, is `number` or more.
+  public func heedStopOrder(_ word: UnsafePointer<UInt64>, number: UInt64) {
+    stopOrder = (word, number)
+  }
+
+  var isToldToStop: Bool {
+    guard let stopOrder else { return false }
+    return clinux_load(stopOrder.word) >= stopOrder.number
   }
 
   /// It ends with this error.

@@ -219,7 +219,7 @@ extension Evaluation {
   }
 
   func reasonToStop() -> StatusError? {
-    if stopped.load(ordering: .relaxed) {
+    if stopped.load(ordering: .relaxed) || isToldToStop {
       return StatusError(.cancelled, "\(entry.name): cancelled")
     }
     if deadline != .max && Clock.now >= deadline {

@@ -86,6 +86,8 @@ public final class Evaluation: @unchecked Sendable {
   /// Monotonic nanoseconds after which no further chunk starts; `.max`: none.
   public var deadline = UInt64.max
   let stopped = Atomic<Bool>(false)
+  /// Where another process writes the number of the last call that is to stop, and this call's.
+  var stopOrder: (word: UnsafePointer<UInt64>, number: UInt64)?
 
   public init(_ entry: FunctionEntry) {
     self.entry = entry
@@ -160,6 +162,7 @@ public final class Evaluation: @unchecked Sendable {
     isComputed = false
     deadline = .max
     stopped.store(false, ordering: .relaxed)
+    stopOrder = nil
   }
 
   /// Starts the same call again: request, plan and memory stay, elements may be others.

@@ -52,7 +52,16 @@ public enum PluginLog {
 
   /// Bytes of a plugin as one line of text: what is not UTF-8, line ends and control characters as something else.
   public static func harmless(_ bytes: some Sequence<UInt8>) -> String {
-    String(decoding: bytes.map { $0 < 32 || $0 == 127 ? UInt8(ascii: "?") : $0 }, as: UTF8.self)
+    let bytes = Array(bytes)
+    let text = String(decoding: bytes, as: UTF8.self)
+    guard bytes.contains(where: { $0 < 32 || $0 >= 127 }) else { return text }
+    var line = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars {
+      // C0, DEL, C1, and what some take for the end of a line.
+      let isControl = scalar.value < 32 || (127..<160).contains(scalar.value)
+      line.append(isControl || (0x2028...0x2029).contains(scalar.value) ? "?" : scalar)
+    }
+    return String(line)
   }
 
   private static let toStandardError: @Sendable (Int32, String) -> Void = { _, text in

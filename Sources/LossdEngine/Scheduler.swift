@@ -21,12 +21,18 @@ public final class Scheduler: @unchecked Sendable {
   private let onStart: @Sendable () -> Void
   /// Scratch memory is zeros again after a call that used it.
   private let clearsScratch: Bool
+  /// A callback that ends the process leaves a word behind; it can make no other process of it.
+  private let watchesThreads: Bool
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let wake: UnsafeMutablePointer<pthread_cond_t>
   private var groups: [WorkGroup] = []
   private var cursor = 0
   private var isStopping = false
   private var threads: [Worker] = []
+  /// Those that were given up and not joined.
+  private var lost: [Worker] = []
+  /// Held while threads are renewed: one after the other.
+  private let renewal = Mutex(())
   private var waiting = 0
   private var chunksTaken: UInt64 = 0
 
@@ -39,13 +45,19 @@ public final class Scheduler: @unchecked Sendable {
     var since: UInt64 = 0
     /// Its callback did not return in time: another thread has its place.
     var isGivenUp = false
+    /// The same, and it is back, and about to end.
+    var isBack = false
+    /// It ends after what it is doing; another thread has its place.
+    var isRetiring = false
   }
 
   public init(
-    workers: Int, clearsScratch: Bool = false, onStart: @escaping @Sendable () -> Void = {}
+    workers: Int, clearsScratch: Bool = false, watchesThreads: Bool = false,
+    onStart: @escaping @Sendable () -> Void = {}
   ) {
     self.workers = max(workers, 1)
     self.clearsScratch = clearsScratch
+    self.watchesThreads = watchesThreads
     self.onStart = onStart
     lock = .allocate(capacity: 1)
     wake = .allocate(capacity: 1)
@@ -97,8 +109,9 @@ public final class Scheduler: @unchecked Sendable {
     pthread_mutex_lock(lock)
     isStopping = true
     pthread_cond_broadcast(wake)
-    let threads = self.threads
-    self.threads.removeAll()
+    // Who retires a thread waits for it.
+    let threads = self.threads.filter { !$0.isRetiring }
+    self.threads.removeAll { !$0.isRetiring }
     pthread_mutex_unlock(lock)
     for worker in threads { pthread_join(worker.thread, nil) }
   }
@@ -226,10 +239,12 @@ public final class Scheduler: @unchecked Sendable {
   private func work(_ me: Worker) {
     clinux_name_thread("lossd-worker")
     clinux_lower_priority(Scheduler.niceness)
+    if watchesThreads { clinux_watch_thread(CLINUX_WATCH_ALL) }
+    defer { if watchesThreads { clinux_unwatch_thread() } }
     onStart()
     var scratch = AlignedBuffer.zeroed(count: SmallMemory.scratchBytes)
     pthread_mutex_lock(lock)
-    while !me.isGivenUp {
+    while !me.isGivenUp && !me.isRetiring {
       guard let (call, group) = next() else {
         if isStopping { break }
         pthread_cond_wait(wake, lock)
@@ -244,6 +259,11 @@ public final class Scheduler: @unchecked Sendable {
       } else {
         takeChunk(call, group, me, &scratch)
       }
+    }
+    me.isBack = true
+    if me.isRetiring {
+      threads.removeAll { $0 === me }
+      pthread_cond_broadcast(wake)
     }
     pthread_mutex_unlock(lock)
   }
@@ -307,6 +327,8 @@ public final class Scheduler: @unchecked Sendable {
     me.since = Clock.now
     pthread_mutex_unlock(lock)
     let result = body()
+    // A callback may have blocked signals, without which the next one's crash would be nobody's.
+    if watchesThreads && call.entry.isForeign { clinux_restore_thread() }
     pthread_mutex_lock(lock)
     me.call = nil
     me.group = nil
@@ -375,12 +397,11 @@ public final class Scheduler: @unchecked Sendable {
 
   // MARK: - Callbacks that do not return
 
-  /// Whether a callback of the call has been running for longer than `limit` nanoseconds.
-  public func isStuck(_ evaluation: Evaluation, longerThan limit: UInt64) -> Bool {
-    let now = Clock.now
+  /// Since when a thread has been inside of the call, the longest where there are several; nil: none is.
+  public func insideSince(_ evaluation: Evaluation) -> UInt64? {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
-    return threads.contains { $0.call === evaluation && now > $0.since + limit }
+    return threads.filter { $0.call === evaluation }.map(\.since).min()
   }
 
   /// Gives up a call whose callback does not return: fresh threads take the places of those inside of it, and
@@ -392,18 +413,41 @@ public final class Scheduler: @unchecked Sendable {
     let stuck = threads.filter { $0.call === evaluation }
     guard evaluation.completion != nil, !stuck.isEmpty else { return false }
     for worker in stuck {
-      // Where no thread can be had, one fewer computes.
-      _ = startWorker()
+      // Where no thread can be had, one fewer computes. One that is retiring has been replaced already.
+      if !worker.isRetiring { _ = startWorker() }
+      lost.append(worker)
       worker.isGivenUp = true
-      pthread_detach(worker.thread)
       if let group = worker.group { remove(evaluation, group) }
     }
     threads.removeAll { $0.isGivenUp }
+    // Who waits for one that is retiring waits no longer.
+    pthread_cond_broadcast(wake)
     evaluation.pinned = owner
     evaluation.stuckThreads = stuck.count
     evaluation.completion = nil
     waiting -= 1
     return true
+  }
+
+  /// Exchanges every thread for a fresh one, and waits until those before have ended: what a library has left in them
+  /// for their end, they have then done. Returns false where one is not back from a callback, and may never be. Takes as
+  /// long as what the threads are doing: not for a loop's thread, nor for one of these.
+  public func renewThreads() -> Bool {
+    renewal.withLock { _ in
+      pthread_mutex_lock(lock)
+      var old = isStopping ? [] : threads
+      // One that cannot be replaced goes on.
+      old = old.filter { _ in startWorker() }
+      for worker in old { worker.isRetiring = true }
+      pthread_cond_broadcast(wake)
+      while old.contains(where: { !$0.isBack && !$0.isGivenUp }) { pthread_cond_wait(wake, lock) }
+      let back = old.filter { $0.isBack && !$0.isGivenUp } + lost.filter { $0.isBack }
+      lost.removeAll { $0.isBack }
+      let isAnyLost = !lost.isEmpty
+      pthread_mutex_unlock(lock)
+      for worker in back { pthread_join(worker.thread, nil) }
+      return !isAnyLost
+    }
   }
 
   /// A thread that was given up is back.

@@ -9,6 +9,9 @@ struct CrashRecords {
     var place: String
   }
 
+  /// As much of the file's end is read, bytes.
+  static let bytesMax = 64 << 10
+
   let records: [Record]
 
   init(_ text: String) {
@@ -21,16 +24,20 @@ struct CrashRecords {
 
   /// What `path` says; nothing when it cannot be read.
   init(file path: String) {
-    let descriptor = path.isEmpty ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-    var text: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 1 << 14)
-    while descriptor >= 0 && text.count < 1 << 20 {
-      let count = read(descriptor, &buffer, buffer.count)
-      if count <= 0 { break }
-      text += buffer[..<count]
+    let descriptor =
+      path.isEmpty ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+    guard descriptor >= 0 else {
+      self.init("")
+      return
     }
-    if descriptor >= 0 { _ = close(descriptor) }
-    self.init(String(decoding: text, as: UTF8.self))
+    defer { _ = close(descriptor) }
+    let begin = max(lseek(descriptor, 0, SEEK_END) - CrashRecords.bytesMax, 0)
+    let text = [UInt8](unsafeUninitializedCapacity: CrashRecords.bytesMax) { buffer, count in
+      count = max(pread(descriptor, buffer.baseAddress, CrashRecords.bytesMax, begin), 0)
+    }
+    // The first line is whole only at the file's begin.
+    let lines = begin == 0 ? text[...] : text.drop { $0 != UInt8(ascii: "\n") }
+    self.init(String(decoding: lines, as: UTF8.self))
   }
 
   /// The last crash in this version of a plugin, unless its file has changed since: seconds since 1970.

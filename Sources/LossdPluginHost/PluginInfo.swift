@@ -8,11 +8,12 @@ public struct PluginInfo: Sendable, Equatable {
   public var file: String
   public var functions: [String]
   public var placement = Placement.daemon
-  /// `serving`; `restarting` or `set aside` after crashes; `pinned`: unloaded, but glibc keeps it in memory.
+  /// `serving`; `restarting` or `set aside` after crashes, or callbacks that do not return; `pinned`: unloaded, but still
+  /// in memory.
   public var state = "serving"
   /// Processes that were started again after one had died.
   public var restarts = 0
-  /// Why the last one had.
+  /// Why the last one had, or why it is set aside or pinned.
   public var lastReason = ""
   /// Process ids.
   public var processes: [Int32] = []
@@ -43,6 +44,10 @@ struct LoadedPlugin {
       info.restarts = condition.restarts
       info.lastReason = condition.lastReason
       info.processes = condition.processes
+    }
+    if let library = owner as? PluginLibrary, library.lostCallbacks > 0 {
+      if library.lostCallbacks >= PluginLibrary.lostCallbacksMax { info.state = "set aside" }
+      info.lastReason = "\(library.lostCallbacks) callbacks have not returned"
     }
     return info
   }

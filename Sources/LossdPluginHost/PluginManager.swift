@@ -1,41 +1,67 @@
+import CLinux
 import CLossdPlugin
 import Glibc
 import LossdEngine
 import LossdTensor
-import LossdThreads
 import Synchronization
 
-/// The plugins of the configured folders. Any thread; one operation at a time.
+/// The plugins of the configured folders. Any thread; one operation at a time, while anybody may look.
 public final class PluginManager: Sendable {
-  private struct State {
+  struct State {
     var loaded: [LoadedPlugin] = []
     /// Where an administrator wanted a file's plugin to run, whatever the policy says.
     var wanted: [String: Placement] = [:]
-    /// Unloaded libraries that glibc does not let go.
-    var pinned: [PluginInfo] = []
     /// Files that were refused, so that they are said once for each state of theirs.
-    var refused: [String: PluginFile.Identity] = [:]
+    var refused: [String: Refusal] = [:]
+    /// Files whose plugins an administrator has unloaded: as they are, they are not loaded by themselves.
+    var unloaded: [String: PluginFile.Identity] = [:]
   }
 
-  private let registry: Registry
+  struct Refusal {
+    var identity: PluginFile.Identity
+    var isClash: Bool
+  }
+
+  let registry: Registry
   public let folders: [String]
   public let policy: PluginPolicy
-  private let log: @Sendable (_ isError: Bool, _ text: String) -> Void
+  let log: @Sendable (_ isError: Bool, _ text: String) -> Void
   private let crashes: CrashRecords
-  private let state = Mutex(State())
+  private let closer: LibraryCloser
+  private let pinned: PinnedPlugins
+  /// Held by the operation under way, which may take as long as a plugin takes to load.
+  private let turn = Mutex(())
+  /// Held for moments.
+  let state = Mutex(State())
 
   public init(
     _ registry: Registry, folders: [String], policy: PluginPolicy = PluginPolicy(),
     log: @escaping @Sendable (_ isError: Bool, _ text: String) -> Void
   ) {
     self.registry = registry
-    self.folders = folders
+    self.folders = folders.map { folder in
+      var folder = folder
+      while folder.hasSuffix("/") && folder.count > 1 { folder.removeLast() }
+      return folder
+    }
     self.policy = policy
     self.log = log
     crashes = CrashRecords(file: policy.crashFile)
+    let pinned = PinnedPlugins()
+    self.pinned = pinned
+    closer = LibraryCloser { name, version, path, reason in
+      pinned.add(name, version, path, reason)
+      log(false, "plugin \(name) \(version) is unloaded, but stays in memory: \(reason)")
+    }
   }
 
-  /// Everything that is loaded, the program's own plugins first, and what glibc keeps in memory.
+  /// Asked before a library is unmapped, on a thread of its own: whether no thread that has run callbacks has anything
+  /// of a library's left.
+  public func setMayUnmap(_ mayUnmap: @escaping @Sendable () -> Bool) {
+    closer.setMayUnmap(mayUnmap)
+  }
+
+  /// Everything that is loaded, the program's own plugins first, and what stays in memory though it is not.
   public var plugins: [PluginInfo] {
     let entries = registry.table.entries
     var own: [PluginInfo] = []
@@ -48,14 +74,15 @@ public final class PluginManager: Sendable {
             name: entry.plugin, version: entry.pluginVersion, file: "", functions: [entry.name]))
       }
     }
-    let (loaded, pinned) = state.withLock { ($0.loaded, $0.pinned) }
-    let others = loaded.map { info($0, entries) }
-    return own.sorted { $0.name < $1.name } + (others + pinned).sorted { $0.name < $1.name }
+    let others = state.withLock { $0.loaded }.map { info($0, entries) }
+    return own.sorted { $0.name < $1.name } + (others + pinned.infos).sorted { $0.name < $1.name }
   }
 
   private func info(_ plugin: LoadedPlugin, _ entries: [FunctionEntry]) -> PluginInfo {
     plugin.info(functions: entries.filter { $0.owner === plugin.owner }.map(\.name))
   }
+
+  // MARK: - Operations
 
   /// Loads a file of the configured folders by its name, `focal.so`; reloads it when it is loaded. `placement`:
   /// where it is to run from now on, nil: where the policy says.
@@ -63,13 +90,13 @@ public final class PluginManager: Sendable {
     _ file: String, placement: Placement? = nil
   ) throws(StatusError) -> PluginInfo {
     let path = try find(file)
-    return try locked { (state) throws(StatusError) in
-      let before = state.wanted[path]
-      state.wanted[path] = placement
-      do throws(StatusError) {
-        return try self.open(path, replacing: state.loaded.first { $0.path == path }, &state)
-      } catch {
-        state.wanted[path] = before
+    return try inTurn { () throws(StatusError) in
+      let before = state.withLock { state in
+        defer { state.wanted[path] = placement }
+        return state.wanted[path]
+      }
+      do throws(StatusError) { return try open(path) } catch {
+        state.withLock { $0.wanted[path] = before }
         throw error
       }
     }
@@ -77,83 +104,68 @@ public final class PluginManager: Sendable {
 
   /// Loads a plugin's file again, by the plugin's name or the file's.
   public func reload(_ name: String) throws(StatusError) -> PluginInfo {
-    try locked { (state) throws(StatusError) in
-      let old = try self.loaded(name, state)
-      return try self.open(old.path, replacing: old, &state)
-    }
+    try inTurn { () throws(StatusError) in try open(try loaded(name).path) }
   }
 
   /// Removes a plugin's functions; its library is closed after the last call.
   public func unload(_ name: String) throws(StatusError) {
-    try locked { (state) throws(StatusError) in
-      let old = try self.loaded(name, state)
-      // As long as the file stays as it is, the watcher does not load it again.
-      state.refused[old.path] = old.identity
-      state.wanted[old.path] = nil
-      self.drop(old, &state)
-    }
-  }
-
-  /// Makes what is loaded agree with the folders: new files are loaded, changed ones reloaded, removed ones
-  /// unloaded. Returns whether a file is still changing and another look is needed soon.
-  @discardableResult
-  public func scan() -> Bool {
-    var isChanging = false
-    var present: Set<String> = []
-    for folder in folders {
-      for name in PluginManager.files(folder) {
-        let path = folder + "/" + name
-        present.insert(path)
-        guard let identity = PluginFile.identity(path) else { continue }
-        if isFresh(identity) {
-          isChanging = true
-          continue
-        }
-        look(path, identity)
+    try inTurn { () throws(StatusError) in
+      let old = try loaded(name)
+      state.withLock { state in
+        state.unloaded[old.path] = old.identity
+        state.wanted[old.path] = nil
       }
-    }
-    state.withLock { state in
-      for plugin in state.loaded where !present.contains(plugin.path) {
-        state.wanted[plugin.path] = nil
-        drop(plugin, &state)
-      }
-      state.refused = state.refused.filter { present.contains($0.key) }
-    }
-    return isChanging
-  }
-
-  // MARK: - Steps
-
-  /// A file that was written a moment ago may still be.
-  private func isFresh(_ identity: PluginFile.Identity) -> Bool {
-    var now = timespec()
-    clock_gettime(CLOCK_REALTIME, &now)
-    let age = now.tv_sec * 1_000_000_000 + now.tv_nsec - identity.modified
-    return age >= 0 && age < 300_000_000
-  }
-
-  private func look(_ path: String, _ identity: PluginFile.Identity) {
-    state.withLock { state in
-      let old = state.loaded.first { $0.path == path }
-      if old?.identity == identity || state.refused[path] == identity { return }
-      do throws(StatusError) {
-        _ = try open(path, replacing: old, &state)
-      } catch {
-        state.refused[path] = identity
-        log(true, error.message + (old == nil ? "" : "; the version before goes on serving"))
-      }
+      drop(old)
     }
   }
 
-  private func open(
-    _ path: String, replacing old: LoadedPlugin?, _ state: inout State
-  ) throws(StatusError) -> PluginInfo {
-    let plugin = try open(path, state.wanted[path] ?? policy.placement(path))
-    try registry.replace(old?.owner, with: plugin.descriptor, owner: plugin.loaded.owner)
-    if let old { state.loaded.removeAll { $0.owner === old.owner } }
-    state.loaded.append(plugin.loaded)
-    state.refused[path] = nil
+  /// Stops every plugin, at most for so many nanoseconds: the daemon is about to end.
+  public func close(within nanoseconds: UInt64) {
+    let plugins = state.withLock { state in
+      defer { state.loaded.removeAll() }
+      return state.loaded
+    }
+    for plugin in plugins { registry.remove(plugin.owner) }
+    withExtendedLifetime(plugins) {}
+    for label in closer.wait(nanoseconds: nanoseconds) {
+      log(true, "plugin \(label) has not stopped: the daemon ends without waiting for it")
+    }
+  }
+
+  func inTurn<Result>(
+    _ body: () throws(StatusError) -> Result
+  ) throws(StatusError) -> Result {
+    try turn.withLock { (_) throws(StatusError) in try body() }
+  }
+
+  // MARK: - Steps, in turn
+
+  /// Opens a file and exchanges the functions that came from it before, if any, for its own. Nothing has changed when
+  /// it throws.
+  func open(_ path: String) throws(StatusError) -> PluginInfo {
+    let placement = state.withLock { $0.wanted[path] } ?? policy.placement(path)
+    let plugin = try opened(path, placement)
     let (name, version) = (plugin.loaded.name, plugin.loaded.version)
+    let others = state.withLock { $0.loaded }
+    // A file that was renamed is the same plugin.
+    let old =
+      others.first { $0.path == path }
+      ?? others.first { $0.name == name && PluginFile.identity($0.path) == nil }
+    if let other = others.first(where: { $0.name == name && $0.owner !== old?.owner }) {
+      throw StatusError(
+        .alreadyExists, "\(path): the plugin \(name) is loaded already, from \(other.path)")
+    }
+    if registry.table.entries.contains(where: { $0.owner == nil && $0.plugin == name }) {
+      throw StatusError(.alreadyExists, "\(path): the plugin \(name) is a part of the daemon")
+    }
+    try registry.replace(old?.owner, with: plugin.descriptor, owner: plugin.loaded.owner)
+    state.withLock { state in
+      state.loaded.removeAll { $0.owner === old?.owner }
+      state.loaded.append(plugin.loaded)
+      state.refused[path] = nil
+      state.unloaded[path] = nil
+    }
+    nameSuspects()
     log(
       false,
       "\(old == nil ? "loaded" : "reloaded") plugin \(name) \(version) from \(path)"
@@ -166,33 +178,26 @@ public final class PluginManager: Sendable {
     var descriptor: UnsafePointer<lossd_plugin>
   }
 
-  private func open(_ path: String, _ placement: Placement) throws(StatusError) -> Opened {
+  private func opened(_ path: String, _ wanted: Placement) throws(StatusError) -> Opened {
     let file = try PluginFile(path, pin: policy.pins[splitPath(path).file])
     let identity = file.identity
+    let copy = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 3)
+    defer { if copy >= 0 { _ = Glibc.close(copy) } }
     // Its code runs in a process of its own first, whatever comes then: a library that crashes, hangs or exits while
     // it is loaded does so there.
-    let copy = dup(file.descriptor)
-    defer { if copy >= 0 { _ = close(copy) } }
-    let isolated = try IsolatedPlugin(file, policy.processes)
+    let isolated = try IsolatedPlugin(file, policy.processes) { [log] in
+      log(false, "\(path), being loaded: \($0)")
+    }
     let plugin = isolated.image.plugin.pointee
     let (name, version) = (String(cString: plugin.name), String(cString: plugin.version))
-    var placement = placement
-    if placement == .daemon,
-      let crash = crashes.last(
-        plugin: name, version: version, fileChanged: identity.modified / 1_000_000_000)
-    {
-      placement = .process
-      log(
-        true,
-        "\(path): the daemon has ended by \(crash.what) in \(crash.place): it runs in a process of its own until "
-          + "its file changes")
-    }
+    let placement = placement(wanted, name, version, path, identity)
     var owner: any FunctionOwner = isolated
     var descriptor = isolated.image.plugin
     if placement == .daemon {
-      let library = try PluginLibrary(copy: dup(copy), path: path) { [weak self] in
-        self?.notePinned(name, version, path)
-      }
+      let library = try PluginLibrary(
+        copy: fcntl(copy, F_DUPFD_CLOEXEC, 3), path: path,
+        activity: "plugin \(name) \(version), being loaded", staysMapped: isolated.startsThreads,
+        closer: closer)
       owner = library
       descriptor = library.plugin
     }
@@ -202,83 +207,98 @@ public final class PluginManager: Sendable {
         placement: placement), descriptor: descriptor)
   }
 
-  private func notePinned(_ name: String, _ version: String, _ path: String) {
-    var info = PluginInfo(name: name, version: version, file: path, functions: [])
-    info.state = "pinned"
-    let note = info
-    // Not here: a library may be closed by who holds the lock.
-    startThread { [self] in
-      state.withLock { $0.pinned.append(note) }
-      log(
-        false,
-        "plugin \(name) \(version) is unloaded, but glibc keeps it in memory: it has unique symbols or thread "
-          + "destructors")
-    }
+  /// Where it runs: not in the daemon once this version of it, in this file, has ended the daemon.
+  private func placement(
+    _ wanted: Placement, _ name: String, _ version: String, _ path: String,
+    _ identity: PluginFile.Identity
+  ) -> Placement {
+    guard wanted == .daemon,
+      let crash = crashes.last(
+        plugin: name, version: version, fileChanged: identity.changed / 1_000_000_000)
+    else { return wanted }
+    log(
+      true,
+      "\(path): the daemon has ended by \(crash.what) in \(crash.place): it runs in a process of its own until "
+        + "its file changes")
+    return .process
   }
 
-  private func drop(_ plugin: LoadedPlugin, _ state: inout State) {
+  func drop(_ plugin: LoadedPlugin) {
     registry.remove(plugin.owner)
-    state.loaded.removeAll { $0.owner === plugin.owner }
+    state.withLock { state in
+      state.loaded.removeAll { $0.owner === plugin.owner }
+      // What it stood in the way of may be tried again.
+      state.refused = state.refused.filter { !$0.value.isClash }
+    }
+    nameSuspects()
     log(false, "unloaded plugin \(plugin.name) \(plugin.version)")
   }
 
-  private func loaded(_ name: String, _ state: State) throws(StatusError) -> LoadedPlugin {
-    let found = state.loaded.first { $0.name == name || splitPath($0.path).file == name }
-    if let found { return found }
+  /// For the line that a crash of the daemon itself leaves.
+  private func nameSuspects() {
+    let names = state.withLock { $0.loaded }.filter { $0.placement == .daemon }
+      .map { "\($0.name) \($0.version)" }
+    // Never freed: a signal's handler may read it at any time.
+    clinux_set_suspects(names.isEmpty ? nil : strdup(names.joined(separator: ", ")))
+  }
+
+  private func loaded(_ name: String) throws(StatusError) -> LoadedPlugin {
+    let loaded = state.withLock { $0.loaded }
+    if let found = loaded.first(where: { $0.name == name })
+      ?? loaded.first(where: { splitPath($0.path).file == name })
+    {
+      return found
+    }
     if registry.table.entries.contains(where: { $0.plugin == name && $0.owner == nil }) {
       throw StatusError(.failedPrecondition, "the plugin \(name) is a part of the daemon")
     }
-    throw StatusError(.notFound, "no plugin named \(name) is loaded")
+    throw StatusError(
+      .notFound, "no plugin named \(PluginLog.harmless(name.utf8.prefix(64))) is loaded")
   }
 
   private func find(_ file: String) throws(StatusError) -> String {
-    guard !file.isEmpty, !file.contains("/"), !file.hasPrefix(".") else {
+    guard !file.isEmpty, !file.contains("/"), !file.hasPrefix("."), !file.utf8.contains(0) else {
       throw StatusError(
-        .invalidArgument, "`\(file)` is not the name of a file in the plugin folders")
+        .invalidArgument,
+        "`\(PluginLog.harmless(file.utf8.prefix(64)))` is not the name of a file in the plugin folders"
+      )
     }
     for folder in folders where PluginFile.identity(folder + "/" + file) != nil {
       return folder + "/" + file
     }
     throw StatusError(
       .notFound,
-      "no file \(file) in "
+      "no file \(PluginLog.harmless(file.utf8.prefix(256))) in "
         + (folders.isEmpty ? "the plugin folders: there are none" : folders.joined(separator: ", "))
     )
   }
+}
 
-  private func locked<Result>(
-    _ body: (inout State) throws(StatusError) -> Result
-  ) throws(StatusError) -> Result {
-    try state.withLock { (state) throws(StatusError) in try body(&state) }
+/// Libraries that stay in memory after their unloading, one line for all of the same file and version.
+final class PinnedPlugins: Sendable {
+  private struct Pinned {
+    var info: PluginInfo
+    var count = 1
   }
+  private let list = Mutex<[Pinned]>([])
 
-  /// Names of the libraries in a folder, sorted.
-  static func files(_ folder: String) -> [String] {
-    guard let directory = opendir(folder) else { return [] }
-    defer { closedir(directory) }
-    var names: [String] = []
-    while let entry = readdir(directory) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) {
-        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+  func add(_ name: String, _ version: String, _ path: String, _ reason: String) {
+    list.withLock { list in
+      let index = list.firstIndex {
+        $0.info.name == name && $0.info.version == version && $0.info.file == path
       }
-      if name.hasSuffix(".so") && !name.hasPrefix(".") { names.append(name) }
+      if let index {
+        list[index].count += 1
+        list[index].info.state = "pinned \(list[index].count) times"
+        list[index].info.lastReason = reason
+        return
+      }
+      var info = PluginInfo(name: name, version: version, file: path, functions: [])
+      info.state = "pinned"
+      info.lastReason = reason
+      list.append(Pinned(info: info))
     }
-    return names.sorted()
   }
 
-  /// Opens a file as the daemon would, in this process, and closes it again: `lossctl plugin check`.
-  public static func check(_ path: String) throws(StatusError) -> PluginInfo {
-    try load(path, into: Registry())
-  }
-
-  /// Opens a file in this process and adds its functions: for programs that evaluate without a daemon.
-  public static func load(
-    _ path: String, into registry: Registry
-  ) throws(StatusError) -> PluginInfo {
-    let library = try PluginLibrary(try PluginFile(path))
-    try registry.add(library.plugin, owner: library)
-    return PluginInfo(
-      name: library.name, version: library.version, file: path,
-      functions: registry.table.entries.filter { $0.owner === library }.map(\.name))
-  }
+  var infos: [PluginInfo] { list.withLock { $0.map(\.info) } }
 }

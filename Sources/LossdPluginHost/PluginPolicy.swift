@@ -36,7 +36,7 @@ public struct PluginPolicy: Sendable {
     if inProcess.contains(file) { return .process }
     if inDaemon.contains(file) { return .daemon }
     switch isolation {
-    case .auto: return folder == ownFolder ? .daemon : .process
+    case .auto: return !ownFolder.isEmpty && folder == ownFolder ? .daemon : .process
     case .process: return .process
     case .none: return .daemon
     }

@@ -45,7 +45,8 @@ public final class Server: @unchecked Sendable {
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     daemon = DaemonState(
-      registry: registry, scheduler: Scheduler(workers: workers), software: settings.software,
+      registry: registry, scheduler: Scheduler(workers: workers, watchesThreads: true),
+      software: settings.software,
       totalBytesMax: settings.limits.totalBytesMax, pooledBytesMax: settings.pooledBytesMax,
       plugins: plugins)
     var loops: [ServerLoop] = []
@@ -54,6 +55,8 @@ public final class Server: @unchecked Sendable {
     }
     self.loops = loops
     loop = loops[0].loop
+    // A plugin's library is not unmapped before threads that have run its callbacks have ended.
+    plugins?.setMayUnmap { [scheduler = daemon.scheduler] in scheduler.renewThreads() }
     let all = loops
     daemon.budget.setOnRelease {
       for loop in all { loop.loop.execute { loop.memoryReleased() } }

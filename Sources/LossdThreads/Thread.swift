@@ -3,6 +3,12 @@ import Glibc
 
 /// Runs something in a thread of its own, and waits for nobody.
 public func startThread(_ body: @escaping @Sendable () -> Void) {
+  let isStarted = tryToStartThread(body)
+  precondition(isStarted, "cannot start a thread")
+}
+
+/// The same; returns false where the system has no thread for it, and nothing is run.
+public func tryToStartThread(_ body: @escaping @Sendable () -> Void) -> Bool {
   final class Body {
     let run: @Sendable () -> Void
     init(_ run: @escaping @Sendable () -> Void) { self.run = run }
@@ -17,6 +23,10 @@ public func startThread(_ body: @escaping @Sendable () -> Void) {
       Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
       return nil
     }, argument)
-  precondition(code == 0, "cannot start a thread")
+  if code != 0 {
+    Unmanaged<Body>.fromOpaque(argument).release()
+    return false
+  }
   pthread_detach(thread)
+  return true
 }

@@ -51,6 +51,9 @@ final class Daemon {
     }
   }
 
+  /// Plugins in the daemon have so long to stop, nanoseconds.
+  private static let pluginStopTime: UInt64 = 2_000_000_000
+
   /// What plugin.h's level is to the log.
   private static func level(_ level: Int32) -> Logger.Level {
     switch level {
@@ -70,6 +73,7 @@ final class Daemon {
     for signal in signals { signal.close() }
     reloader?.close()
     folders?.close()
+    plugins.close(within: Daemon.pluginStopTime)
     log.notice("stopped")
   }
 

@@ -113,7 +113,13 @@ struct LossdCommand: AsyncParsableCommand {
     // A peer that is gone is an error of the write, not the end of the daemon.
     signal(SIGPIPE, SIG_IGN)
     raiseDescriptorLimit()
-    clinux_report_crashes(settings.plugins.crashFile)
+    let crashFile = settings.plugins.crashFile
+    let error = clinux_report_crashes(crashFile, StandardErrorLog.crashPrefix)
+    if error != 0 {
+      log.error(
+        "crashes in plugins cannot be recorded in \(crashFile): \(String(cString: strerror(error)))"
+      )
+    }
     // In a thread of its own: the tasks' threads, of which there may be one alone, are for tasks.
     let failure: (any Error)? = await withCheckedContinuation { continuation in
       startThread {
@@ -126,6 +132,8 @@ struct LossdCommand: AsyncParsableCommand {
       }
     }
     if let failure { throw failure }
+    // Not exit: what plugins have registered for it is not to keep the daemon from its end.
+    _exit(0)
   }
 
   /// For what is made from the list of settings: manual page, example file.

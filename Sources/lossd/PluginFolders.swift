@@ -7,6 +7,9 @@ import LossdThreads
 /// itself.
 final class PluginFolders {
   private static let settleMilliseconds: UInt64 = 350
+  /// The daemon is ready when its plugins are, or after this, nanoseconds: one that hangs while it is loaded must not
+  /// keep the others' functions, and the daemon's own, from being served.
+  private static let startTime: UInt64 = 20_000_000_000
 
   private let manager: PluginManager
   private let loop: Loop
@@ -14,6 +17,8 @@ final class PluginFolders {
   private var timer: LoopTimer?
   private var isScanning = false
   private var isChanged = false
+  /// What was refused is tried again.
+  private var isAskedFor = false
 
   /// Loads what is there, and watches the folders that exist.
   init(_ manager: PluginManager, _ loop: Loop) throws(LoopError) {
@@ -31,11 +36,17 @@ final class PluginFolders {
         watchers.append(watcher)
       }
     }
-    if manager.scan() { changed() }
+    if manager.folders.isEmpty { return }
+    let done = Semaphore()
+    scan { done.signal() }
+    _ = done.wait(nanoseconds: PluginFolders.startTime)
   }
 
   /// A look at the folders that nothing asked for but the administrator.
-  func rescan() { changed() }
+  func rescan() {
+    isAskedFor = true
+    changed()
+  }
 
   func close() {
     for watcher in watchers { watcher.close() }
@@ -50,19 +61,26 @@ final class PluginFolders {
     timer?.start(afterMilliseconds: PluginFolders.settleMilliseconds)
   }
 
-  private func scan() {
+  /// - Parameter done: called on the thread that looks, when it has.
+  private func scan(_ done: @escaping @Sendable () -> Void = {}) {
     // Opening a library takes its time: not on the loop. One look at a time.
     if isScanning { return }
     isScanning = true
     isChanged = false
+    let again = isAskedFor
+    isAskedFor = false
     let (manager, loop) = (self.manager, self.loop)
     let me = LoopConfined(self)
-    startThread {
-      let goesOn = manager.scan()
+    let isStarted = tryToStartThread {
+      let goesOn = manager.scan(again: again)
+      done()
       loop.execute {
         me.value.isScanning = false
         if goesOn || me.value.isChanged { me.value.changed() }
       }
     }
+    if isStarted { return }
+    isScanning = false
+    changed()
   }
 }

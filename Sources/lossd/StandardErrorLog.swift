@@ -19,6 +19,9 @@ struct StandardErrorLog: LogHandler {
     return String(cString: stream) == "\(status.st_dev):\(status.st_ino)"
   }()
 
+  /// What the line of a crash begins with: `<2>` is critical. For ever.
+  nonisolated(unsafe) static let crashPrefix = UnsafePointer(strdup(isJournal ? "<2>" : ""))
+
   var logLevel: Logger.Level {
     get { StandardErrorLog.levels[StandardErrorLog.level.load(ordering: .relaxed)] }
     set { StandardErrorLog.setLevel(newValue) }

@@ -110,7 +110,7 @@ import Testing
     scheduler.prepare(stuck, small: small, group: group) { _ in
       wrong.set()
     }
-    while !scheduler.isStuck(stuck, longerThan: 1_000_000) { usleep(1000) }
+    while scheduler.insideSince(stuck) == nil { usleep(1000) }
     let isGone = Box()
     do {
       let memory = Memory(isGone)

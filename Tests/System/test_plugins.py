@@ -163,7 +163,7 @@ class Plugins(unittest.TestCase):
             self.hinge(connection)
             # A name that is taken.
             build("hinge.c", f"{self.folder}/second.so")
-            self.until(lambda: "exists already" in daemon.log(), "a clash in the log")
+            self.until(lambda: "the plugin hinge is loaded already, from" in daemon.log(), "a clash in the log")
 
     def test_reloading_under_load_fails_no_call(self):
         rounds = 1000 if os.environ.get("LOSSD_SOAK") == "1" else 40

@@ -23,21 +23,43 @@ int clinux_has_avx512(void);
 /* An anonymous file for a copy of a library; -1 with errno set. */
 int clinux_memory_file(const char *name);
 
+/* openat with O_PATH: a place in the tree of files, for fstat and further openat, without access to what is there. */
+int clinux_open_place(int folder, const char *name, int flags);
+
 /* Seals it: it can no longer be written, grown or shrunk. 0, or -1 with errno set. */
 int clinux_seal(int fd);
 
+/* ---- Threads that run code of plugins (crash.c) ---- */
+
 /* The floating-point mode of the calling thread (rounding, flush to zero), and back to it. */
-uint32_t clinux_float_mode(void);
-void clinux_set_float_mode(uint32_t mode);
+uint64_t clinux_float_mode(void);
+void clinux_set_float_mode(uint64_t mode);
 
 /* What the calling thread is just calling, for the line that a crash leaves behind; NULL: nothing. The
  * text must live as long as it is set. Returns what was set before. */
 const char *clinux_set_activity(const char *text);
 const char *clinux_activity(void);
 
-/* From now on a crash, or a call of exit in the middle of an activity, writes a line that names it, and adds one to
- * `file` unless that is empty: seconds since 1970, what happened, the activity. */
-void clinux_report_crashes(const char *file);
+/* From now on a crash, or an exit, in the middle of an activity writes a line that names it, and adds one to `file`
+ * unless that is empty: seconds since 1970, what happened, the activity. Lines begin with `line_begin`, which must live
+ * for ever. 0, or the errno of the file's opening. */
+int clinux_report_crashes(const char *file, const char *line_begin);
+
+/* What a crash outside of any activity may have been caused by; the text must live for ever. */
+void clinux_set_suspects(const char *text);
+
+/* Makes the calling thread one whose crashes are reported, by a stack of its own for it; with ALL, for good, also one
+ * that cannot fork, execute, change the working directory or end the process without a report. Whether it had no such
+ * stack before. */
+#define CLINUX_WATCH_CRASHES 1
+#define CLINUX_WATCH_ALL 2
+int clinux_watch_thread(int what);
+/* Puts back the signal mask that it had then. */
+void clinux_restore_thread(void);
+/* Puts the environment back that the process began with, where something has been put into it since. */
+void clinux_restore_environment(void);
+/* To be called by a watched thread before it ends. */
+void clinux_unwatch_thread(void);
 
 /* ---- Other processes (process.c) ---- */
 
@@ -72,15 +94,28 @@ long clinux_send_message(int fd, const void *bytes, size_t count, const int *fds
                          int wait);
 long clinux_receive_message(int fd, void *bytes, size_t count, int *fds, int *fd_count, int wait);
 
-/* Anonymous memory of a fixed size, mapped here for reading and writing, zeroed, all of its pages allocated. Others
- * who get the descriptor can map it, with `read_only_for_others` for reading alone. -1 with errno set. */
+/* Anonymous memory of a fixed size, mapped here for reading and writing, zeroed, its pages allocated when they are
+ * first used. Others who get the descriptor can map it, with `read_only_for_others` for reading alone. -1 with errno
+ * set. */
 int clinux_shared_memory(const char *name, size_t bytes, int read_only_for_others, void **base);
+
+/* A word that two processes share. */
+static inline uint64_t clinux_load(const uint64_t *word) {
+  return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+static inline void clinux_store(uint64_t *word, uint64_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
 
 /* Maps `bytes` of it, without access until mprotect gives it; NULL with errno set. */
 void *clinux_map(int fd, size_t bytes);
 
-/* Enters pages that can be accessed into the page table at once; what fails costs a fault a page. */
-void clinux_populate(void *memory, size_t bytes, int writable);
+/* Enters pages that can be accessed into the page table at once; what fails costs a fault a page. -1 with errno set. */
+int clinux_populate(void *memory, size_t bytes, int writable);
+
+/* Allocates the pages of a piece of shared memory, mapped at `memory`: one that cannot be had is an error here, and
+ * a SIGBUS for who writes to it first. -1 with errno set. */
+int clinux_allocate(int fd, void *memory, size_t offset, size_t bytes);
 
 /* Why a descriptor that a client sent cannot be shared memory of so many bytes; NULL: it can. A sealed memfd of ordinary
  * pages cannot become shorter, so that touching it is never a SIGBUS. */

@@ -11,6 +11,8 @@ import Synchronization
 public final class IsolatedPlugin: FunctionOwner, Sendable {
   public let settings: IsolationSettings
   let image: DescriptorImage
+  /// Loading it has started threads.
+  let startsThreads: Bool
   let path: String
   private let library: Int32
 
@@ -27,15 +29,20 @@ public final class IsolatedPlugin: FunctionOwner, Sendable {
   var version: String { String(cString: image.plugin.pointee.version) }
 
   /// Starts a process for a checked file and waits until it has loaded it. FAILED_PRECONDITION with the reason.
-  init(_ file: consuming PluginFile, _ settings: IsolationSettings) throws(StatusError) {
+  /// - Parameter log: gets what it writes to its log meanwhile, line by line.
+  init(
+    _ file: consuming PluginFile, _ settings: IsolationSettings,
+    log: @escaping (String) -> Void = { _ in }
+  ) throws(StatusError) {
     self.settings = settings
     var file = file
     path = file.path
     library = file.take()
     do throws(StatusError) {
-      let (handle, image) = try IsolatedPlugin.load(library, path, settings)
-      self.image = image
-      state = Mutex(State(spare: handle, processes: [handle.pid]))
+      let trial = try PluginTrial.run(library, path, settings, log)
+      image = trial.image
+      startsThreads = trial.startsThreads
+      state = Mutex(State(spare: trial.handle, processes: [trial.handle.pid]))
     } catch {
       _ = close(library)
       throw error
@@ -63,51 +70,6 @@ public final class IsolatedPlugin: FunctionOwner, Sendable {
   }
 
   // MARK: - Processes
-
-  private static func load(
-    _ library: Int32, _ path: String, _ settings: IsolationSettings
-  ) throws(StatusError) -> (WorkerHandle, DescriptorImage) {
-    let done = Gate()
-    ProcessSpawner.shared.spawn(settings, library: library, path: path) { [done] result in
-      done.open(result)
-    }
-    let handle = try done.wait().get()
-    let memory = MessageMemory()
-    let deadline = Clock.now + settings.loadTimeout
-    while true {
-      let now = Clock.now
-      guard now < deadline else {
-        throw PluginFile.refused(
-          path, "it has not loaded within \(settings.loadTimeout / 1_000_000) ms")
-      }
-      var poll = pollfd(fd: handle.socket, events: Int16(POLLIN), revents: 0)
-      let ready = Glibc.poll(&poll, 1, Int32((deadline - now) / 1_000_000 + 1))
-      if ready > 0 { break }
-    }
-    var descriptors = ReceivedNumbers()
-    let count = clinux_receive_message(
-      handle.socket, memory.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
-    for descriptor in descriptors.take() { _ = close(descriptor) }
-    var answer = Unpacker(memory.bytes(max(count, 0)))
-    let kind = Order(rawValue: answer.take())
-    _ = answer.take(UInt32.self)
-    _ = answer.take(UInt64.self)
-    switch kind {
-    case .ready: return (handle, try DescriptorImage(&answer))
-    case .refused: throw answer.takeError()
-    default:
-      throw PluginFile.refused(path, "its process \(waitForEnd(handle)) while loading it")
-    }
-  }
-
-  private static func waitForEnd(_ handle: WorkerHandle) -> String {
-    for _ in 0..<500 {
-      if let end = handle.end() { return end.text }
-      usleep(2000)
-    }
-    handle.kill()
-    return "hung"
-  }
 
   /// The process that loading has left over, or nil; it is the caller's.
   public func takeSpare() -> WorkerHandle? {
@@ -161,22 +123,5 @@ public final class IsolatedPlugin: FunctionOwner, Sendable {
           ? "set aside" : isPausing ? "restarting" : "serving",
         restarts: health.restarts, lastReason: health.lastReason, processes: state.processes)
     }
-  }
-}
-
-/// Lets a thread wait for a result.
-private final class Gate: Sendable {
-  private let result = Mutex<Result<WorkerHandle, StatusError>?>(nil)
-  private let semaphore = Semaphore()
-
-  func open(_ value: Result<WorkerHandle, StatusError>) {
-    result.withLock { $0 = value }
-    semaphore.signal()
-  }
-
-  func wait() -> Result<WorkerHandle, StatusError> {
-    semaphore.wait()
-    return result.withLock { $0 }
-      ?? .failure(StatusError(.internal, "the spawner gave no answer"))
   }
 }

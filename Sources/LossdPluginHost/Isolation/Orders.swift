@@ -6,13 +6,13 @@ import LossdTensor
 /// `bytesMax` long. Big tensors go beside them, in shared memory whose descriptors come along.
 ///
 /// The process has one call at a time: `evaluate` plans it and, where it is small, computes it; `run` computes
-/// what was planned; `answer` says how either went.
+/// what was planned; `answer` says how either went. That a call is to stop is not a message, which a process that
+/// computes does not read: `configure` brings memory whose first word is the number of the last call that is.
 enum Order: UInt32 {
   // To the process.
   case configure = 1
   case evaluate = 2
   case run = 3
-  case stop = 4
   case finish = 5
   case merge = 6
   /// A segment is not used any more.
@@ -21,13 +21,12 @@ enum Order: UInt32 {
   case ready = 16
   case refused = 17
   case answer = 18
-  case log = 19
 
   static let bytesMax = 128 << 10
   /// Tensors up to this, all together, go in the message.
   static let inlineBytesMax = 16 << 10
-  /// String attributes of one call, bytes.
-  static let attributeBytesMax = 32 << 10
+  /// Bytes of an error's text.
+  static let textBytesMax = 4 << 10
   /// Results, workspace and scratch up to these need no second message.
   static let ownResultBytes = 4 << 10
   static let ownWorkspaceBytes = 16 << 10
@@ -96,6 +95,38 @@ extension Packer {
     }
   }
 
+  // MARK: - Answers
+
+  mutating func put(planned evaluation: Evaluation, _ call: UInt64) {
+    put(Order.answer, call)
+    put(AnswerKind.planned.rawValue)
+    put(planOf: evaluation)
+  }
+
+  /// - Parameter results: nil: they are in the segment that `run` gave.
+  mutating func put(
+    computed evaluation: Evaluation, _ call: UInt64, bringsPlan: Bool,
+    results: UnsafeMutableRawPointer?
+  ) {
+    put(Order.answer, call)
+    put(AnswerKind.computed.rawValue)
+    put(UInt32(bringsPlan ? 1 : 0))
+    if bringsPlan { put(planOf: evaluation) }
+    put(evaluation.accumulator.sums)
+    put(evaluation.accumulator.compensations)
+    let count = results == nil ? 0 : evaluation.resultBytes
+    put(UInt32(count))
+    if count > 0, let results, let place = room(count, alignment: 64) {
+      place.copyMemory(from: results, byteCount: count)
+    }
+  }
+
+  mutating func put(failure error: StatusError, _ call: UInt64) {
+    put(Order.answer, call)
+    put(AnswerKind.failed.rawValue)
+    put(error)
+  }
+
   mutating func put(_ error: StatusError) {
     put(error.code.rawValue)
     put(error.message)
@@ -148,6 +179,7 @@ extension Unpacker {
 
   mutating func takeError() -> StatusError {
     let code = StatusCode(rawValue: take()) ?? .internal
-    return StatusError(code == .ok ? .internal : code, takeText())
+    let text = PluginLog.harmless(takeData().prefix(Order.textBytesMax))
+    return StatusError(code == .ok ? .internal : code, text)
   }
 }

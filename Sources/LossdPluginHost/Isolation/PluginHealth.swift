@@ -28,7 +28,7 @@ struct PluginHealth {
     crashesInARow += 1
     crashTimes.removeAll { $0 + PluginHealth.crashWindow < now }
     crashTimes.append(now)
-    if crashesInARow >= PluginHealth.crashesInARowMax
+    if isSetAside || crashesInARow >= PluginHealth.crashesInARowMax
       || crashTimes.count >= PluginHealth.crashesMax
     {
       isSetAside = true
@@ -42,7 +42,6 @@ struct PluginHealth {
 
   /// A call was answered.
   mutating func answered() {
-    if crashesInARow == 0 { return }
     crashesInARow = 0
     isSetAside = false
   }

@@ -23,6 +23,8 @@ public final class PluginProcess: @unchecked Sendable {
   private let incoming = [MessageMemory(), MessageMemory()]
   private let outgoing = MessageMemory()
   private let segments = SegmentMappings()
+  /// The number of the last call that is to stop, which the daemon writes.
+  private let stopWord: UnsafePointer<UInt64>
   /// Segments to let go of when the call is over.
   private var forgotten: [UInt64] = []
   private let ownResults = AlignedBuffer.zeroed(count: Order.ownResultBytes)
@@ -44,7 +46,11 @@ public final class PluginProcess: @unchecked Sendable {
     let memory = MessageMemory()
     var descriptors = ReceivedNumbers()
     let count = receive(memory, &descriptors)
-    guard count > 0 else { return 1 }
+    guard count > 0, let control = descriptors.take().first,
+      let word = clinux_map(control, MemoryLayout<UInt64>.size)
+    else { return 1 }
+    _ = close(control)
+    mprotect(word, MemoryLayout<UInt64>.size, PROT_READ)
     var order = Unpacker(memory.bytes(count))
     guard order.take(UInt32.self) == Order.configure.rawValue else { return 1 }
     _ = order.take(UInt32.self)
@@ -53,7 +59,9 @@ public final class PluginProcess: @unchecked Sendable {
     let threads = Int(order.take(UInt32.self))
     let path = order.takeText()
     do throws(StatusError) {
-      let process = try PluginProcess(path, memoryBytes: memoryBytes, threads: threads)
+      let process = try PluginProcess(
+        path, memoryBytes: memoryBytes, threads: threads,
+        stopWord: UnsafePointer(word.bindMemory(to: UInt64.self, capacity: 1)))
       process.serve()
       return 0
     } catch {
@@ -65,10 +73,14 @@ public final class PluginProcess: @unchecked Sendable {
     }
   }
 
-  private init(_ path: String, memoryBytes: UInt64, threads: Int) throws(StatusError) {
+  private init(
+    _ path: String, memoryBytes: UInt64, threads: Int, stopWord: UnsafePointer<UInt64>
+  ) throws(StatusError) {
+    self.stopWord = stopWord
     answering = .allocate(capacity: 1)
     pthread_mutex_init(answering, nil)
     Confinement.limit(memoryBytes: memoryBytes, threads: threads)
+    let tasks = ThreadCount()
     if let reason = Confinement.beforeLoading() {
       throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
     }
@@ -76,6 +88,7 @@ public final class PluginProcess: @unchecked Sendable {
     let registry = Registry()
     try registry.add(library.plugin, owner: library)
     entries = try PluginProcess.entries(library, registry)
+    let startsThreads = tasks.isMoreThanOne
     // Threads cannot be started later.
     let counter = Counter()
     scheduler = Scheduler(workers: threads, clearsScratch: true) { counter.add() }
@@ -85,6 +98,7 @@ public final class PluginProcess: @unchecked Sendable {
     }
     var answer = Packer(outgoing.all)
     answer.put(Order.ready, 0)
+    answer.put(UInt32(startsThreads ? 1 : 0))
     DescriptorImage.pack(library.plugin.pointee, into: &answer)
     guard !answer.isFull else {
       throw PluginFile.refused(
@@ -139,7 +153,6 @@ public final class PluginProcess: @unchecked Sendable {
       switch kind {
       case .evaluate: evaluate(call, &order, memory, count, descriptors.take())
       case .run: run(call, &order, descriptors.take())
-      case .stop: current.withLock { if $0?.id == call { $0?.evaluation.stop() } }
       case .finish: finish(call, &order)
       case .merge: merge(call, &order)
       case .forget: forget(call)
@@ -170,6 +183,7 @@ public final class PluginProcess: @unchecked Sendable {
     }
     before?.clear()
     do throws(StatusError) {
+      call.evaluation.heedStopOrder(stopWord, number: id)
       try call.decode(&order, descriptors)
       memory.protect(count)
       let evaluation = call.evaluation
@@ -194,9 +208,7 @@ public final class PluginProcess: @unchecked Sendable {
   private func planned(_ call: ProcessCall) {
     call.isPlanned = true
     var answer = Packer(outgoing.all)
-    answer.put(Order.answer, call.id)
-    answer.put(AnswerKind.planned.rawValue)
-    answer.put(planOf: call.evaluation)
+    answer.put(planned: call.evaluation, call.id)
     PluginProcess.send(answer.bytes)
   }
 
@@ -234,27 +246,18 @@ public final class PluginProcess: @unchecked Sendable {
     defer { pthread_mutex_unlock(answering) }
     let evaluation = call.evaluation
     var answer = Packer(outgoing.all)
-    answer.put(Order.answer, call.id)
     if let error = evaluation.error {
-      answer.put(AnswerKind.failed.rawValue)
-      answer.put(error)
+      answer.put(failure: error, call.id)
     } else {
-      answer.put(AnswerKind.computed.rawValue)
-      answer.put(UInt32(call.isPlanned ? 0 : 1))
-      if !call.isPlanned { answer.put(planOf: evaluation) }
-      answer.put(evaluation.accumulator.sums)
-      answer.put(evaluation.accumulator.compensations)
-      let count = call.hasResultSegment ? 0 : evaluation.resultBytes
-      answer.put(UInt32(count))
-      if count > 0, let place = answer.room(count, alignment: 64) {
-        place.copyMemory(from: ownResults.base, byteCount: count)
-      }
+      answer.put(
+        computed: evaluation, call.id, bringsPlan: !call.isPlanned,
+        results: call.hasResultSegment ? nil : ownResults.base)
     }
     if answer.isFull {
       answer = Packer(outgoing.all)
-      answer.put(Order.answer, call.id)
-      answer.put(AnswerKind.failed.rawValue)
-      answer.put(StatusError(.internal, "its answer takes more than \(Order.bytesMax) bytes"))
+      answer.put(
+        failure: StatusError(.internal, "its answer takes more than \(Order.bytesMax) bytes"),
+        call.id)
     }
     // The daemon need not wait for what follows; the next call does.
     PluginProcess.send(answer.bytes)
@@ -277,9 +280,7 @@ public final class PluginProcess: @unchecked Sendable {
 
   private func fail(_ id: UInt64, _ error: StatusError) {
     var answer = Packer(outgoing.all)
-    answer.put(Order.answer, id)
-    answer.put(AnswerKind.failed.rawValue)
-    answer.put(error)
+    answer.put(failure: error, id)
     PluginProcess.send(answer.bytes)
   }
 
@@ -340,6 +341,22 @@ public final class PluginProcess: @unchecked Sendable {
       throw StatusError(.internal, "the daemon sent \(sums.count) sums")
     }
     return sums
+  }
+}
+
+/// How many threads the process has: /proc is opened while that is possible, and closed with this.
+private final class ThreadCount {
+  private let folder = opendir("/proc/self/task")
+
+  deinit { if let folder { closedir(folder) } }
+
+  var isMoreThanOne: Bool {
+    guard let folder else { return false }
+    rewinddir(folder)
+    var count = 0
+    // Beside . and ..
+    while readdir(folder) != nil { count += 1 }
+    return count > 3
   }
 }
 

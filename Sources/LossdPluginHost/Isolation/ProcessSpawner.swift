@@ -42,13 +42,15 @@ public final class ProcessSpawner: Sendable {
     perform {}
   }
 
-  private func perform(_ work: @escaping @Sendable () -> Void) {
+  /// On the spawner's thread: also for what would take a loop too long.
+  func perform(_ work: @escaping @Sendable () -> Void) {
     let isFirst = state.withLock { state in
       state.work.append(work)
       defer { state.isRunning = true }
       return !state.isRunning
     }
-    if isFirst { startThread { self.run() } }
+    // Without it, whoever waits for a process waits until there is a thread for it.
+    if isFirst && !tryToStartThread({ self.run() }) { state.withLock { $0.isRunning = false } }
     wake.signal()
   }
 
@@ -89,6 +91,8 @@ public final class ProcessSpawner: Sendable {
         .unavailable,
         "a process for \(path) cannot be started: \(what): \(String(cString: strerror(number)))")
     }
+    let control = try SharedSegment(MemoryLayout<UInt64>.size, isInput: true)
+    try control.allocate(0, MemoryLayout<UInt64>.size)
     var ends: (Int32, Int32) = (-1, -1)
     var log: (Int32, Int32) = (-1, -1)
     let code = withUnsafeMutablePointer(to: &ends) {
@@ -118,14 +122,15 @@ public final class ProcessSpawner: Sendable {
       _ = (close(ends.0), close(log.0))
       throw failure(settings.program, number)
     }
-    let handle = WorkerHandle(pid: pid, socket: ends.0, log: log.0)
+    let handle = WorkerHandle(pid: pid, socket: ends.0, log: log.0, control: control)
     let memory = MessageMemory()
     var order = Packer(memory.all)
     order.put(Order.configure, 0)
     order.put(settings.memoryBytes)
     order.put(UInt32(settings.threads))
     order.put(path)
-    if clinux_send_message(ends.0, order.bytes.baseAddress, order.count, nil, 0, 0) < 0 {
+    let descriptors = [control.descriptor]
+    if clinux_send_message(ends.0, order.bytes.baseAddress, order.count, descriptors, 1, 0) < 0 {
       throw failure("configure", errno)
     }
     return handle

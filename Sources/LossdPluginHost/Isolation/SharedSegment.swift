@@ -3,12 +3,15 @@ import Glibc
 import LossdTensor
 import Synchronization
 
-/// Memory that this process and one that runs a plugin share, all of its pages allocated. Its size is fixed, so
-/// that neither can make the other crash by shrinking it.
+/// Memory that this process and one that runs a plugin share. Its size is fixed, so that neither can make the other
+/// crash by shrinking it. Its pages are allocated as they are written: by the kernel, which reports what it cannot
+/// have to who reads from a socket; by this process after `allocate`.
 ///
 /// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
 public final class SharedSegment: @unchecked Sendable {
   private static let count = Atomic<UInt64>(0)
+  /// Freeing more than this takes its time, bytes.
+  private static let quicklyFreedMax = 4 << 20
 
   /// Never used twice in this process.
   let id: UInt64
@@ -17,17 +20,15 @@ public final class SharedSegment: @unchecked Sendable {
   public let capacity: Int
   /// Whether others can read it alone.
   public let isInput: Bool
+  /// What stands for the process that has been shown it; its owner's business.
+  public weak var home: AnyObject?
 
   /// RESOURCE_EXHAUSTED where there is no memory for it.
   public init(_ bytes: Int, isInput: Bool) throws(StatusError) {
     let capacity = SharedSegment.capacity(for: bytes)
     var base: UnsafeMutableRawPointer?
     let descriptor = clinux_shared_memory("lossd-tensors", capacity, isInput ? 1 : 0, &base)
-    guard descriptor >= 0, let base else {
-      throw StatusError(
-        .resourceExhausted,
-        "no \(capacity) bytes of shared memory: \(String(cString: strerror(errno)))")
-    }
+    guard descriptor >= 0, let base else { throw SharedSegment.exhausted(capacity) }
     id = SharedSegment.count.add(1, ordering: .relaxed).newValue
     self.descriptor = descriptor
     self.base = base
@@ -36,8 +37,29 @@ public final class SharedSegment: @unchecked Sendable {
   }
 
   deinit {
-    munmap(base, capacity)
-    _ = close(descriptor)
+    let (base, capacity, descriptor) = (UInt(bitPattern: base), capacity, descriptor)
+    let free: @Sendable () -> Void = {
+      munmap(UnsafeMutableRawPointer(bitPattern: base), capacity)
+      _ = close(descriptor)
+    }
+    if capacity > SharedSegment.quicklyFreedMax {
+      ProcessSpawner.shared.perform(free)
+    } else {
+      free()
+    }
+  }
+
+  /// To be called before this process writes to a part of it for the first time. RESOURCE_EXHAUSTED where there are
+  /// no pages for it.
+  public func allocate(_ offset: Int, _ bytes: Int) throws(StatusError) {
+    if bytes > 0 && clinux_allocate(descriptor, base, offset, bytes) != 0 {
+      throw SharedSegment.exhausted(bytes)
+    }
+  }
+
+  private static func exhausted(_ bytes: Int) -> StatusError {
+    StatusError(
+      .resourceExhausted, "no \(bytes) bytes of shared memory: \(String(cString: strerror(errno)))")
   }
 
   /// What `bytes` are rounded up to, so that one segment serves calls of about the same size.

@@ -10,23 +10,44 @@ public final class WorkerHandle: @unchecked Sendable {
   public let pid: Int32
   public let socket: Int32
   public let log: Int32
+  /// The number of the last call that is to stop; the process sees it.
+  let stopWord: UnsafeMutablePointer<UInt64>
+  private let control: SharedSegment
   private let isReaped = Atomic<Bool>(false)
 
-  init(pid: Int32, socket: Int32, log: Int32) {
+  /// Takes the descriptors over. `control` is memory that the process can read.
+  init(pid: Int32, socket: Int32, log: Int32, control: SharedSegment) {
     self.pid = pid
     self.socket = socket
     self.log = log
+    self.control = control
+    stopWord = control.base.bindMemory(to: UInt64.self, capacity: 1)
   }
 
   deinit {
     _ = close(socket)
     _ = close(log)
     // It ends with its socket, or is made to.
-    if !isReaped.load(ordering: .relaxed) { ProcessSpawner.shared.reapLater(pid) }
+    if pid > 0 && !isReaped.load(ordering: .relaxed) { ProcessSpawner.shared.reapLater(pid) }
   }
 
   public func kill() {
-    if !isReaped.load(ordering: .relaxed) { Glibc.kill(pid, SIGKILL) }
+    // 0 and what is negative are more than one process.
+    if pid > 0 && !isReaped.load(ordering: .relaxed) { Glibc.kill(pid, SIGKILL) }
+  }
+
+  /// What its log brings in one turn, bytes: no more than a second's lines of usual length.
+  public static let logBytesMax = 1 << 14
+
+  /// What it has written to its log since the last time, at most so many bytes; nil: nothing more will come. Does
+  /// not wait.
+  public func takeLog(_ bytesMax: Int) -> [UInt8]? {
+    var outcome = 0
+    let bytes = [UInt8](unsafeUninitializedCapacity: bytesMax) { buffer, count in
+      outcome = read(log, buffer.baseAddress, bytesMax)
+      count = max(outcome, 0)
+    }
+    return outcome > 0 || outcome < 0 && (errno == EAGAIN || errno == EINTR) ? bytes : nil
   }
 
   /// How it ended; nil while it has not. To be asked until it is not nil.

@@ -4,31 +4,31 @@ import Glibc
 import LossdEngine
 import LossdTensor
 
-/// What a plugin's process said.
-public enum WorkerEvent {
-  /// It has loaded the plugin.
-  case ready
-  case refused(StatusError)
-  case failed(StatusError)
-  /// The evaluation has its plan; `run` is to follow.
-  case planned
-  /// It is computed. The results, with the gaps between them, unless they are in the segment that `run` gave; valid
-  /// until the next `receive`.
-  case computed(UnsafeRawBufferPointer)
-  case values([Double?])
-  case merged([Double])
-  /// It has ended, or says what makes no sense.
-  case gone(String?)
-}
-
 /// The daemon's end of the talk with one plugin's process: orders into messages and answers out of them, no loop
-/// and no clock. What the process says is not believed. Confined to one thread.
+/// and no clock. What the process says is not believed: an answer that was not asked for, or that does not fit the
+/// order, ends the talk. Confined to one thread.
 public final class WorkerLink {
+  /// What may come from the process.
+  enum Expected {
+    case nothing
+    /// That it has loaded the plugin.
+    case ready
+    /// The plan of `current`, and its results where it is small.
+    case plan
+    /// The plan that `current` has already.
+    case samePlan
+    case results
+    case values, sums
+  }
+
   public let handle: WorkerHandle
+  let incoming = MessageMemory()
+  var descriptors = ReceivedNumbers()
+  var expected: Expected
+  private(set) var number: UInt64 = 0
+  /// What the last order was about.
+  private(set) var current: Evaluation?
   private let outgoing = MessageMemory()
-  private let incoming = MessageMemory()
-  private var descriptors = ReceivedNumbers()
-  private var number: UInt64 = 0
   /// Segments that the process has mapped.
   private var known: [UInt64: Known] = [:]
 
@@ -36,26 +36,32 @@ public final class WorkerLink {
     weak var segment: SharedSegment?
   }
 
-  public init(_ handle: WorkerHandle) { self.handle = handle }
+  /// - Parameter isReady: it has loaded the plugin.
+  public init(_ handle: WorkerHandle, isReady: Bool) {
+    self.handle = handle
+    expected = isReady ? .nothing : .ready
+  }
 
   deinit { descriptors.numbers.deallocate() }
 
   // MARK: - Orders
 
   /// Has a function planned and, where it is small, computed.
-  /// - Parameter segments: memory that inputs lie in, and how many bytes of it the process needs to see.
+  /// - Parameters:
+  ///   - again: it has a plan, and memory by it, from another time: the new plan has to be the same, and `run` is to
+  ///     follow.
+  ///   - segments: memory that inputs lie in, and how many bytes of it the process needs to see.
   public func evaluate(
-    _ evaluation: Evaluation, function: UInt32, segments: [(SharedSegment, bytes: Int)]
-  ) throws(StatusError) {
-    number += 1
-    var order = Packer(outgoing.all)
-    order.put(Order.evaluate, number)
+    _ evaluation: Evaluation, again: Bool = false, function: UInt32,
+    segments: [(SharedSegment, bytes: Int)]
+  ) throws(OrderFailure) {
+    var order = begin(.evaluate)
     order.put(function)
     var extra: SharedSegment?
     let all = try withInlineLimit(evaluation, segments, &extra)
     order.put(UInt32(all.count))
-    var descriptors: [Int32] = []
-    for (segment, bytes) in all { put(segment, bytes, &order, &descriptors) }
+    var shown: [SharedSegment] = []
+    for (segment, bytes) in all { put(segment, bytes, &order, &shown) }
     order.put(UInt32(evaluation.wantedOutputs.count))
     for index in evaluation.wantedOutputs { order.put(UInt32(index)) }
     order.put(attributesOf: evaluation)
@@ -66,35 +72,29 @@ public final class WorkerLink {
       guard let view = evaluation.inputView(index) else { continue }
       put(view, index, all, extra, &extraOffset, &order)
     }
-    if order.isFull {
-      throw StatusError(
-        .resourceExhausted,
-        "\(evaluation.entry.name): shapes and attributes take more than the \(Order.bytesMax) bytes that a plugin in "
-          + "a process of its own can be sent")
-    }
-    try send(order, descriptors)
+    try send(order, shown, evaluation, again ? .samePlan : .plan)
     withExtendedLifetime(extra) {}
   }
 
   private func put(
-    _ segment: SharedSegment, _ used: Int, _ order: inout Packer, _ descriptors: inout [Int32]
+    _ segment: SharedSegment, _ used: Int, _ order: inout Packer, _ shown: inout [SharedSegment]
   ) {
-    let isNew = known.updateValue(Known(segment: segment), forKey: segment.id) == nil
-    if isNew { descriptors.append(segment.descriptor) }
+    let isNew = known[segment.id] == nil && !shown.contains { $0 === segment }
+    if isNew { shown.append(segment) }
     order.put(segment.id)
     order.put(Int64(segment.capacity))
     order.put(Int64(used))
     order.put(UInt32(isNew ? 1 : 0))
   }
 
-  /// Tells the process which segments are no more, so that it lets go of their memory.
+  /// Tells the process which segments are no more, so that it lets go of their memory. Between two calls.
   public func forgetFreed() {
     for (id, entry) in known where entry.segment == nil {
-      known[id] = nil
       var order = Packer(outgoing.all)
       order.put(Order.forget, id)
-      // What cannot be told costs the process a mapping.
-      try? send(order, [])
+      // What cannot be told now is told later.
+      do throws(OrderFailure) { try send(order, []) } catch { return }
+      known[id] = nil
     }
   }
 
@@ -102,16 +102,19 @@ public final class WorkerLink {
   private func withInlineLimit(
     _ evaluation: Evaluation, _ segments: [(SharedSegment, bytes: Int)],
     _ extra: inout SharedSegment?
-  ) throws(StatusError) -> [(SharedSegment, bytes: Int)] {
+  ) throws(OrderFailure) -> [(SharedSegment, bytes: Int)] {
     var bytes = 0
     for index in 0..<evaluation.entry.inputs.count {
       guard let view = evaluation.inputView(index), place(view, segments) == nil else { continue }
       bytes += (view.byteCount + 63) & ~63
     }
     if bytes <= Order.inlineBytesMax { return segments }
-    let segment = try SharedSegment(bytes, isInput: true)
-    extra = segment
-    return segments + [(segment, bytes)]
+    do throws(StatusError) {
+      let segment = try SharedSegment(bytes, isInput: true)
+      try segment.allocate(0, bytes)
+      extra = segment
+      return segments + [(segment, bytes)]
+    } catch { throw .refused(error) }
   }
 
   /// The segment that a tensor lies in, and where.
@@ -152,123 +155,98 @@ public final class WorkerLink {
   }
 
   /// Has computed what was planned. `results`: where to, nil: they are small and come with the answer.
-  public func run(results: SharedSegment?, bytes: Int) throws(StatusError) {
+  public func run(
+    _ evaluation: Evaluation, results: SharedSegment?, bytes: Int
+  ) throws(OrderFailure) {
     var order = Packer(outgoing.all)
-    var descriptors: [Int32] = []
+    var shown: [SharedSegment] = []
     order.put(Order.run, number)
     order.put(UInt32(results == nil ? 0 : 1))
-    if let results { put(results, bytes, &order, &descriptors) }
-    try send(order, descriptors)
+    if let results { put(results, bytes, &order, &shown) }
+    try send(order, shown, evaluation, .results)
   }
 
   /// Asks it to stop between two chunks.
-  public func stop() {
-    var order = Packer(outgoing.all)
-    order.put(Order.stop, number)
-    // What cannot be told will be killed in time.
-    try? send(order, [])
-  }
+  public func stop() { clinux_store(handle.stopWord, number) }
 
   /// Has the values of some sums computed, with the attributes of an evaluation.
   public func finish(
     _ evaluation: Evaluation, function: UInt32, sums: [Double]
-  ) throws(StatusError) {
-    number += 1
-    var order = Packer(outgoing.all)
-    order.put(Order.finish, number)
+  ) throws(OrderFailure) {
+    var order = begin(.finish)
     order.put(function)
     order.put(attributesOf: evaluation)
     order.put(sums)
-    try send(order, [])
+    try send(order, [], evaluation, .values)
   }
 
   /// Has sums merged by the function's own merge.
   public func merge(
-    function: UInt32, into: [Double], from: [Double]
-  ) throws(StatusError) {
-    number += 1
-    var order = Packer(outgoing.all)
-    order.put(Order.merge, number)
+    _ evaluation: Evaluation, function: UInt32, into: [Double], from: [Double]
+  ) throws(OrderFailure) {
+    var order = begin(.merge)
     order.put(function)
     order.put(into)
     order.put(from)
-    try send(order, [])
+    try send(order, [], evaluation, .sums)
   }
 
-  private func send(_ order: Packer, _ descriptors: [Int32]) throws(StatusError) {
+  private func begin(_ kind: Order) -> Packer {
+    number += 1
+    var order = Packer(outgoing.all)
+    order.put(kind, number)
+    return order
+  }
+
+  /// Sends an order that is answered.
+  private func send(
+    _ order: Packer, _ shown: [SharedSegment], _ evaluation: Evaluation, _ answer: Expected
+  ) throws(OrderFailure) {
+    if order.isFull {
+      outgoing.clear(order.count)
+      throw .refused(
+        StatusError(
+          .resourceExhausted,
+          "\(evaluation.entry.name): shapes and attributes take more than the \(Order.bytesMax) bytes that a plugin in "
+            + "a process of its own can be sent"))
+    }
+    try send(order, shown)
+    current = evaluation
+    expected = answer
+  }
+
+  private func send(_ order: Packer, _ shown: [SharedSegment]) throws(OrderFailure) {
+    let descriptors = shown.map(\.descriptor)
     let sent = clinux_send_message(
       handle.socket, order.bytes.baseAddress, order.count, descriptors, Int32(descriptors.count), 0)
+    let number = errno
     outgoing.clear(order.count)
-    if sent < 0 {
-      throw StatusError(
-        .unavailable, "the plugin's process cannot be told: \(String(cString: strerror(errno)))")
+    if sent >= 0 {
+      for segment in shown { known[segment.id] = Known(segment: segment) }
+      return
+    }
+    switch number {
+    // A process that is not busy has read everything, or does not read any more.
+    case EPIPE, ECONNRESET, ENOTCONN, EAGAIN: throw .gone
+    default:
+      throw .refused(
+        StatusError(
+          .resourceExhausted,
+          "the plugin's process cannot be told: \(String(cString: strerror(number)))"))
     }
   }
 
-  // MARK: - Answers
-
-  /// What has come, nil: nothing. `evaluation` is what the last order was about.
-  public func receive(_ evaluation: Evaluation?) -> WorkerEvent? {
-    let count = clinux_receive_message(
-      handle.socket, incoming.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
-    for descriptor in descriptors.take() { _ = close(descriptor) }
-    if count < 0 && errno == EAGAIN { return nil }
-    if count <= 0 { return .gone(nil) }
-    var answer = Unpacker(incoming.bytes(count))
-    let kind = Order(rawValue: answer.take())
-    _ = answer.take(UInt32.self)
-    let call: UInt64 = answer.take()
-    switch kind {
-    case .ready: return .ready
-    case .refused: return .refused(answer.takeError())
-    case .answer:
-      // Of a call that has been given up.
-      if call != number { return receive(evaluation) }
-      let event = read(&answer, evaluation)
-      return answer.isBroken ? .gone("sent an answer that cannot be read") : event
-    default: return .gone("sent an answer of an unknown kind")
-    }
+  /// The talk about the last order is over.
+  func settle() {
+    current = nil
+    expected = .nothing
   }
+}
 
-  private func read(_ answer: inout Unpacker, _ evaluation: Evaluation?) -> WorkerEvent {
-    switch AnswerKind(rawValue: answer.take()) {
-    case .failed: return .failed(answer.takeError())
-    case .planned:
-      guard let evaluation else { return .gone("planned what nobody had asked for") }
-      do throws(StatusError) { try answer.takePlan(into: evaluation) } catch {
-        return .failed(error)
-      }
-      return .planned
-    case .computed:
-      guard let evaluation else { return .gone("computed what nobody had asked for") }
-      do throws(StatusError) {
-        if answer.take(UInt32.self) != 0 { try answer.takePlan(into: evaluation) }
-      } catch { return .failed(error) }
-      let (sums, compensations) = (answer.takeDoubles(), answer.takeDoubles())
-      let results = Int(answer.take(UInt32.self))
-      let bytes = results > 0 ? answer.takeBytes(results, alignment: 64) : nil
-      guard sums.count == evaluation.entry.accumulatorCount, compensations.count == sums.count
-      else {
-        return .gone("sent \(sums.count) sums, expected \(evaluation.entry.accumulatorCount)")
-      }
-      evaluation.adoptResult(Accumulator(sums: sums, compensations: compensations))
-      return .computed(UnsafeRawBufferPointer(start: bytes, count: results))
-    case .values:
-      return .values(
-        (0..<answer.takeCount(12, max: Int(LOSSD_VALUES_MAX))).map { _ in
-          let isPresent = answer.take(UInt32.self) != 0
-          let value: Double = answer.take()
-          return isPresent ? value : nil
-        })
-    case .merged: return .merged(answer.takeDoubles())
-    case nil: return .gone("sent an answer of an unknown kind")
-    }
-  }
-
-  /// What the process has written to its log since the last time, at most 64 KiB.
-  public func takeLog() -> String {
-    var buffer = [UInt8](repeating: 0, count: 1 << 16)
-    let count = Glibc.read(handle.log, &buffer, buffer.count)
-    return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : ""
-  }
+/// An order that was not given.
+public enum OrderFailure: Error {
+  /// The process has ended or does not read any more: nothing of the order has reached its code.
+  case gone
+  /// The order itself cannot be sent; another can.
+  case refused(StatusError)
 }

@@ -15,6 +15,9 @@ enum ELFCheck {
     private static let machineName = "this machine"
   #endif
 
+  /// PT_GNU_STACK; a library without it wants an executable one.
+  private static let stackType: UInt32 = 0x6474_E551
+
   private struct Segment {
     var offset: Int
     var address: Int
@@ -52,6 +55,7 @@ enum ELFCheck {
     }
     var loads: [Segment] = []
     var dynamic: Segment?
+    var hasPlainStack = false
     for index in 0..<count {
       let at = Int(table) + index * entry
       func word(_ offset: Int) -> Int? {
@@ -67,7 +71,12 @@ enum ELFCheck {
       let segment = Segment(offset: offset, address: address, size: size)
       if type == 1 { loads.append(segment) }
       if type == 2 { dynamic = segment }
+      if type == stackType {
+        hasPlainStack = bytes.loadUnaligned(fromByteOffset: at + 4, as: UInt32.self) & 1 == 0
+      }
     }
+    // glibc would make the stacks of all threads executable for it.
+    guard hasPlainStack else { return "it wants an executable stack: link it with -z noexecstack" }
     guard let dynamic else { return "it has no dynamic section" }
     return needed(bytes, dynamic, loads)
   }

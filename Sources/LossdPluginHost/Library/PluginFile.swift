@@ -22,6 +22,14 @@ struct PluginFile: ~Copyable {
     var inode: ino_t
     var size: Int
     var modified: Int
+    /// When anything about it changed last, its owner and mode too; not to be set by anybody, unlike `modified`.
+    var changed: Int
+
+    /// Whether it is the same file with the same bytes, as far as can be seen without reading them.
+    func hasBytes(of other: Identity) -> Bool {
+      device == other.device && inode == other.inode && size == other.size
+        && modified == other.modified
+    }
   }
 
   deinit { if descriptor >= 0 { _ = close(descriptor) } }
@@ -36,14 +44,11 @@ struct PluginFile: ~Copyable {
   /// does not own, what another may write, any parent folder included, what is no library for this
   /// machine, and what has not the checksum `pin` (SHA-256, hexadecimal), unless that is nil.
   init(_ path: String, pin: String? = nil) throws(StatusError) {
-    let source = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
-    if source < 0 {
-      throw PluginFile.refused(
-        path, errno == ELOOP ? "a symbolic link" : String(cString: strerror(errno)))
-    }
+    let source = try TrustedPath.open(path)
     defer { _ = close(source) }
-    let status = try PluginFile.checked(source, path)
-    try PluginFile.checkFolders(path)
+    var status = stat()
+    guard fstat(source, &status) == 0, status.st_size > 0, status.st_size <= PluginFile.bytesMax
+    else { throw PluginFile.refused(path, "\(status.st_size) bytes long") }
     let size = Int(status.st_size)
     let (copy, checksum) = try PluginFile.copied(source, path, size, isPinned: pin != nil)
     if let pin, pin.lowercased() != checksum {
@@ -60,42 +65,6 @@ struct PluginFile: ~Copyable {
   static func identity(_ path: String) -> Identity? {
     var status = stat()
     return lstat(path, &status) == 0 ? Identity(status) : nil
-  }
-
-  private static func checked(_ source: Int32, _ path: String) throws(StatusError) -> stat {
-    var status = stat()
-    guard fstat(source, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
-      throw refused(path, "not a regular file")
-    }
-    if let reason = distrust(status) { throw refused(path, reason) }
-    guard status.st_size > 0, status.st_size <= bytesMax else {
-      throw refused(path, "\(status.st_size) bytes long")
-    }
-    return status
-  }
-
-  private static func checkFolders(_ path: String) throws(StatusError) {
-    var folder = path
-    while let slash = folder.lastIndex(of: "/") {
-      folder = slash == folder.startIndex ? "/" : String(folder[..<slash])
-      var status = stat()
-      guard stat(folder, &status) == 0 else {
-        throw refused(path, "its folder \(folder): \(String(cString: strerror(errno)))")
-      }
-      // A folder with the sticky bit, such as /tmp, lets nobody rename what is another's.
-      if status.st_mode & S_ISVTX == 0, let reason = distrust(status) {
-        throw refused(path, "its folder \(folder) is \(reason)")
-      }
-      if folder == "/" { return }
-    }
-  }
-
-  private static func distrust(_ status: stat) -> String? {
-    if status.st_uid != 0 && status.st_uid != getuid() {
-      return "owned by user \(status.st_uid), not by root or the daemon's own"
-    }
-    return status.st_mode & 0o022 != 0
-      ? "writable by its group or others (mode \(String(status.st_mode & 0o777, radix: 8)))" : nil
   }
 
   /// The sealed copy, and its checksum where that is asked for.
@@ -142,6 +111,7 @@ extension PluginFile.Identity {
   init(_ status: stat) {
     self.init(
       device: status.st_dev, inode: status.st_ino, size: Int(status.st_size),
-      modified: status.st_mtim.tv_sec * 1_000_000_000 + status.st_mtim.tv_nsec)
+      modified: status.st_mtim.tv_sec * 1_000_000_000 + status.st_mtim.tv_nsec,
+      changed: status.st_ctim.tv_sec * 1_000_000_000 + status.st_ctim.tv_nsec)
   }
 }

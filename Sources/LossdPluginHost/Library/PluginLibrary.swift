@@ -4,19 +4,26 @@ import CPluginCalls
 import Glibc
 import LossdEngine
 import LossdTensor
+import Synchronization
 
 /// An open library and its descriptor. Closed with the last reference: every function entry holds one,
 /// and every call holds its entry.
 ///
-/// `@unchecked Sendable`: immutable; the descriptor is by plugin.h's rules.
-final class PluginLibrary: FunctionOwner, @unchecked Sendable {
+/// `@unchecked Sendable`: immutable, but for a counter; the descriptor is by plugin.h's rules.
+public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
+  /// Callbacks that did not return, beyond which its functions are refused: each costs a thread and its call's memory.
+  public static let lostCallbacksMax = 8
+
   let plugin: UnsafePointer<lossd_plugin>
   let path: String
   private let handle: UnsafeMutableRawPointer
   private let descriptor: Int32
-  private let onPinned: @Sendable () -> Void
+  private let closer: LibraryCloser
+  /// Code of it may go on running on threads that it has started itself.
+  private let staysMapped: Bool
+  private let lost = Atomic<Int>(0)
 
-  var isElsewhere: Bool { false }
+  public var isElsewhere: Bool { false }
 
   /// Opens the copy of a checked file and asks it for its plugin. FAILED_PRECONDITION with the reason.
   convenience init(_ file: consuming PluginFile) throws(StatusError) {
@@ -26,41 +33,63 @@ final class PluginLibrary: FunctionOwner, @unchecked Sendable {
   }
 
   /// Opens a library in sealed memory, whose descriptor it takes over; `path` is where it was copied from.
-  /// - Parameter onPinned: called when it has been closed and glibc keeps it in memory nevertheless.
+  /// - Parameters:
+  ///   - activity: what a crash meanwhile is said to be in.
+  ///   - staysMapped: it is never unmapped.
+  ///   - closer: sees to its end.
   init(
-    copy descriptor: Int32, path: String, onPinned: @escaping @Sendable () -> Void = {}
+    copy descriptor: Int32, path: String, activity: String = "a plugin that is being loaded",
+    staysMapped: Bool = false, closer: LibraryCloser = .here
   ) throws(StatusError) {
     self.path = path
-    self.onPinned = onPinned
     self.descriptor = descriptor
-    // A library may change the thread that loads it, and what all threads share.
-    let mode = clinux_float_mode()
-    let habits = clinux_habits_save()
-    let before = clinux_set_activity("a plugin that is being loaded")
-    let copy = "/proc/self/fd/\(descriptor)"
-    let opened = dlopen(copy, RTLD_NOW | RTLD_LOCAL)
-    var found: UnsafePointer<lossd_plugin>?
+    self.staysMapped = staysMapped
+    self.closer = closer
     var failure: StatusError?
-    if let opened {
+    var found: UnsafePointer<lossd_plugin>?
+    var opened: UnsafeMutableRawPointer?
+    let changed = PluginLibrary.watched(activity, closer.watch) {
+      let copy = "/proc/self/fd/\(descriptor)"
+      opened = dlopen(copy, RTLD_NOW | RTLD_LOCAL)
+      guard let opened else {
+        failure = PluginFile.refused(path, PluginLibrary.linkerText(copy))
+        return
+      }
       do throws(StatusError) { found = try PluginLibrary.entry(opened, path) } catch {
         failure = error
       }
-    } else {
-      failure = PluginFile.refused(path, PluginLibrary.linkerText(copy))
     }
-    clinux_set_float_mode(mode)
-    if let changed = clinux_habits_restore(habits), failure == nil {
-      failure = PluginFile.refused(path, "loading it changed \(String(cString: changed))")
-      if let found, found.pointee.stop != nil { plugincalls_stop(found) }
+    if let changed, failure == nil {
+      failure = PluginFile.refused(path, "loading it changed \(changed)")
     }
-    clinux_set_activity(before)
     guard let opened, let found, failure == nil else {
-      if let opened { dlclose(opened) }
+      _ = PluginLibrary.watched(activity, closer.watch) {
+        if failure != nil, let found, found.pointee.stop != nil { plugincalls_stop(found) }
+        if let opened { dlclose(opened) }
+      }
       _ = close(descriptor)
       throw failure ?? PluginFile.refused(path, "it cannot be opened")
     }
     handle = opened
     plugin = found
+  }
+
+  /// Runs code of a library in this thread. Puts back what it changes of the thread and of what all threads share,
+  /// and returns what that was, other than the floating-point mode.
+  private static func watched(
+    _ activity: String, _ watch: Int32, _ body: () -> Void
+  ) -> String? {
+    let mode = clinux_float_mode()
+    let habits = clinux_habits_save()
+    let isFirst = clinux_watch_thread(watch) != 0
+    defer { if isFirst { clinux_unwatch_thread() } }
+    activity.withCString { text in
+      let before = clinux_set_activity(text)
+      body()
+      clinux_set_activity(before)
+    }
+    clinux_set_float_mode(mode)
+    return clinux_habits_restore(habits).map { String(cString: $0) }
   }
 
   private static func entry(
@@ -88,22 +117,9 @@ final class PluginLibrary: FunctionOwner, @unchecked Sendable {
   }
 
   deinit {
-    let mode = clinux_float_mode()
-    let habits = clinux_habits_save()
-    let before = clinux_set_activity("a plugin that is being unloaded")
-    if plugin.pointee.stop != nil { plugincalls_stop(plugin) }
-    dlclose(handle)
-    // glibc does not unmap a library with unique symbols or thread destructors. Its descriptor must then
-    // stay open: another library under the same number would be taken for it.
-    if let still = dlopen("/proc/self/fd/\(descriptor)", RTLD_NOW | RTLD_NOLOAD) {
-      dlclose(still)
-      onPinned()
-    } else {
-      _ = close(descriptor)
-    }
-    clinux_set_activity(before)
-    _ = clinux_habits_restore(habits)
-    clinux_set_float_mode(mode)
+    let end = LibraryEnd(
+      plugin: plugin, handle: handle, descriptor: descriptor, staysMapped: staysMapped)
+    closer.close(end, name: name, version: version, path: path)
   }
 
   var name: String { String(cString: plugin.pointee.name) }
@@ -115,5 +131,66 @@ final class PluginLibrary: FunctionOwner, @unchecked Sendable {
     var reason = String(cString: text)
     if reason.hasPrefix(copy + ": ") { reason.removeFirst(copy.count + 2) }
     return reason
+  }
+
+  // MARK: - Callbacks that do not return
+
+  /// Callbacks that have not returned in time, and still have not.
+  public var lostCallbacks: Int { lost.load(ordering: .relaxed) }
+
+  /// One has not returned; holds what it uses for as long as it is away.
+  public func callbackLost(using memory: AnyObject) -> AnyObject { LostCallback(self, memory) }
+
+  private final class LostCallback {
+    let library: PluginLibrary
+    let memory: AnyObject
+
+    init(_ library: PluginLibrary, _ memory: AnyObject) {
+      self.library = library
+      self.memory = memory
+      library.lost.add(1, ordering: .relaxed)
+    }
+
+    deinit { library.lost.subtract(1, ordering: .relaxed) }
+  }
+
+  // MARK: - The end
+
+  /// An open library that nobody uses any more.
+  ///
+  /// `@unchecked Sendable`: handed on to the one who closes it.
+  struct LibraryEnd: @unchecked Sendable {
+    let plugin: UnsafePointer<lossd_plugin>
+    let handle: UnsafeMutableRawPointer
+    let descriptor: Int32
+    var staysMapped: Bool
+
+    /// Stops the plugin, and then, where `mayUnmap` says so, unmaps the library. Returns why it stays in memory, if
+    /// it does.
+    func close(_ activity: String, _ watch: Int32, mayUnmap: () -> Bool) -> String? {
+      var reason: String?
+      _ = PluginLibrary.watched(activity, watch) {
+        if plugin.pointee.stop != nil { plugincalls_stop(plugin) }
+        if staysMapped {
+          reason = "it has started threads of its own"
+        } else if !mayUnmap() {
+          reason = "a callback of some plugin has not returned"
+        } else {
+          dlclose(handle)
+          reason = isMapped ? "it has unique symbols or thread destructors" : nil
+        }
+      }
+      // Its descriptor stays open with it: another library under the same number would be taken for it.
+      if reason == nil { _ = Glibc.close(descriptor) }
+      return reason
+    }
+
+    private var isMapped: Bool {
+      guard let still = dlopen("/proc/self/fd/\(descriptor)", RTLD_NOW | RTLD_NOLOAD) else {
+        return false
+      }
+      dlclose(still)
+      return true
+    }
   }
 }

@@ -47,6 +47,7 @@ final class ForeignCall {
   }
 
   var isOver: Bool { done == nil }
+  var isStopping: Bool { stopEntry != nil }
   var entry: FunctionEntry { evaluation.entry }
   var error: StatusError? { failure ?? evaluation.error }
 

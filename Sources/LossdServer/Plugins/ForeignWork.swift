@@ -36,6 +36,15 @@ final class ForeignWork {
   }
 
   func start(_ call: ForeignCall) {
+    if let library = call.entry.owner as? PluginLibrary,
+      library.lostCallbacks >= PluginLibrary.lostCallbacksMax
+    {
+      call.failure = StatusError(
+        .unavailable,
+        "\(call.entry.name): the plugin \(call.entry.plugin) is set aside: \(library.lostCallbacks) of its callbacks "
+          + "have not returned")
+      return endLater(call)
+    }
     setLimit(call)
     if let pool = pool(call.entry) { return pool.submit(call) }
     let context = self.context
@@ -78,6 +87,13 @@ final class ForeignWork {
     context.deadlines.set(entry, at: Clock.now + ForeignWork.stopGrace)
   }
 
+  /// Ends a call, but not from within what its owner is just doing.
+  func endLater(_ call: ForeignCall) {
+    let bound = LoopBound(call)
+    let context = self.context
+    context.loop.execute { bound.value.end(context.deadlines) }
+  }
+
   private func ownerKey(_ call: ForeignCall) -> ObjectIdentifier {
     ObjectIdentifier((call.entry.owner as AnyObject?) ?? self)
   }
@@ -85,8 +101,11 @@ final class ForeignWork {
   private func giveUp(_ call: ForeignCall) {
     guard !call.isOver else { return }
     if let pool = pools[ownerKey(call)] { return pool.giveUp(call) }
-    let owner: AnyObject = call.job ?? call
-    if context.scheduler.giveUp(call.evaluation, keeping: owner) {
+    let memory: AnyObject = call.job ?? call
+    let library = call.entry.owner as? PluginLibrary
+    if context.scheduler.giveUp(
+      call.evaluation, keeping: library?.callbackLost(using: memory) ?? memory)
+    {
       call.isGivenUp = true
       if call.failure == nil {
         call.failure = StatusError(
@@ -109,30 +128,36 @@ final class ForeignWork {
     }
   }
 
-  /// Looks now and then whether a callback takes longer than any may.
-  private func setLimit(_ call: ForeignCall) {
+  /// What a callback may take, nanoseconds. Of a process only is seen that it has the call, not how far it is.
+  private func allowedTime(_ call: ForeignCall) -> UInt64 {
     let limit = context.limits.callbackTimeout
-    if limit == 0 { return }
-    let allowed =
-      call.entry.isElsewhere
-      ? limit + UInt64(min(call.evaluation.cost * ForeignWork.costFactor, 1e18)) : limit
-    let entry = DeadlineEntry { [unowned self] in
-      call.limitEntry = nil
-      exceeded(call, limit)
-    }
-    call.limitEntry = entry
-    context.deadlines.set(entry, at: Clock.now + allowed)
+    if !call.entry.isElsewhere { return limit }
+    return limit + UInt64(min(call.evaluation.cost * ForeignWork.costFactor, 1e18))
   }
 
-  private func exceeded(_ call: ForeignCall, _ limit: UInt64) {
-    let isStuck =
-      pools[ownerKey(call)]?.isRunning(call)
-      ?? context.scheduler.isStuck(call.evaluation, longerThan: limit)
-    guard isStuck else { return setLimit(call) }
+  /// Looks when a callback could have taken longer than any may.
+  private func setLimit(_ call: ForeignCall, since: UInt64 = Clock.now) {
+    if context.limits.callbackTimeout == 0 { return }
+    let entry = DeadlineEntry { [unowned self] in
+      call.limitEntry = nil
+      lookAt(call)
+    }
+    call.limitEntry = entry
+    context.deadlines.set(entry, at: since + allowedTime(call))
+  }
+
+  private func lookAt(_ call: ForeignCall) {
+    // A call that waits for its turn is not too slow, and neither is one that has just got it.
+    let since =
+      pools[ownerKey(call)].map { $0.runningSince(call) }
+      ?? context.scheduler.insideSince(call.evaluation)
+    guard let since, since + allowedTime(call) <= Clock.now else {
+      return setLimit(call, since: since ?? Clock.now)
+    }
     call.failure = StatusError(
       .deadlineExceeded,
       "\(call.entry.name): a callback of the plugin \(call.entry.plugin) takes longer than "
-        + "limits.callback_timeout, \(limit / 1_000_000) ms")
+        + "limits.callback_timeout, \(context.limits.callbackTimeout / 1_000_000) ms")
     stop(call)
   }
 }

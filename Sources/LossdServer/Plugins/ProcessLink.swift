@@ -12,11 +12,13 @@ final class ProcessLink {
     case busy
     /// It has made the call's plan, and waits for `run`.
     case planned
+    /// It is being ended, or has ended: nothing more is asked of it.
+    case ending
     case dead
   }
 
-  /// Lines of a plugin's log in one second; what comes beyond waits in the pipe, and the plugin with it.
-  private static let logLinesMax = 200
+  /// Answers that are taken in one turn of the loop: more than one for each order only a process sends that means ill.
+  private static let eventsMax = 8
 
   let handle: WorkerHandle
   private unowned let pool: ProcessPool
@@ -24,14 +26,13 @@ final class ProcessLink {
   private let link: WorkerLink
   private var phase: Phase
   private(set) var call: ForeignCall?
+  /// Since when the process has had the call.
+  private(set) var since: UInt64 = 0
   /// The evaluation that the process has a plan of.
   private var planned: Evaluation?
-  /// Takes a plan that is made a second time, to be compared with the first, which memory was bound by.
-  private var second: Evaluation?
   private var watcher: DescriptorWatcher?
-  private var logWatcher: DescriptorWatcher?
+  private var log: ProcessLog?
   private var timer: DeadlineEntry?
-  private var logTimer: DeadlineEntry?
   private var killReason: String?
 
   init(
@@ -41,21 +42,18 @@ final class ProcessLink {
     self.pool = pool
     self.context = context
     self.handle = handle
-    link = WorkerLink(handle)
+    link = WorkerLink(handle, isReady: isReady)
     phase = isReady ? .idle : .starting
     do throws(LoopError) {
       watcher = try DescriptorWatcher(context.loop, descriptor: handle.socket) { [unowned self] _ in
         receive()
       }
-      logWatcher = try DescriptorWatcher(context.loop, descriptor: handle.log) { [unowned self] _ in
-        readLog()
-      }
+      log = try ProcessLog(handle, context) { [unowned pool] in pool.log($0) }
     } catch {
       watcher?.close()
       throw LinkError(text: "its process cannot be watched: \(error)")
     }
     watcher?.watch(.readable)
-    logWatcher?.watch(.readable)
     if !isReady {
       setTimer(loadTimeout) { [unowned self] in kill("did not load it in time") }
     }
@@ -81,73 +79,98 @@ final class ProcessLink {
 
   func start(_ call: ForeignCall) {
     if let timer { context.deadlines.cancel(timer) }
-    self.call = call
-    phase = .busy
-    let function = pool.entryIndex(call.entry)
-    do throws(StatusError) {
+    give(call) { [self] () throws(OrderFailure) in
+      let function = pool.entryIndex(call.entry)
       switch call.task {
       case .prepare(let job), .run(let job):
-        if case .run = call.task {
-          let again = Evaluation(call.entry)
-          again.begin(like: call.evaluation)
-          second = again
+        var again = false
+        if case .run = call.task { again = true }
+        let segments: [(SharedSegment, bytes: Int)]
+        do throws(StatusError) { segments = try job.segmentsToShow() } catch {
+          throw .refused(error)
         }
-        let segments = job.segmentsToShow
-        for segment in segments { pool.segments.setHome(segment.0, self) }
-        try link.evaluate(call.evaluation, function: function, segments: segments)
+        job.setHome(self)
+        try link.evaluate(
+          call.evaluation, again: again, function: function, segments: segments)
       case .finish(let total):
         try link.finish(call.evaluation, function: function, sums: total.values)
       case .merge(let into, let part):
-        try link.merge(function: function, into: into.sums, from: part.sums)
+        try link.merge(call.evaluation, function: function, into: into.sums, from: part.sums)
       }
-    } catch { failedAtOnce(error) }
-  }
-
-  /// The order could not be given. The call's end is not expected from within.
-  private func failedAtOnce(_ error: StatusError) {
-    guard let call else { return }
-    call.failure = error
-    self.call = nil
-    second = nil
-    planned = nil
-    phase = .idle
-    pool.endLater(call)
+    }
   }
 
   /// Goes on with the call that it has planned.
   func run(_ call: ForeignCall) {
-    self.call = call
-    phase = .busy
     planned = nil
-    do throws(StatusError) {
-      let results = call.job?.resultSegment
-      if let results { pool.segments.setHome(results, self) }
-      try link.run(results: results, bytes: call.evaluation.resultBytes)
-    } catch { failedAtOnce(error) }
+    give(call) { [self] () throws(OrderFailure) in
+      call.job?.setHome(self)
+      try link.run(
+        call.evaluation, results: call.job?.resultSegment, bytes: call.evaluation.resultBytes)
+    }
+  }
+
+  /// Gives the process an order about a call, which is the pool's again where that does not come about.
+  private func give(_ call: ForeignCall, _ order: () throws(OrderFailure) -> Void) {
+    do throws(OrderFailure) {
+      try order()
+      self.call = call
+      since = Clock.now
+      phase = .busy
+    } catch {
+      phase = .idle
+      switch error {
+      case .refused(let status):
+        call.failure = status
+        pool.endLater(call)
+      case .gone:
+        phase = .ending
+        handle.kill()
+        pool.putBack(call)
+      }
+    }
   }
 
   /// Segments that it has been shown may have been freed.
-  func forgetFreed() { if phase != .dead { link.forgetFreed() } }
+  func forgetFreed() { if phase == .idle { link.forgetFreed() } }
 
   func stop() { if phase == .busy { link.stop() } }
 
   /// Ends it; its calls fail with what became of it.
   func kill(_ reason: String) {
     if phase == .dead { return }
-    killReason = "was ended: it \(reason)"
+    if killReason == nil { killReason = "was ended: it \(reason)" }
+    phase = .ending
     handle.kill()
   }
 
   // MARK: - Answers
 
   private func receive() {
-    while phase != .dead, let event = link.receive(second ?? call?.evaluation) { take(event) }
+    for _ in 0..<ProcessLink.eventsMax {
+      guard phase != .dead, watcher != nil, let event = link.receive() else { return }
+      take(event)
+    }
   }
 
   private func take(_ event: WorkerEvent) {
     switch event {
+    case .gone: return gone()
+    case .goneUnread:
+      if let call {
+        self.call = nil
+        pool.putBack(call)
+      }
+      return gone()
+    case .broken(let reason):
+      kill(reason)
+      return gone()
+    default: break
+    }
+    // What a process that is being ended has still said counts for nothing.
+    if phase == .ending { return }
+    switch event {
     case .ready:
-      guard phase == .starting else { return }
       if let timer { context.deadlines.cancel(timer) }
       phase = .idle
       pool.becameIdle(self)
@@ -157,55 +180,34 @@ final class ProcessLink {
     case .computed(let results): computed(results)
     case .values(let values):
       call?.values = values
+      pool.answered()
       ended()
     case .merged(let sums):
-      if case .merge(let into, _)? = call?.task {
-        guard sums.count == into.sums.count else { return kill("sent \(sums.count) sums") }
-        call?.total = Accumulator(sums: sums, compensations: sums.map { _ in 0 })
-      }
+      call?.total = Accumulator(sums: sums, compensations: sums.map { _ in 0 })
+      pool.answered()
       ended()
-    case .gone(let reason):
-      if let reason { kill(reason) }
-      gone()
+    case .gone, .goneUnread, .broken: break
     }
   }
 
   private func becamePlanned() {
-    guard let call else { return dropLatePlan() }
-    if let second {
-      // It was planned before, by a process or at a time that is gone; its memory is there.
-      self.second = nil
-      guard second.resultBytes == call.evaluation.resultBytes,
-        second.workspaceBytes == call.evaluation.workspaceBytes,
-        second.scratchBytes == call.evaluation.scratchBytes
-      else { return planChanged(call) }
-      return run(call)
-    }
+    guard let call else { return }
+    // It was planned before, by a process or at a time that is gone; its memory is there.
+    if case .run = call.task { return run(call) }
     planned = call.evaluation
     phase = .planned
     self.call = nil
     call.end(context.deadlines)
     // Whoever wanted it has to wait for memory: others go first, and it is planned again.
-    if phase == .planned { dropLatePlan() }
-  }
-
-  private func planChanged(_ call: ForeignCall) {
-    failed(
-      StatusError(
-        .internal,
-        "\(call.entry.name): the plugin \(pool.name) planned the same call differently the second time"
-      ))
-  }
-
-  private func dropLatePlan() {
-    planned = nil
-    phase = .idle
-    pool.becameIdle(self)
+    if phase == .planned {
+      planned = nil
+      phase = .idle
+      pool.becameIdle(self)
+    }
   }
 
   private func computed(_ results: UnsafeRawBufferPointer) {
-    guard let call, let job = call.job else { return dropLatePlan() }
-    if second != nil { return planChanged(call) }
+    guard let call, let job = call.job else { return }
     do throws(StatusError) { try job.adoptResults(results) } catch { call.evaluation.fail(error) }
     pool.answered()
     ended()
@@ -221,11 +223,9 @@ final class ProcessLink {
   private func ended() {
     let call = self.call
     self.call = nil
-    planned = nil
-    second = nil
-    if phase != .dead { phase = .idle }
+    phase = .idle
     call?.end(context.deadlines)
-    if phase != .dead { link.forgetFreed() }
+    if phase == .idle { link.forgetFreed() }
     if phase == .idle { pool.becameIdle(self) }
   }
 
@@ -233,10 +233,11 @@ final class ProcessLink {
 
   /// Its socket is closed: it has ended, or is about to.
   private func gone() {
-    guard phase != .dead else { return }
+    guard phase != .dead, watcher != nil else { return }
+    phase = .ending
     watcher?.close()
     watcher = nil
-    readLog()
+    log?.read()
     handle.kill()
     waitForEnd()
   }
@@ -246,18 +247,14 @@ final class ProcessLink {
     guard let end = handle.end() else {
       return setTimer(1_000_000) { [unowned self] in waitForEnd() }
     }
-    var reason = killReason ?? end.text
-    if let call { reason += " in \(call.entry.name)" }
+    let what = killReason ?? end.text
     let call = self.call
     close()
-    if let call {
-      let text =
-        "\(call.entry.name): the process of the plugin \(pool.name) \(killReason ?? end.text)"
-      if call.failure == nil {
-        call.failure = StatusError(.unavailable, text)
-      }
+    if let call, call.failure == nil {
+      call.failure = StatusError(
+        .unavailable, "\(call.entry.name): the process of the plugin \(pool.name) \(what)")
     }
-    pool.died(self, reason)
+    pool.died(self, call.map { "\(what) in \($0.entry.name)" } ?? what)
     call?.end(context.deadlines)
   }
 
@@ -267,31 +264,9 @@ final class ProcessLink {
     call = nil
     planned = nil
     watcher?.close()
-    logWatcher?.close()
     watcher = nil
-    logWatcher = nil
-    for entry in [timer, logTimer] {
-      if let entry { context.deadlines.cancel(entry) }
-    }
-  }
-
-  // MARK: - Its log
-
-  private func readLog() {
-    guard logWatcher != nil else { return }
-    let text = link.takeLog()
-    if text.isEmpty {
-      logWatcher?.close()
-      logWatcher = nil
-      return
-    }
-    let lines = text.split(separator: "\n").filter { !$0.isEmpty }
-    for line in lines.prefix(ProcessLink.logLinesMax) { pool.log(line) }
-    guard lines.count > ProcessLink.logLinesMax else { return }
-    pool.log("<4>\(lines.count - ProcessLink.logLinesMax) lines more, which are left out")
-    logWatcher?.watch([])
-    let entry = DeadlineEntry { [unowned self] in logWatcher?.watch(.readable) }
-    logTimer = entry
-    context.deadlines.set(entry, at: Clock.now + 1_000_000_000)
+    log?.close()
+    log = nil
+    if let timer { context.deadlines.cancel(timer) }
   }
 }

@@ -67,24 +67,35 @@ final class ProcessPool {
     links.first { $0.call === call }?.kill("did not stop when it was asked to")
   }
 
-  func isRunning(_ call: ForeignCall) -> Bool { links.contains { $0.call === call } }
+  /// Since when a process has had the call; nil: it waits.
+  func runningSince(_ call: ForeignCall) -> UInt64? { links.first { $0.call === call }?.since }
 
-  /// A process takes the first call that it may.
-  private func dispatch() {
-    for link in links where link.isIdle {
-      guard
-        let index = waiting.firstIndex(where: { call in
-          let home = segments.home(of: call.job)
-          return home == nil || home === link || !links.contains { $0 === home }
-        })
-      else { continue }
-      link.start(waiting.remove(at: index))
+  /// Back from a process that has ended without a look at it: it is the first in turn again.
+  func putBack(_ call: ForeignCall) {
+    if call.isStopping {
+      call.failure = call.failure ?? StatusError(.cancelled, "\(call.entry.name): cancelled")
+      return endLater(call)
     }
+    waiting.insert(call, at: 0)
+  }
+
+  /// Processes take the first calls that they may.
+  private func dispatch() {
+    // What cannot be sent leaves its process idle, for the next.
+    for link in links { while link.isIdle, let call = next(for: link) { link.start(call) } }
     if !waiting.isEmpty { startLink() }
   }
 
+  private func next(for link: ProcessLink) -> ForeignCall? {
+    let index = waiting.firstIndex { call in
+      let home = call.job?.home
+      return home == nil || home === link || !links.contains { $0 === home }
+    }
+    return index.map { waiting.remove(at: $0) }
+  }
+
   /// Whether a process is free now.
-  func isIdle(_ link: ProcessLink?) -> Bool { link == nil || link?.isIdle ?? false }
+  func isIdle(_ link: ProcessLink) -> Bool { link.isIdle }
 
   // MARK: - Processes
 
@@ -155,11 +166,7 @@ final class ProcessPool {
   }
 
   /// Ends a call, but not from within what its owner is just doing.
-  func endLater(_ call: ForeignCall) {
-    let bound = LoopBound(call)
-    let context = self.context
-    context.loop.execute { bound.value.end(context.deadlines) }
-  }
+  func endLater(_ call: ForeignCall) { context.foreign.endLater(call) }
 
   // MARK: - What processes report
 
@@ -190,6 +197,7 @@ final class ProcessPool {
     guard link.isIdle, links.count > 1 else { return }
     links.removeAll { $0 === link }
     link.close()
+    segments.forget(link)
     plugin?.processEnded(link.handle.pid, reason: nil)
   }
 
@@ -206,20 +214,19 @@ final class ProcessPool {
   }
 
   /// A line that a process wrote; `<N>` before it is what syslog(3) means by it.
-  func log(_ line: Substring) {
+  func log(_ line: [UInt8]) {
     var level = LogLevel.info
-    var line = line
-    let bytes = Array(line.utf8.prefix(3))
-    if bytes.count == 3, bytes[0] == UInt8(ascii: "<"), bytes[2] == UInt8(ascii: ">") {
+    var text = line[...]
+    if line.count >= 3, line[0] == UInt8(ascii: "<"), line[2] == UInt8(ascii: ">") {
       level =
-        bytes[1] <= UInt8(ascii: "3")
+        line[1] <= UInt8(ascii: "3")
         ? .error
-        : bytes[1] == UInt8(ascii: "4") ? .warning : bytes[1] == UInt8(ascii: "7") ? .debug : .info
-      line = line.dropFirst(3)
+        : line[1] == UInt8(ascii: "4") ? .warning : line[1] == UInt8(ascii: "7") ? .debug : .info
+      text = text.dropFirst(3)
     }
     // A line by plugin.h's log names the plugin already.
-    let whose = line.hasPrefix("plugin \(name) ") ? "" : "plugin \(name): "
-    context.daemon.log(level, whose + PluginLog.harmless(line.utf8.prefix(PluginLog.lineBytesMax)))
+    let whose = text.starts(with: "plugin \(name) ".utf8) ? "" : "plugin \(name): "
+    context.daemon.log(level, whose + PluginLog.harmless(text))
   }
 }
 

@@ -69,8 +69,7 @@ extension EvaluateJob {
   ) throws(StatusError) -> PayloadBuffer {
     guard let processes else { return PayloadBuffer(reserved: bytes, account, pool) }
     let segments = processes.segments
-    let segment = try segments.take(
-      bytes, isInput: isInput, home: segments.home(of: self), isFree: processes.isIdle)
+    let segment = try segments.take(bytes, isInput: isInput, home: home, isFree: processes.isIdle)
     return PayloadBuffer(reserved: bytes, account, segment, of: segments)
   }
 

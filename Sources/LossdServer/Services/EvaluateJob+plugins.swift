@@ -12,21 +12,38 @@ extension EvaluateJob {
   }
 
   /// Memory of this call that a process has been, or will be, shown.
-  var sharedSegments: [SharedSegment] {
-    [payload?.segment, results?.segment].compactMap { $0 }
+  private var segments: [SharedSegment] {
+    [payload?.segment, shared.segment?.segment, results?.segment].compactMap { $0 }
   }
 
+  /// The process that the call has to run in, since it has seen its memory before; nil: any.
+  var home: ProcessLink? {
+    for segment in segments { if let home = segment.home as? ProcessLink { return home } }
+    return nil
+  }
+
+  /// A process is shown the call's memory; no other will be.
+  func setHome(_ link: ProcessLink) { for segment in segments { segment.home = link } }
+
   /// Memory that inputs lie in, and as many bytes of it as the process is to see.
-  var segmentsToShow: [(SharedSegment, bytes: Int)] {
+  func segmentsToShow() throws(StatusError) -> [(SharedSegment, bytes: Int)] {
     var shown = kept.compactMap { input in input.segment.map { ($0, bytes: input.view.byteCount) } }
     if let segment = payload?.segment {
-      // Pages are mapped whole: what is left of the last one is not another call's.
-      let end = min((payloadBytes + 4095) & ~4095, segment.capacity)
-      (segment.base + payloadBytes).initializeMemory(
-        as: UInt8.self, repeating: 0, count: end - payloadBytes)
+      try clearRest(of: segment, payloadBytes)
       shown.append((segment, bytes: payloadBytes))
     }
+    if let segment = shared.segment?.segment {
+      try clearRest(of: segment, shared.segmentBytes)
+      shown.append((segment, bytes: shared.segmentBytes))
+    }
     return shown
+  }
+
+  /// Pages are mapped whole: what is left of the last one is not another call's.
+  private func clearRest(of segment: SharedSegment, _ bytes: Int) throws(StatusError) {
+    let rest = min((bytes + 4095) & ~4095, segment.capacity) - bytes
+    try segment.allocate(bytes, rest)
+    (segment.base + bytes).initializeMemory(as: UInt8.self, repeating: 0, count: rest)
   }
 
   var resultSegment: SharedSegment? { results?.segment }

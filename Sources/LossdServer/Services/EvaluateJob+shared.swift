@@ -152,16 +152,20 @@ extension EvaluateJob {
     }
     do throws(StatusError) {
       let segment = try pool.segments.take(
-        bytes, isInput: true, home: pool.segments.home(of: self), isFree: pool.isIdle)
+        bytes, isInput: true, home: home, isFree: pool.isIdle)
       shared.segment = PayloadBuffer(reserved: bytes, call.account, segment, of: pool.segments)
+      shared.segmentBytes = bytes
     } catch {
       call.account.release(bytes)
       throw error
     }
-    let base = LoopBound((shared.segment?.base, shared.copies))
-    return {
-      guard var place = base.value.0 else { return }
-      for copy in base.value.1 {
+    // The segment, not its loan, which is given back on the loop.
+    let work = LoopBound((shared.segment?.segment, shared.copies))
+    return { () throws(StatusError) in
+      guard let segment = work.value.0 else { return }
+      try segment.allocate(0, bytes)
+      var place = segment.base
+      for copy in work.value.1 {
         place.copyMemory(from: copy.from, byteCount: copy.count)
         place += TensorLayout.align64(copy.count)
       }
@@ -192,9 +196,11 @@ extension EvaluateJob {
       }
       if let data = view.data { copies.append((place.base, data, place.count)) }
     }
-    let work = LoopBound(copies)
-    return {
-      for (to, from, count) in work.value { to.copyMemory(from: from, byteCount: count) }
+    let work = LoopBound((copies, results?.segment, evaluation.resultBytes))
+    return { () throws(StatusError) in
+      let (copies, segment, bytes) = work.value
+      try segment?.allocate(0, bytes)
+      for (to, from, count) in copies { to.copyMemory(from: from, byteCount: count) }
     }
   }
 }

@@ -46,6 +46,17 @@ final class EvaluateJob {
   private(set) var isRepeat = false
   private var functionCounter: FunctionCounter?
 
+  /// One that a thread was stuck in is not reset, but let go when that thread is back.
+  deinit { releaseReserved() }
+
+  private func releaseReserved() {
+    let reserved = messageReserved + scratchReserved + runReserved
+    if reserved > 0 { account?.release(reserved) }
+    messageReserved = 0
+    scratchReserved = 0
+    runReserved = 0
+  }
+
   /// Empty again, its memory given back. What a call like it needs anew may stay.
   func reset() {
     if last.isRepeatable { last.payloadBytes = payloadBytes } else { forget() }
@@ -58,11 +69,7 @@ final class EvaluateJob {
     kept.removeAll(keepingCapacity: true)
     processes = nil
     shared.removeAll()
-    let reserved = messageReserved + scratchReserved + runReserved
-    if reserved > 0 { account?.release(reserved) }
-    messageReserved = 0
-    scratchReserved = 0
-    runReserved = 0
+    releaseReserved()
     account = nil
     // An evaluation holds its function, and a library's function its library, which is to be closed.
     if evaluation?.entry.owner != nil { evaluation = nil }

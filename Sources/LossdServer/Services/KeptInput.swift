@@ -37,6 +37,7 @@ final class KeptInput {
     do throws(StatusError) {
       if entry.isElsewhere && source.byteCount > KeptInput.sentBytesMax {
         let shared = try SharedSegment(source.byteCount, isInput: true)
+        try shared.allocate(0, source.byteCount)
         segment = shared
         memory = nil
         base = shared.base

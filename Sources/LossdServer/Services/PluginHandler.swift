@@ -43,10 +43,11 @@ final class PluginHandler: CallHandler {
     }
     let bound = LoopBound((self, generation))
     let context = self.context
-    startThread {
+    let isStarted = tryToStartThread {
       let outcome = PluginHandler.answer(request, manager)
       context.loop.execute { bound.value.0.finish(outcome, request, bound.value.1) }
     }
+    if !isStarted { cancel(StatusError(.resourceExhausted, "there is no thread for it now")) }
   }
 
   private static func answer(

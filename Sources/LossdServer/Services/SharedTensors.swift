@@ -27,8 +27,9 @@ final class SharedTensors {
   var copies: [Copy] = []
   /// Memory of copies.
   var buffers: [PayloadBuffer] = []
-  /// Memory of copies, for a process.
+  /// Memory of copies, for a process, and how much of it they take.
   var segment: PayloadBuffer?
+  var segmentBytes = 0
 
   var isEmpty: Bool { regions.isEmpty }
 

@@ -1,0 +1,137 @@
+import CLinux
+import Glibc
+import LossdEngine
+import LossdTensor
+import LossdThreads
+import Synchronization
+
+/// The first time that a library is opened, in a process of its own, while the thread that asked for it waits.
+struct PluginTrial {
+  let handle: WorkerHandle
+  let image: DescriptorImage
+  let startsThreads: Bool
+
+  /// FAILED_PRECONDITION with the reason where the library cannot be loaded, UNAVAILABLE where no process can be had.
+  static func run(
+    _ library: Int32, _ path: String, _ settings: IsolationSettings,
+    _ log: @escaping (String) -> Void
+  ) throws(StatusError) -> PluginTrial {
+    let done = Gate()
+    ProcessSpawner.shared.spawn(settings, library: library, path: path) { [done] result in
+      done.open(result)
+    }
+    let handle = try done.wait().get()
+    var lines = Lines(log)
+    defer { lines.end(handle) }
+    guard waitForWord(handle, Clock.now + settings.loadTimeout, &lines) else {
+      handle.kill()
+      throw PluginFile.refused(
+        path, "it has not loaded within \(settings.loadTimeout / 1_000_000) ms")
+    }
+    let memory = MessageMemory()
+    var descriptors = ReceivedNumbers()
+    defer { descriptors.numbers.deallocate() }
+    let count = clinux_receive_message(
+      handle.socket, memory.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
+    for descriptor in descriptors.take() { _ = close(descriptor) }
+    var answer = Unpacker(memory.bytes(max(count, 0)))
+    let kind = Order(rawValue: answer.take())
+    _ = answer.take(UInt32.self)
+    _ = answer.take(UInt64.self)
+    switch kind {
+    case .ready:
+      let startsThreads = answer.take(UInt32.self) != 0
+      return PluginTrial(
+        handle: handle, image: try DescriptorImage(&answer), startsThreads: startsThreads)
+    case .refused: throw answer.takeError()
+    default:
+      throw PluginFile.refused(path, "its process \(waitForEnd(handle)) while loading it")
+    }
+  }
+
+  /// Whether its socket has something to say before the time is up; what it logs is read meanwhile, or it would have to
+  /// wait for that.
+  private static func waitForWord(
+    _ handle: WorkerHandle, _ deadline: UInt64, _ lines: inout Lines
+  ) -> Bool {
+    var logs = true
+    while true {
+      let now = Clock.now
+      if now >= deadline { return false }
+      var polls = [
+        pollfd(fd: handle.socket, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: logs ? handle.log : -1, events: Int16(POLLIN), revents: 0),
+      ]
+      _ = poll(&polls, 2, Int32((deadline - now) / 1_000_000 + 1))
+      if polls[1].revents != 0 { logs = lines.take(handle) }
+      if polls[0].revents != 0 { return true }
+    }
+  }
+
+  private static func waitForEnd(_ handle: WorkerHandle) -> String {
+    for _ in 0..<500 {
+      if let end = handle.end() { return end.text }
+      usleep(2000)
+    }
+    handle.kill()
+    return "hung"
+  }
+
+  /// What it writes to its log, as lines, so many at most.
+  private struct Lines {
+    private static let linesMax = 100
+    private let log: (String) -> Void
+    private var rest: [UInt8] = []
+    private var count = 0
+
+    init(_ log: @escaping (String) -> Void) { self.log = log }
+
+    /// Whether there may be more.
+    mutating func take(_ handle: WorkerHandle) -> Bool {
+      guard let bytes = handle.takeLog(WorkerHandle.logBytesMax) else { return false }
+      for byte in bytes {
+        if byte == UInt8(ascii: "\n") {
+          flush()
+        } else if rest.count < PluginLog.lineBytesMax {
+          rest.append(byte)
+        }
+      }
+      return !bytes.isEmpty
+    }
+
+    /// Once it has said what it had to say.
+    mutating func end(_ handle: WorkerHandle) {
+      while count < Lines.linesMax && take(handle) {}
+      if !rest.isEmpty { flush() }
+      if count > Lines.linesMax { log("\(count - Lines.linesMax) lines more, which are left out") }
+    }
+
+    private mutating func flush() {
+      count += 1
+      if count <= Lines.linesMax && !rest.isEmpty {
+        // syslog(3)'s priority, where the process has put one before it.
+        let isMarked =
+          rest.count > 3 && rest[0] == UInt8(ascii: "<") && rest[2] == UInt8(ascii: ">")
+        log(PluginLog.harmless(rest.dropFirst(isMarked ? 3 : 0)))
+      }
+      rest.removeAll(keepingCapacity: true)
+    }
+  }
+}
+
+/// Lets a thread wait for a result.
+private final class Gate: Sendable {
+  private let result = Mutex<Result<WorkerHandle, StatusError>?>(nil)
+  private let semaphore = Semaphore()
+
+  func open(_ value: Result<WorkerHandle, StatusError>) {
+    result.withLock { $0 = value }
+    semaphore.signal()
+  }
+
+  func wait() -> Result<WorkerHandle, StatusError> {
+    semaphore.wait()
+    return result.withLock { $0 }
+      ?? .failure(StatusError(.internal, "the spawner gave no answer"))
+  }
+}

@@ -1,0 +1,100 @@
+import Glibc
+import LossdEngine
+import LossdTensor
+
+extension PluginManager {
+  /// Makes what is loaded agree with the folders: new files are loaded, changed ones reloaded, removed ones
+  /// unloaded. Returns whether a file is still changing and another look is needed soon.
+  /// - Parameter again: files that were refused before are tried again as well.
+  @discardableResult
+  public func scan(again: Bool = false) -> Bool {
+    if again { state.withLock { $0.refused.removeAll() } }
+    var isChanging = false
+    var present: Set<String> = []
+    for folder in folders {
+      for name in PluginManager.files(folder) {
+        let path = folder + "/" + name
+        present.insert(path)
+        guard let identity = PluginFile.identity(path) else { continue }
+        if isFresh(identity) {
+          isChanging = true
+          continue
+        }
+        look(path, identity)
+      }
+    }
+    try? inTurn { () throws(StatusError) in
+      let (gone, clashes) = state.withLock { state in
+        state.refused = state.refused.filter { present.contains($0.key) }
+        state.unloaded = state.unloaded.filter { present.contains($0.key) }
+        state.wanted = state.wanted.filter { present.contains($0.key) }
+        return (
+          state.loaded.filter { !present.contains($0.path) },
+          state.refused.values.contains { $0.isClash }
+        )
+      }
+      for plugin in gone { drop(plugin) }
+      // What they stood in the way of is tried again.
+      if !gone.isEmpty && clashes { isChanging = true }
+    }
+    return isChanging
+  }
+
+  /// A file that was written a moment ago may still be.
+  private func isFresh(_ identity: PluginFile.Identity) -> Bool {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    let age = now.tv_sec * 1_000_000_000 + now.tv_nsec - identity.modified
+    return age >= 0 && age < 300_000_000
+  }
+
+  private func look(_ path: String, _ identity: PluginFile.Identity) {
+    try? inTurn { () throws(StatusError) in
+      let (old, isKnown) = state.withLock { state in
+        let old = state.loaded.first { $0.path == path }
+        let isKnown =
+          old?.identity.hasBytes(of: identity) ?? false
+          || state.refused[path]?.identity == identity
+          || state.unloaded[path]?.hasBytes(of: identity) ?? false
+        return (old, isKnown)
+      }
+      if isKnown { return }
+      do throws(StatusError) { _ = try open(path) } catch {
+        state.withLock {
+          $0.refused[path] = Refusal(identity: identity, isClash: error.code == .alreadyExists)
+        }
+        log(true, error.message + (old == nil ? "" : "; the version before goes on serving"))
+      }
+    }
+  }
+
+  /// Names of the libraries in a folder, sorted.
+  static func files(_ folder: String) -> [String] {
+    guard let directory = opendir(folder) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name.hasSuffix(".so") && !name.hasPrefix(".") { names.append(name) }
+    }
+    return names.sorted()
+  }
+
+  /// Opens a file as the daemon would, in this process, and closes it again: `lossctl plugin check`.
+  public static func check(_ path: String) throws(StatusError) -> PluginInfo {
+    try load(path, into: Registry())
+  }
+
+  /// Opens a file in this process and adds its functions: for programs that evaluate without a daemon.
+  public static func load(
+    _ path: String, into registry: Registry
+  ) throws(StatusError) -> PluginInfo {
+    let library = try PluginLibrary(try PluginFile(path))
+    try registry.add(library.plugin, owner: library)
+    return PluginInfo(
+      name: library.name, version: library.version, file: path,
+      functions: registry.table.entries.filter { $0.owner === library }.map(\.name))
+  }
+}

@@ -387,6 +387,11 @@ void connection_free(struct connection *connection);
 /* Ends every call on it with this. */
 void connection_close(struct connection *connection, lossd_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The call of that id that is under way; NULL: there is none. */
+struct flight *flight_of(struct connection *connection, uint32_t id);
+void end_flight(struct connection *connection, struct flight *flight);
+/* How a call ended without its results, `flight` being a copy of one that has been ended. */
+void end_owner(struct flight *flight, lossd_code code, const char *text, int never_began);
 int connection_takes_calls(const struct connection *connection);
 /* An id and a place for a call; 0 when there is none now. */
 uint32_t connection_open_flight(struct connection *connection, enum flight_kind kind, void *owner);
@@ -399,6 +404,8 @@ int connection_fits(const struct connection *connection, const lossd_call *call,
 void connection_cancel(struct connection *connection, uint32_t id, const void *owner, int abandon);
 void connection_flush(struct connection *connection);
 void connection_read(struct connection *connection);
+/* ---- frames.c ---- */
+
 /* reader.c's: a whole message has come; it sets the places of a payload. */
 lossd_code connection_take(struct connection *connection, const struct frame *frame, const unsigned char *message,
                            lossd_error *error);
@@ -431,13 +438,14 @@ void address_free(struct address *address);
 /* A connected descriptor; -1: it failed, or `interrupt` became readable. */
 int address_connect(const struct address *address, uint64_t until, int interrupt, lossd_error *error);
 
-/* ---- client.c ---- */
+/* ---- client.c and pending.c ---- */
 
 struct lossd_client {
   size_t references; /* calls and streams have one each */
   int is_freed;
   int interrupt; /* eventfd */
   pid_t process;
+  volatile int *mark; /* a page that a child finds empty; NULL: there is none, and `process` is compared */
   struct address address;
   uint64_t connect_timeout_us;
   uint64_t payload_max;
@@ -460,6 +468,14 @@ struct lossd_client {
   struct arena arena;
 };
 
+/* Whether this is a child of who made the connections. */
+int client_has_forked(const lossd_client *client);
+/* In a child: the connections, and what was under way or waited for one, are the parent's. */
+void client_check_fork(lossd_client *client);
+volatile int *client_make_mark(void);
+int client_wants_connection(const lossd_client *client);
+/* Connects where that may be tried now; what waits for it fails where it cannot be. */
+void client_connect(lossd_client *client);
 void client_retain(lossd_client *client);
 void client_release(lossd_client *client);
 void client_enqueue(lossd_client *client, lossd_call *call);

@@ -8,6 +8,7 @@ lossd_code lossd_call_submit(lossd_call *call, lossd_error *error) {
   if (code != LOSSD_OK) return code;
   lossd_client *client = call->client;
   if (client->is_freed) return fail(error, LOSSD_FAILED_PRECONDITION, "the client has been freed");
+  client_check_fork(client);
   if (call->function == NULL && call->listed == NULL) {
     return fail(error, LOSSD_INVALID_ARGUMENT, "a call without a function is a stream's batch");
   }

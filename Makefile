@@ -118,6 +118,10 @@ bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo a
 	@scripts/setup.sh gcc nghttp2-client
 	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
 
+.PHONY: bench-shared
+bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
+	$(BENCH_ENV)/bin/python Benchmarks/shared.py
+
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	swift build --sanitize=thread --scratch-path .build-tsan --product lossd
 	scripts/tsan.sh

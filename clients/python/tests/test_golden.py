@@ -47,7 +47,7 @@ def type_name(array):
 def wide(array):
     """float64; bfloat16's bits are the upper half of a float32's."""
     if isinstance(array, lossd.BFloat16Array):
-        array = (array.bits.astype(np.uint32) << 16).view(np.float32)
+        array = (array.bits.ravel().astype(np.uint32) << 16).view(np.float32)
     return np.asarray(array, np.float64).ravel()
 
 

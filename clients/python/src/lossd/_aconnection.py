@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import struct
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Tuple, Union
@@ -11,7 +12,8 @@ from typing import Any, Deque, Dict, List, Optional, Tuple, Union
 from . import _wire as wire
 from ._connection import CONNECT_TIMEOUT, GRACE, PINGS_MAX, deadline_after, left_until
 from ._frames import (
-    ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, STATUS)
+    ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
+from ._shm import Evaluation, Lease, Pool, Regions, Segment
 from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 Event = Union[Tuple[bytes, memoryview, bool], LossdError]
@@ -26,6 +28,9 @@ class AsyncCall:
         self.events: Deque[Event] = deque()
         self.credit = credit
         self.is_over = False
+        #: Shared memory, until the daemon has ended the call.
+        self.lease: Optional[Lease] = None
+        self.is_abandoned = False
         #: Set when one of those changes.
         self.changed = asyncio.Event()
 
@@ -44,6 +49,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self._pings: Deque["asyncio.Future[None]"] = deque()
         self._pings_unread = 0  # of the daemon, since it takes nothing
         self._waiting: Deque["asyncio.Future[None]"] = deque()  # for a place among the calls
+        self._regions = Regions()
+        self._region_answered = asyncio.Event()
         self._is_writable = asyncio.Event()
         self._is_writable.set()
         self.error: Optional[LossdError] = None
@@ -127,8 +134,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
             await within(asyncio.shield(self._hello), deadline, "the daemon did not say HELLO")
         return self._hello.result()
 
-    async def open(self, method: str, deadline: Optional[float],
-                   request: Optional[wire.Request] = None) -> AsyncCall:
+    async def open(self, method: str, deadline: Optional[float], request: Optional[wire.Request] = None,
+                   lease: Optional[Lease] = None) -> AsyncCall:
         """Begins a call, with its only request where there is one, once the daemon's limits have room for it."""
         hello = await self.hello(deadline)
         if request is not None:
@@ -146,6 +153,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if not self.is_usable or self._next >= 2**32 - 1:
             raise NeverBegan("the connection is going away")
         call = AsyncCall(self._next, hello.stream_credit, deadline)
+        call.lease = lease
         self._next += 1
         self._calls[call.stream] = call
         parts: List[Any] = [wire.open_call(call.stream, method, left_until(deadline))]
@@ -171,7 +179,69 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def abandon(self, call: AsyncCall) -> None:
         self.cancel(call)
-        call.is_over = True
+        call.is_over = call.is_abandoned = True
+        if call.stream not in self._calls and call.lease is not None:
+            call.lease.end(is_safe=True)
+
+    # ---- Shared memory: as in _connection.py
+
+    @property
+    def _socket(self) -> Any:
+        return self._transport.get_extra_info("socket")
+
+    async def has_shared_memory(self, deadline: Optional[float]) -> bool:
+        hello = await self.hello(deadline)
+        return wire.SHARED_MEMORY in hello.features and self._socket.family == socket.AF_UNIX
+
+    async def lease(self, evaluation: Evaluation, pool: Pool, has_results: bool,
+                    deadline: Optional[float]) -> Tuple[wire.Request, Optional[Lease]]:
+        """The request with its big tensors in shared memory, where that is worth it and can be."""
+        leased = None
+        if evaluation.is_big and await self.has_shared_memory(deadline):
+            leased = evaluation.lease(pool, has_results)
+        if leased is None:
+            return evaluation.plain(), None
+        request, lease = leased
+        try:
+            if await self.share(pool, lease.segments(), deadline):
+                return request, lease
+        except BaseException:
+            lease.end(is_safe=True)
+            raise
+        lease.end(is_safe=True)
+        return evaluation.plain(), None
+
+    async def share(self, pool: Pool, segments: List[Segment], deadline: Optional[float]) -> bool:
+        self._write([wire.region_frame(RELEASE, number) for number in self._regions.take_dropped(pool)])
+        for segment in segments:
+            if self._regions.begin(segment):
+                await self._send_region(segment, deadline)
+            while self._regions.is_pending(segment) and self.error is None:
+                self._region_answered.clear()
+                await within(self._region_answered.wait(), deadline, "the daemon did not take shared memory")
+            if not self._regions.is_known(segment):
+                return False
+        return True
+
+    async def _send_region(self, segment: Segment, deadline: Optional[float]) -> None:
+        """asyncio's transports send no descriptors: when this one has nothing queued, the frame goes to the socket
+        beside it."""
+        frame = wire.region_frame(REGION, segment.number, segment.size)
+        descriptor = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", segment.fd))]
+        with socket.fromfd(self._socket.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as beside:
+            while self.error is None:
+                if self._transport.get_write_buffer_size() == 0:
+                    try:
+                        sent = beside.sendmsg([frame], descriptor, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                        return self._write([frame[sent:]])
+                    except BlockingIOError:
+                        pass
+                    except OSError:
+                        return  # the transport finds out too
+                if deadline is not None and left_until(deadline) == 0:
+                    self._regions.answered(segment.number, False)
+                    raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
+                await asyncio.sleep(0.001)
 
     async def ping(self, deadline: Optional[float]) -> None:
         await self.hello(deadline)
@@ -230,6 +300,11 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._write([wire.frame(PING, 0, frame.message, 0, ACK)])
         elif frame.kind == GOAWAY:
             self._drain(wire.GoAway.FromString(frame.message))
+        elif frame.kind == REGION:
+            result = wire.RegionResult.FromString(frame.message)
+            self._regions.answered(result.region, result.status.code == 0)
+            self._region_answered.set()
+        # RELEASE's answer: the daemon has let go of a segment that is not used again anyway.
 
     def _tell(self, stream: int, event: Event, is_over: bool) -> None:
         if stream >= self._next:
@@ -241,6 +316,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
             call.is_over = True
             del self._calls[stream]
             self._wake_one()
+            if call.is_abandoned and call.lease is not None:
+                call.lease.end(is_safe=True)
         call.events.append(event)
         call.changed.set()
 
@@ -269,8 +346,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if not self._hello.done():
             self._hello.set_exception(error)
             self._hello.exception()  # Nobody may be waiting for it.
-        for stream in list(self._calls):
+        for stream, call in list(self._calls.items()):
+            if call.lease is not None:
+                call.lease.end(is_safe=False)
             self._tell(stream, error, True)
+        self._regions.fail()
+        self._region_answered.set()
         for waiting in [*self._pings, *self._waiting]:
             if not waiting.done():
                 waiting.set_exception(error)

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from . import _wire as wire
 from ._frames import (
-    ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, STATUS)
+    ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
+from ._shm import Evaluation, Lease, Pool, Regions, Segment
 from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 #: Seconds that connecting and the daemon's first word may take.
@@ -44,6 +45,9 @@ class Call:
         #: Requests that may be sent.
         self.credit = threading.Semaphore(credit)
         self.is_over = False
+        #: Shared memory, until the daemon has ended the call.
+        self.lease: Optional[Lease] = None
+        self.is_abandoned = False
 
 
 class Connection:
@@ -83,6 +87,8 @@ class Connection:
         self._error: Optional[LossdError] = None
         self._is_draining = False
         self._reserved = 0
+        self._is_unix = kind == "unix"
+        self._regions = Regions()
         self._pings_sent = self._pings_answered = 0
         self._pings_to_answer: "queue.SimpleQueue[Optional[bytes]]" = queue.SimpleQueue()
         self._ponger: Optional[threading.Thread] = None
@@ -174,7 +180,8 @@ class Connection:
                     raise DeadlineExceeded("the timeout was over before the call could be sent")
             self._reserved += 1
 
-    def open(self, method: str, deadline: Optional[float], request: Optional[wire.Request] = None) -> Call:
+    def open(self, method: str, deadline: Optional[float], request: Optional[wire.Request] = None,
+             lease: Optional[Lease] = None) -> Call:
         """Begins a call, with its only request where there is one, once the daemon's limits have room for it.
         Raises NeverBegan where another connection has to be taken."""
         hello = self.hello(deadline)
@@ -194,6 +201,7 @@ class Connection:
             self._reserved -= 1
             if not self._is_draining and self._error is None:
                 call = Call(self._next, hello.stream_credit, deadline)
+                call.lease = lease
                 self._next += 1
                 self._calls[call.stream] = call
         if call is None:
@@ -235,7 +243,80 @@ class Connection:
     def abandon(self, call: Call) -> None:
         """The same, and nobody waits for it."""
         self.cancel(call)
-        call.is_over = True
+        with self._lock:
+            call.is_over = call.is_abandoned = True
+            has_ended = call.stream not in self._calls
+        if has_ended and call.lease is not None:
+            call.lease.end(is_safe=True)
+
+    # ---- shared memory
+
+    @property
+    def has_shared_memory(self) -> bool:
+        """Known once HELLO has come."""
+        return self._is_unix and wire.SHARED_MEMORY in self.hello().features
+
+    def share(self, pool: Pool, segments: List[Segment], deadline: Optional[float]) -> bool:
+        """Makes them regions of this connection; False where the daemon does not want them. Those that the pool has
+        dropped are given back."""
+        with self._lock:
+            dropped = self._regions.take_dropped(pool)
+        if dropped:
+            self._send([wire.region_frame(RELEASE, number) for number in dropped], deadline)
+        for segment in segments:
+            with self._lock:
+                is_new = self._regions.begin(segment)
+            if is_new:
+                self._send_region(segment, deadline)
+            with self._lock:
+                while self._regions.is_pending(segment) and self._error is None:
+                    if not self._changed.wait(left_until(deadline)):
+                        raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
+                if not self._regions.is_known(segment):
+                    return False
+        return True
+
+    def lease(self, evaluation: Evaluation, pool: Pool, has_results: bool,
+              deadline: Optional[float]) -> Tuple[wire.Request, Optional[Lease]]:
+        """The request with its big tensors in shared memory, where that is worth it and can be."""
+        leased = None
+        if evaluation.is_big and self.has_shared_memory:
+            leased = evaluation.lease(pool, has_results)
+        if leased is None:
+            return evaluation.plain(), None
+        request, lease = leased
+        try:
+            if self.share(pool, lease.segments(), deadline):
+                return request, lease
+        except BaseException:
+            lease.end(is_safe=True)
+            raise
+        lease.end(is_safe=True)
+        return evaluation.plain(), None
+
+    def _send_region(self, segment: Segment, deadline: Optional[float]) -> None:
+        frame = wire.region_frame(REGION, segment.number, segment.size)
+        descriptor = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", segment.fd))]
+        self._lock_writing(deadline)
+        sent = 0
+        try:
+            # With the frame's first byte; what does not fit follows as bytes do.
+            while sent == 0 and self._wait_for_room(deadline):
+                try:
+                    sent = self._socket.sendmsg([frame], descriptor, _NO_SIGNAL)
+                except BlockingIOError:
+                    pass
+        except OSError:
+            with self._lock:
+                self._is_draining = True
+            sent = len(frame)
+        except BaseException:
+            self._write_lock.release()
+            raise
+        if sent == 0:
+            self._write_lock.release()
+            raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
+        self._write_and_unlock([frame[sent:]], None)
 
     def ping(self, deadline: Optional[float]) -> None:
         self.hello(deadline)
@@ -322,6 +403,12 @@ class Connection:
             self._answer_ping(frame.message)
         elif frame.kind == GOAWAY:
             self._drain(wire.GoAway.FromString(frame.message))
+        elif frame.kind == REGION:
+            result = wire.RegionResult.FromString(frame.message)
+            with self._lock:
+                self._regions.answered(result.region, result.status.code == 0)
+                self._changed.notify_all()
+        # RELEASE's answer: the daemon has let go of a segment that is not used again anyway.
 
     def _answer_ping(self, message: bytes) -> None:
         """By a thread of its own: the reader must not wait for a daemon that waits for it."""
@@ -348,6 +435,8 @@ class Connection:
                 call.is_over = True
                 del self._calls[stream]
                 self._changed.notify_all()
+                if call.is_abandoned and call.lease is not None:
+                    call.lease.end(is_safe=True)
             return call
 
     def _drain(self, message: Any) -> None:
@@ -374,10 +463,13 @@ class Connection:
             if self._error is None:
                 self._error = error or Unavailable("the client was closed")
             for call in self._calls.values():
+                if call.lease is not None:
+                    call.lease.end(is_safe=False)
                 call.is_over = True
                 call.events.put(self._error)
                 call.credit.release()
             self._calls.clear()
+            self._regions.fail()
             self._changed.notify_all()
         self._pings_to_answer.put(None)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, List, NamedTuple, Optional, Tuple
 
-HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY = range(1, 9)
+HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY, REGION, RELEASE = range(1, 11)
 END_STREAM, ACK = 1, 2
 HEADER = struct.Struct("<IIIBBH")
 PAYLOAD_MAX = 2**32 - 1
@@ -13,8 +13,8 @@ PAYLOAD_MAX = 2**32 - 1
 MESSAGE_MAX = 4 << 20
 PING_MAX = 64
 
-_FROM_SERVER = frozenset((HELLO, MESSAGE, STATUS, CREDIT, PING, GOAWAY))
-_ON_CONNECTION = frozenset((HELLO, PING, GOAWAY))
+_FROM_SERVER = frozenset((HELLO, MESSAGE, STATUS, CREDIT, PING, GOAWAY, REGION, RELEASE))
+_ON_CONNECTION = frozenset((HELLO, PING, GOAWAY, REGION, RELEASE))
 _BUFFER = 1 << 16
 
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Optional, Sequence
 
+from ._shm import Evaluation, Lease
 from .errors import Internal
 
 
-class Item(NamedTuple):
+class Item:
     """A request of a stream."""
 
-    inputs: Dict[str, Any]
-    id: int
-    #: It brings an input that does not stay, and so gets an answer.
-    is_batch: bool
+    def __init__(self, inputs: Dict[str, Any], id: int, is_batch: bool):
+        self.inputs = inputs
+        self.id = id
+        #: It brings an input that does not stay, and so gets an answer.
+        self.is_batch = is_batch
+        #: Shared memory that it uses while it is under way.
+        self.lease: Optional[Lease] = None
+
+    def end_lease(self, is_safe: bool) -> None:
+        if self.lease is not None:
+            self.lease.end(is_safe)
+            self.lease = None
 
 
 class Summary:
@@ -59,6 +68,12 @@ class Progress:
         present = {name: value for name, value in inputs.items() if value is not None}
         return Item(present, id, any(name not in self.kept_names for name in present))
 
+    def evaluation(self, item: Item, is_first: bool) -> Evaluation:
+        """The item as a request; the first one of a call names the function."""
+        if is_first:
+            return Evaluation(self.function, item.inputs, self.attributes, self.outputs, item.id)
+        return Evaluation("", item.inputs, None, (), item.id)
+
     def add(self, item: Item) -> None:
         """It is about to be sent."""
         self._unanswered.append(item)
@@ -68,6 +83,7 @@ class Progress:
         there is none."""
         while True:
             item = self._unanswered.popleft()
+            item.end_lease(is_safe=True)
             self._kept.update({name: value for name, value in item.inputs.items() if name in self.kept_names})
             if item.is_batch:
                 self.answered_here += 1
@@ -83,11 +99,17 @@ class Progress:
             return None
         if not is_finished or self.has_unanswered:
             raise Internal("the daemon ended the stream before all batches were answered")
+        self.end_leases()
         return self.total(summary)
 
     @property
     def has_unanswered(self) -> bool:
         return any(item.is_batch for item in self._unanswered)
+
+    def end_leases(self) -> None:
+        """The call has ended; the daemon may still be at the memory of what it has not answered."""
+        for item in list(self._unanswered):
+            item.end_lease(is_safe=False)
 
     def again(self) -> List[Item]:
         """What a new call begins with: the inputs that stay, and every request without an answer."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+
+import numpy as np
 
 from . import _wire as wire
 from ._aconnection import AsyncConnection
 from ._connection import deadline_after
 from ._functions import Functions, unwrap
+from ._shm import Evaluation, Pool
 from .astream import AsyncStream, Batches
 from .client import PAUSE, TRIES
-from .errors import NeverBegan, Unavailable
+from .errors import InvalidArgument, NeverBegan, Unavailable
 
 T = TypeVar("T")
 
@@ -27,6 +31,7 @@ class AsyncClient(Functions):
         self.address = address
         self._current: Optional[AsyncConnection] = None
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
+        self._pool = Pool()
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -39,12 +44,17 @@ class AsyncClient(Functions):
         if self._current is not None:
             await self._current.close()
             self._current = None
+        self._pool.close()
+        self._pool = Pool()
 
     async def _connection(self) -> AsyncConnection:
         loop = asyncio.get_running_loop()
         current = self._current
         if current is not None and current.is_usable and current.loop is loop:
             return current
+        if current is not None and current.process != os.getpid():
+            self._current = None
+            self._pool = Pool()  # the old one's memory is the parent's to use
         if self._connecting is None or self._connecting.get_loop() is not loop:
             self._connecting = asyncio.ensure_future(AsyncConnection.connect(self.address))
         connecting = self._connecting
@@ -87,8 +97,37 @@ class AsyncClient(Functions):
                        attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
                        timeout: Optional[float] = None) -> Dict[str, Any]:
         """One evaluation of any function: results by name."""
-        request = wire.request(function, inputs, attributes, outputs, 1)
-        return wire.response(*await self._unary(wire.EVALUATE, request, timeout))[1]
+        deadline = deadline_after(timeout)
+        evaluation = Evaluation(function, inputs, attributes, outputs, 1)
+        if evaluation.is_big:
+            try:
+                return await self._retry(lambda connection: self._attempt(connection, evaluation, True, deadline))
+            except InvalidArgument:
+                if not evaluation.expected():
+                    raise
+                # Perhaps a result has another size than was thought.
+        return await self._retry(lambda connection: self._attempt(connection, evaluation, False, deadline))
+
+    async def _attempt(self, connection: AsyncConnection, evaluation: Evaluation, has_results: bool,
+                       deadline: Optional[float]) -> Dict[str, Any]:
+        request, lease = await connection.lease(evaluation, self._pool, has_results, deadline)
+        try:
+            call = await connection.open(wire.EVALUATE, deadline, request, lease)
+        except BaseException:
+            if lease is not None:
+                lease.end(is_safe=True)  # nothing has been sent
+            raise
+        try:
+            message, payload, _ = await connection.receive(call)
+            return wire.response(message, payload, lease)[1]
+        finally:
+            if lease is not None and not call.is_abandoned:
+                lease.end(is_safe=True)
+
+    async def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+        """An array whose elements the daemon reads where they lie: see Client.empty."""
+        await self._connection()  # after a fork there is another pool
+        return self._pool.empty(shape, dtype)
 
     async def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
                     outputs: Sequence[str], timeout: Optional[float]) -> Any:

@@ -145,17 +145,16 @@ class AsyncStream:
 
     async def _write(self, leg: _Leg, item: Optional[Item]) -> None:
         progress = self._progress
-        inputs, number = (item.inputs, item.id) if item is not None else ({}, 0)
-        if leg.is_first:
-            request = wire.request(progress.function, inputs, progress.attributes, progress.outputs, number)
-        else:
-            request = wire.request("", inputs, None, (), number)
+        item = item or Item({}, 0, False)
+        evaluation = progress.evaluation(item, leg.is_first)
         leg.is_first = False
+        connection = leg.connection
         try:
-            await leg.connection.send(leg.call, request)
+            request, item.lease = await connection.lease(evaluation, self._client._pool, False, self._deadline)
+            await connection.send(leg.call, request)
         except LossdError as error:
             self._fail(error)
-            leg.connection.abandon(leg.call)
+            connection.abandon(leg.call)
             raise
 
     async def finish(self) -> None:
@@ -184,6 +183,7 @@ class AsyncStream:
         """The first error stands. Who waits looks again."""
         if self._error is None and self.summary is None:
             self._error = error
+            self._progress.end_leases()
             self._taken.set()
             if self._leg is not None:
                 self._leg.call.changed.set()
@@ -257,6 +257,7 @@ class AsyncStream:
         """Goes on with the next daemon, from the batch after the last answered one."""
         async with self._sending:
             self._progress.carry(ended.summary)
+            self._progress.end_leases()
             leg: Optional[_Leg] = None
             while leg is None and self._error is None:
                 try:

@@ -7,10 +7,13 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
 
+import numpy as np
+
 from . import _wire as wire
 from ._connection import Call, Connection, deadline_after
 from ._functions import Functions, unwrap
-from .errors import Cancelled, LossdError, NeverBegan, Unavailable
+from ._shm import Evaluation, Lease, Pool
+from .errors import Cancelled, InvalidArgument, LossdError, NeverBegan, Unavailable
 from .stream import Stream
 
 T = TypeVar("T")
@@ -31,6 +34,7 @@ class Client(Functions):
         self.address = address
         self._lock = threading.Lock()
         self._current: Optional[Connection] = None
+        self._pool = Pool()
 
     def __enter__(self) -> "Client":
         return self
@@ -49,6 +53,8 @@ class Client(Functions):
             if self._current is not None:
                 self._current.close()
                 self._current = None
+        self._pool.close()
+        self._pool = Pool()
 
     def _connection(self, deadline: Optional[float] = None) -> Connection:
         if self._current is not None and self._current.process != os.getpid():
@@ -56,6 +62,7 @@ class Client(Functions):
             self._lock = threading.Lock()
             self._current.close()
             self._current = None
+            self._pool = Pool()  # the old one's memory is the parent's to use
         with self._lock:
             if self._current is None or not self._current.is_usable:
                 self._current = Connection(self.address, deadline)
@@ -97,15 +104,21 @@ class Client(Functions):
                  attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
                  timeout: Optional[float] = None) -> Dict[str, Any]:
         """One evaluation of any function: results by name."""
-        request = wire.request(function, inputs, attributes, outputs, 1)
-        return wire.response(*self._unary(wire.EVALUATE, request, timeout))[1]
+        return self.submit(function, inputs, attributes, outputs, timeout).result()
 
     def submit(self, function: str, inputs: Dict[str, Any],
                attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
                timeout: Optional[float] = None) -> "Pending":
         """Begins an evaluation without waiting for it: many can be under way at once on the connection, in one
         thread. The arrays must stay as they are until its result has been taken."""
-        return Pending(self, wire.request(function, inputs, attributes, outputs, 1), timeout)
+        return Pending(self, Evaluation(function, inputs, attributes, outputs, 1), timeout)
+
+    def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+        """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no
+        socket and is not copied. After a fork parent and child share its memory. Over TCP, and where memory is
+        short, an ordinary array."""
+        self._connection()  # after a fork there is another pool
+        return self._pool.empty(shape, dtype)
 
     def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
               outputs: Sequence[str], timeout: Optional[float]) -> Any:
@@ -145,17 +158,25 @@ class Client(Functions):
 class Pending:
     """An evaluation under way, made by `Client.submit`. One thread at a time."""
 
-    def __init__(self, client: Client, request: wire.Request, timeout: Optional[float]):
+    def __init__(self, client: Client, evaluation: Evaluation, timeout: Optional[float]):
         self._client = client
-        self._request = request
+        self._evaluation = evaluation
         self._deadline = deadline_after(timeout)
         self._result: Optional[Dict[str, Any]] = None
         self._error: Optional[LossdError] = None
         self._is_cancelled = False
+        self._has_results_in_place = True  # until the daemon says that one has another size
         self._connection, self._call = client._retry(self._begin, self._deadline)
 
     def _begin(self, connection: Connection) -> Tuple[Connection, Call]:
-        return connection, connection.open(wire.EVALUATE, self._deadline, self._request)
+        request, lease = connection.lease(
+            self._evaluation, self._client._pool, self._has_results_in_place, self._deadline)
+        try:
+            return connection, connection.open(wire.EVALUATE, self._deadline, request, lease)
+        except BaseException:
+            if lease is not None:
+                lease.end(is_safe=False)  # without effect where the call's end has ended it
+            raise
 
     def done(self) -> bool:
         """Whether `result` would return, or raise, at once."""
@@ -172,13 +193,38 @@ class Pending:
             if self._error is not None:
                 raise self._error
             try:
-                answer, payload, _ = self._connection.receive(self._call)
-                self._result = wire.response(answer, payload)[1]
+                self._result = self._receive()
             except NeverBegan:
                 if self._is_cancelled:
                     self._error = Cancelled("the call was cancelled before it began")
                 else:
-                    self._connection, self._call = self._client._retry(self._begin, self._deadline, is_restarting=True)
+                    self._connection, self._call = self._client._retry(
+                        self._begin, self._deadline, is_restarting=True)
             except LossdError as error:
                 self._error = error
         return self._result
+
+    def _receive(self) -> Dict[str, Any]:
+        lease: Optional[Lease] = self._call.lease
+        try:
+            answer, payload, _ = self._connection.receive(self._call)
+        except KeyboardInterrupt:
+            self._connection.abandon(self._call)
+            raise
+        except InvalidArgument:
+            if lease is None or not lease.results:
+                raise
+            # Perhaps a result has another size than was thought.
+            lease.end(is_safe=True)
+            self._has_results_in_place = False
+            self._connection, self._call = self._client._retry(self._begin, self._deadline, is_restarting=True)
+            return self._receive()
+        except LossdError:
+            if lease is not None and not self._call.is_abandoned:
+                lease.end(is_safe=True)
+            raise
+        try:
+            return wire.response(answer, payload, lease)[1]
+        finally:
+            if lease is not None:
+                lease.end(is_safe=True)

@@ -119,17 +119,16 @@ class Stream:
 
     def _write(self, leg: _Leg, item: Optional[Item]) -> None:
         progress = self._progress
-        inputs, number = (item.inputs, item.id) if item is not None else ({}, 0)
-        if leg.is_first:
-            request = wire.request(progress.function, inputs, progress.attributes, progress.outputs, number)
-        else:
-            request = wire.request("", inputs, None, (), number)
+        item = item or Item({}, 0, False)
+        evaluation = progress.evaluation(item, leg.is_first)
         leg.is_first = False
+        connection = leg.connection
         try:
-            leg.connection.send(leg.call, request)
+            request, item.lease = connection.lease(evaluation, self._client._pool, False, self._deadline)
+            connection.send(leg.call, request)
         except LossdError as error:
             self._fail(error)
-            leg.connection.abandon(leg.call)
+            connection.abandon(leg.call)
             raise
 
     def finish(self) -> None:
@@ -163,6 +162,7 @@ class Stream:
         """The first error stands. Who waits to send looks again."""
         if self._error is None and self.summary is None:
             self._error = error
+            self._progress.end_leases()
             self._room.release()
             self._leg.call.credit.release()
             with self._turn:
@@ -234,6 +234,7 @@ class Stream:
         """Goes on with the next daemon, from the batch after the last answered one."""
         with self._sending:
             self._progress.carry(self._leg.summary)
+            self._progress.end_leases()
             leg: Optional[_Leg] = None
             while leg is None and self._error is None:
                 try:

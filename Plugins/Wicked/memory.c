@@ -14,6 +14,17 @@ void deed_leak(moment *at) {
   wicked_nowhere = block;
 }
 
+void deed_copies(moment *at) {
+  size_t bytes = (size_t)argument(at, 1 << 20);
+  const lossd_tensor *x = &at->call->inputs[0];
+  if (at->plan) at->plan->scratch_bytes = at->plan->workspace_bytes = bytes;
+  if (!at->chunk || x->data_type == LOSSD_ABSENT || x->element_count < 4) return;
+  for (size_t i = 0; i + 16 <= bytes; i += 16) {
+    memcpy((char *)at->chunk->scratch + i, x->data, 16);
+    memcpy((char *)at->call->workspace + i, x->data, 16);
+  }
+}
+
 void deed_allocate(moment *at) {
   for (;;) {
     char *block = malloc(1 << 20);

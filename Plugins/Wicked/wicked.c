@@ -108,7 +108,9 @@ static int32_t finish(const lossd_function *function, const lossd_value *attribu
 #define NONE {LOSSD_VALUE_NONE, 0, {0}}
 #define INT(x) {LOSSD_VALUE_INT, 0, {x}}
 static const lossd_input inputs[] = {
-    {"input", "anything", LOSSD_TYPE_BIT(LOSSD_FLOAT32), 0, {0, 0}}};
+    {"input", "anything", LOSSD_TYPE_BIT(LOSSD_FLOAT32), 0, {0, 0}},
+    {"kept", "stays in a stream, and is not looked at", LOSSD_TYPE_BIT(LOSSD_FLOAT32), LOSSD_INPUT_KEPT,
+     {0, 0}}};
 static const lossd_output outputs[] = {
     {"output", "the input, or four numbers", LOSSD_OUTPUT_DEFAULT, -1, {0, 0}},
     {"loss", "the output's sum, or what the deed found, float64", 0, -1, {0, 0}}};
@@ -122,11 +124,12 @@ static const lossd_attribute attributes[] = {
     {"high", "search: the complement of its last 8 bytes", LOSSD_VALUE_INT, 0, INT(0), NONE, NONE, 0,
      {0, 0}},
     {"cost", "what plan says a unit costs, nanoseconds: 1e6 makes each unit a chunk", LOSSD_VALUE_FLOAT,
-     0, {LOSSD_VALUE_FLOAT, 0, {.floating = 1}}, NONE, NONE, 0, {0, 0}}};
+     0, {LOSSD_VALUE_FLOAT, 0, {.floating = 1}}, NONE, NONE, 0, {0, 0}},
+    {"text", "anything, and is not looked at", LOSSD_VALUE_STRING, 0, NONE, NONE, NONE, 0, {0, 0}}};
 static const char *const sums[] = {"loss_sum", "merged_mode"}, *const values[] = {"loss"};
 static const lossd_function wicked = {
     sizeof wicked, LOSSD_KIND_LOSS, "wicked", "does wrong", inputs, outputs, attributes, sums, values,
-    1, 2, 6, 2, 1, 64, 0, plan, run, merge, finish};
+    2, 2, 7, 2, 1, 64, 0, plan, run, merge, finish};
 static const lossd_function *const functions[] = {&wicked};
 #ifndef VERSION
 #define VERSION "1.0"

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum { PLAN, RUN, FINISH, MERGE, BOTH }; /* BOTH: plan and run */
-enum { MODE, ARGUMENT, WHERE, LOW, HIGH, COST };
+enum { MODE, ARGUMENT, WHERE, LOW, HIGH, COST, TEXT };
 enum { SUM, MERGED_MODE }; /* the accumulator's fields */
 
 /* What a deed is given. Only what its step has is there, the rest is NULL. */

@@ -294,6 +294,12 @@ int clinux_watch_thread(int what) {
     stack_t alternate = {.ss_sp = memory, .ss_size = STACK_BYTES};
     if (memory != MAP_FAILED && sigaltstack(&alternate, 0) == 0) stack = memory;
   }
+  /* Swift's tasks run with most signals blocked, and so do threads that they start. */
+  sigset_t crashes;
+  sigemptyset(&crashes);
+  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaddset(&crashes, signals[i].number);
+  sigaddset(&crashes, SIGSYS);
+  pthread_sigmask(SIG_UNBLOCK, &crashes, 0);
   has_mask = pthread_sigmask(SIG_SETMASK, 0, &mask) == 0;
   if (what == CLINUX_WATCH_ALL) install_filter();
   return had_none && stack;

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clinux.h"
@@ -53,7 +54,10 @@ int clinux_spawn(int32_t *pid, const char *path, char *const argv[], char *const
   sigemptyset(&none);
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  /* A group of its own: an interrupt from the daemon's terminal is for the daemon, which lets calls end. */
+  posix_spawnattr_setpgroup(&attributes, 0);
+  posix_spawnattr_setflags(
+      &attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
   pid_t child = -1;
   code = posix_spawn(&child, path, &actions, &attributes, argv, envp);
   *pid = child;
@@ -271,7 +275,29 @@ const char *clinux_habits_restore(struct clinux_habits *habits) {
 
 /* ---- Confinement of a process ---- */
 
+int clinux_drop_capabilities(void) {
+  /* linux/capability.h's, version 3. */
+  struct {
+    uint32_t version;
+    int pid;
+  } header = {0x20080522, 0};
+  struct {
+    uint32_t effective, permitted, inheritable;
+  } none[2] = {{0, 0, 0}, {0, 0, 0}};
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  return (int)syscall(SYS_capset, &header, none);
+}
+
 int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+
+void clinux_forbid_inspection(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+
+uint64_t clinux_processor_time(int32_t pid) {
+  clockid_t clock;
+  struct timespec time;
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
+  return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
 
 void clinux_set_limit(int resource, uint64_t value) {
   struct rlimit limit = {value, value}, now;

@@ -1,4 +1,5 @@
 import CLossdPlugin
+import Glibc
 import LossdTensor
 
 /// Checks a plugin's descriptor before any of its functions is believed: every count, name, type and
@@ -16,7 +17,7 @@ enum DescriptorCheck {
           + "\(LOSSD_ABI_MAJOR).\(LOSSD_ABI_MINOR)")
     }
     try name(plugin.name, "plugin")
-    guard plugin.version != nil else { throw refusal("it has no version") }
+    try text(plugin.version, "version", "it", max: nameBytesMax)
     guard plugin.function_count > 0, let functions = plugin.functions else {
       throw refusal("it has no functions")
     }
@@ -32,7 +33,7 @@ enum DescriptorCheck {
     }
     try name(function.name, "function")
     let text = String(cString: function.name)
-    guard function.summary != nil else { throw refusal("\(text) has no summary") }
+    try DescriptorCheck.text(function.summary, "summary", text)
     guard
       function.kind == UInt32(LOSSD_KIND_ACTIVATION) || function.kind == UInt32(LOSSD_KIND_LOSS)
     else { throw refusal("\(text) is of the unknown kind \(function.kind)") }
@@ -86,18 +87,60 @@ enum DescriptorCheck {
       guard (UInt32(LOSSD_VALUE_BOOL)...UInt32(LOSSD_VALUE_STRING)).contains(attribute.type) else {
         throw refusal("\(text)'s attribute \(index) has the unknown type \(attribute.type)")
       }
-      for value in [attribute.default_value, attribute.minimum, attribute.maximum] {
-        guard value.kind == UInt32(LOSSD_VALUE_NONE) || value.kind == attribute.type else {
-          throw refusal("\(text)'s attribute \(index) has a default or bound of another type")
-        }
+      try values(attribute, "\(text)'s attribute \(index)")
+    }
+    for (count, list, what) in [
+      (function.accumulator_count, function.accumulators, "accumulator"),
+      (function.value_count, function.values, "value"),
+    ] {
+      names.removeAll()
+      for index in 0..<Int(count) {
+        try declared(list?[index], "", what, text, &names)
       }
     }
-    for index in 0..<Int(function.accumulator_count) where function.accumulators[index] == nil {
-      throw refusal("\(text)'s accumulator \(index) has no name")
+  }
+
+  /// The most choices that a string may have.
+  static let choicesMax = 1024
+
+  private static func values(_ attribute: lossd_attribute, _ what: String) throws(StatusError) {
+    for value in [attribute.default_value, attribute.minimum, attribute.maximum] {
+      guard value.kind == UInt32(LOSSD_VALUE_NONE) || value.kind == attribute.type else {
+        throw refusal("\(what) has a default or bound of another type")
+      }
+      if value.kind == UInt32(LOSSD_VALUE_STRING) {
+        try text(value.as.string, "default", what)
+      }
     }
-    for index in 0..<Int(function.value_count) where function.values[index] == nil {
-      throw refusal("\(text)'s value \(index) has no name")
+    guard let choices = attribute.choices else { return }
+    var count = 0
+    var hasDefault = attribute.default_value.kind == UInt32(LOSSD_VALUE_NONE)
+    while let choice = choices[count] {
+      guard count < choicesMax else { throw refusal("\(what) has more than \(choicesMax) choices") }
+      try text(choice, "choice", what)
+      if !hasDefault, let own = attribute.default_value.as.string {
+        hasDefault = String(cString: own) == String(cString: choice)
+      }
+      count += 1
     }
+    guard hasDefault || attribute.type != UInt32(LOSSD_VALUE_STRING) else {
+      throw refusal("\(what)'s default is none of its choices")
+    }
+  }
+
+  static let nameBytesMax = 64
+  static let textBytesMax = 4096
+
+  /// What people read, and clients' protobuf too: UTF-8 on one line.
+  private static func text(
+    _ text: UnsafePointer<CChar>?, _ what: String, _ whose: String, max: Int = textBytesMax
+  ) throws(StatusError) {
+    guard let text else { throw refusal("\(whose) has no \(what)") }
+    let bytes = UnsafeRawBufferPointer(start: text, count: strnlen(text, max + 1))
+    guard bytes.count <= max else { throw refusal("\(whose) has a \(what) of over \(max) bytes") }
+    guard String(validating: bytes, as: UTF8.self) != nil,
+      !bytes.contains(where: { $0 < 32 || $0 == 127 })
+    else { throw refusal("\(whose) has a \(what) that is not a line of UTF-8") }
   }
 
   private static func declared(
@@ -107,7 +150,8 @@ enum DescriptorCheck {
     guard let name, name.pointee != 0 else {
       throw refusal("an \(what) of \(function) has no name")
     }
-    guard help != nil else { throw refusal("an \(what) of \(function) has no help") }
+    try text(name, "name of an \(what)", function, max: nameBytesMax)
+    try text(help, "help of the \(what) \(String(cString: name))", function)
     let text = String(cString: name)
     guard names.insert(text).inserted else {
       throw refusal("\(function) declares the \(what) \(text) twice")

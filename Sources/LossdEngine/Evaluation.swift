@@ -179,6 +179,28 @@ public final class Evaluation: @unchecked Sendable {
     stopped.store(false, ordering: .relaxed)
   }
 
+  /// Overwrites what this holds of the call, but for its inputs and results: a process that computes for many
+  /// leaves nothing of one to the next.
+  public func overwrite() {
+    for value in 0..<entry.attributes.count {
+      let value = attributes[value]
+      guard value.kind == UInt32(LOSSD_VALUE_STRING), let text = value.as.string,
+        self.text.contains(where: { UnsafePointer($0) == text })
+      else { continue }
+      UnsafeMutableRawPointer(mutating: text).initializeMemory(
+        as: UInt8.self, repeating: 0, count: Int(value.length))
+    }
+    memset64(state, Int(entry.function.pointee.state_bytes))
+    planned.initialize(repeating: lossd_planned_output(), count: plannedCapacity)
+    sumsBase.initialize(repeating: 0, count: sumsCapacity)
+    totals.initialize(repeating: 0, count: Int(LOSSD_ACCUMULATORS_MAX))
+    accumulator.reset(fields: entry.accumulatorCount)
+    if let workspace {
+      workspace.base.initializeMemory(
+        as: UInt8.self, repeating: 0, count: min(workspaceBytes, workspace.count))
+    }
+  }
+
   /// Starts a new call with the function, attributes and outputs of another, which must stay alive.
   public func begin(like other: Evaluation) {
     begin(other.entry)

@@ -10,11 +10,9 @@ extension PluginManager {
   public func scan(again: Bool = false) -> Bool {
     if again { state.withLock { $0.refused.removeAll() } }
     var isChanging = false
-    var present: Set<String> = []
     for folder in folders {
       for name in PluginManager.files(folder) {
         let path = folder + "/" + name
-        present.insert(path)
         guard let identity = PluginFile.identity(path) else { continue }
         if isFresh(identity) {
           isChanging = true
@@ -24,13 +22,14 @@ extension PluginManager {
       }
     }
     try? inTurn { () throws(StatusError) in
+      // As it is now: files may have come, and been loaded, since the folders were read.
+      func isThere(_ path: String) -> Bool { PluginFile.identity(path) != nil }
       let (gone, clashes) = state.withLock { state in
-        state.refused = state.refused.filter { present.contains($0.key) }
-        state.unloaded = state.unloaded.filter { present.contains($0.key) }
-        state.wanted = state.wanted.filter { present.contains($0.key) }
+        state.refused = state.refused.filter { isThere($0.key) }
+        state.unloaded = state.unloaded.filter { isThere($0.key) }
+        state.wanted = state.wanted.filter { isThere($0.key) }
         return (
-          state.loaded.filter { !present.contains($0.path) },
-          state.refused.values.contains { $0.isClash }
+          state.loaded.filter { !isThere($0.path) }, state.refused.values.contains { $0.isClash }
         )
       }
       for plugin in gone { drop(plugin) }
@@ -50,21 +49,13 @@ extension PluginManager {
 
   private func look(_ path: String, _ identity: PluginFile.Identity) {
     try? inTurn { () throws(StatusError) in
-      let (old, isKnown) = state.withLock { state in
-        let old = state.loaded.first { $0.path == path }
-        let isKnown =
-          old?.identity.hasBytes(of: identity) ?? false
+      let isKnown = state.withLock { state in
+        state.loaded.first { $0.path == path }?.identity.hasBytes(of: identity) ?? false
           || state.refused[path]?.identity == identity
           || state.unloaded[path]?.hasBytes(of: identity) ?? false
-        return (old, isKnown)
       }
       if isKnown { return }
-      do throws(StatusError) { _ = try open(path) } catch {
-        state.withLock {
-          $0.refused[path] = Refusal(identity: identity, isClash: error.code == .alreadyExists)
-        }
-        log(true, error.message + (old == nil ? "" : "; the version before goes on serving"))
-      }
+      do throws(StatusError) { _ = try open(path) } catch { refuse(path, identity, error) }
     }
   }
 

@@ -95,16 +95,33 @@ public final class PluginManager: Sendable {
         defer { state.wanted[path] = placement }
         return state.wanted[path]
       }
-      do throws(StatusError) { return try open(path) } catch {
+      do throws(StatusError) { return try openAsked(path) } catch {
         state.withLock { $0.wanted[path] = before }
         throw error
       }
     }
   }
 
+  /// Says why not in the log, too, and once: as it is, the file is not tried by itself.
+  private func openAsked(_ path: String) throws(StatusError) -> PluginInfo {
+    let identity = PluginFile.identity(path)
+    do throws(StatusError) { return try open(path) } catch {
+      if let identity { refuse(path, identity, error) }
+      throw error
+    }
+  }
+
+  func refuse(_ path: String, _ identity: PluginFile.Identity, _ error: StatusError) {
+    let isServing = state.withLock { state in
+      state.refused[path] = Refusal(identity: identity, isClash: error.code == .alreadyExists)
+      return state.loaded.contains { $0.path == path }
+    }
+    log(true, error.message + (isServing ? "; the version before goes on serving" : ""))
+  }
+
   /// Loads a plugin's file again, by the plugin's name or the file's.
   public func reload(_ name: String) throws(StatusError) -> PluginInfo {
-    try inTurn { () throws(StatusError) in try open(try loaded(name).path) }
+    try inTurn { () throws(StatusError) in try openAsked(try loaded(name).path) }
   }
 
   /// Removes a plugin's functions; its library is closed after the last call.

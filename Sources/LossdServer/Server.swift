@@ -26,6 +26,8 @@ public final class Server: @unchecked Sendable {
     public var pooledBytesMax = 256 << 20
     /// One line a call.
     public var accessLog = false
+    /// Who may administer.
+    public var adminPeers = AdminPeers.owner
 
     public init() {}
   }
@@ -37,6 +39,7 @@ public final class Server: @unchecked Sendable {
   private var acceptors: [Acceptor] = []
   private var liveness: Liveness?
   private var accessLog: AccessLog?
+  private let adminPeers: AdminPeers
   private var nextLoop = 0
   private var drainedLoops = 0
 
@@ -44,6 +47,7 @@ public final class Server: @unchecked Sendable {
   public init(
     _ registry: Registry, _ settings: Settings, plugins: PluginManager? = nil
   ) throws(LoopError) {
+    adminPeers = settings.adminPeers
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     daemon = DaemonState(
@@ -82,6 +86,7 @@ public final class Server: @unchecked Sendable {
   /// Serves a socket from now on. Before `run`.
   public func listen(_ socket: ListeningSocket, isAdmin: Bool = false) throws(LoopError) {
     var lastPause: UInt64 = 0
+    var lastRefusal: UInt64 = 0
     let acceptor = try Acceptor(
       loop, socket, daemon, connectionsMax: { [loops] in loops[0].limits.connectionsMax },
       onPause: { [unowned self] reason in
@@ -95,10 +100,20 @@ public final class Server: @unchecked Sendable {
       onAccept: { [unowned self] descriptor in
         let target = loops[nextLoop]
         nextLoop = (nextLoop + 1) % loops.count
+        var administration = isAdmin ? Administration.allowed : .elsewhere
+        if isAdmin, let reason = adminPeers.refusal(descriptor) {
+          administration = .refused(reason)
+          let now = Clock.now
+          if lastRefusal == 0 || now > lastRefusal + 10_000_000_000 {
+            lastRefusal = now
+            daemon.log(.warning, "\(socket.address): no administration: \(reason)")
+          }
+        }
+        let what = administration
         if target === loops[0] {
-          target.adopt(descriptor, isAdmin: isAdmin)
+          target.adopt(descriptor, what)
         } else {
-          target.loop.execute { target.adopt(descriptor, isAdmin: isAdmin) }
+          target.loop.execute { target.adopt(descriptor, what) }
         }
       })
     acceptors.append(acceptor)

@@ -52,10 +52,10 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   // MARK: - Connections
 
   /// Takes over a connection that was accepted.
-  func adopt(_ descriptor: Int32, isAdmin: Bool) {
+  func adopt(_ descriptor: Int32, _ administration: Administration) {
     nextNumber += 1
     let connection = Connection(
-      self, Descriptor(adopting: descriptor), number: nextNumber, isAdmin: isAdmin)
+      self, Descriptor(adopting: descriptor), number: nextNumber, administration)
     metrics.update {
       $0.accepted += 1
       $0.open += 1

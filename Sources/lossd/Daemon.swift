@@ -92,6 +92,10 @@ final class Daemon {
       }
       let isAdmin = socket.name == "lossd-admin"
       let listening = try ListeningSocket(adopting: Descriptor(adopting: socket.fd))
+      if isAdmin, case .tcp = listening.address {
+        throw SettingError(
+          "lossd-admin is not to be had by TCP: ListenStream= of its unit names a path")
+      }
       served.insert(listening.address)
       if isAdmin { isInherited.admin = true } else { isInherited.clients = true }
       try serve(listening, isAdmin: isAdmin, "the service manager's ")

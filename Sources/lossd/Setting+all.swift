@@ -18,6 +18,17 @@ extension Setting {
         throw SettingError("\($0) is not unix:PATH")
       }
     },
+    Setting(
+      name: "admin_peers",
+      help:
+        "who of those that connect to it may administer: root and the daemon's own user, or all whom its file lets in",
+      kind: "owner or socket", needsRestart: true,
+      apply: { settings, text in
+        guard let peers = AdminPeers(rawValue: text.trimmed) else {
+          throw SettingError("\(text) is not owner or socket")
+        }
+        settings.server.adminPeers = peers
+      }, show: { $0.server.adminPeers.rawValue }),
     .list("plugin_folders", "folders whose plugins are loaded", "absolute paths", \.pluginFolders) {
       if !$0.hasPrefix("/") { throw SettingError("\($0) is not an absolute path") }
     },

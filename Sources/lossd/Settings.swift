@@ -69,6 +69,9 @@ struct Settings: Sendable {
       }, uniquingKeysWith: { $1 })
     let workers = server.workers > 0 ? server.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     plugins.processes.threads = workers
+    // Payloads and results of all calls, and as much that is kept for the next ones.
+    plugins.processes.sharedBytesMax =
+      2 * UInt64(server.limits.totalBytesMax) + UInt64(server.pooledBytesMax)
     if let program = realpath("/proc/self/exe", nil) {
       defer { free(program) }
       var parts = String(cString: program).split(separator: "/")

@@ -102,21 +102,26 @@ final class FakeProcess {
   let link: WorkerLink
   private(set) var socket: Int32
   let memory = MessageMemory()
+  let view: SharedWords.View
 
   init(isReady: Bool = true) throws {
     var ends: [Int32] = [-1, -1]
     var log: [Int32] = [-1, -1]
     try #require(clinux_message_pair(&ends, Int32(2 * Order.bytesMax)) == 0)
     try #require(clinux_pipe(&log) == 0)
-    let control = try SharedSegment(8, isInput: true)
-    try control.allocate(0, 8)
+    let words = try SharedWords()
+    view = try #require(SharedWords.View(words.descriptors.map { dup($0) }))
     _ = close(log[1])
     link = WorkerLink(
-      WorkerHandle(pid: 0, socket: ends[0], log: log[0], control: control), isReady: isReady)
+      WorkerHandle(pid: 0, socket: ends[0], log: log[0], words: words), isReady: isReady)
     socket = ends[1]
   }
 
-  deinit { end() }
+  deinit {
+    end()
+    munmap(UnsafeMutableRawPointer(mutating: view.stop), 8)
+    munmap(view.begun, 8)
+  }
 
   func end() {
     if socket >= 0 { _ = close(socket) }

@@ -67,7 +67,7 @@ void clinux_unwatch_thread(void);
 #define CLINUX_MESSAGE_FDS_MAX 40
 
 /* Starts a program with the given descriptors as 2, 3, ..., /dev/null as 0 and 1, nothing else open, no signal
- * blocked or ignored. 0 and its id in *pid, or an errno. */
+ * blocked or ignored, as a process group of its own. 0 and its id in *pid, or an errno. */
 int clinux_spawn(int32_t *pid, const char *path, char *const argv[], char *const envp[],
                  const int *fds, int count);
 
@@ -131,6 +131,14 @@ struct clinux_habits *clinux_habits_save(void);
 const char *clinux_habits_restore(struct clinux_habits *habits);
 
 int clinux_no_new_privileges(void);
+/* Of the calling thread, and of those that it starts; root's too. */
+int clinux_drop_capabilities(void);
+
+/* This process makes no core files, and others of its user cannot look into it (PR_SET_DUMPABLE). */
+void clinux_forbid_inspection(void);
+
+/* Processor time that a process has used, all threads together, nanoseconds; 0 where it is not there. */
+uint64_t clinux_processor_time(int32_t pid);
 
 /* Sets a resource limit, soft and hard, to `value` or what the hard limit is already. */
 void clinux_set_limit(int resource, uint64_t value);

@@ -6,12 +6,23 @@ import Glibc
 /// privileges, limits, files, system calls (seccomp(2), landlock(7)). What is refused is refused with EPERM, so that a
 /// plugin which looks for something it may not have can go on without.
 enum Confinement {
-  /// - Parameter memoryBytes: of private memory, beyond what the process takes by itself.
-  static func limit(memoryBytes: UInt64, threads: Int) {
+  private static let stackBytes: UInt64 = 8 << 20
+  /// What the program itself reserves without using it: its libraries, malloc's arenas.
+  private static let reservedBytes: UInt64 = 1 << 30
+
+  /// - Parameters:
+  ///   - memoryBytes: of private memory, beyond what the process takes by itself.
+  ///   - sharedBytes: of the daemon's memory that it may be shown at a time.
+  static func limit(memoryBytes: UInt64, sharedBytes: UInt64, threads: Int) {
     _ = clinux_no_new_privileges()
-    // Stacks count as private memory too, 8 MiB each.
-    let own = UInt64(64 << 20) + UInt64(threads + 2) << 23
+    _ = clinux_drop_capabilities()
+    clinux_set_limit(Int32(RLIMIT_STACK.rawValue), stackBytes)
+    // Stacks count as private memory too.
+    let own = UInt64(64 << 20) + UInt64(threads + 2) * stackBytes
     clinux_set_limit(Int32(RLIMIT_DATA.rawValue), memoryBytes + own)
+    // Memory that is only read is nobody's, but the tables of its pages are.
+    clinux_set_limit(
+      Int32(RLIMIT_AS.rawValue), memoryBytes + own + sharedBytes + reservedBytes)
     // A core file would have clients' tensors in it.
     clinux_set_limit(Int32(RLIMIT_CORE.rawValue), 0)
     clinux_set_limit(Int32(RLIMIT_FSIZE.rawValue), 0)
@@ -32,7 +43,9 @@ enum Confinement {
 
   /// After the plugin has been loaded and started: computing, and answering on the descriptors that are open.
   static func afterLoading() -> String? {
-    install(Filter.running, allowsExecution: false, startsThreads: false)
+    // Nobody looks into it from outside, and a core file, which a program may get whatever the limit says, is not made.
+    clinux_forbid_inspection()
+    return install(Filter.running, allowsExecution: false, startsThreads: false)
   }
 
   private enum Filter {
@@ -41,7 +54,7 @@ enum Confinement {
       "fstat",
       "futex", "getcpu", "getegid", "geteuid", "getgid", "getpid", "getppid", "getrandom",
       "getrusage",
-      "gettid", "gettimeofday", "getuid", "lseek", "madvise", "membarrier", "mremap", "munmap",
+      "gettid", "gettimeofday", "getuid", "lseek", "membarrier", "mremap", "munmap",
       "nanosleep",
       "poll", "ppoll", "read", "readv", "recvmsg", "restart_syscall", "rseq", "rt_sigaction",
       "rt_sigpending",
@@ -71,6 +84,8 @@ enum Confinement {
     // Of all threads; as a tree, since it is gone through with every call.
     seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1)
     seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2)
+    // Kernels before 5.16 would slow the process down to keep it from secrets of its own, which it has none of.
+    seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1)
     var failure: String?
     func rule(_ name: String, _ action: UInt32 = allow, _ conditions: [scmp_arg_cmp] = []) {
       let number = seccomp_syscall_resolve_name(name)
@@ -92,6 +107,10 @@ enum Confinement {
     rule("mmap", allow, code + [masked(3, kind, MAP_PRIVATE)])
     rule("mmap", allow, code + [masked(3, kind | MAP_ANONYMOUS, MAP_SHARED)])
     rule("mprotect", allow, code)
+    // Results' pages are the daemon's too: none is to be punched out of them.
+    rule(
+      "madvise", allow,
+      [scmp_arg_cmp(arg: 2, op: SCMP_CMP_NE, datum_a: UInt64(MADV_REMOVE), datum_b: 0)])
     // To itself alone, as abort does.
     let me = scmp_arg_cmp(
       arg: 0, op: SCMP_CMP_EQ, datum_a: UInt64(UInt32(bitPattern: getpid())), datum_b: 0)

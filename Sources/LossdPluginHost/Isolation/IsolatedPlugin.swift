@@ -9,6 +9,10 @@ import Synchronization
 /// A plugin that runs in processes of its own: its declarations, the sealed library that further processes open,
 /// and how it fares. Kept alive by its functions' entries, and so by every call.
 public final class IsolatedPlugin: FunctionOwner, Sendable {
+  private static let count = Atomic<UInt64>(0)
+
+  /// Never used twice in this process.
+  public let number = IsolatedPlugin.count.add(1, ordering: .relaxed).newValue
   public let settings: IsolationSettings
   let image: DescriptorImage
   /// Loading it has started threads.

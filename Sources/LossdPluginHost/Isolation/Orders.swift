@@ -7,7 +7,7 @@ import LossdTensor
 ///
 /// The process has one call at a time: `evaluate` plans it and, where it is small, computes it; `run` computes
 /// what was planned; `answer` says how either went. That a call is to stop is not a message, which a process that
-/// computes does not read: `configure` brings memory whose first word is the number of the last call that is.
+/// computes does not read: it stands in memory that `configure` brings, and so does what the process has begun with.
 enum Order: UInt32 {
   // To the process.
   case configure = 1
@@ -21,6 +21,9 @@ enum Order: UInt32 {
   case ready = 16
   case refused = 17
   case answer = 18
+
+  /// What stands for an order of a call, the greater the later.
+  func mark(_ call: UInt64) -> UInt64 { call << 1 | (self == .run ? 1 : 0) }
 
   static let bytesMax = 128 << 10
   /// Tensors up to this, all together, go in the message.

@@ -23,8 +23,7 @@ public final class PluginProcess: @unchecked Sendable {
   private let incoming = [MessageMemory(), MessageMemory()]
   private let outgoing = MessageMemory()
   private let segments = SegmentMappings()
-  /// The number of the last call that is to stop, which the daemon writes.
-  private let stopWord: UnsafePointer<UInt64>
+  private let words: SharedWords.View
   /// Segments to let go of when the call is over.
   private var forgotten: [UInt64] = []
   private let ownResults = AlignedBuffer.zeroed(count: Order.ownResultBytes)
@@ -46,22 +45,19 @@ public final class PluginProcess: @unchecked Sendable {
     let memory = MessageMemory()
     var descriptors = ReceivedNumbers()
     let count = receive(memory, &descriptors)
-    guard count > 0, let control = descriptors.take().first,
-      let word = clinux_map(control, MemoryLayout<UInt64>.size)
-    else { return 1 }
-    _ = close(control)
-    mprotect(word, MemoryLayout<UInt64>.size, PROT_READ)
+    guard count > 0, let words = SharedWords.View(descriptors.take()) else { return 1 }
     var order = Unpacker(memory.bytes(count))
     guard order.take(UInt32.self) == Order.configure.rawValue else { return 1 }
     _ = order.take(UInt32.self)
     _ = order.take(UInt64.self)
     let memoryBytes: UInt64 = order.take()
+    let sharedBytes: UInt64 = order.take()
     let threads = Int(order.take(UInt32.self))
     let path = order.takeText()
     do throws(StatusError) {
+      Confinement.limit(memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads)
       let process = try PluginProcess(
-        path, memoryBytes: memoryBytes, threads: threads,
-        stopWord: UnsafePointer(word.bindMemory(to: UInt64.self, capacity: 1)))
+        path, threads: threads, words)
       process.serve()
       return 0
     } catch {
@@ -74,12 +70,11 @@ public final class PluginProcess: @unchecked Sendable {
   }
 
   private init(
-    _ path: String, memoryBytes: UInt64, threads: Int, stopWord: UnsafePointer<UInt64>
+    _ path: String, threads: Int, _ words: SharedWords.View
   ) throws(StatusError) {
-    self.stopWord = stopWord
+    self.words = words
     answering = .allocate(capacity: 1)
     pthread_mutex_init(answering, nil)
-    Confinement.limit(memoryBytes: memoryBytes, threads: threads)
     let tasks = ThreadCount()
     if let reason = Confinement.beforeLoading() {
       throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
@@ -150,11 +145,16 @@ public final class PluginProcess: @unchecked Sendable {
       let kind = Order(rawValue: order.take())
       _ = order.take(UInt32.self)
       let call: UInt64 = order.take()
+      if let kind { clinux_store(words.begun, kind.mark(call)) }
       switch kind {
       case .evaluate: evaluate(call, &order, memory, count, descriptors.take())
       case .run: run(call, &order, descriptors.take())
-      case .finish: finish(call, &order)
-      case .merge: merge(call, &order)
+      case .finish:
+        finish(call, &order)
+        memory.clear(count)
+      case .merge:
+        merge(call, &order)
+        memory.clear(count)
       case .forget: forget(call)
       default: return
       }
@@ -183,7 +183,7 @@ public final class PluginProcess: @unchecked Sendable {
     }
     before?.clear()
     do throws(StatusError) {
-      call.evaluation.heedStopOrder(stopWord, number: id)
+      call.evaluation.heedStopOrder(words.stop, number: id)
       try call.decode(&order, descriptors)
       memory.protect(count)
       let evaluation = call.evaluation
@@ -197,7 +197,7 @@ public final class PluginProcess: @unchecked Sendable {
         results: ownResults.base, workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
       guard evaluation.cost <= PluginProcess.ownCost else { return compute(call) }
       evaluation.runToEnd(scratch: ownScratch.base)
-      if evaluation.scratchBytes > 0 { ownScratch.clear() }
+      ownScratch.clear(evaluation.scratchBytes)
       computed(call)
     } catch {
       call.evaluation.fail(error)
@@ -264,7 +264,6 @@ public final class PluginProcess: @unchecked Sendable {
     outgoing.clear(answer.count)
     call.clear()
     if evaluation.resultBytes <= Order.ownResultBytes { ownResults.clear(evaluation.resultBytes) }
-    if evaluation.workspaceBytes > 0 { ownWorkspace.clear() }
     for id in forgotten { segments.forget(id) }
     forgotten.removeAll()
     current.withLock { $0 = nil }
@@ -289,6 +288,7 @@ public final class PluginProcess: @unchecked Sendable {
   private func finish(_ id: UInt64, _ order: inout Unpacker) {
     do throws(StatusError) {
       let evaluation = try beginSums(&order)
+      defer { evaluation.overwrite() }
       for index in 0..<evaluation.entry.attributes.count {
         let value = order.takeAttribute()
         if case .none = value { continue }
@@ -306,6 +306,7 @@ public final class PluginProcess: @unchecked Sendable {
         answer.put(value ?? 0)
       }
       PluginProcess.send(answer.bytes)
+      outgoing.clear(answer.count)
     } catch { fail(id, error) }
   }
 
@@ -322,6 +323,7 @@ public final class PluginProcess: @unchecked Sendable {
       answer.put(AnswerKind.merged.rawValue)
       answer.put(total.sums)
       PluginProcess.send(answer.bytes)
+      outgoing.clear(answer.count)
     } catch { fail(id, error) }
   }
 

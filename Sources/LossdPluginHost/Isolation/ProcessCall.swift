@@ -102,6 +102,7 @@ final class ProcessCall: @unchecked Sendable {
 
   func clear() {
     segments.closeAll()
+    evaluation.overwrite()
     message.unprotect(messageBytes)
     message.clear(messageBytes)
   }

@@ -91,8 +91,7 @@ public final class ProcessSpawner: Sendable {
         .unavailable,
         "a process for \(path) cannot be started: \(what): \(String(cString: strerror(number)))")
     }
-    let control = try SharedSegment(MemoryLayout<UInt64>.size, isInput: true)
-    try control.allocate(0, MemoryLayout<UInt64>.size)
+    let words = try SharedWords()
     var ends: (Int32, Int32) = (-1, -1)
     var log: (Int32, Int32) = (-1, -1)
     let code = withUnsafeMutablePointer(to: &ends) {
@@ -122,15 +121,17 @@ public final class ProcessSpawner: Sendable {
       _ = (close(ends.0), close(log.0))
       throw failure(settings.program, number)
     }
-    let handle = WorkerHandle(pid: pid, socket: ends.0, log: log.0, control: control)
+    let handle = WorkerHandle(pid: pid, socket: ends.0, log: log.0, words: words)
     let memory = MessageMemory()
     var order = Packer(memory.all)
     order.put(Order.configure, 0)
     order.put(settings.memoryBytes)
+    order.put(settings.sharedBytesMax)
     order.put(UInt32(settings.threads))
     order.put(path)
-    let descriptors = [control.descriptor]
-    if clinux_send_message(ends.0, order.bytes.baseAddress, order.count, descriptors, 1, 0) < 0 {
+    let sent = clinux_send_message(
+      ends.0, order.bytes.baseAddress, order.count, words.descriptors, 2, 0)
+    if sent < 0 {
       throw failure("configure", errno)
     }
     return handle

@@ -19,7 +19,7 @@ public enum WorkerEvent {
   case merged([Double])
   /// It has ended; it had read the order, if there was one.
   case gone
-  /// It has ended before it read the last order.
+  /// It has ended before it took up the last order.
   case goneUnread
   /// It says what makes no sense.
   case broken(String)
@@ -32,16 +32,9 @@ extension WorkerLink {
       handle.socket, incoming.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
     let number = errno
     for descriptor in descriptors.take() { _ = close(descriptor) }
-    if count == 0 { return .gone }
-    if count < 0 {
-      switch number {
-      case EAGAIN: return nil
-      // unix(7): the peer was closed with messages that it had not read.
-      case ECONNRESET: return .goneUnread
-      case EMSGSIZE: return .broken("sent a message that is too long")
-      default: return .gone
-      }
-    }
+    if count < 0 && number == EAGAIN { return nil }
+    if count < 0 && number == EMSGSIZE { return .broken("sent a message that is too long") }
+    if count <= 0 { return hasBegun ? .gone : .goneUnread }
     var answer = Unpacker(incoming.bytes(count))
     let event = read(&answer)
     return answer.isBroken ? .broken("sent an answer that cannot be read") : event

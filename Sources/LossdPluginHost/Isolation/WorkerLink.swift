@@ -167,7 +167,14 @@ public final class WorkerLink {
   }
 
   /// Asks it to stop between two chunks.
-  public func stop() { clinux_store(handle.stopWord, number) }
+  public func stop() { handle.words.stop(number) }
+
+  /// Whether the process has taken up the last order, as it says.
+  var hasBegun: Bool {
+    handle.words.begun >= (expectsRun ? Order.run : Order.evaluate).mark(number)
+  }
+
+  private var expectsRun: Bool { if case .results = expected { true } else { false } }
 
   /// Has the values of some sums computed, with the attributes of an evaluation.
   public func finish(

@@ -11,7 +11,8 @@ final class ForeignWork {
   static let costFactor = 20.0
 
   private unowned let context: LoopContext
-  private var pools: [ObjectIdentifier: ProcessPool] = [:]
+  /// By the plugins' numbers.
+  private var pools: [UInt64: ProcessPool] = [:]
 
   init(_ context: LoopContext) { self.context = context }
 
@@ -23,7 +24,7 @@ final class ForeignWork {
   /// The processes of a function's plugin; nil where it runs in this one.
   func pool(_ entry: FunctionEntry) -> ProcessPool? {
     guard let plugin = entry.owner as? IsolatedPlugin else { return nil }
-    let key = ObjectIdentifier(plugin)
+    let key = plugin.number
     if let pool = pools[key] { return pool }
     let pool = ProcessPool(plugin, context)
     pools[key] = pool
@@ -78,7 +79,7 @@ final class ForeignWork {
   func stop(_ call: ForeignCall) {
     guard !call.isOver, call.stopEntry == nil else { return }
     call.evaluation.stop()
-    pools[ownerKey(call)]?.stop(call)
+    existingPool(call)?.stop(call)
     let entry = DeadlineEntry { [unowned self] in
       call.stopEntry = nil
       giveUp(call)
@@ -94,13 +95,13 @@ final class ForeignWork {
     context.loop.execute { bound.value.end(context.deadlines) }
   }
 
-  private func ownerKey(_ call: ForeignCall) -> ObjectIdentifier {
-    ObjectIdentifier((call.entry.owner as AnyObject?) ?? self)
+  private func existingPool(_ call: ForeignCall) -> ProcessPool? {
+    (call.entry.owner as? IsolatedPlugin).flatMap { pools[$0.number] }
   }
 
   private func giveUp(_ call: ForeignCall) {
     guard !call.isOver else { return }
-    if let pool = pools[ownerKey(call)] { return pool.giveUp(call) }
+    if let pool = existingPool(call) { return pool.giveUp(call) }
     let memory: AnyObject = call.job ?? call
     let library = call.entry.owner as? PluginLibrary
     if context.scheduler.giveUp(
@@ -149,7 +150,7 @@ final class ForeignWork {
   private func lookAt(_ call: ForeignCall) {
     // A call that waits for its turn is not too slow, and neither is one that has just got it.
     let since =
-      pools[ownerKey(call)].map { $0.runningSince(call) }
+      existingPool(call).map { $0.runningSince(call) }
       ?? context.scheduler.insideSince(call.evaluation)
     guard let since, since + allowedTime(call) <= Clock.now else {
       return setLimit(call, since: since ?? Clock.now)

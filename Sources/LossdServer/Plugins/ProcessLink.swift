@@ -28,6 +28,10 @@ final class ProcessLink {
   private(set) var call: ForeignCall?
   /// Since when the process has had the call.
   private(set) var since: UInt64 = 0
+  /// Since the last look at its processor time: that time, and how long it has had calls.
+  private var processorTime: UInt64 = 0
+  private var busyTime: UInt64 = 0
+  private var lastLook: UInt64 = 0
   /// The evaluation that the process has a plan of.
   private var planned: Evaluation?
   private var watcher: DescriptorWatcher?
@@ -192,6 +196,7 @@ final class ProcessLink {
 
   private func becamePlanned() {
     guard let call else { return }
+    countTime()
     // It was planned before, by a process or at a time that is gone; its memory is there.
     if case .run = call.task { return run(call) }
     planned = call.evaluation
@@ -221,12 +226,34 @@ final class ProcessLink {
   }
 
   private func ended() {
+    countTime()
     let call = self.call
     self.call = nil
     phase = .idle
     call?.end(context.deadlines)
     if phase == .idle { link.forgetFreed() }
     if phase == .idle { pool.becameIdle(self) }
+  }
+
+  // MARK: - Its time
+
+  private func countTime() { busyTime += Clock.now - max(since, lastLook) }
+
+  /// Ends it where it has computed more since the last look than its calls can be the reason of. `threads`: how many it
+  /// has.
+  func lookAtTime(threads: UInt64) {
+    if phase == .starting || phase == .dead { return }
+    if phase == .busy { countTime() }
+    let now = handle.processorTime
+    let used = now > processorTime ? now - processorTime : 0
+    let allowed = busyTime * threads + ProcessPool.idleProcessorTime
+    let isFirst = lastLook == 0
+    processorTime = now
+    busyTime = 0
+    lastLook = Clock.now
+    // What it used before was for loading, too.
+    if isFirst || used <= allowed { return }
+    kill("has computed for \(used / 1_000_000) ms in 10 s, more than its calls took")
   }
 
   // MARK: - The end
@@ -238,16 +265,17 @@ final class ProcessLink {
     watcher?.close()
     watcher = nil
     log?.read()
-    handle.kill()
-    waitForEnd()
+    waitForEnd(triesLeft: 50)
   }
 
-  /// The process is a zombie in a moment, when the kernel has freed its memory.
-  private func waitForEnd() {
+  /// The process is a zombie in a moment, when the kernel has freed its memory; or it has closed its socket and lives.
+  private func waitForEnd(triesLeft: Int) {
     guard let end = handle.end() else {
-      return setTimer(1_000_000) { [unowned self] in waitForEnd() }
+      if triesLeft == 0 { handle.kill() }
+      return setTimer(1_000_000) { [unowned self] in waitForEnd(triesLeft: triesLeft - 1) }
     }
-    let what = killReason ?? end.text
+    let isOurs = triesLeft < 0 && end.signal == SIGKILL
+    let what = killReason ?? (isOurs ? "was ended: it has closed its socket" : end.text)
     let call = self.call
     close()
     if let call, call.failure == nil {
@@ -260,6 +288,7 @@ final class ProcessLink {
 
   /// Lets go of the process, which ends with its socket.
   func close() {
+    if phase != .dead { log?.read() }
     phase = .dead
     call = nil
     planned = nil

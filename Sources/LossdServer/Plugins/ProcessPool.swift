@@ -7,6 +7,9 @@ import LossdTensor
 final class ProcessPool {
   /// A process that nobody needs is ended after this, but for the last one, nanoseconds.
   private static let idleTime: UInt64 = 30_000_000_000
+  /// Between two looks at what processes do without a call, and how much of it they may.
+  private static let lookTime: UInt64 = 10_000_000_000
+  static let idleProcessorTime: UInt64 = 2_000_000_000
   /// Calls wait for a restart up to this; beyond it they are refused.
   private static let patience: UInt64 = 1_000_000_000
 
@@ -20,6 +23,7 @@ final class ProcessPool {
   private var startingCount = 0
   private var restartEntry: DeadlineEntry?
   private var trimEntry: DeadlineEntry?
+  private var lookEntry: DeadlineEntry?
   private var isClosed = false
 
   init(_ plugin: IsolatedPlugin, _ context: LoopContext) {
@@ -32,7 +36,7 @@ final class ProcessPool {
 
   func close() {
     isClosed = true
-    for entry in [restartEntry, trimEntry] {
+    for entry in [restartEntry, trimEntry, lookEntry] {
       if let entry { context.deadlines.cancel(entry) }
     }
     for link in links { link.close() }
@@ -72,6 +76,13 @@ final class ProcessPool {
 
   /// Back from a process that has ended without a look at it: it is the first in turn again.
   func putBack(_ call: ForeignCall) {
+    call.triesLeft -= 1
+    if call.triesLeft == 0 {
+      call.failure = StatusError(
+        .unavailable,
+        "\(call.entry.name): processes of the plugin \(name) end before they look at the call")
+      return endLater(call)
+    }
     if call.isStopping {
       call.failure = call.failure ?? StatusError(.cancelled, "\(call.entry.name): cancelled")
       return endLater(call)
@@ -125,7 +136,8 @@ final class ProcessPool {
           me.adopt(handle, isReady: false)
         case .failure(let error):
           me.plugin?.processEnded(0, reason: error.message)
-          me.fail(error)
+          // Those that are there go on with what waits.
+          if me.links.isEmpty { me.fail(error) }
         }
       }
     }
@@ -149,10 +161,11 @@ final class ProcessPool {
   private func adopt(_ handle: WorkerHandle, isReady: Bool) {
     do throws(LinkError) {
       links.append(try ProcessLink(self, context, handle, isReady: isReady, settings.loadTimeout))
+      if !(lookEntry?.isSet ?? false) { setLookTimer() }
       dispatch()
     } catch {
       plugin?.processEnded(handle.pid, reason: error.text)
-      fail(StatusError(.unavailable, "the plugin \(name): \(error.text)"))
+      if links.isEmpty { fail(StatusError(.unavailable, "the plugin \(name): \(error.text)")) }
     }
   }
 
@@ -188,6 +201,16 @@ final class ProcessPool {
     }
     trimEntry = entry
     context.deadlines.set(entry, at: Clock.now + ProcessPool.idleTime)
+  }
+
+  /// A process that computes although nobody asked it to takes the processors from those whom somebody did.
+  private func setLookTimer() {
+    let entry = DeadlineEntry { [unowned self] in
+      for link in links { link.lookAtTime(threads: UInt64(settings.threads + 1)) }
+      if !links.isEmpty { setLookTimer() }
+    }
+    lookEntry = entry
+    context.deadlines.set(entry, at: Clock.now + ProcessPool.lookTime)
   }
 
   func answered() { plugin?.answered() }

@@ -166,9 +166,15 @@ extension Connection: FrameSink {
   }
 
   private func method(_ path: UnsafeRawBufferPointer) throws(StatusError) -> Method {
-    if Method.isForAdmins(path) && !isAdmin {
-      throw StatusError(
-        .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
+    if Method.isForAdmins(path) {
+      switch administration {
+      case .allowed: break
+      case .elsewhere:
+        throw StatusError(
+          .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
+      case .refused(let reason):
+        throw StatusError(.permissionDenied, "\(displayText(path)): \(reason)")
+      }
     }
     guard let method = Method(path) else {
       throw StatusError(.unimplemented, "no method named `\(displayText(path))`")

@@ -23,7 +23,7 @@ final class Connection {
   /// The loop outlives its connections: it forgets the last one before it ends.
   unowned(unsafe) let context: ServerLoop
   let number: UInt64
-  let isAdmin: Bool
+  let administration: Administration
   let account: MemoryAccount
   let group = WorkGroup()
   let output = OutputQueue()
@@ -64,10 +64,13 @@ final class Connection {
   private var stallEntry: DeadlineEntry?
   private var writeEntry: DeadlineEntry?
 
-  init(_ context: ServerLoop, _ descriptor: consuming Descriptor, number: UInt64, isAdmin: Bool) {
+  init(
+    _ context: ServerLoop, _ descriptor: consuming Descriptor, number: UInt64,
+    _ administration: Administration
+  ) {
     self.context = context
     self.number = number
-    self.isAdmin = isAdmin
+    self.administration = administration
     self.descriptor = descriptor.take()
     isUnix = socketFamily(self.descriptor) == AF_UNIX
     limits = context.limits

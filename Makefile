@@ -68,9 +68,16 @@ $(TORCH_ENV)/bin/pytest:
 	$(PYTHON) -m venv $(TORCH_ENV)
 	$(TORCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" hypothesis "./clients/python[test]"
 
-test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client beside torch 2.13
+test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client and the examples beside torch 2.13
 	$(TORCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
-	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -p no:cacheprovider clients/python/tests
+	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -p no:cacheprovider \
+	  clients/python/tests/test_torch.py clients/python/tests/test_golden.py clients/python/tests/test_examples.py
+
+.PHONY: examples
+examples: build $(PYTHON_ENV)/bin/pytest ## the examples, the data set of 10 million rows in full
+	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
+	LOSSD_BINARY=$(CURDIR)/.build/release/lossd LOSSD_ROWS=10000000 $(PYTHON_ENV)/bin/pytest -q -s -p no:cacheprovider \
+	  clients/python/tests/test_examples.py
 
 golden: $(TORCH_ENV)/bin/pytest ## make the golden values and the table of types again, from torch
 	$(TORCH_ENV)/bin/python Tests/Golden/make_golden.py
@@ -91,7 +98,7 @@ soak: build ## the system tests in full length
 
 $(BENCH_ENV)/bin/python:
 	$(PYTHON) -m venv $(BENCH_ENV)
-	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy
+	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy matplotlib
 
 .PHONY: bench-functions bench-calls
 bench: bench-functions bench-calls ## both of them
@@ -111,15 +118,21 @@ bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo a
 	@scripts/setup.sh gcc nghttp2-client
 	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
 
+.PHONY: bench-shared
+bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
+	$(BENCH_ENV)/bin/python Benchmarks/shared.py
+
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	swift build --sanitize=thread --scratch-path .build-tsan --product lossd
 	scripts/tsan.sh
 
-proto: setup ## regenerate the C code of proto/lossd.proto
+proto: setup ## regenerate what is made of proto/lossd.proto: C code, the Python client's schema
 	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto
 	mv $(PROTO_C)/include/lossd.pb-c.c $(PROTO_C)/
+	$(PYTHON) clients/python/make_schema.py
 
-check-proto: setup ## fail when the committed C code is not proto/lossd.proto's
+check-proto: setup ## fail when the committed code is not proto/lossd.proto's
+	@$(PYTHON) clients/python/make_schema.py --print | diff -q - clients/python/src/lossd/_schema.py
 	@out=$$(mktemp -d) && cd proto && protoc-c --c_out=$$out lossd.proto && cd .. \
 	  && diff -q $$out/lossd.pb-c.c $(PROTO_C)/lossd.pb-c.c \
 	  && diff -q $$out/lossd.pb-c.h $(PROTO_C)/include/lossd.pb-c.h; \

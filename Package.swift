@@ -1,28 +1,53 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-/// The kernels' source built once more: a folder that is a link to it, and how.
-func kernels(_ name: String, _ folder: String, _ flags: [String], _ defines: [String]) -> Target {
-  #if arch(x86_64)
-    let features = flags.flatMap { ["-Xcc", "-m" + $0] }
-  #else
-    let features: [String] = []
-  #endif
-  return .target(
-    name: name, dependencies: ["LossdKernelTable"], path: "Sources/LossdKernels/" + folder,
-    swiftSettings: defines.map { .define($0) } + [.unsafeFlags(["-Ounchecked"] + features)])
+/// What each build of the kernels may use beyond the processor's baseline.
+struct KernelFeatures {
+  var name: String
+  var flags: [String]
 }
 
-/// What runs only where the processor has all of it, and what the source then uses.
+/// What tensors hold: the name's ending, and what tells the sources.
+struct KernelElement {
+  var name: String
+  var define: String?
+  var isNarrow = false
+}
+
 let avx2 = ["avx2", "fma", "f16c", "bmi2"]
 let avx512 = avx2 + ["avx512f", "avx512bw", "avx512dq", "avx512vl"]
 #if arch(x86_64)
-  let fused = ["LOSSD_FMA"]
-  let wide = ["LOSSD_FMA", "LOSSD_AVX512"]
+  let kernelFeatures = [
+    KernelFeatures(name: "Baseline", flags: []), KernelFeatures(name: "AVX2", flags: avx2),
+    KernelFeatures(name: "AVX512", flags: avx512),
+  ]
 #else
-  let fused: [String] = []
-  let wide: [String] = []
+  let kernelFeatures = [KernelFeatures(name: "Baseline", flags: [])]
 #endif
+let kernelElements = [
+  KernelElement(name: "Float"), KernelElement(name: "Double", define: "LOSSD_DOUBLE"),
+  KernelElement(name: "Half", define: "LOSSD_HALF", isNarrow: true),
+  KernelElement(name: "BFloat", define: "LOSSD_BFLOAT", isNarrow: true),
+]
+let kernelNames = kernelFeatures.flatMap { features in
+  kernelElements.map { "LossdKernels" + features.name + $0.name }
+}
+
+/// The kernels' source built once for each instruction set and type: the folder itself for the first, a link
+/// to it for each of the others.
+let kernels = kernelFeatures.flatMap { features in
+  kernelElements.map { element in
+    let machine = features.flags.flatMap { ["-Xcc", "-m" + $0] }
+    let defines = [element.define, element.isNarrow ? "LOSSD_NARROW" : nil].compactMap(\.self)
+    let isFirst = features.flags.isEmpty && element.define == nil
+    return Target.target(
+      name: "LossdKernels" + features.name + element.name,
+      dependencies: ["CLossdLanes", "LossdKernelTable"],
+      path: "Sources/LossdKernels/" + (isFirst ? "Core" : "Core" + features.name + element.name),
+      swiftSettings: defines.map { .define($0) }
+        + [.unsafeFlags(["-Ounchecked"] + machine + defines.flatMap { ["-Xcc", "-D" + $0] })])
+  }
+}
 
 /// The request path. What Swift checks at run time in debug builds, where the tests run, costs a quarter of a
 /// small call: whether two accesses to one property overlap, which is a mistake of ours and never of a client.
@@ -43,7 +68,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-system.git", from: "1.8.0"),
     .package(url: "https://github.com/jpsim/Yams.git", from: "6.2.0"),
   ],
-  targets: [
+  targets: kernels + [
     .systemLibrary(name: "CUV", pkgConfig: "libuv", providers: [.apt(["libuv1-dev"])]),
     .systemLibrary(
       name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
@@ -67,19 +92,11 @@ let package = Package(
       name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"],
       swiftSettings: hot),
     .target(name: "LossdKernelTable", path: "Sources/LossdKernels/Table"),
-    kernels("LossdKernelsBaseline", "Core", [], []),
-    kernels("LossdKernelsBaselineDouble", "CoreDouble", [], ["LOSSD_DOUBLE"]),
-    kernels("LossdKernelsAVX2", "CoreAVX2", avx2, fused),
-    kernels("LossdKernelsAVX2Double", "CoreAVX2Double", avx2, fused + ["LOSSD_DOUBLE"]),
-    kernels("LossdKernelsAVX512", "CoreAVX512", avx512, wide),
-    kernels("LossdKernelsAVX512Double", "CoreAVX512Double", avx512, wide + ["LOSSD_DOUBLE"]),
+    .target(name: "CLossdLanes", path: "Sources/LossdKernels/Lanes"),
     .target(
       name: "LossdKernels",
-      dependencies: [
-        "CLinux", "LossdKernelTable", "LossdKernelsBaseline", "LossdKernelsBaselineDouble",
-        "LossdKernelsAVX2", "LossdKernelsAVX2Double", "LossdKernelsAVX512",
-        "LossdKernelsAVX512Double",
-      ],
+      dependencies: ["CLinux", "LossdKernelTable"]
+        + kernelNames.map { .target(name: $0) },
       path: "Sources/LossdKernels/Choice"),
     .target(
       name: "LossdLoop", dependencies: ["CUV"],
@@ -134,7 +151,10 @@ let package = Package(
       ]),
     .executableTarget(
       name: "FunctionBenchmark",
-      dependencies: ["LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor"],
+      dependencies: [
+        "LossdCatalogue", "LossdEngine", "LossdKernelTable", "LossdKernels", "LossdPluginHost",
+        "LossdTensor",
+      ],
       path: "Benchmarks/Functions"),
     .executableTarget(
       name: "ExhaustiveKernelTest", dependencies: ["LossdKernelTable", "LossdKernels"],
@@ -149,7 +169,10 @@ let package = Package(
       dependencies: ["CLossdPlugin", "LossdEngine", "LossdPluginKit", "LossdTensor"]),
     .testTarget(
       name: "LossdFilesTests", dependencies: ["LossdFiles", "LossdTensor"], exclude: ["Golden"]),
-    .testTarget(name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels"]),
+    // Optimised: millions of results are compared with the truth, in every build of every type.
+    .testTarget(
+      name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels"],
+      swiftSettings: [.unsafeFlags(["-O"])]),
     .testTarget(
       name: "LossdPluginHostTests",
       dependencies: [

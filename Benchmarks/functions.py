@@ -1,130 +1,67 @@
-"""Every function against torch, forward and forward with gradient, in one run and in turn.
+"""Every function of the catalogue against torch, forward and forward with gradient, in one run and in turn.
 
-    python Benchmarks/functions.py [--quick] [--json FILE] [--threads N]
+    python Benchmarks/functions.py [--only TEXT] [--quick] [--rounds N] [--output FOLDER]
 
-Needs torch 2.13 (make bench sets it up). Prints medians and ratios: above 1 lossd is the faster one.
+Needs torch 2.13, numpy and matplotlib (`make bench` sets them up) and a release build. Three processes take
+turns, case by case and round by round: the engine, and torch twice, once as its memory comes and once with
+memory that it keeps (function_benchmark/torch_worker.py says how). Medians of all rounds; a ratio is torch's
+time divided by ours. Writes functions.json, functions.md and functions-*.png into the folder.
 """
-
 import argparse
 import json
 import pathlib
-import statistics
-import subprocess
-import time
+import sys
 
-import torch
-import torch.nn.functional as F
+from function_benchmark import cases, machine, report, sides
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SHAPES = ["1x10", "100000x10", "4096x1000", "256x50257", "1000000"]
-MATRIX = {"softmax", "log_softmax", "cross_entropy", "nll_loss", "multilabel_soft_margin_loss"}
+SIZES = (4_000_000, 16_384_000, 51_463_168)
 
 
-def tensors(function, dtype, shape):
-    torch.manual_seed(1)
-    if function == "binary_cross_entropy":
-        x = torch.rand(shape, dtype=torch.float32).mul(0.98).add(0.01).to(dtype)
-    else:
-        x = torch.rand(shape, dtype=torch.float32).mul(12).sub(6).to(dtype)
-    if function in ("cross_entropy", "nll_loss"):
-        positions = list(shape)
-        classes = positions.pop(1 if len(shape) > 1 else 0)
-        return x, torch.randint(0, classes, positions)
-    if function.endswith("loss") or function.startswith("binary"):
-        return x, torch.rand(shape, dtype=torch.float32).to(dtype)
-    return x, None
-
-
-def call(function, x, target, dim):
-    if function == "sigmoid":
-        return torch.sigmoid(x)
-    if function in ("softmax", "log_softmax"):
-        return getattr(F, function)(x, dim)
-    return getattr(F, function)(x, target)
-
-
-def torch_time(function, dtype, shape, dim, gradient, repetitions):
-    x, target = tensors(function, dtype, shape)
-    inner = 200 if x.numel() < 1000 else 1
-    times = []
-    if gradient:
-        x.requires_grad_(True)
-    ones = None
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        for _ in range(inner):
-            if gradient:
-                result = call(function, x, target, dim)
-                if result.dim() and ones is None:
-                    ones = torch.ones_like(result)
-                torch.autograd.grad(result, x, ones if result.dim() else None)
-            else:
-                with torch.no_grad():
-                    call(function, x, target, dim)
-        times.append((time.perf_counter() - start) / inner)
+def measure(case, workers, rounds, budget_s):
+    """The seconds of each side's calls over all rounds: {side: [seconds]}."""
+    times = {side.name: [] for side in workers}
+    for number in range(rounds):
+        for side in workers:
+            times[side.name] += side.seconds(case, budget_s)
+        # What takes seconds is measured no oftener than needed for a median.
+        if number >= 1 and sum(map(sum, times.values())) > 6:
+            break
     return times
 
 
-def cases(quick):
-    for function in ("sigmoid", "softmax", "log_softmax", "binary_cross_entropy",
-                     "binary_cross_entropy_with_logits", "cross_entropy", "nll_loss",
-                     "multilabel_soft_margin_loss"):
-        for shape in SHAPES:
-            if function in MATRIX and "x" not in shape:
-                continue
-            for dtype in ("float32", "float64", "float16", "bfloat16"):
-                if dtype != "float32" and (quick or shape not in ("100000x10", "4096x1000")):
-                    continue
-                yield function, dtype, shape, -1
-        if function == "cross_entropy":
-            yield function, "float32", "32x21x256x256", -1
-        if function == "softmax":
-            yield function, "float32", "4096x1000", 0
-
-
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="", help="cases that contain this text")
+    parser.add_argument("--quick", action="store_true", help="float32 and one thread alone")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs" / "benchmarks")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    workers = 0 if options.threads == 1 else options.threads
-    engine = subprocess.Popen(
-        [str(ROOT / ".build/release/FunctionBenchmark")], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True)
+    engine = sides.Engine(ROOT / ".build" / "release" / "FunctionBenchmark")
+    workers = (engine, sides.Torch("torch", keeps_memory=False),
+               sides.Torch("torch_kept", keeps_memory=True))
+    chosen = [case for case in cases.every(options.quick) if options.only in str(case)]
     rows = []
-    print(f"{'function':34}{'dtype':10}{'shape':15}{'':9}{'lossd ms':>11}{'torch ms':>11}{'ratio':>8}")
-    for function, dtype, shape, dim in cases(options.quick):
-        if options.only and options.only not in f"{function} {dtype} {shape}":
-            continue
-        sizes = [int(size) for size in shape.split("x")]
-        big = torch.Size(sizes).numel() > 5_000_000
-        rounds, repetitions = (3, 2) if big else (5, 7)
-        for gradient in (False, True):
-            ours, theirs = [], []
-            for _ in range(rounds):
-                engine.stdin.write(
-                    f"{function} {dtype} {shape} {dim} {int(gradient)} {workers} {repetitions}\n")
-                engine.stdin.flush()
-                answer = engine.stdout.readline().split()
-                if answer[0] == "error":
-                    raise RuntimeError(" ".join(answer))
-                ours += [float(item) for item in answer]
-                theirs += torch_time(
-                    function, getattr(torch, dtype), sizes, dim, gradient, repetitions)
-            a, b = statistics.median(ours), statistics.median(theirs)
-            kind = "gradient" if gradient else "forward"
-            name = shape + (f" dim {dim}" if dim >= 0 else "")
-            print(f"{function:34}{dtype:10}{name:15}{kind:9}{a * 1e3:11.4f}{b * 1e3:11.4f}"
-                  f"{b / a:8.2f}", flush=True)
-            rows.append({"function": function, "dtype": dtype, "shape": name, "kind": kind,
-                         "lossd_s": a, "torch_s": b, "ratio": b / a})
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(
-            {"torch": torch.__version__, "threads": options.threads, "rows": rows}, indent=1))
+    bounds = {size: engine.bounds(size) for size in SIZES}
+    for number, case in enumerate(chosen):
+        times = measure(case, workers, options.rounds, 0.05)
+        row = report.row(case, times)
+        rows.append(row)
+        print(f"{number + 1:4}/{len(chosen)} {str(case):70} {row['lossd_s'] * 1e3:10.4f} ms  "
+              f"{row['ratio']:6.2f} {row['ratio_kept']:6.2f}", flush=True)
+    # Once more, in case something else was going on before.
+    for size in SIZES:
+        later = engine.bounds(size)
+        bounds[size] = {key: min(value, later[key]) for key, value in bounds[size].items()}
+    results = {
+        "machine": machine.describe(), "torch": sides.torch_version(), "kernels": engine.name_of_kernels(),
+        "bounds": bounds, "rows": rows}
+    for side in workers:
+        side.stop()
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "functions.json").write_text(json.dumps(results, indent=1) + "\n")
+    report.write(results, options.output)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

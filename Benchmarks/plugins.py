@@ -36,7 +36,7 @@ class Engine:
             stdout=subprocess.PIPE, text=True)
 
     def seconds(self, function, shape, dtype, gradient):
-        self.process.stdin.write(f"{function} {dtype} {shape} -1 {gradient} 0 5\n")
+        self.process.stdin.write(f"case {function} {dtype} {shape} -1 {gradient} 0 0.005\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line or line.startswith("error"):

@@ -6,8 +6,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(swift build -c release --show-bin-path)
 status=0
-for module in LossdKernelsAVX2 LossdKernelsAVX2Double LossdKernelsAVX512 LossdKernelsAVX512Double; do
-  objects=("$build/$module.build/"*.o)
+modules=("$build"/LossdKernelsAVX*.build)
+if [[ ! -d ${modules[0]} ]]; then
+  echo "no AVX builds of the kernels in $build" >&2
+  exit 1
+fi
+for folder in "${modules[@]}"; do
+  module=$(basename "$folder" .build)
+  objects=("$folder"/*.o)
   count=$(nm "${objects[@]}" | grep -c ' T ' || true)
   if [[ $count = 0 ]]; then
     echo "$module: no code to look at" >&2

@@ -1,10 +1,11 @@
 /* Drives a server with copies of one call and measures: how many are answered a second, how long each takes.
  *
- *   drive ADDRESS GREETING CALL OFFSETS DEPTH SECONDS WARM-UP
+ *   drive ADDRESS GREETING CALLS VARIANTS OFFSETS DEPTH SECONDS WARM-UP
  *
- * ADDRESS is unix:PATH or tcp:HOST:PORT. GREETING and CALL are files; the server answers the greeting with one frame,
- * each call with one frame, and all of these have one length. OFFSETS, with commas, are where a call has its stream's
- * number, 4 bytes, little-endian. DEPTH calls are under way at once. Prints one line of JSON.
+ * ADDRESS is unix:PATH or tcp:HOST:PORT. GREETING and CALLS are files; the server answers the greeting with one frame,
+ * each call with one frame, and all of these have one length. CALLS has VARIANTS of one call, of one length, which are
+ * made in turn. OFFSETS, with commas, are where each has its stream's number, 4 bytes, little-endian. DEPTH calls are
+ * under way at once. Prints one line of JSON.
  *
  * Calls are answered in order; a server that answers out of order has its latencies mixed up, not their mean. */
 #define _GNU_SOURCE
@@ -133,6 +134,7 @@ static size_t frame(int fd, char **buffer, unsigned char kind[2]) {
 struct call_template {
   char *bytes;
   size_t size;
+  size_t variants;
   size_t offsets[OFFSETS_MAX];
   int offset_count;
 };
@@ -162,18 +164,21 @@ static int write_some(int fd, struct writer *writer) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 8) {
-    fprintf(stderr, "usage: drive ADDRESS GREETING CALL OFFSETS DEPTH SECONDS WARM-UP\n");
+  if (argc != 9) {
+    fprintf(stderr, "usage: drive ADDRESS GREETING CALLS VARIANTS OFFSETS DEPTH SECONDS WARM-UP\n");
     return 2;
   }
   struct call_template call = {0};
   size_t greeting_size;
   char *greeting = file(argv[2], &greeting_size);
   call.bytes = file(argv[3], &call.size);
-  for (char *at = argv[4]; *at && call.offset_count < OFFSETS_MAX; at += *at == ',')
+  call.variants = strtoul(argv[4], 0, 10);
+  if (call.variants == 0 || call.size % call.variants) fail("variants");
+  call.size /= call.variants;
+  for (char *at = argv[5]; *at && call.offset_count < OFFSETS_MAX; at += *at == ',')
     call.offsets[call.offset_count++] = strtoul(at, &at, 10);
-  size_t depth = strtoul(argv[5], 0, 10);
-  uint64_t seconds = (uint64_t)(atof(argv[6]) * 1e9), warm_up = (uint64_t)(atof(argv[7]) * 1e9);
+  size_t depth = strtoul(argv[6], 0, 10);
+  uint64_t seconds = (uint64_t)(atof(argv[7]) * 1e9), warm_up = (uint64_t)(atof(argv[8]) * 1e9);
 
   int fd = open_connection(argv[1]);
   char *buffer = 0;
@@ -191,10 +196,13 @@ int main(int argc, char **argv) {
   if (kind[0] != MESSAGE || kind[1] != END_STREAM) fail("the first call's answer");
 
   size_t room = answer > INPUT ? answer : INPUT;
-  char *input = malloc(room), *output = malloc(depth * call.size);
+  /* Some more than are written at once: the first may be any variant. */
+  size_t copies = depth + call.variants - 1;
+  char *input = malloc(room), *output = malloc(copies * call.size);
   uint64_t *begun = calloc(depth, sizeof *begun);
   if (!input || !output || !begun) fail("memory");
-  for (size_t i = 0; i < depth; i++) memcpy(output + i * call.size, call.bytes, call.size);
+  for (size_t i = 0; i < copies; i++)
+    memcpy(output + i * call.size, call.bytes + i % call.variants * call.size, call.size);
 
   uint64_t start = now(), from = start + warm_up, end = from + seconds, begin = 0, answered = 0;
   double processor = 0;
@@ -209,12 +217,13 @@ int main(int argc, char **argv) {
     }
     if (time >= end) break;
     if (pending > 0 && writer.written == writer.size) {
+      char *first_of_these = output + begin % call.variants * call.size;
       for (size_t i = 0; i < pending; i++) {
-        stamp(output + i * call.size, &call);
+        stamp(first_of_these + i * call.size, &call);
         begun[(begin + i) % depth] = time;
       }
       begin += pending;
-      writer = (struct writer){output, pending * call.size, 0};
+      writer = (struct writer){first_of_these, pending * call.size, 0};
       pending = 0;
     }
     int flags = 0;

@@ -28,11 +28,11 @@ def drive(helpers, server, transport, call, depth, seconds, warm_up):
     with tempfile.TemporaryDirectory(prefix="lossd-drive-") as folder:
         folder = pathlib.Path(folder)
         (folder / "greeting").write_bytes(GREETING)
-        (folder / "call").write_bytes(call.bytes)
+        (folder / "calls").write_bytes(call.all)
         meter = Meter(server, seconds + warm_up)
         result = json.loads(subprocess.run(
-            [helpers / "drive", server.address(transport), folder / "greeting", folder / "call",
-             ",".join(map(str, call.offsets)), str(depth), str(seconds), str(warm_up)],
+            [helpers / "drive", server.address(transport), folder / "greeting", folder / "calls",
+             str(call.variants), ",".join(map(str, call.offsets)), str(depth), str(seconds), str(warm_up)],
             check=True, capture_output=True, text=True).stdout)
     # As many in the warm-up, at the same rate.
     result["server_us"] = meter.per_call(result["calls"] * (seconds + warm_up) / seconds)

@@ -35,14 +35,17 @@ def comparison(rows, heads, first):
         lossd, echo, grpc = row["lossd"], row["echo"], row.get("gRPC")
         cells = first(row) + [number(lossd[key]) for key in ("rate", "p50", "p99", "p999")] + [
             number(echo["rate"]), number(echo["p50"]), f"{100 * row['to_echo']:.0f} %"]
-        if with_grpc:
+        if with_grpc and not grpc:
+            cells += [""] * 3
+        elif with_grpc:
             cells += [number(grpc["rate"]), number(grpc["p50"]), f"{row['to_grpc']:.1f}x"]
         lines.append(cells)
     return table(heads, lines)
 
 
 def depth(row):
-    return "one by one" if row["depth"] == 1 else f"{row['depth']} at once"
+    return ("one by one" if row["depth"] == 1 else f"{row['depth']} at once") + (
+        ", differing" if "differ" in row["call"] else "")
 
 
 def text(result):
@@ -129,7 +132,7 @@ def plots(result, folder):
         made.append(f"calls-{name}.png")
 
     if "small" in result:
-        rows = result["small"]
+        rows = [row for row in result["small"] if "differ" not in row["call"]]
         bars(rows, [f"{TRANSPORTS[row['transport']]}, {depth(row)}" for row in rows], folder / "calls-small.png",
              "cross_entropy of 1 x 10, one connection")
         made.append("calls-small.png")

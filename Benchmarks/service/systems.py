@@ -24,23 +24,28 @@ def free_port():
 
 
 class Call:
-    """cross_entropy of rows x classes in float32, with or without gradient: as lossd's bytes and as gRPC's."""
+    """cross_entropy of rows x classes in float32, with or without gradient: as lossd's bytes and as gRPC's.
 
-    def __init__(self, rows, classes, gradient):
+    `variants`: as many requests that differ in their id, made in turn, so that none equals the one before it."""
+
+    def __init__(self, rows, classes, gradient, variants=1):
         # Without numpy, which only the service needs: a pattern is as good as noise to the arithmetic.
         row = struct.pack(f"<{classes}f", *(((n * 7919) % 1000) / 1000 for n in range(classes)))
-        self.rows, self.classes, self.gradient = rows, classes, gradient
+        self.rows, self.classes, self.gradient, self.variants = rows, classes, gradient, variants
         self.logits = row * rows
         self.target = struct.pack(f"<{rows}q", *((n * 31) % classes for n in range(rows)))
         outputs = ["loss", "grad.input"] if gradient else []
         opening = open_call(1, EVALUATE)
-        self.bytes = opening + frame(MESSAGE, 1, *request(
-            "cross_entropy", {"input": Tensor(self.logits, shape=[rows, classes]), "target": Tensor(
-                self.target, "int64")}, None, outputs), END_STREAM)
+        inputs = {"input": Tensor(self.logits, shape=[rows, classes]), "target": Tensor(self.target, "int64")}
+        self.all = b"".join(
+            opening + frame(MESSAGE, 1, *request("cross_entropy", inputs, None, outputs, id), END_STREAM)
+            for id in range(1, variants + 1))
+        self.bytes = self.all[:len(self.all) // variants]
         self.offsets = (8, len(opening) + 8)
 
     def __str__(self):
-        return f"{self.rows} x {self.classes}" + (" with gradient" if self.gradient else "")
+        return f"{self.rows} x {self.classes}" + (" with gradient" if self.gradient else "") + (
+            ", requests that differ" if self.variants > 1 else "")
 
 
 GREETING = PREFACE + hello()

@@ -1,7 +1,13 @@
-// LossdCatalogue: the functions that lossd starts with, each a plugin function like a stranger's.
-// This is the scalar reference: float64 arithmetic whatever the storage type, rounded once.
+// LossdCatalogue: the functions that lossd starts with, each a plugin function like a stranger's. By itself
+// it is the scalar reference, float64 arithmetic whatever the storage type, rounded once; Vector/ hands what
+// the kernels take to these.
 import CLossdPlugin
+import LossdKernels
 import LossdPluginKit
+
+/// The instruction set of the vector kernels that the built-in functions run on in this process: `avx512`,
+/// `avx2`, `baseline`, or `reference` for the scalar code alone.
+public var catalogueKernels: String { Kernels.name }
 
 /// The built-in plugin.
 public func cataloguePlugin() -> UnsafePointer<lossd_plugin> {

@@ -1,3 +1,4 @@
+import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
@@ -40,54 +41,98 @@ extension ClassLoss {
     plan.setRows(input.rank == 1 ? 1 : input.size(0))
     if input.count > 0 && layout.classes > LongLayout.rowMax(isVector: false) {
       let long = planLong(call, &plan, layout, input, firstPass: 0, hasProbabilities: true)
-      return ClassState(
-        layout: layout, sumsWeightsFirst: false, hasProbabilities: true, long: long)
+      var state = ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
+      state.long = long
+      return state
     }
-    plan.addPass(units: layout.positions, unitCost: 30 + 50 * Double(layout.classes))
-    return ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
+    var state = ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
+    state.isVector = isVectorOfProbabilities(call, layout)
+    if state.isVector {
+      plan.setScratch(bytes: vectorScratch(input, layout))
+      plan.addPass(
+        units: state.units.count,
+        unitCost: state.units.cost(size: layout.classes, element: 2, row: 20))
+    } else {
+      plan.addPass(units: layout.positions, unitCost: 30 + 50 * Double(layout.classes))
+    }
+    return state
   }
 
-  static func runProbabilities(_ call: Call, _ state: ClassState, _ chunk: Chunk) {
-    guard let input = call.input(0), let target = call.input(1) else { return }
-    let (classes, inner) = (state.layout.classes, state.layout.inner)
-    let weight = call.input(3)
-    let smoothing = call.attributes.float(2)
-    let reduction = Reduction(call.attributes)
-    let perRow = reduction == .none ? call.output(0) : nil
-    let (gradient, targetGradient) = (call.output(1), call.output(3))
-    // Without classes torch's mean is 0 / 0.
-    let weightSum = classes == 0 ? 0 : Double(state.layout.positions)
-    let extremes = Extremes(input.dataType)
+  static func runProbabilities(
+    _ call: Call, _ state: ClassState, _ chunk: Chunk
+  ) throws(StatusError) {
+    if state.isVector, let kernels = Kernels.chosen {
+      try runVectorOfProbabilities(kernels, call, state, chunk)
+      return
+    }
+    let reference = ProbabilityPosition(call, state)
+    let perRow = Reduction(call.attributes) == .none ? call.output(0) : nil
     var losses = CompensatedSum()
     for position in chunk.range {
-      let start = state.layout.start(position)
-      let sums = LogSumExp(count: classes) { input[start + $0 * inner] }
-      var loss = CompensatedSum()
-      var share = CompensatedSum()
-      for index in 0..<classes {
-        let place = start + index * inner
-        let y = target[place] * (1 - smoothing) + smoothing / Double(classes)
-        let v = y * (weight.map { $0[index] } ?? 1)
-        loss.add(-v * extremes.overflowing(sums.logProbability(input[place])))
-        share.add(v)
-      }
-      losses.add(loss.value)
-      perRow?[position] = loss.value
-      guard gradient != nil || targetGradient != nil else { continue }
-      let scale = reduction.scale(call.input(2), position, weightSum: weightSum)
-      for index in 0..<classes {
-        let place = start + index * inner
-        let w = weight.map { $0[index] } ?? 1
-        let y = target[place] * (1 - smoothing) + smoothing / Double(classes)
-        gradient?[place] = scale * (sums.probability(input[place]) * share.value - w * y)
-        if let targetGradient {
-          let logarithm = extremes.overflowing(sums.logProbability(input[place]))
-          targetGradient[place] = (1 - smoothing) * -extremes.overflowing(scale * w * logarithm)
-        }
-      }
+      let loss = reference.evaluate(position)
+      losses.add(loss)
+      perRow?[position] = loss
     }
     chunk.sums[0] += losses.value
-    chunk.sums[1] += classes == 0 ? 0 : Double(chunk.range.count)
+    chunk.sums[1] += state.layout.classes == 0 ? 0 : Double(chunk.range.count)
+  }
+}
+
+/// One position at a time, in float64.
+struct ProbabilityPosition {
+  private let layout: ClassLayout
+  private let input: TensorView?
+  private let target: TensorView?
+  private let upstream: TensorView?
+  private let weight: TensorView?
+  private let gradient: TensorView?
+  private let targetGradient: TensorView?
+  private let smoothing: Double
+  private let reduction: Reduction
+
+  init(_ call: Call, _ state: ClassState) {
+    layout = state.layout
+    input = call.input(0)
+    target = call.input(1)
+    upstream = call.input(2)
+    weight = call.input(3)
+    gradient = call.output(1)
+    targetGradient = call.output(3)
+    smoothing = call.attributes.float(2)
+    reduction = Reduction(call.attributes)
+  }
+
+  /// Writes a position's gradients and returns its loss.
+  func evaluate(_ position: Int) -> Double {
+    guard let input, let target else { return 0 }
+    let (classes, inner) = (layout.classes, layout.inner)
+    let extremes = Extremes(input.dataType)
+    let start = layout.start(position)
+    let sums = LogSumExp(count: classes) { input[start + $0 * inner] }
+    var loss = CompensatedSum()
+    var share = CompensatedSum()
+    for index in 0..<classes {
+      let place = start + index * inner
+      let y = target[place] * (1 - smoothing) + smoothing / Double(classes)
+      let v = y * (weight.map { $0[index] } ?? 1)
+      loss.add(-v * extremes.overflowing(sums.logProbability(input[place])))
+      share.add(v)
+    }
+    guard gradient != nil || targetGradient != nil else { return loss.value }
+    // Without classes torch's mean is 0 / 0.
+    let weightSum = classes == 0 ? 0 : Double(layout.positions)
+    let scale = reduction.scale(upstream, position, weightSum: weightSum)
+    for index in 0..<classes {
+      let place = start + index * inner
+      let w = weight.map { $0[index] } ?? 1
+      let y = target[place] * (1 - smoothing) + smoothing / Double(classes)
+      gradient?[place] = scale * (sums.probability(input[place]) * share.value - w * y)
+      if let targetGradient {
+        let logarithm = extremes.overflowing(sums.logProbability(input[place]))
+        targetGradient[place] = (1 - smoothing) * -extremes.overflowing(scale * w * logarithm)
+      }
+    }
+    return loss.value
   }
 }
 

@@ -36,10 +36,18 @@ struct ClassState: BitwiseCopyable {
   var sumsWeightsFirst: Bool
   /// The target is class probabilities, of input's shape.
   var hasProbabilities = false
-  /// The vector kernels compute it.
+  /// The vector kernels compute it, in these units.
   var isVector = false
+  var units: RowUnits
   /// How more classes than one unit of work takes are cut.
   var long: LongClasses?
+
+  init(layout: ClassLayout, sumsWeightsFirst: Bool, hasProbabilities: Bool = false) {
+    self.layout = layout
+    self.sumsWeightsFirst = sumsWeightsFirst
+    self.hasProbabilities = hasProbabilities
+    units = RowUnits(rows: layout.positions, size: layout.classes, inner: layout.inner)
+  }
 }
 
 /// The negative log likelihood of class indices, of log-probabilities or of logits.
@@ -129,43 +137,63 @@ extension ClassLoss {
         plan.setReducedOutput(0, input.dataType)
       }
     }
-    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape, isZeroed: !hasLogits) }
-    plan.setRows(input.rank == 1 ? 1 : input.size(0))
-    let weighsFirst = reduction == .mean && call.wants(1)
-    if weighsFirst { plan.addPass(units: layout.positions, unitCost: 10) }
     let isVector = isVector(call, input, layout)
-    if hasLogits && input.count > 0 && layout.classes > LongLayout.rowMax(isVector: isVector) {
-      let long = planLong(
-        call, &plan, layout, input, firstPass: weighsFirst ? 1 : 0, hasProbabilities: false)
-      return ClassState(
-        layout: layout, sumsWeightsFirst: weighsFirst, isVector: isVector, long: long)
+    if call.wants(1) {
+      plan.setOutput(
+        1, input.dataType, shape: input.shape, isZeroed: !hasLogits && !isVector)
     }
-    if isVector { plan.setScratch(bytes: vectorScratch(input, layout)) }
-    plan.addPass(
-      units: layout.positions,
-      unitCost: 20 + (hasLogits ? (isVector ? 2 : 30) * Double(layout.classes) : 0))
-    return ClassState(layout: layout, sumsWeightsFirst: weighsFirst, isVector: isVector)
+    plan.setRows(input.rank == 1 ? 1 : input.size(0))
+    var state = ClassState(
+      layout: layout, sumsWeightsFirst: reduction == .mean && call.wants(1))
+    state.isVector = isVector
+    planPasses(call, &plan, input, &state)
+    return state
+  }
+
+  private static func planPasses(
+    _ call: Call, _ plan: inout Plan, _ input: TensorView, _ state: inout ClassState
+  ) {
+    let layout = state.layout
+    if state.sumsWeightsFirst {
+      plan.addPass(units: layout.positions, unitCost: state.isVector ? 1 : 10)
+    }
+    if hasLogits && input.count > 0
+      && layout.classes > LongLayout.rowMax(isVector: state.isVector)
+    {
+      state.long = planLong(
+        call, &plan, layout, input, firstPass: state.sumsWeightsFirst ? 1 : 0,
+        hasProbabilities: false)
+    } else if state.isVector {
+      plan.setScratch(bytes: vectorScratch(input, layout))
+      let element = hasLogits ? 1 : call.wants(1) ? 0.2 : 0
+      plan.addPass(
+        units: state.units.count,
+        unitCost: state.units.cost(size: layout.classes, element: element, row: 5))
+    } else {
+      plan.addPass(
+        units: layout.positions, unitCost: 20 + (hasLogits ? 30 * Double(layout.classes) : 0))
+    }
   }
 
   static func run(_ call: Call, _ state: ClassState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
     let isWeighing = state.sumsWeightsFirst && chunk.pass == 0
+    if isWeighing && state.isVector, let kernels = Kernels.chosen {
+      try weigh(kernels, call, state, chunk)
+      return
+    }
     if let long = state.long, !isWeighing {
       try runLong(call, state, long, chunk)
       return
     }
     if state.hasProbabilities {
-      runProbabilities(call, state, chunk)
+      try runProbabilities(call, state, chunk)
       return
     }
     let (layout, weight) = (state.layout, call.input(3))
     let ignored = call.attributes.int(1)
     if state.isVector, !isWeighing, let kernels = Kernels.chosen {
       try runVector(kernels, call, state, chunk)
-      return
-    }
-    if !isWeighing && isDirect(call, input, target) {
-      try runDirect(call, state, chunk)
       return
     }
     let reduction = Reduction(call.attributes)
@@ -251,23 +279,6 @@ extension ClassLoss {
       gradient[row.start + index * inner] = g
     }
     return loss
-  }
-
-  static func checkLabel(
-    _ label: Int64, _ position: Int, _ target: TensorView, _ classes: Int
-  ) throws(StatusError) {
-    guard label < 0 || label >= Int64(classes) else { return }
-    throw invalid("target[\(place(position, target))] is \(label), outside [0, \(classes))")
-  }
-
-  private static func place(_ position: Int, _ target: TensorView) -> String {
-    var rest = position
-    var indices: [String] = []
-    for size in target.shape.reversed() {
-      indices.insert(String(rest % Int(size)), at: 0)
-      rest /= Int(size)
-    }
-    return indices.joined(separator: ", ")
   }
 
   static func finish(

@@ -220,7 +220,7 @@ extension TensorView {
 
 extension Call {
   /// The workspace as float64, nil unless asked for.
-  fileprivate func workspace(when isNeeded: Bool) -> UnsafeMutablePointer<Double>? {
+  func workspace(when isNeeded: Bool) -> UnsafeMutablePointer<Double>? {
     isNeeded ? workspace.assumingMemoryBound(to: Double.self) : nil
   }
 }

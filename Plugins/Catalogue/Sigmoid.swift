@@ -18,8 +18,9 @@ enum Sigmoid: Function {
         InputDeclaration("grad.output", floatTypes, help: "upstream gradient, like output"),
       ],
       outputs: [
-        OutputDeclaration("output", isDefault: true, help: "like input; float32 for integers"),
-        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+        OutputDeclaration(
+          "output", isDefault: true, mayOverwrite: 0, help: "like input; float32 for integers"),
+        OutputDeclaration("grad.input", mayOverwrite: 0, help: "gradient with respect to input"),
       ], attributes: [])
   }
 
@@ -31,10 +32,12 @@ enum Sigmoid: Function {
       throw invalid("input is \(input.dataType), which has no gradient")
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
-    if call.wants(0) { plan.setOutput(0, type, shape: input.shape) }
-    if call.wants(1) { plan.setOutput(1, type, shape: input.shape) }
+    // Two results would both be made from what one of them has overwritten.
+    let isSeparate = call.wants(0) && call.wants(1)
+    for output in 0..<2 where call.wants(output) {
+      plan.setOutput(output, type, shape: input.shape, isSeparate: isSeparate)
+    }
     let isVector = isVector(input)
-    if isVector { plan.setScratch(bytes: vectorScratch) }
     plan.addPass(
       units: Blocks.count(input.count), unitCost: (isVector ? 1 : 10) * Double(Blocks.size))
     return State(isVector: isVector)

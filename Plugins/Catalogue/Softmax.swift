@@ -74,8 +74,11 @@ struct SoftmaxState: BitwiseCopyable {
   var layout: RowLayout
   /// What the input is cast to first.
   var type: DataType
-  /// The vector kernels compute it.
+  /// The vector kernels compute it, in these units.
   var isVector: Bool
+  var units: RowUnits
+  /// How long rows across memory are cut for the kernels.
+  var blocks: BlockLayout?
   /// How rows too long for one unit of work are cut.
   var long: LongLayout?
 }
@@ -90,8 +93,9 @@ extension SoftmaxFunction {
         InputDeclaration("grad.output", floatTypes, help: "upstream gradient, like output"),
       ],
       outputs: [
-        OutputDeclaration("output", isDefault: true, help: "like input, of type dtype"),
-        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+        OutputDeclaration(
+          "output", isDefault: true, mayOverwrite: 0, help: "like input, of type dtype"),
+        OutputDeclaration("grad.input", mayOverwrite: 0, help: "gradient with respect to input"),
       ],
       attributes: [
         AttributeDeclaration("dim", .int, default: .int(-1), help: "the dimension that sums to 1"),
@@ -113,36 +117,50 @@ extension SoftmaxFunction {
     }
     let layout = try RowLayout(input.shape, dim: attributes.int(0))
     try checkUpstream(call.input(1), "grad.output", type, input.shape)
-    if call.wants(0) { plan.setOutput(0, type, shape: input.shape) }
+    // Two results would both be made from what one of them has overwritten.
+    let isSeparate = call.wants(0) && call.wants(1)
+    if call.wants(0) { plan.setOutput(0, type, shape: input.shape, isSeparate: isSeparate) }
     if call.wants(1) {
       guard input.dataType.isFloatingPoint else {
         throw invalid("input is \(input.dataType), which has no gradient")
       }
-      plan.setOutput(1, input.dataType, shape: input.shape)
+      plan.setOutput(1, input.dataType, shape: input.shape, isSeparate: isSeparate)
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
     let isVector = isVector(input, type, layout)
-    if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
+    let units = RowUnits(rows: layout.rows, size: layout.size, inner: layout.inner)
+    var state = SoftmaxState(layout: layout, type: type, isVector: isVector, units: units)
+    if input.count > 0 && isVector {
+      state.blocks = BlockLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
+    }
+    if let blocks = state.blocks {
+      planBlocks(call, &plan, blocks)
+    } else if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
       let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
       planLong(call, &plan, long, type)
-      return SoftmaxState(layout: layout, type: type, isVector: isVector, long: long)
-    }
-    if isVector { plan.setScratch(bytes: vectorScratch(type, layout)) }
-    if input.count > 0 {
+      state.long = long
+    } else if input.count > 0 && isVector {
+      plan.setScratch(bytes: vectorScratch(type, layout))
       plan.addPass(
-        units: layout.rows, unitCost: 10 + (isVector ? 2 : 20) * Double(layout.size))
+        units: units.count, unitCost: units.cost(size: layout.size, element: 1, row: 10))
+    } else if input.count > 0 {
+      plan.addPass(units: layout.rows, unitCost: 10 + 20 * Double(layout.size))
     }
-    return SoftmaxState(layout: layout, type: type, isVector: isVector)
+    return state
   }
 
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
+    if let blocks = state.blocks, let kernels = Kernels.chosen {
+      runBlocks(kernels, call, blocks, chunk)
+      return
+    }
     if let long = state.long {
       runLong(call, state, long, chunk)
       return
     }
     if state.isVector, let kernels = Kernels.chosen {
-      runVector(kernels, call, state, chunk)
+      try runVector(kernels, call, state, chunk)
       return
     }
     let isCast = state.type != input.dataType

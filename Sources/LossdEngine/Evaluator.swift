@@ -9,11 +9,13 @@ public struct Evaluator: Sendable {
   public init(_ registry: Registry) { self.registry = registry }
 
   /// Like the wire's Evaluate. Inputs and outputs by name; no outputs: the function's result alone.
+  /// `mayOverwrite`: results may take the inputs' places, which are then no longer the caller's to read.
   public func evaluate(
     _ function: String, inputs: [String: Tensor], attributes: [String: AttributeValue] = [:],
-    outputs: [String] = []
+    outputs: [String] = [], mayOverwrite: Bool = false
   ) throws(StatusError) -> [String: Tensor] {
     let evaluation = try prepare(function, attributes: attributes, outputs: outputs)
+    if mayOverwrite { evaluation.ownInputs = .max }
     return try run(evaluation, inputs)
   }
 
@@ -73,6 +75,11 @@ public struct Evaluator: Sendable {
     var outputs: [String: Tensor] = [:]
     for position in evaluation.wantedOutputs.indices {
       let result = evaluation.result(position)
+      if let place = evaluation.overwrites.first(where: { $0.position == position }) {
+        let input = String(cString: evaluation.entry.inputs[place.input].name)
+        outputs[String(cString: result.name)] = inputs[input]
+        continue
+      }
       outputs[String(cString: result.name)] = Tensor(
         dataType: result.view.dataType, shape: result.view.shape.map { Int($0) }, buffer: results,
         offset: result.offset)

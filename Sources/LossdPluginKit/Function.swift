@@ -112,8 +112,8 @@ public struct Plan {
   /// Samples in this batch, for statistics and the Summary of a stream.
   public func setRows(_ rows: Int) { raw.pointee.rows = Int64(rows) }
 
-  /// A wanted output's type and shape. `isZeroed`: the host clears it before any chunk runs. `isSeparate`: this time
-  /// not in the place of the input that `mayOverwrite` names.
+  /// A wanted output's type and shape. `isZeroed`: the host clears it before any chunk runs.
+  /// `isSeparate`: this time not in the place of the input that `mayOverwrite` names.
   public func setOutput(
     _ index: Int, _ dataType: DataType, shape: UnsafeBufferPointer<Int64>, isZeroed: Bool = false,
     isSeparate: Bool = false

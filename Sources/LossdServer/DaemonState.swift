@@ -10,6 +10,8 @@ final class DaemonState: Sendable {
   let budget: MemoryBudget
   let pool: BufferPool
   let software: String
+  /// The name of the vector kernels in use, for GetStatus.
+  let kernels: String
   /// nil: this daemon takes no plugins.
   let plugins: PluginManager?
   let startTime = Clock.now
@@ -23,12 +25,13 @@ final class DaemonState: Sendable {
   func log(_ level: LogLevel, _ text: String) { onLog.withLock { $0 }(level, text) }
 
   init(
-    registry: Registry, scheduler: Scheduler, software: String, totalBytesMax: Int,
-    pooledBytesMax: Int, plugins: PluginManager?
+    registry: Registry, scheduler: Scheduler, software: String, kernels: String,
+    totalBytesMax: Int, pooledBytesMax: Int, plugins: PluginManager?
   ) {
     self.registry = registry
     self.scheduler = scheduler
     self.software = software
+    self.kernels = kernels
     self.plugins = plugins
     budget = MemoryBudget(bytesMax: totalBytesMax)
     pool = BufferPool(cacheBytesMax: pooledBytesMax)

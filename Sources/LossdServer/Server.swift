@@ -20,6 +20,8 @@ public final class Server: @unchecked Sendable {
     public var loops = 1
     /// What HELLO says: `lossd/0.1.0`.
     public var software = "lossd"
+    /// What GetStatus says about the kernels that compute: an instruction set, or `reference`.
+    public var kernels = "reference"
     /// Freed buffers that are kept for the next calls, bytes.
     public var pooledBytesMax = 256 << 20
     /// One line a call.
@@ -51,7 +53,8 @@ public final class Server: @unchecked Sendable {
     daemon = DaemonState(
       registry: registry, scheduler: Scheduler(workers: workers, watchesThreads: true),
       software: settings.software,
-      totalBytesMax: settings.limits.totalBytesMax, pooledBytesMax: settings.pooledBytesMax,
+      kernels: settings.kernels, totalBytesMax: settings.limits.totalBytesMax,
+      pooledBytesMax: settings.pooledBytesMax,
       plugins: plugins)
     var loops: [ServerLoop] = []
     for _ in 0..<max(settings.loops, 1) {

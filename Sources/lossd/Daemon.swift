@@ -39,6 +39,7 @@ final class Daemon {
     }
     var serverSettings = settings.server
     serverSettings.software = "lossd/\(lossdVersion)"
+    serverSettings.kernels = catalogueKernels
     server = try Server(registry, serverSettings, plugins: plugins)
     server.setLog { log.log(level: $0.loggerLevel, "\($1)") }
     PluginLog.setSink { level, text in log.log(level: Daemon.level(level), "\(text)") }

@@ -19,7 +19,7 @@ class CallBenchmark(unittest.TestCase):
             result = json.load(file)
         self.assertEqual(
             [(row["transport"], row["depth"]) for row in result["small"]],
-            [("unix", 1), ("unix", 100), ("tcp", 1), ("tcp", 100)])
+            [("unix", 1), ("unix", 100), ("tcp", 1), ("tcp", 100), ("unix", 1), ("unix", 100)])
         for row in result["small"] + result["batch"]:
             for name in ("lossd", "echo"):
                 self.assertGreater(row[name]["rate"], 1)

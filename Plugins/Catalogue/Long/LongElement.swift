@@ -61,15 +61,15 @@ extension LongElement {
     _ kernels: KernelTable?, _ x: UnsafePointer<Self>, _ y: UnsafeMutablePointer<Self>,
     _ count: Int, part: RowState, row: RowState, times factor: Double
   ) {
-    let scale = factor * exp(part.max - row.max) * ((1 + part.rest) / (1 + row.rest))
+    // Of the part's own maximum, so that no exponential is lost.
+    let scale = factor * exp(part.max - row.max) / (1 + row.rest)
     // What float32 would round to a denormal or lose is worth the slow way.
     let isNormal = scale.magnitude > 1e-30 && scale.magnitude < 1e30
     guard let kernels, isNormal, part.max.isFinite, part.rest.isFinite, row.rest.isFinite else {
       scalarProbabilities(x, y, count, row: row, times: factor)
       return
     }
-    kernels.softmax(x, y, 1, count)
-    for index in 0..<count { y[index] = Self(rounding: y[index].widened * scale) }
+    kernels.scaledExponentials(x, y, count, part.max, scale)
   }
 }
 

@@ -92,6 +92,12 @@ struct CompensatedSum {
     sum = new
   }
 
+  /// Adds another sum with all that it knows.
+  mutating func add(_ other: CompensatedSum) {
+    add(other.sum)
+    compensation += other.compensation
+  }
+
   var value: Double { sum + compensation }
 }
 

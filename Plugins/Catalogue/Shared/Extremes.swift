@@ -29,23 +29,26 @@ struct Extremes {
   }
 
   /// Whether a block of a vector path holds what the kernels need not get right.
-  static func areIn(_ values: UnsafePointer<Float>, _ count: Int) -> Bool {
-    let limit = Float(1e30).bitPattern
-    var found: UInt32 = 0
-    for index in 0..<count {
-      // Compared as integers, infinities and NaN are the largest.
-      let bits = UnsafeRawPointer(values + index).loadUnaligned(as: UInt32.self)
-      found |= (bits & 0x7FFF_FFFF) >= limit ? 1 : 0
+  static func areIn(_ values: UnsafeRawPointer, _ type: DataType, _ count: Int) -> Bool {
+    // Compared as integers without their signs, infinities and NaN are the largest.
+    switch type {
+    case .float64: reach(values, 1e300.bitPattern, count)
+    case .float16: reach(values, Float16.infinity.bitPattern, count)
+    case .bfloat16: reach(values, BFloat16(1e30 as Float).bitPattern, count)
+    default: reach(values, (1e30 as Float).bitPattern, count)
     }
-    return found != 0
   }
 
-  static func areIn(_ values: UnsafePointer<Double>, _ count: Int) -> Bool {
-    let limit = 1e300.bitPattern
-    var found: UInt64 = 0
+  @inline(__always)
+  private static func reach<Bits: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ values: UnsafeRawPointer, _ limit: Bits, _ count: Int
+  ) -> Bool {
+    let mask = Bits.max >> 1
+    var found: Bits = 0
     for index in 0..<count {
-      let bits = UnsafeRawPointer(values + index).loadUnaligned(as: UInt64.self)
-      found |= (bits & 0x7FFF_FFFF_FFFF_FFFF) >= limit ? 1 : 0
+      let bits = values.loadUnaligned(
+        fromByteOffset: index * MemoryLayout<Bits>.size, as: Bits.self)
+      found |= (bits & mask) >= limit ? 1 : 0
     }
     return found != 0
   }

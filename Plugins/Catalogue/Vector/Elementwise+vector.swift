@@ -8,32 +8,20 @@ extension Sigmoid {
     Kernels.chosen != nil && input.dataType.isFloatingPoint
   }
 
-  /// Two tiles of a block, bytes.
-  static let vectorScratch = 2 * Blocks.size * Tiles.elementBytes
-
   static func runVector(_ build: KernelBuild, _ call: Call, _ chunk: Chunk) {
     guard let input = call.input(0) else { return }
     let tiles = Tiles(build, input)
-    let tile = chunk.scratch
-    let second = tile + Blocks.size * Tiles.elementBytes
     let elements = Blocks.elements(chunk.range, of: input.count)
-    // In place there is no tile, and so no need of blocks.
-    let step = tiles.isDirect(input) ? max(elements.count, 1) : Blocks.size
-    for begin in stride(from: elements.lowerBound, to: elements.upperBound, by: step) {
-      let count = min(step, elements.upperBound - begin)
-      if let output = call.output(0) {
-        let x = tiles.read(input, begin, count, tile: tile)
-        tiles.kernels.sigmoid(x, tiles.target(output, begin, tile: tile), count)
-        tiles.commit(output, begin, count, tile: tile)
-      }
-      if let gradient = call.output(1) {
-        let x = tiles.read(input, begin, count, tile: tile)
-        let upstream = call.input(1).map { tiles.read($0, begin, count, tile: second) }
-        tiles.kernels.sigmoidBackward(
-          x, upstream, tiles.target(gradient, begin, tile: tile), count)
-        tiles.commit(gradient, begin, count, tile: tile)
-      }
-    }
+    if elements.isEmpty { return }
+    let begin = elements.lowerBound
+    var sigmoid = SigmoidElements(
+      x: tiles.direct(input, begin),
+      upstream: call.input(1).map { UnsafeRawPointer(tiles.direct($0, begin)) },
+      output: call.output(0).map { tiles.direct($0, begin) },
+      gradient: call.output(1).map { tiles.direct($0, begin) }, count: elements.count,
+      isStreamed: Streaming.isWorthwhile(input.count, input.dataType))
+    tiles.kernels.sigmoid(&sigmoid)
+    if sigmoid.isStreamed { tiles.kernels.settle() }
   }
 }
 
@@ -59,6 +47,7 @@ extension BinaryLoss {
     let upstream = reduction == .none ? call.input(2) : nil
     let scale =
       upstream == nil ? reduction.scale(call.input(2), 0, weightSum: Double(state.count)) : 1
+    let isStreamed = Streaming.isWorthwhile(state.count, input.dataType)
     let range = Blocks.elements(chunk.range, of: state.count)
     var sum = CompensatedSum()
     if gradient != nil && tiles.isExtreme(scale) {
@@ -82,7 +71,7 @@ extension BinaryLoss {
         losses: losses.map { tiles.target($0, begin, tile: place(4)) },
         gradient: gradient.map { tiles.target($0, begin, tile: place(5)) },
         upstream: upstream.map { tiles.read($0, begin, count, tile: place(6)) },
-        scale: scale, count: count)
+        scale: scale, count: count, isStreamed: isStreamed)
       let part =
         hasLogits
         ? tiles.kernels.binaryLogits(&elements) : tiles.kernels.binaryProbabilities(&elements)
@@ -97,6 +86,7 @@ extension BinaryLoss {
       if let losses { tiles.commit(losses, begin, count, tile: place(4)) }
       if let gradient { tiles.commit(gradient, begin, count, tile: place(5)) }
     }
+    if isStreamed { tiles.kernels.settle() }
     chunk.sums[0] += sum.value
     chunk.sums[1] += Double(range.count)
   }

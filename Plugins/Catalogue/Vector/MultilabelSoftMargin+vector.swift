@@ -6,12 +6,11 @@ import LossdTensor
 extension MultilabelSoftMarginLoss {
   private static let tileCount = 6
 
-  /// Whether the vector kernels compute this: whole rows that need no cutting, types that float32 holds,
-  /// a target of input's shape, without its gradient.
+  /// Whether the vector kernels compute this: a target of input's shape, without its gradient, and a weight
+  /// that does not enlarge them.
   static func isVector(_ call: Call, _ state: State) -> Bool {
-    guard Kernels.chosen != nil, !call.wants(2), state.pieces == 1, state.length > 0,
-      state.length <= Blocks.size, let input = call.input(0), let target = call.input(1),
-      target.hasShape(input.shape), target.dataType.isFloatingPoint
+    guard Kernels.chosen != nil, !call.wants(2), state.length > 0, let input = call.input(0),
+      let target = call.input(1), target.hasShape(input.shape), target.dataType.isFloatingPoint
     else { return false }
     guard let weight = call.input(3) else { return true }
     return weight.dataType.isFloatingPoint && weight.broadcasts(to: input.shape)
@@ -23,59 +22,140 @@ extension MultilabelSoftMarginLoss {
     _ build: KernelBuild, _ call: Call, _ state: State, _ chunk: Chunk, _ input: TensorView,
     _ target: TensorView
   ) {
-    let tiles = Tiles(build, input, target, call.input(2), call.input(3))
-    func place(_ index: Int) -> UnsafeMutableRawPointer {
-      chunk.scratch + index * Blocks.size * Tiles.elementBytes
+    let rows = VectorRows(build, call, state, chunk, input, target)
+    if state.length <= Blocks.size {
+      rows.runShort(chunk)
+    } else {
+      rows.runLong(chunk)
     }
-    let reduction = Reduction(call.attributes)
-    let perRow = reduction == .none ? call.output(0) : nil
-    let upstream = reduction == .none && call.wants(1) ? call.input(2) : nil
-    let scale =
-      upstream == nil
-      ? reduction.scale(call.input(2), 0, weightSum: Double(state.positions)) / state.classes
-      : 1 / state.classes
-    let length = state.length
-    let rows = Blocks.size / length
-    var sum = CompensatedSum()
-    var row = chunk.range.lowerBound
-    while row < chunk.range.upperBound {
-      let count = min(rows, chunk.range.upperBound - row)
-      let (begin, elements) = (row * length, count * length)
-      if let upstream {
-        let above = place(5)
-        for index in 0..<elements { tiles.set(above, index, upstream[row + index / length]) }
-      }
+    if rows.isStreamed { rows.tiles.kernels.settle() }
+  }
+
+  private struct VectorRows {
+    let tiles: Tiles
+    let isStreamed: Bool
+    private let call: Call
+    private let state: State
+    private let input: TensorView
+    private let target: TensorView
+    private let scratch: UnsafeMutableRawPointer
+    private let perRow: TensorView?
+    /// An upstream gradient each row; nil: one for all, in `scale`.
+    private let upstream: TensorView?
+    private let scale: Double
+
+    init(
+      _ build: KernelBuild, _ call: Call, _ state: State, _ chunk: Chunk, _ input: TensorView,
+      _ target: TensorView
+    ) {
+      (self.call, self.state, self.input, self.target) = (call, state, input, target)
+      let reduction = Reduction(call.attributes)
+      // A row's losses are added up, and are not to be rounded to 16 bits before.
+      tiles = Tiles(
+        build, input, target, call.input(2), call.input(3), isWide: reduction == .none)
+      isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
+      scratch = chunk.scratch
+      perRow = reduction == .none ? call.output(0) : nil
+      upstream = reduction == .none && call.wants(1) ? call.input(2) : nil
+      scale =
+        (upstream == nil
+          ? reduction.scale(call.input(2), 0, weightSum: Double(state.positions)) : 1)
+        / state.classes
+    }
+
+    private func place(_ index: Int) -> UnsafeMutableRawPointer {
+      scratch + index * Blocks.size * Tiles.elementBytes
+    }
+
+    /// The sum of the losses of some elements, with their gradient; nil where there are infinities, NaN or
+    /// overflows, which are the reference's. `rowScales`: an upstream gradient each is in tile 5.
+    private func sum(
+      _ begin: Int, _ count: Int, scale: Double, keepsLosses: Bool, hasRowScales: Bool
+    ) -> Double? {
       let gradient = call.output(1)
-      var elementwise = BinaryElements(
-        x: tiles.read(input, begin, elements, tile: place(0)),
-        target: tiles.read(target, begin, elements, tile: place(1)),
+      var elements = BinaryElements(
+        x: tiles.read(input, begin, count, tile: place(0)),
+        target: tiles.read(target, begin, count, tile: place(1)),
         weight: call.input(3).map {
-          tiles.readBroadcast($0, begin, elements, input.shape, tile: place(2))
-        }, losses: perRow == nil ? nil : place(3),
+          tiles.readBroadcast($0, begin, count, input.shape, tile: place(2))
+        }, losses: keepsLosses ? place(3) : nil,
         gradient: gradient.map { tiles.target($0, begin, tile: place(4)) },
-        upstream: upstream == nil ? nil : UnsafeRawPointer(place(5)), scale: scale,
-        isMultilabel: true, count: elements)
-      let part = tiles.kernels.binaryLogits(&elementwise)
+        upstream: hasRowScales ? UnsafeRawPointer(place(5)) : nil, scale: scale, count: count,
+        isStreamed: isStreamed && !keepsLosses)
+      let part = tiles.kernels.binaryLogits(&elements)
       // A weight of 0 may hide an overflow from the sum.
       if tiles.isExtreme(part) || gradient != nil && tiles.isExtreme(scale)
-        || elementwise.weight != nil && tiles.hasExtremes(elementwise.x, elements)
-        || elementwise.upstream.map({ tiles.hasExtremes($0, elements) }) ?? false
+        || elements.weight != nil && tiles.hasExtremes(elements.x, count)
+        || hasRowScales && tiles.hasExtremes(place(5), count)
       {
-        sum.add(runRows(call, state, row..<row + count, input, target))
-        row += count
-        continue
+        return nil
       }
-      sum.add(part / state.classes)
-      if let gradient { tiles.commit(gradient, begin, elements, tile: place(4)) }
-      if let perRow {
-        for index in 0..<count {
-          var total = 0.0
-          for element in 0..<length { total += tiles.get(place(3), index * length + element) }
-          perRow[row + index] = total / state.classes
-        }
-      }
-      row += count
+      if let gradient { tiles.commit(gradient, begin, count, tile: place(4)) }
+      return part
     }
-    chunk.sums[0] += sum.value
+
+    /// Rows of at most a block: as many at a time as fit into one.
+    func runShort(_ chunk: Chunk) {
+      let length = state.length
+      let rows = Blocks.size / length
+      var total = CompensatedSum()
+      var row = chunk.range.lowerBound
+      while row < chunk.range.upperBound {
+        let count = min(rows, chunk.range.upperBound - row)
+        let elements = count * length
+        if let upstream {
+          for index in 0..<elements { tiles.set(place(5), index, upstream[row + index / length]) }
+        }
+        let part = sum(
+          row * length, elements, scale: scale, keepsLosses: perRow != nil,
+          hasRowScales: upstream != nil)
+        if let part {
+          total.add(part / state.classes)
+          if let perRow { writeRows(perRow, row, count) }
+        } else {
+          total.add(runRows(call, state, row..<row + count, input, target))
+        }
+        row += count
+      }
+      chunk.sums[0] += total.value
+    }
+
+    private func writeRows(_ perRow: TensorView, _ row: Int, _ count: Int) {
+      for index in 0..<count {
+        var total = 0.0
+        for element in 0..<state.length {
+          total += tiles.get(place(3), index * state.length + element)
+        }
+        perRow[row + index] = total / state.classes
+      }
+    }
+
+    /// Longer rows, or pieces of them: block by block.
+    func runLong(_ chunk: Chunk) {
+      let partials = call.workspace(when: state.passes.mergedRows >= 0)
+      var total = CompensatedSum()
+      for unit in chunk.range {
+        let (position, piece) = unit.quotientAndRemainder(dividingBy: state.pieces)
+        let range = Pieces.elements(piece, of: state.length)
+        let start = position * state.length
+        let unitScale = (upstream.map { $0[position] } ?? 1) * scale
+        var part: CompensatedSum? = CompensatedSum()
+        for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
+          let block = sum(
+            start + begin, min(Blocks.size, range.upperBound - begin), scale: unitScale,
+            keepsLosses: false, hasRowScales: false)
+          if let block { part?.add(block) } else { part = nil }
+          if part == nil { break }
+        }
+        guard let part else {
+          total.add(runRows(call, state, unit..<unit + 1, input, target))
+          continue
+        }
+        total.add(part.value / state.classes)
+        partials?[unit] = part.value
+        if state.pieces == 1 { perRow?[position] = part.value / state.classes }
+      }
+      chunk.sums[0] += total.value
+    }
   }
 }

@@ -3,64 +3,77 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// Views of tensors for the vector kernels, all of one type, float32 or float64: the tensor itself where
-/// it is of that type, else a widened copy in scratch memory.
+/// Views of tensors for the vector kernels, all of one floating-point type: the tensors themselves where all
+/// are of one, else copies of those that are not, in float32 or float64, in scratch memory.
 struct Tiles {
   let build: KernelBuild
-  let isDouble: Bool
+  /// What the kernels are given.
+  let type: DataType
 
-  /// The kernels that hold all these tensors exactly: float64's where one of them needs that.
-  init(_ build: KernelBuild, _ tensors: TensorView?...) {
+  /// The kernels that hold all these tensors exactly; `isWide`: none of 16 bits.
+  init(
+    _ build: KernelBuild, _ first: TensorView, _ second: TensorView? = nil,
+    _ third: TensorView? = nil, _ fourth: TensorView? = nil, _ fifth: TensorView? = nil,
+    isWide: Bool = false
+  ) {
     self.build = build
-    isDouble = tensors.contains { $0?.dataType == .float64 }
+    let common = first.dataType
+    var isMixed = false
+    var isDouble = common == .float64
+    // No array, which would be allocated in every call.
+    func add(_ tensor: TensorView?) {
+      guard let tensor else { return }
+      if tensor.dataType != common { isMixed = true }
+      if tensor.dataType == .float64 { isDouble = true }
+    }
+    add(second)
+    add(third)
+    add(fourth)
+    add(fifth)
+    let isAlike = !isMixed && !isWide && common.isFloatingPoint
+    type = isDouble ? .float64 : isAlike ? common : .float32
   }
 
-  /// Bytes of an element of the larger type, for scratch memory.
+  /// Bytes of an element of the largest type, for scratch memory.
   static let elementBytes = MemoryLayout<Double>.size
 
-  var kernels: KernelTable { isDouble ? build.float64 : build.float32 }
-  var elementBytes: Int { isDouble ? 8 : 4 }
+  var kernels: KernelTable { build.table(type) }
+  var isDouble: Bool { type == .float64 }
 
   /// Whether the kernels work on the tensor in place.
-  func isDirect(_ tensor: TensorView) -> Bool {
-    tensor.dataType == (isDouble ? .float64 : .float32)
-  }
+  func isDirect(_ tensor: TensorView) -> Bool { tensor.dataType == type }
 
   /// Elements from `begin` on, in place.
   func direct(_ tensor: TensorView, _ begin: Int) -> UnsafeMutableRawPointer {
-    UnsafeMutableRawPointer(tensor.elements(as: UInt8.self)) + begin * elementBytes
+    UnsafeMutableRawPointer(tensor.elements(as: UInt8.self)) + begin * type.byteSize
   }
 
-  /// Elements `begin ..< begin + count`: in place, or widened into `tile`.
+  /// Elements `begin ..< begin + count`: in place, or converted into `tile`.
   func read(
     _ tensor: TensorView, _ begin: Int, _ count: Int, tile: UnsafeMutableRawPointer
   ) -> UnsafeRawPointer {
     if isDirect(tensor) { return UnsafeRawPointer(direct(tensor, begin)) }
-    switch (tensor.dataType, isDouble) {
-    case (.float16, false):
-      build.conversions.widenHalf(tensor.elements(as: UInt16.self) + begin, tile, count)
-    case (.bfloat16, false):
-      build.conversions.widenBFloat(tensor.elements(as: UInt16.self) + begin, tile, count)
-    default: for index in 0..<count { set(tile, index, tensor[begin + index]) }
+    if type == .float32 && tensor.dataType.isFloatingPoint {
+      let source = tensor.elements(as: UInt16.self) + begin
+      build.table(tensor.dataType).widen(source, tile, count)
+    } else {
+      for index in 0..<count { set(tile, index, tensor[begin + index]) }
     }
     return UnsafeRawPointer(tile)
   }
 
-  @inline(__always)
-  func set(_ tile: UnsafeMutableRawPointer, _ index: Int, _ value: Double) {
-    if isDouble {
-      tile.storeBytes(of: value, toByteOffset: 8 * index, as: Double.self)
-    } else {
-      tile.storeBytes(of: Float(value), toByteOffset: 4 * index, as: Float.self)
-    }
+  /// A view of `count` elements in scratch memory.
+  private func view(_ tile: UnsafeMutableRawPointer) -> TensorView {
+    TensorView(data: tile, shape: Reduction.emptyShape, count: 1, dataType: type)
   }
 
   @inline(__always)
-  func get(_ tile: UnsafeMutableRawPointer, _ index: Int) -> Double {
-    isDouble
-      ? tile.load(fromByteOffset: 8 * index, as: Double.self)
-      : Double(tile.load(fromByteOffset: 4 * index, as: Float.self))
+  func set(_ tile: UnsafeMutableRawPointer, _ index: Int, _ value: Double) {
+    view(tile)[index] = value
   }
+
+  @inline(__always)
+  func get(_ tile: UnsafeMutableRawPointer, _ index: Int) -> Double { view(tile)[index] }
 
   /// As `read`, of a tensor that broadcasts to `shape`.
   func readBroadcast(
@@ -103,30 +116,92 @@ struct Tiles {
     _ tensor: TensorView, _ begin: Int, _ count: Int, tile: UnsafeMutableRawPointer
   ) {
     if isDirect(tensor) { return }
-    switch (tensor.dataType, isDouble) {
-    case (.float16, false):
-      build.conversions.narrowHalf(tile, tensor.elements(as: UInt16.self) + begin, count)
-    case (.bfloat16, false):
-      build.conversions.narrowBFloat(tile, tensor.elements(as: UInt16.self) + begin, count)
-    default: for index in 0..<count { tensor[begin + index] = get(tile, index) }
+    if type == .float32 && tensor.dataType.isFloatingPoint {
+      let goal = tensor.elements(as: UInt16.self) + begin
+      build.table(tensor.dataType).narrow(tile, goal, count)
+    } else {
+      for index in 0..<count { tensor[begin + index] = get(tile, index) }
     }
   }
 
   /// Whether there is among them what the kernels need not get right.
   func hasExtremes(_ values: UnsafeRawPointer, _ count: Int) -> Bool {
-    isDouble
-      ? Extremes.areIn(values.assumingMemoryBound(to: Double.self), count)
-      : Extremes.areIn(values.assumingMemoryBound(to: Float.self), count)
+    Extremes.areIn(values, type, count)
   }
 
   /// The same of a sum of losses or of a scale.
   func isExtreme(_ value: Double) -> Bool { !(value.magnitude < (isDouble ? 1e299 : 1e29)) }
 }
 
-/// Rows that are computed together when they have to be widened: some 16 Ki elements, or one row.
-enum TileRows {
-  static let elements = 16 << 10
-  static func count(_ columns: Int) -> Int { max(elements / max(columns, 1), 1) }
-  /// Elements of such a tile.
-  static func capacity(_ columns: Int) -> Int { count(columns) * columns }
+extension KernelBuild {
+  /// The kernels for tensors of a floating-point type.
+  func table(_ type: DataType) -> KernelTable {
+    switch type {
+    case .float64: float64
+    case .float16: float16
+    case .bfloat16: bfloat16
+    default: float32
+    }
+  }
+}
+
+/// How rows are cut into units of work: a contiguous row by itself; rows across memory as many as lie next
+/// to one another and make a tile, since a cache line holds elements of several.
+struct RowUnits: BitwiseCopyable {
+  private let inner: Int
+  private let perUnit: Int
+  private let unitsPerSlab: Int
+  let count: Int
+
+  /// `rows` rows of `size` elements, `inner` apart.
+  init(rows: Int, size: Int, inner: Int) {
+    self.inner = inner
+    perUnit = inner == 1 ? 1 : min(StridedRows.tileRows(size: size), inner)
+    unitsPerSlab = inner == 0 ? 0 : (inner + perUnit - 1) / perUnit
+    count = inner <= 1 ? rows : rows / inner * unitsPerSlab
+  }
+
+  /// Nanoseconds of a unit, of those of an element and of a row.
+  func cost(size: Int, element: Double, row: Double) -> Double {
+    Double(perUnit) * (row + element * Double(size))
+  }
+
+  /// Calls `body` with the first row and the number of rows of each run of neighbours: at most `limit`, and
+  /// within a slab.
+  func eachRun(
+    _ units: Range<Int>, limit: Int, _ body: (Int, Int) throws(StatusError) -> Void
+  ) throws(StatusError) {
+    if inner == 1 {
+      var row = units.lowerBound
+      while row < units.upperBound {
+        let count = min(limit, units.upperBound - row)
+        try body(row, count)
+        row += count
+      }
+      return
+    }
+    for unit in units {
+      let (slab, block) = unit.quotientAndRemainder(dividingBy: unitsPerSlab)
+      let begin = block * perUnit
+      try body(slab * inner + begin, min(perUnit, inner - begin))
+    }
+  }
+
+  /// Where `count` rows from one on lie, for the kernels.
+  func layout(_ count: Int, size: Int) -> StridedRows {
+    StridedRows(count: count, size: size, step: inner == 1 ? size : 1, stride: inner)
+  }
+}
+
+/// Whether results are written past the cache: those so large that neither they nor the input would be found
+/// in the second-level cache again. Written through it each line is read first, which costs the kernels 10 to
+/// 40 % where it is computed little on; whoever reads them afterwards finds them in memory instead of in the
+/// third-level cache. With both counted it pays from about 12 MiB on, with 2 MiB of second-level cache
+/// (docs/benchmarks.md).
+enum Streaming {
+  static let bytesMin = 12 << 20
+
+  static func isWorthwhile(_ elements: Int, _ type: DataType) -> Bool {
+    elements * type.byteSize >= bytesMin
+  }
 }

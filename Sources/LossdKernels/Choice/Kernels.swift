@@ -2,14 +2,20 @@
 import CLinux
 import Glibc
 import LossdKernelTable
-import LossdKernelsBaseline
+import LossdKernelsBaselineBFloat
 import LossdKernelsBaselineDouble
+import LossdKernelsBaselineFloat
+import LossdKernelsBaselineHalf
 
 #if arch(x86_64)
-  import LossdKernelsAVX2
+  import LossdKernelsAVX2BFloat
   import LossdKernelsAVX2Double
-  import LossdKernelsAVX512
+  import LossdKernelsAVX2Float
+  import LossdKernelsAVX2Half
+  import LossdKernelsAVX512BFloat
   import LossdKernelsAVX512Double
+  import LossdKernelsAVX512Float
+  import LossdKernelsAVX512Half
 #endif
 
 public enum Kernels {
@@ -19,18 +25,20 @@ public enum Kernels {
   public static let chosen: KernelBuild? = choose()
 
   public static let baseline = KernelBuild(
-    name: "baseline", float32: LossdKernelsBaseline.makeKernelTable(),
+    name: "baseline", float32: LossdKernelsBaselineFloat.makeKernelTable(),
     float64: LossdKernelsBaselineDouble.makeKernelTable(),
-    conversions: LossdKernelsBaseline.makeConversions())
+    float16: LossdKernelsBaselineHalf.makeKernelTable(),
+    bfloat16: LossdKernelsBaselineBFloat.makeKernelTable())
 
-  /// nil where the processor has no AVX2 with FMA.
+  /// nil where the processor has no AVX2 with FMA and F16C.
   public static let avx2: KernelBuild? = {
     #if arch(x86_64)
       guard clinux_has_avx2() != 0 else { return nil }
       return KernelBuild(
-        name: "avx2", float32: LossdKernelsAVX2.makeKernelTable(),
+        name: "avx2", float32: LossdKernelsAVX2Float.makeKernelTable(),
         float64: LossdKernelsAVX2Double.makeKernelTable(),
-        conversions: LossdKernelsAVX2.makeConversions())
+        float16: LossdKernelsAVX2Half.makeKernelTable(),
+        bfloat16: LossdKernelsAVX2BFloat.makeKernelTable())
     #else
       return nil
     #endif
@@ -41,9 +49,10 @@ public enum Kernels {
     #if arch(x86_64)
       guard clinux_has_avx512() != 0 else { return nil }
       return KernelBuild(
-        name: "avx512", float32: LossdKernelsAVX512.makeKernelTable(),
+        name: "avx512", float32: LossdKernelsAVX512Float.makeKernelTable(),
         float64: LossdKernelsAVX512Double.makeKernelTable(),
-        conversions: LossdKernelsAVX512.makeConversions())
+        float16: LossdKernelsAVX512Half.makeKernelTable(),
+        bfloat16: LossdKernelsAVX512BFloat.makeKernelTable())
     #else
       return nil
     #endif

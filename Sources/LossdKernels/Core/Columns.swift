@@ -1,195 +1,195 @@
-// Up to `width` columns next to one another, one a lane: element c of a column is `stride` behind element
-// c - 1. Rows of few elements become such columns by being turned in a tile on the stack.
+// Rows across memory, next to one another: a tile of them at a time is read into scratch that stays in the
+// cache, since the elements of one row lie far apart, often at a distance that maps them all to a few places
+// of the cache, and would be read from memory again in every sweep.
+internal import CLossdLanes
+import LossdKernelTable
 
-/// Rows up to this many elements are computed `width` at a time.
-let shortRow = 32
+/// Some rows that lie next to one another, in scratch: groups of `width` rows, each in the form of a tile. The
+/// last group may have rows of the one before; if there are fewer rows than lanes, some lanes are empty.
+struct ColumnTile {
+  /// The first row, and how many.
+  let first: Int
+  let count: Int
+  let size: Int
+  let stride: Int
+  private let maxima: Scratch
+  private let factors: Scratch
+  /// Two vectors a group: a number a row, or a sum.
+  private let more: Scratch
+  private let tiles: Scratch
 
-/// A tile of `width` columns of `shortRow` elements.
-struct Tile {
-  private typealias Eight = (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes)
-  private var storage: (Eight, Eight, Eight, Eight)
-
-  @inline(always)
-  init() {
-    let z = Lanes(repeating: 0)
-    let eight = (z, z, z, z, z, z, z, z)
-    storage = (eight, eight, eight, eight)
+  init(_ memory: UnsafeMutableRawPointer, _ rows: StridedRows, first: Int, count: Int) {
+    self.first = first
+    self.count = count
+    size = rows.size
+    stride = rows.stride
+    let base = memory.assumingMemoryBound(to: Scalar.self)
+    let room = (count &+ width &- 1) / width &* width
+    maxima = base
+    factors = base + room
+    more = base + 2 &* room
+    tiles = base + 4 &* room
   }
 
-  @inline(always)
-  mutating func pointer() -> Output {
-    // The tile lives on the caller's stack as long as the caller uses this pointer.
-    withUnsafeMutablePointer(to: &storage) {
-      UnsafeMutableRawPointer($0).assumingMemoryBound(to: Scalar.self)
+  /// The tiles of rows, one after the other; the last takes what would be less than a vector.
+  @inline(__always)
+  static func each(
+    _ memory: UnsafeMutableRawPointer, _ rows: StridedRows, _ body: (ColumnTile) -> Void
+  ) {
+    let most = StridedRows.tileRows(size: rows.size)
+    var first = 0
+    while first < rows.count {
+      let rest = rows.count &- first
+      let count = rest < most &+ width ? rest : most
+      body(ColumnTile(memory, rows, first: first, count: count))
+      first &+= count
     }
   }
-}
 
-/// `width` rows of `columns` elements into columns of a tile.
-@inline(always)
-func turnIn(_ x: Input, _ n: Int, _ tile: Output) {
-  var c = 0
-  while c < n {
-    let p = x + c
-    #if LOSSD_AVX512 && !LOSSD_DOUBLE
-      let v = Lanes(
-        p[0], p[n], p[2 &* n], p[3 &* n], p[4 &* n], p[5 &* n], p[6 &* n], p[7 &* n], p[8 &* n],
-        p[9 &* n], p[10 &* n], p[11 &* n], p[12 &* n], p[13 &* n], p[14 &* n], p[15 &* n])
-    #elseif LOSSD_AVX512 || !LOSSD_DOUBLE
-      let v = Lanes(
-        p[0], p[n], p[2 &* n], p[3 &* n], p[4 &* n], p[5 &* n], p[6 &* n], p[7 &* n])
-    #else
-      let v = Lanes(p[0], p[n], p[2 &* n], p[3 &* n])
-    #endif
-    store(v, tile, width &* c)
-    c &+= 1
+  @inline(__always)
+  var groups: Int { (count &+ width &- 1) / width }
+
+  @inline(__always)
+  func group(_ index: Int) -> Scratch { tiles + index &* width &* size }
+
+  /// The number, within the tile, of a group's first row.
+  @inline(__always)
+  func column(_ group: Int) -> Int {
+    let last = count &- width
+    return group &* width < last ? group &* width : last < 0 ? 0 : last
   }
-}
 
-@inline(always)
-func turnOut(_ tile: Input, _ n: Int, _ y: Output) {
-  var c = 0
-  while c < n {
-    let v = load(tile, width &* c)
-    let p = y + c
-    var lane = 0
-    while lane < width {
-      p[lane &* n] = v[lane]
-      lane &+= 1
+  @inline(__always)
+  func maximum(_ group: Int) -> Lanes { fetch(maxima, group &* width) }
+
+  @inline(__always)
+  func factor(_ group: Int) -> Lanes { fetch(factors, group &* width) }
+
+  @inline(__always)
+  func setFactor(_ group: Int, _ value: Lanes) { put(value, factors, group &* width) }
+
+  @inline(__always)
+  func second(_ group: Int) -> Lanes { fetch(more, 2 &* group &* width) }
+
+  @inline(__always)
+  func setSecond(_ group: Int, _ value: Lanes) { put(value, more, 2 &* group &* width) }
+
+  /// Reads the rows, and their maxima on the way.
+  @inline(never)
+  func read(_ x: Input) {
+    let start = x + first
+    if count < width {
+      readSome(start)
+      return
     }
-    c &+= 1
-  }
-}
-
-/// Calls `group` with the first column and the number of columns, `width` or, at the end, fewer.
-@inline(always)
-func eachGroup(_ columns: Int, _ group: (Int) -> Void, rest: (Int, Int) -> Void) {
-  var column = 0
-  while column &+ width <= columns {
-    group(column)
-    column &+= width
-  }
-  if column < columns { rest(column, columns &- column) }
-}
-
-@inline(always)
-func columnMaxima(_ x: Input, _ size: Int, _ stride: Int, _ count: Int) -> Lanes {
-  var a = Lanes(repeating: -.infinity)
-  var b = a
-  var c = 0
-  while c &+ 2 <= size {
-    a = larger(a, load(x, c &* stride, count: count))
-    b = larger(b, load(x, (c &+ 1) &* stride, count: count))
-    c &+= 2
-  }
-  if c < size { a = larger(a, load(x, c &* stride, count: count)) }
-  return larger(a, b)
-}
-
-/// Maximum and sum of exponentials of `count` columns; the exponentials go to `y` unless it is nil.
-@inline(always)
-func columnSums(
-  _ x: Input, _ y: Output?, _ size: Int, _ stride: Int, _ count: Int
-) -> (maximum: Lanes, sums: Sums) {
-  let m = columnMaxima(x, size, stride, count)
-  var sums = Sums()
-  var c = 0
-  while c < size {
-    let e = expNonPositive(load(x, c &* stride, count: count) - m)
-    if let y { store(e, y, c &* stride, count: count) }
-    sums.add(e)
-    c &+= 1
-  }
-  return (m, sums)
-}
-
-/// The logarithms of sums of exponentials, which are at least 1 or NaN, in two parts: in the first a
-/// sum little over 1 has lost what the second holds.
-@inline(always)
-func logOfSums(_ sums: Sums) -> (high: Lanes, low: Lanes) {
-  let high = logOfAtLeastOne(sums.high).replacing(with: sums.high, where: sums.high .!= sums.high)
-  return (high, sums.low / sums.high)
-}
-
-@inline(always)
-func offset(_ base: Input?, _ index: Int) -> Input? {
-  if let base { return base + index }
-  return nil
-}
-
-/// What the sums of a group of columns come to; in memory, for code that reads it lane by lane.
-struct ColumnStatistics {
-  var maximum = Lanes(repeating: 0)
-  var sums = Sums()
-  var logHigh = Lanes(repeating: 0)
-  var logLow = Lanes(repeating: 0)
-
-  @inline(always)
-  func logarithm(_ lane: Int) -> Double {
-    #if LOSSD_DOUBLE
-      // libm's is nearer to the truth.
-      RowTotal(high: sums.high[lane], low: sums.low[lane]).logarithm
-    #else
-      Double(logHigh[lane]) + Double(logLow[lane])
-    #endif
-  }
-}
-
-/// The statistics of `count` columns; the exponentials go to `y` unless it is nil.
-@inline(never)
-func columnStatistics(
-  _ x: Input, _ y: Output?, _ size: Int, _ stride: Int, _ count: Int,
-  into result: inout ColumnStatistics
-) {
-  if count < width {
-    someStatistics(x, y, size, stride, count, &result)
-  } else if let y {
-    storedStatistics(x, y, size, stride, &result)
-  } else {
-    statistics(x, size, stride, &result)
-  }
-}
-
-@inline(never)
-private func someStatistics(
-  _ x: Input, _ y: Output?, _ size: Int, _ stride: Int, _ count: Int,
-  _ result: inout ColumnStatistics
-) {
-  (result.maximum, result.sums) = columnSums(x, y, size, stride, count)
-  (result.logHigh, result.logLow) = logOfSums(result.sums)
-}
-
-@inline(never)
-private func storedStatistics(
-  _ x: Input, _ y: Output, _ size: Int, _ stride: Int, _ result: inout ColumnStatistics
-) {
-  (result.maximum, result.sums) = columnSums(x, y, size, stride, width)
-  (result.logHigh, result.logLow) = logOfSums(result.sums)
-}
-
-@inline(never)
-private func statistics(
-  _ x: Input, _ size: Int, _ stride: Int, _ result: inout ColumnStatistics
-) {
-  (result.maximum, result.sums) = columnSums(x, nil, size, stride, width)
-  (result.logHigh, result.logLow) = logOfSums(result.sums)
-}
-
-/// Each column times its factor.
-@inline(never)
-func scaleColumns(
-  _ y: Output, _ size: Int, _ stride: Int, _ count: Int, _ factors: inout Lanes
-) {
-  let f = factors
-  var c = 0
-  if count == width {
+    var g = 0
+    while g < groups {
+      put(all(-.infinity), maxima, g &* width)
+      g &+= 1
+    }
+    var c = 0
     while c < size {
-      store(load(y, c &* stride) * f, y, c &* stride)
+      let line = start + c &* stride
+      g = 0
+      while g < groups {
+        let value = load(line, column(g))
+        put(value, group(g), c &* width)
+        put(larger(maximum(g), value), maxima, g &* width)
+        g &+= 1
+      }
       c &+= 1
     }
   }
-  while c < size {
-    store(load(y, c &* stride, count: count) * f, y, c &* stride, count: count)
-    c &+= 1
+
+  @inline(never)
+  private func readSome(_ x: Input) {
+    var m = all(-.infinity)
+    var c = 0
+    while c < size {
+      var lane = 0
+      while lane < width {
+        tiles[c &* width &+ lane] = lane < count ? element_widened(x[c &* stride &+ lane]) : 0
+        lane &+= 1
+      }
+      m = larger(m, fetch(tiles, c &* width))
+      c &+= 1
+    }
+    put(m, maxima, 0)
   }
+
+  /// Sums over each row: `add` is called for every vector, along the memory of a tensor of the same layout,
+  /// with the element's number, the group's, and where the vector lies. They come to be `second`.
+  @inline(__always)
+  func sum(_ add: (inout Sums, Int, Int, Int) -> Void) {
+    let sums = UnsafeMutableRawPointer(more).assumingMemoryBound(to: Sums.self)
+    var g = 0
+    while g < groups {
+      sums[g] = Sums()
+      g &+= 1
+    }
+    var c = 0
+    while c < size {
+      g = 0
+      while g < groups {
+        add(&sums[g], c, g, first &+ c &* stride &+ column(g))
+        g &+= 1
+      }
+      c &+= 1
+    }
+  }
+
+  /// What `sum` has summed in a group's rows.
+  @inline(__always)
+  func sum(_ group: Int) -> Sums {
+    UnsafeMutableRawPointer(more).assumingMemoryBound(to: Sums.self)[group]
+  }
+
+  /// Writes `value(c, g, place)` for each vector, along the memory of `y`; `place` is where it goes.
+  @inline(__always)
+  func write(_ y: Output, isStreamed: Bool, _ value: (Int, Int, Int) -> Lanes) {
+    if isStreamed && isAligned(y) {
+      emitAll(y, value) { lanes_stream($0, $1) }
+    } else {
+      emitAll(y, value) { lanes_store($0, $1) }
+    }
+  }
+
+  @inline(__always)
+  private func emitAll(
+    _ y: Output, _ value: (Int, Int, Int) -> Lanes, _ emit: (Output, Lanes) -> Void
+  ) {
+    var c = 0
+    while c < size {
+      let line = first &+ c &* stride
+      var g = 0
+      while g < groups {
+        let place = line &+ column(g)
+        let v = value(c, g, place)
+        if count < width {
+          storePart(v, y + place, 0, count)
+        } else {
+          emit(y + place, v)
+        }
+        g &+= 1
+      }
+      c &+= 1
+    }
+  }
+
+  /// Whether all vectors are aligned: then whole lines can be written past the cache.
+  @inline(__always)
+  private func isAligned(_ y: Output) -> Bool {
+    count % width == 0 && stride % width == 0 && misalignment(y + first) == 0
+  }
+}
+
+@inline(never)
+func loadPart(_ x: Input, _ count: Int) -> Lanes {
+  var tile = all(0)
+  var lane = 0
+  while lane < count {
+    tile[lane] = element_widened(x[lane])
+    lane &+= 1
+  }
+  return tile
 }

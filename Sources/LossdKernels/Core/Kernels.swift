@@ -1,55 +1,46 @@
+internal import CLossdLanes
 import LossdKernelTable
 
 /// This build's kernels for its type.
 public func makeKernelTable() -> KernelTable {
   KernelTable(
-    softmax: { softmaxRows(bound($0), bound($1), $2, $3) },
-    logSoftmax: { logSoftmaxRows(bound($0), bound($1), $2, $3) },
-    softmaxBackward: { softmaxBackwardRows(bound($0), bound($1), bound($2), $3, $4) },
-    logSoftmaxBackward: { logSoftmaxBackwardRows(bound($0), bound($1), bound($2), $3, $4) },
-    softmaxGradient: { softmaxGradientRows(bound($0), bound($1), bound($2), $3, $4) },
-    logSoftmaxGradient: { logSoftmaxGradientRows(bound($0), bound($1), bound($2), $3, $4) },
-    sumOfExponentials: { rowSum(bound($0), $1, $2) },
-    softmaxColumns: { softmaxColumns(bound($0), bound($1), $2, $3, $4) },
-    logSoftmaxColumns: { logSoftmaxColumns(bound($0), bound($1), $2, $3, $4) },
-    softmaxColumnsBackward: { softmaxColumnsBackward(bound($0), bound($1), bound($2), $3, $4, $5) },
-    logSoftmaxColumnsBackward: {
-      logSoftmaxColumnsBackward(bound($0), bound($1), bound($2), $3, $4, $5)
-    },
+    softmax: { softmaxRows($0.assumingMemoryBound(to: SoftmaxRows.self)) },
+    columnSums: { columnSums($0.assumingMemoryBound(to: ColumnSums.self)) },
+    columnResults: { columnResults($0.assumingMemoryBound(to: ColumnResults.self)) },
     crossEntropy: { crossEntropyRows($0.assumingMemoryBound(to: CrossEntropyRows.self)) },
     crossEntropyOfProbabilities: {
       probabilityRows($0.assumingMemoryBound(to: ProbabilityRows.self))
     },
-    exp: { expElements(bound($0), bound($1), $2) },
-    log: { logElements(bound($0), bound($1), $2) },
-    log1p: { log1pElements(bound($0), bound($1), $2) },
-    sigmoid: { sigmoidElements(bound($0), bound($1), $2) },
-    sigmoidBackward: { sigmoidBackwardElements(bound($0), bound($1), bound($2), $3) },
+    likelihood: { likelihoodRows($0.assumingMemoryBound(to: LikelihoodRows.self)) },
+    sigmoid: { sigmoidElements($0.assumingMemoryBound(to: SigmoidElements.self)) },
     binaryLogits: { binaryLogits($0.assumingMemoryBound(to: BinaryElements.self)) },
-    binaryProbabilities: { binaryProbabilities($0.assumingMemoryBound(to: BinaryElements.self)) })
+    binaryProbabilities: { binaryProbabilities($0.assumingMemoryBound(to: BinaryElements.self)) },
+    labels: { checkedLabels($0.assumingMemoryBound(to: LabelBlock.self)) },
+    sumOfExponentials: { rowSum(scalars($0), $1, $2) },
+    scaledExponentials: { scaledExponentials(scalars($0), scalars($1), $2, $3, $4) },
+    exp: { expElements(elements($0), elements($1), $2) },
+    log: { logElements(elements($0), elements($1), $2) },
+    log1p: { log1pElements(elements($0), elements($1), $2) },
+    widen: { widenElements(elements($0), scalars($1), $2) },
+    narrow: { narrowElements(scalars($0), elements($1), $2) }, settle: { lanes_settle() })
 }
 
-@inline(always)
-private func bound(_ pointer: UnsafeRawPointer) -> Input {
+@inline(__always)
+private func elements(_ pointer: UnsafeRawPointer) -> Input {
+  pointer.assumingMemoryBound(to: Element.self)
+}
+
+@inline(__always)
+private func elements(_ pointer: UnsafeMutableRawPointer) -> Output {
+  pointer.assumingMemoryBound(to: Element.self)
+}
+
+@inline(__always)
+private func scalars(_ pointer: UnsafeRawPointer) -> UnsafePointer<Scalar> {
   pointer.assumingMemoryBound(to: Scalar.self)
 }
 
-@inline(always)
-private func bound(_ pointer: UnsafeRawPointer?) -> Input? {
-  pointer?.assumingMemoryBound(to: Scalar.self)
-}
-
-@inline(always)
-private func bound(_ pointer: UnsafeMutableRawPointer) -> Output {
+@inline(__always)
+private func scalars(_ pointer: UnsafeMutableRawPointer) -> Scratch {
   pointer.assumingMemoryBound(to: Scalar.self)
 }
-
-#if !LOSSD_DOUBLE
-  public func makeConversions() -> KernelBuild.Conversions {
-    KernelBuild.Conversions(
-      widenHalf: { widenHalf($0, $1.assumingMemoryBound(to: Float.self), $2) },
-      narrowHalf: { narrowHalf($0.assumingMemoryBound(to: Float.self), $1, $2) },
-      widenBFloat: { widenBFloat($0, $1.assumingMemoryBound(to: Float.self), $2) },
-      narrowBFloat: { narrowBFloat($0.assumingMemoryBound(to: Float.self), $1, $2) })
-  }
-#endif

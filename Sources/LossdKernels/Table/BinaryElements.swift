@@ -13,15 +13,15 @@ public struct BinaryElements {
   public var upstream: UnsafeRawPointer?
   /// What every gradient is multiplied by.
   public var scale: Double
-  /// With logits: multilabel_soft_margin_loss's values at infinities, not binary cross entropy's.
-  public var isMultilabel: Bool
   public var count: Int
+  /// Whether losses and gradient are written past the cache.
+  public var isStreamed: Bool
 
   public init(
     x: UnsafeRawPointer, target: UnsafeRawPointer, weight: UnsafeRawPointer? = nil,
     posWeight: UnsafeRawPointer? = nil, losses: UnsafeMutableRawPointer? = nil,
     gradient: UnsafeMutableRawPointer? = nil, upstream: UnsafeRawPointer? = nil,
-    scale: Double = 1, isMultilabel: Bool = false, count: Int
+    scale: Double = 1, count: Int, isStreamed: Bool = false
   ) {
     self.x = x
     self.target = target
@@ -31,7 +31,7 @@ public struct BinaryElements {
     self.gradient = gradient
     self.upstream = upstream
     self.scale = scale
-    self.isMultilabel = isMultilabel
     self.count = count
+    self.isStreamed = isStreamed
   }
 }

@@ -4,36 +4,17 @@ public struct KernelBuild: Sendable {
   public let name: String
   public let float32: KernelTable
   public let float64: KernelTable
-  public let conversions: Conversions
+  public let float16: KernelTable
+  public let bfloat16: KernelTable
 
   public init(
-    name: String, float32: KernelTable, float64: KernelTable, conversions: Conversions
+    name: String, float32: KernelTable, float64: KernelTable, float16: KernelTable,
+    bfloat16: KernelTable
   ) {
     self.name = name
     self.float32 = float32
     self.float64 = float64
-    self.conversions = conversions
-  }
-
-  /// float16 and bfloat16 to and from float32: exact one way, to nearest with ties to even the other.
-  public struct Conversions: Sendable {
-    /// From, to, count.
-    public typealias Conversion =
-      @convention(c) (UnsafeRawPointer, UnsafeMutableRawPointer, Int) -> Void
-
-    public let widenHalf: Conversion
-    public let narrowHalf: Conversion
-    public let widenBFloat: Conversion
-    public let narrowBFloat: Conversion
-
-    public init(
-      widenHalf: @escaping Conversion, narrowHalf: @escaping Conversion,
-      widenBFloat: @escaping Conversion, narrowBFloat: @escaping Conversion
-    ) {
-      self.widenHalf = widenHalf
-      self.narrowHalf = narrowHalf
-      self.widenBFloat = widenBFloat
-      self.narrowBFloat = narrowBFloat
-    }
+    self.float16 = float16
+    self.bfloat16 = bfloat16
   }
 }

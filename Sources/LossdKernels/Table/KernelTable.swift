@@ -1,90 +1,83 @@
 // LossdKernelTable: what a build of the vector kernels offers, as plain function pointers, so that
 // baseline code calls AVX2 code without sharing anything with it.
 
-/// One build's kernels for one type, float32 or float64, which all raw pointers are of. Results are
-/// rounded once from that type's arithmetic or wider, within 3 ulp elementwise, and specials (infinities,
-/// NaN, zeros, denormals) follow the formulas of the scalar reference. Pointers need no alignment; inputs
-/// and outputs of one call may be equal, but not overlap otherwise. No function allocates, and all may be
-/// called on any thread.
+/// One build's kernels for one type of tensors, which all raw pointers of elements are of. 16-bit types
+/// are widened and narrowed in registers; results are rounded once from float32 or wider (float64 for
+/// float64), within 3 ulp elementwise. Pointers need no alignment. An output may be the input `x` itself,
+/// but must not overlap any input otherwise. No function allocates; all may be called on any thread.
+///
+/// Results that are streamed go past the cache: `settle` is to be called in the end.
+///
+/// Infinities and NaN among the inputs of a row or of a block of elements make its loss infinite or NaN;
+/// which of the two, and what else they spoil, is the scalar reference's to say.
 public struct KernelTable: Sendable {
-  public typealias Input = UnsafeRawPointer
-  public typealias Output = UnsafeMutableRawPointer
-
-  /// x, y, rows, columns: softmax along contiguous rows.
-  public typealias Rows = @convention(c) (Input, Output, Int, Int) -> Void
-  /// x, upstream gradient or nil for ones, gradient, rows, columns.
-  public typealias RowsBackward = @convention(c) (Input, Input?, Output, Int, Int) -> Void
-  /// y = softmax or log-softmax, upstream gradient or nil for ones, gradient, rows, columns. The gradient
-  /// may be y.
-  public typealias RowsFromOutput = @convention(c) (Input, Input?, Output, Int, Int) -> Void
+  /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`,
+  /// `ProbabilityRows` or `SigmoidElements`.
+  public typealias Kernel = @convention(c) (UnsafeRawPointer) -> Void
+  /// A `BinaryElements` or `LikelihoodRows`; returns the sum of the losses.
+  public typealias Loss = @convention(c) (UnsafeRawPointer) -> Double
+  /// A `LabelBlock`; returns how many are kept, or -1 where a label is out of range.
+  public typealias Labels = @convention(c) (UnsafeRawPointer) -> Int
+  /// x, y, count.
+  public typealias Elementwise =
+    @convention(c) (UnsafeRawPointer, UnsafeMutableRawPointer, Int) -> Void
   /// x, count, where the maximum goes: the sum of exp(x - maximum) of one row.
   public typealias RowSum =
-    @convention(c) (Input, Int, UnsafeMutablePointer<Double>) -> Double
-  /// x, y, size of the dimension, distance between its elements, how many columns next to one another.
-  public typealias Columns = @convention(c) (Input, Output, Int, Int, Int) -> Void
-  /// x, upstream or nil, gradient, size, distance, columns.
-  public typealias ColumnsBackward = @convention(c) (Input, Input?, Output, Int, Int, Int) -> Void
-  /// x, y, count.
-  public typealias Elementwise = @convention(c) (Input, Output, Int) -> Void
-  /// x, upstream or nil, gradient, count.
-  public typealias ElementwiseBackward = @convention(c) (Input, Input?, Output, Int) -> Void
-  /// A `CrossEntropyRows` or `ProbabilityRows`.
-  public typealias CrossEntropy = @convention(c) (UnsafeRawPointer) -> Void
-  /// A `BinaryElements`; returns the sum of the losses.
-  public typealias Binary = @convention(c) (UnsafeRawPointer) -> Double
+    @convention(c) (UnsafeRawPointer, Int, UnsafeMutablePointer<Double>) -> Double
+  /// x, y, count, maximum, factor: y = factor exp(x - maximum), for x <= maximum and a factor of at
+  /// least 1e-30 (float64: 1e-285).
+  /// Here elements are of the lanes' type, as `widen` makes them; the same goes for `RowSum`.
+  public typealias ScaledExponentials =
+    @convention(c) (UnsafeRawPointer, UnsafeMutableRawPointer, Int, Double, Double) -> Void
 
-  public let softmax: Rows
-  public let logSoftmax: Rows
-  public let softmaxBackward: RowsBackward
-  public let logSoftmaxBackward: RowsBackward
-  public let softmaxGradient: RowsFromOutput
-  public let logSoftmaxGradient: RowsFromOutput
+  public let softmax: Kernel
+  public let columnSums: Kernel
+  public let columnResults: Kernel
+  public let crossEntropy: Kernel
+  public let crossEntropyOfProbabilities: Kernel
+  public let likelihood: Loss
+  public let sigmoid: Kernel
+  public let binaryLogits: Loss
+  public let binaryProbabilities: Loss
+  public let labels: Labels
   public let sumOfExponentials: RowSum
-  public let softmaxColumns: Columns
-  public let logSoftmaxColumns: Columns
-  public let softmaxColumnsBackward: ColumnsBackward
-  public let logSoftmaxColumnsBackward: ColumnsBackward
-  public let crossEntropy: CrossEntropy
-  public let crossEntropyOfProbabilities: CrossEntropy
+  public let scaledExponentials: ScaledExponentials
   public let exp: Elementwise
   public let log: Elementwise
   public let log1p: Elementwise
-  public let sigmoid: Elementwise
-  public let sigmoidBackward: ElementwiseBackward
-  public let binaryLogits: Binary
-  public let binaryProbabilities: Binary
+  /// From elements to float32 (float64 for float64), exactly; and back, to nearest with ties to even.
+  public let widen: Elementwise
+  public let narrow: Elementwise
+  /// Makes results that were streamed visible to other threads: to be called before these are told of them.
+  public let settle: @convention(c) () -> Void
 
   public init(
-    softmax: @escaping Rows, logSoftmax: @escaping Rows, softmaxBackward: @escaping RowsBackward,
-    logSoftmaxBackward: @escaping RowsBackward, softmaxGradient: @escaping RowsFromOutput,
-    logSoftmaxGradient: @escaping RowsFromOutput,
-    sumOfExponentials: @escaping RowSum, softmaxColumns: @escaping Columns,
-    logSoftmaxColumns: @escaping Columns, softmaxColumnsBackward: @escaping ColumnsBackward,
-    logSoftmaxColumnsBackward: @escaping ColumnsBackward, crossEntropy: @escaping CrossEntropy,
-    crossEntropyOfProbabilities: @escaping CrossEntropy, exp: @escaping Elementwise,
-    log: @escaping Elementwise, log1p: @escaping Elementwise, sigmoid: @escaping Elementwise,
-    sigmoidBackward: @escaping ElementwiseBackward, binaryLogits: @escaping Binary,
-    binaryProbabilities: @escaping Binary
+    softmax: @escaping Kernel, columnSums: @escaping Kernel, columnResults: @escaping Kernel,
+    crossEntropy: @escaping Kernel,
+    crossEntropyOfProbabilities: @escaping Kernel, likelihood: @escaping Loss,
+    sigmoid: @escaping Kernel, binaryLogits: @escaping Loss, binaryProbabilities: @escaping Loss,
+    labels: @escaping Labels, sumOfExponentials: @escaping RowSum,
+    scaledExponentials: @escaping ScaledExponentials, exp: @escaping Elementwise,
+    log: @escaping Elementwise, log1p: @escaping Elementwise, widen: @escaping Elementwise,
+    narrow: @escaping Elementwise, settle: @escaping @convention(c) () -> Void
   ) {
     self.softmax = softmax
-    self.logSoftmax = logSoftmax
-    self.softmaxBackward = softmaxBackward
-    self.logSoftmaxBackward = logSoftmaxBackward
-    self.softmaxGradient = softmaxGradient
-    self.logSoftmaxGradient = logSoftmaxGradient
-    self.sumOfExponentials = sumOfExponentials
-    self.softmaxColumns = softmaxColumns
-    self.logSoftmaxColumns = logSoftmaxColumns
-    self.softmaxColumnsBackward = softmaxColumnsBackward
-    self.logSoftmaxColumnsBackward = logSoftmaxColumnsBackward
+    self.columnSums = columnSums
+    self.columnResults = columnResults
     self.crossEntropy = crossEntropy
     self.crossEntropyOfProbabilities = crossEntropyOfProbabilities
+    self.likelihood = likelihood
+    self.sigmoid = sigmoid
+    self.binaryLogits = binaryLogits
+    self.binaryProbabilities = binaryProbabilities
+    self.labels = labels
+    self.sumOfExponentials = sumOfExponentials
+    self.scaledExponentials = scaledExponentials
     self.exp = exp
     self.log = log
     self.log1p = log1p
-    self.sigmoid = sigmoid
-    self.sigmoidBackward = sigmoidBackward
-    self.binaryLogits = binaryLogits
-    self.binaryProbabilities = binaryProbabilities
+    self.widen = widen
+    self.narrow = narrow
+    self.settle = settle
   }
 }

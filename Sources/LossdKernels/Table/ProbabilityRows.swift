@@ -1,38 +1,42 @@
-/// Cross entropy with class probabilities; positions as in `CrossEntropyRows`.
+/// Cross entropy with class probabilities. With t the target, e the smoothing, C classes, w the weights and
+/// v_c = w_c (t_c (1 - e) + e / C), the loss of a row is sum_c v_c (lse - x_c) and its gradient, times the
+/// row's scale, softmax(x)_c sum(v) - v_c.
 public struct ProbabilityRows {
   public var x: UnsafeRawPointer
-  /// Like x, of its type; not the same memory as the gradient.
+  /// Like x.
   public var target: UnsafeRawPointer
-  /// Like x; nil: no gradient wanted. May be x.
+  /// Like x; nil: no gradient wanted.
   public var gradient: UnsafeMutableRawPointer?
-  /// What each position's gradient is multiplied by; nil without a gradient.
+  public var rows: StridedRows
+  /// What each row's gradient is multiplied by; nil: `scale`.
   public var scales: UnsafePointer<Double>?
-  /// The loss of each position.
+  public var scale: Double
+  /// The loss of each row.
   public var losses: UnsafeMutablePointer<Double>
   /// The weights of the classes, of x's type; nil: ones.
   public var classWeights: UnsafeRawPointer?
   public var smoothing: Double
-  public var count: Int
-  public var classes: Int
-  public var step: Int
-  public var stride: Int
+  /// `StridedRows.scratchBytes`, 64-byte-aligned.
+  public var scratch: UnsafeMutableRawPointer
+  /// Whether the gradient is written past the cache.
+  public var isStreamed: Bool
 
   public init(
     x: UnsafeRawPointer, target: UnsafeRawPointer, gradient: UnsafeMutableRawPointer?,
-    scales: UnsafePointer<Double>?, losses: UnsafeMutablePointer<Double>,
-    classWeights: UnsafeRawPointer?, smoothing: Double, count: Int, classes: Int, step: Int,
-    stride: Int
+    rows: StridedRows, scales: UnsafePointer<Double>?, scale: Double,
+    losses: UnsafeMutablePointer<Double>, classWeights: UnsafeRawPointer?, smoothing: Double,
+    scratch: UnsafeMutableRawPointer, isStreamed: Bool
   ) {
     self.x = x
     self.target = target
     self.gradient = gradient
+    self.rows = rows
     self.scales = scales
+    self.scale = scale
     self.losses = losses
     self.classWeights = classWeights
     self.smoothing = smoothing
-    self.count = count
-    self.classes = classes
-    self.step = step
-    self.stride = stride
+    self.scratch = scratch
+    self.isStreamed = isStreamed
   }
 }

@@ -45,7 +45,7 @@ extension DaemonState {
     status.pool.misses = pooled.misses
     status.workers = UInt32(scheduler.workers)
     status.loops = UInt32(loops.count)
-    status.kernels = "reference"
+    status.kernels = kernels
     status.residentBytes = residentBytes()
     status.isDraining = isDraining.load(ordering: .relaxed)
     status.listeners = listeners.withLock { $0 }

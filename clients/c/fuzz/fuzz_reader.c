@@ -10,8 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (!offline_begin(&offline)) abort();
   offline_feed(&offline, data + 1, size - 1, data[0] == 0 ? SIZE_MAX : data[0]);
   /* Results can be read to their last byte. */
-  lossd_call *calls[] = {offline.into, offline.owned};
-  for (int index = 0; index < 2; index++) {
+  lossd_call *calls[] = {offline.into, offline.owned, offline.big};
+  for (int index = 0; index < 3; index++) {
     lossd_tensor tensor;
     if (lossd_call_result(calls[index], NULL, &tensor, NULL) != LOSSD_OK) continue;
     volatile unsigned char sum = 0;

@@ -21,9 +21,12 @@
  * state, no thread is started, no signal is raised (a vanished daemon is an error, not SIGPIPE) or handled.
  * After fork() a child may go on with a client: it connects anew, and what was under way is the parent's.
  *
- * MEMORY. Tensors are borrowed and never copied: inputs are written to the socket from where they lie, results
- * are read from it to where they shall go. Between submit and wait (send and next, for a stream) inputs must
- * stay as they are and results are undefined. Freeing a call or a stream, or an error, ends that loan at once.
+ * MEMORY. Tensors are borrowed: inputs are written to the socket from where they lie, results are read from it to
+ * where they shall go. Between submit and wait (send and next, for a stream) inputs must stay as they are and
+ * results are undefined. Freeing a call or a stream, or an error, ends that loan at once.
+ * On a Unix socket, inputs of 256 KiB and more, and their results, go through memory that the daemon maps too:
+ * copying them there once costs less than a socket does. What lies in memory of lossd_client_alloc is read and
+ * written by the daemon right there, and is not copied at all.
  *
  * CONNECTING. A client connects when it is first used, and again when the connection has gone. A call that the
  * daemon says it never began (it is being restarted) goes to the next daemon at the same address, for as long
@@ -148,6 +151,18 @@ LOSSD_API lossd_code lossd_client_ping(lossd_client *client, uint64_t timeout_us
 /* Writes what has been submitted, as far as the daemon takes it, and reads what has come, without waiting. To
  * be called now and then by who computes a long time between submit and wait. */
 LOSSD_API void lossd_client_flush(lossd_client *client);
+
+/* Memory for tensors, of at least so many bytes, zeroed, at a multiple of 4096: inputs and results that lie in it, at
+ * multiples of 64 from its beginning, cross no socket and are not copied. A result's place should have its exact size;
+ * where it has not, the result comes by the socket. Over TCP it is ordinary memory. After a fork parent and child
+ * share it. NULL where there is none. */
+LOSSD_API void *lossd_client_alloc(lossd_client *client, size_t bytes);
+
+/* Gives it back, NULL or not, when no call uses it any more; else it goes with the client and its last call. */
+LOSSD_API void lossd_client_dealloc(lossd_client *client, void *memory);
+
+/* Calls whose inputs have fewer bytes than this go by the socket. 256 KiB at first; SIZE_MAX: all do. */
+LOSSD_API void lossd_client_set_shared_min(lossd_client *client, size_t bytes);
 
 /* Any thread, and signal handlers. The call that is waited for, or the next one that would be, ends with
  * CANCELLED. */

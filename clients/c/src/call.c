@@ -30,8 +30,9 @@ void lossd_call_free(lossd_call *call) {
     if (call->connection != NULL) connection_cancel(call->connection, call->id, call, 1);
     call_finish(call, LOSSD_CANCELLED, "the call was freed");
   }
-  client_release(call->client);
+  lossd_client *client = call->client;
   call_destroy(call);
+  client_release(client);
 }
 
 void call_destroy(lossd_call *call) {
@@ -47,7 +48,11 @@ void call_destroy(lossd_call *call) {
   for (size_t index = 0; index < call->result_count; index++) {
     free(call->results[index].name);
     free(call->results[index].owned);
+    if (call->results[index].segment != NULL) segment_leave(call->client, call->results[index].segment);
   }
+  if (call->segment != NULL) segment_leave(call->client, call->segment);
+  uses_free(&call->uses);
+  bytes_free(&call->shared_message);
   free(call->inputs);
   free(call->attributes);
   free(call->results);

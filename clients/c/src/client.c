@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,8 +25,10 @@ lossd_client *lossd_client_new(const char *address, lossd_error *error) {
   client->references = 1;
   client->interrupt = descriptor;
   client->process = getpid();
+  client->mark = client_make_mark();
   client->address = parsed;
   client->connect_timeout_us = CONNECT_TIMEOUT_US;
+  client->shared_min = SHARED_MIN;
   arena_init(&client->arena);
   succeed(error);
   return client;
@@ -35,7 +38,9 @@ void client_retain(lossd_client *client) { client->references++; }
 
 void client_release(lossd_client *client) {
   if (--client->references > 0) return;
+  segments_free(client);
   close(client->interrupt);
+  if (client->mark != NULL) munmap((void *)(uintptr_t)client->mark, (size_t)sysconf(_SC_PAGESIZE));
   address_free(&client->address);
   arena_free(&client->arena);
   free(client);
@@ -75,136 +80,6 @@ void lossd_client_interrupt(lossd_client *client) {
   errno = number;
 }
 
-/* ---- What is pending ---- */
-
-static void link_call(lossd_client *client, lossd_call *call, lossd_call *before) {
-  call->next = before;
-  call->previous = before == NULL ? client->pending_last : before->previous;
-  *(call->previous == NULL ? &client->pending : &call->previous->next) = call;
-  *(before == NULL ? &client->pending_last : &before->previous) = call;
-  client->pending_count++;
-  call->state = CALL_PENDING;
-}
-
-void client_enqueue(lossd_client *client, lossd_call *call) { link_call(client, call, NULL); }
-
-void client_dequeue(lossd_client *client, lossd_call *call) {
-  *(call->previous == NULL ? &client->pending : &call->previous->next) = call->next;
-  *(call->next == NULL ? &client->pending_last : &call->next->previous) = call->previous;
-  call->next = call->previous = NULL;
-  client->pending_count--;
-}
-
-void client_requeue(lossd_client *client, lossd_call *call) {
-  call_detach(call);
-  if (call->is_cancelled) {
-    call->state = CALL_IDLE;
-    call_finish(call, LOSSD_CANCELLED, "the call was cancelled before it began");
-  } else {
-    link_call(client, call, client->pending);
-  }
-}
-
-void client_drained(lossd_client *client) {
-  uint64_t now = now_us();
-  if (client->retry_until == 0) {
-    client->retry_until = deadline_after(client->connect_timeout_us);
-    client->retry_at = now;
-  } else {
-    client->retry_at = now + RETRY_PAUSE_US;
-  }
-}
-
-static void fail_pending(lossd_client *client, const lossd_error *error) {
-  while (client->pending != NULL) {
-    lossd_call *call = client->pending;
-    int is_late = call->deadline != NEVER && now_us() >= call->deadline;
-    call_finish(call, is_late ? LOSSD_DEADLINE_EXCEEDED : error->code, "%s", error->text);
-  }
-  for (lossd_stream *stream = client->streams; stream != NULL; stream = stream->next) {
-    if (stream_wants_connection(stream)) stream_fail(stream, error->code, "%s", error->text);
-  }
-  client->refusal = *error;
-  client->retry_until = client->retry_at = 0;
-}
-
-void client_refused(lossd_client *client, const lossd_error *error) {
-  if (client->retry_until == 0) {
-    fail_pending(client, error);
-  } else {
-    client->retry_at = now_us() + RETRY_PAUSE_US;
-  }
-}
-
-/* ---- Connecting ---- */
-
-static int wants_connection(const lossd_client *client) {
-  if (client->pending != NULL || client->wants_connection) return 1;
-  for (const lossd_stream *stream = client->streams; stream != NULL; stream = stream->next) {
-    if (stream_wants_connection(stream)) return 1;
-  }
-  return 0;
-}
-
-static uint64_t earliest_deadline(const lossd_client *client) {
-  uint64_t result = NEVER;
-  for (const lossd_call *call = client->pending; call != NULL; call = call->next) {
-    result = earlier(result, call->deadline);
-  }
-  for (const lossd_stream *stream = client->streams; stream != NULL; stream = stream->next) {
-    result = earlier(result, stream->deadline);
-  }
-  return result;
-}
-
-static size_t connection_count(const lossd_client *client) {
-  size_t count = 0;
-  for (const struct connection *item = client->connections; item != NULL; item = item->next) count++;
-  return count;
-}
-
-static void client_connect(lossd_client *client) {
-  uint64_t now = now_us();
-  lossd_error error;
-  if (now < client->retry_at || connection_count(client) >= CONNECTIONS_MAX) return;
-  if (client->retry_until != 0 && now > client->retry_until) {
-    fail(&error, LOSSD_UNAVAILABLE, "%s: the daemon keeps shutting down", client->address.text);
-    fail_pending(client, &error);
-    return;
-  }
-  uint64_t until = earlier(deadline_after(client->connect_timeout_us), earliest_deadline(client));
-  int descriptor = address_connect(&client->address, until, client->interrupt, &error);
-  if (descriptor < 0) {
-    if (error.code == LOSSD_CANCELLED) return; /* who waits finds out */
-    client_refused(client, &error);
-    return;
-  }
-  struct connection *connection = connection_new(client, descriptor);
-  if (connection == NULL) {
-    close(descriptor);
-    fail(&error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a connection");
-    fail_pending(client, &error);
-    return;
-  }
-  connection->next = client->connections;
-  client->connections = client->current = connection;
-}
-
-/* After a fork the connections are the parent's: what was under way here is not. */
-static void check_fork(lossd_client *client) {
-  if (client->process == getpid()) return;
-  client->process = getpid();
-  for (struct connection *item = client->connections; item != NULL; item = item->next) {
-    connection_close(item, LOSSD_UNAVAILABLE, "the process has forked: the call is its parent's");
-  }
-  /* Interrupts of the parent are not ours either. */
-  int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (descriptor >= 0) {
-    close(client->interrupt);
-    client->interrupt = descriptor;
-  }
-}
-
 /* Connections that have ended, or have nothing left to wait for. */
 static void reap(lossd_client *client) {
   uint64_t now = now_us();
@@ -238,11 +113,15 @@ static int send_call(struct connection *connection, lossd_call *call) {
     call_finish(call, LOSSD_DEADLINE_EXCEEDED, "the timeout was over before the call could be sent");
     return 1;
   }
+  if (place_call(connection, call, 1) == PLACED_LATER) return 0;
   int fits = connection_fits(connection, call, &error);
   if (fits < 0) call_finish(call, error.code, "%s", error.text);
   if (fits <= 0) return fits < 0;
   uint32_t id = connection_open_flight(connection, FLIGHT_CALL, call);
-  if (id == 0) return 0;
+  if (id == 0) {
+    uses_end(call->client, &call->uses, 1);
+    return 0;
+  }
   struct output *output = &connection->output;
   if (!put_open(output, id, call->method, call->deadline == NEVER ? 0 : call->deadline - now)) {
     connection_drop_flight(connection, id);
@@ -261,7 +140,7 @@ static int send_call(struct connection *connection, lossd_call *call) {
 
 void client_feed(lossd_client *client) {
   if (client->current != NULL && !connection_takes_calls(client->current)) client->current = NULL;
-  if (client->current == NULL && wants_connection(client)) client_connect(client);
+  if (client->current == NULL && client_wants_connection(client)) client_connect(client);
   struct connection *current = client->current;
   for (lossd_stream *stream = client->streams; stream != NULL; stream = stream->next) stream_feed(stream, current);
   while (current != NULL && client->pending != NULL && current->output.pending < OUTPUT_HIGH) {
@@ -274,13 +153,13 @@ static void flush_all(lossd_client *client) {
 }
 
 void client_flush(lossd_client *client) {
-  check_fork(client);
+  client_check_fork(client);
   client_feed(client);
   flush_all(client);
 }
 
 void client_turn(lossd_client *client) {
-  check_fork(client);
+  client_check_fork(client);
   for (struct connection *item = client->connections; item != NULL; item = item->next) connection_read(item);
   reap(client);
   client_feed(client);
@@ -301,13 +180,13 @@ static uint64_t next_timer(const lossd_client *client, uint64_t until) {
   for (const struct connection *item = client->connections; item != NULL; item = item->next) {
     if (!item->has_hello) until = earlier(until, item->hello_deadline + 1);
   }
-  if (client->current == NULL && wants_connection(client)) until = earlier(until, client->retry_at);
+  if (client->current == NULL && client_wants_connection(client)) until = earlier(until, client->retry_at);
   return until;
 }
 
 lossd_code client_step(lossd_client *client, uint64_t until) {
   uint64_t finished = client->finished;
-  check_fork(client);
+  client_check_fork(client);
   client_feed(client);
   flush_all(client);
   if (client->finished != finished) return LOSSD_OK;

@@ -60,6 +60,8 @@ static void lay_out_inputs(lossd_call *call, struct parts *parts, Lossd__V1__Eva
   request->n_inputs = call->input_count;
   request->inputs = parts->tensor_list;
   call->payload_length = offset;
+  call->input_bytes = 0;
+  for (size_t index = 0; index < call->input_count; index++) call->input_bytes += call->inputs[index].bytes;
 }
 
 /* A batch of a stream names its inputs alone. */
@@ -83,13 +85,56 @@ static void lay_out_rest(lossd_call *call, struct parts *parts, Lossd__V1__Evalu
   request->outputs = parts->output_list;
 }
 
-static int keep_message(lossd_call *call, const ProtobufCMessage *message) {
+static int pack(struct bytes *bytes, const ProtobufCMessage *message) {
   size_t size = protobuf_c_message_get_packed_size(message);
-  call->message.length = 0;
-  if (!bytes_reserve(&call->message, size)) return 0;
-  call->message.length = protobuf_c_message_pack(message, call->message.base);
-  call->is_encoded = 1;
+  bytes->length = 0;
+  if (!bytes_reserve(bytes, size)) return 0;
+  bytes->length = protobuf_c_message_pack(message, bytes->base);
   return 1;
+}
+
+static int keep_message(lossd_call *call, const ProtobufCMessage *message) {
+  call->is_encoded = pack(&call->message, message);
+  return call->is_encoded;
+}
+
+/* Where results go is said by region, offset and length; an empty tensor is nowhere. */
+int call_encode_shared(lossd_call *call, const struct place_in *places) {
+  struct arena *arena = &call->client->arena;
+  struct parts parts;
+  Lossd__V1__EvaluateRequest request = LOSSD__V1__EVALUATE_REQUEST__INIT;
+  arena_reset(arena);
+  Lossd__V1__SharedRange *ranges = arena_take(arena, (call->input_count + call->result_count) * sizeof *ranges);
+  if (ranges == NULL || !take_parts(arena, call, &parts)) return 0;
+  lay_out_inputs(call, &parts, &request);
+  for (size_t index = 0; index < call->input_count; index++) {
+    Lossd__V1__Tensor *tensor = &parts.tensors[index];
+    lossd__v1__shared_range__init(&ranges[index]);
+    ranges[index].region = places[index].region;
+    ranges[index].offset = places[index].offset;
+    ranges[index].length = call->inputs[index].bytes;
+    tensor->storage_case = LOSSD__V1__TENSOR__STORAGE__NOT_SET;
+    if (ranges[index].length == 0) continue;
+    tensor->storage_case = LOSSD__V1__TENSOR__STORAGE_SHARED;
+    tensor->shared = &ranges[index];
+  }
+  if (call->function != NULL) lay_out_rest(call, &parts, &request);
+  ranges += call->input_count;
+  for (size_t index = 0, output = 0; call->function != NULL && index < call->result_count; index++) {
+    const struct result *result = &call->results[index];
+    if (!result->is_asked) continue;
+    Lossd__V1__Output *wanted = parts.output_list[output++];
+    if (result->into_bytes == 0) continue;
+    const struct segment *segment = result->segment != NULL
+                                        ? result->segment
+                                        : segment_find(call->client, result->given, result->into_bytes);
+    lossd__v1__shared_range__init(&ranges[index]);
+    ranges[index].region = segment->number;
+    ranges[index].offset = result->into;
+    ranges[index].length = result->into_bytes;
+    wanted->into = &ranges[index];
+  }
+  return pack(&call->shared_message, &request.base);
 }
 
 lossd_code call_encode(lossd_call *call, lossd_error *error) {
@@ -137,12 +182,29 @@ static int put_message(struct output *output, uint32_t stream, uint8_t type, con
   return 1;
 }
 
-int put_preface(struct output *output, uint64_t payload_max) {
+int put_region(struct output *output, uint8_t type, uint64_t number, uint64_t length, int descriptor) {
+  Lossd__V1__Region region = LOSSD__V1__REGION__INIT;
+  region.region = number;
+  region.length = length;
+  size_t size = protobuf_c_message_get_packed_size(&region.base);
+  struct frame frame = {0, (uint32_t)size, 0, type, 0};
+  if (!output_reserve(output, FRAME_HEADER + size, 1)) return 0;
+  unsigned char *to = descriptor < 0 ? output_append(output, FRAME_HEADER + size)
+                                     : output_append_descriptor(output, FRAME_HEADER + size, descriptor);
+  put_header(to, &frame);
+  protobuf_c_message_pack(&region.base, to + FRAME_HEADER);
+  return 1;
+}
+
+int put_preface(struct output *output, uint64_t payload_max, int has_shared_memory) {
   static const char preface[] = "LOSSD/1\n";
   Lossd__V1__Hello hello = LOSSD__V1__HELLO__INIT;
   hello.software = (char *)(uintptr_t)SOFTWARE;
   hello.max_message_bytes = MESSAGE_MAX;
   hello.max_payload_bytes = payload_max;
+  char *feature = (char *)(uintptr_t)"shm";
+  hello.n_features = has_shared_memory ? 1 : 0;
+  hello.features = &feature;
   if (!output_reserve(output, sizeof preface - 1, 1)) return 0;
   memcpy(output_append(output, sizeof preface - 1), preface, sizeof preface - 1);
   return put_message(output, 0, FRAME_HELLO, &hello.base);
@@ -166,18 +228,18 @@ int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64
       batch >>= 7;
     } while (batch > 0);
   }
-  size_t length = call->message.length + id_length;
-  if (!output_reserve(output, FRAME_HEADER + length + call->input_count * ALIGNMENT, 1 + 2 * call->input_count)) {
-    return 0;
-  }
-  struct frame frame = {(uint32_t)call->payload_length, (uint32_t)length, stream, FRAME_MESSAGE,
+  const struct bytes *message = call->is_shared ? &call->shared_message : &call->message;
+  size_t borrowed = call->is_shared ? 0 : call->input_count;
+  size_t length = message->length + id_length;
+  if (!output_reserve(output, FRAME_HEADER + length + borrowed * ALIGNMENT, 1 + 2 * borrowed)) return 0;
+  struct frame frame = {call->is_shared ? 0 : (uint32_t)call->payload_length, (uint32_t)length, stream, FRAME_MESSAGE,
                         is_last ? FLAG_END_STREAM : 0};
   unsigned char *to = output_append(output, FRAME_HEADER + length);
   put_header(to, &frame);
-  memcpy(to + FRAME_HEADER, call->message.base, call->message.length);
-  memcpy(to + FRAME_HEADER + call->message.length, id, id_length);
+  memcpy(to + FRAME_HEADER, message->base, message->length);
+  memcpy(to + FRAME_HEADER + message->length, id, id_length);
   uint64_t offset = 0;
-  for (size_t index = 0; index < call->input_count; index++) {
+  for (size_t index = 0; index < borrowed; index++) {
     size_t gap = (size_t)(-offset % ALIGNMENT);
     if (gap > 0) memset(output_append(output, gap), 0, gap);
     output_borrow(output, call->inputs[index].data, call->inputs[index].bytes, call);

@@ -26,11 +26,16 @@
 #define ALIGNMENT 64u               /* of tensors in a payload */
 #define CONNECTIONS_MAX 8u          /* of a client: one, and those that are being drained */
 #define FLIGHTS_MAX 512u            /* calls under way on a connection; a power of two */
+#define SHARED_INPUTS_MAX 64u       /* inputs of a call that may lie in shared memory */
 #define RESULTS_MAX 64u             /* tensors in a response */
 #define OUTPUT_HIGH (256u << 10)    /* bytes queued for a connection beyond which calls wait with the client */
 #define OUTPUT_EAGER (64u << 10)    /* bytes queued beyond which `submit` writes */
 #define CONTROL_MAX (1u << 20)      /* bytes of answers to PING that a daemon may leave unread */
 #define ARENA_MAX (64u << 20)       /* bytes that decoding one message may take */
+#define SHARED_MIN (256u << 10)     /* bytes of inputs from which on they lie in shared memory */
+#define SEGMENTS_MAX 200u           /* of shared memory; a daemon takes 256 on a connection */
+#define SEGMENT_BYTES_MAX ((size_t)1 << 30) /* of all segments */
+#define SEGMENT_IDLE_MAX ((size_t)256 << 20) /* of those that nobody uses */
 #define RETRY_PAUSE_US 100000u      /* between two attempts to reach a daemon that is being restarted */
 #define DEADLINE_GRACE_US 20000u    /* how much longer than its timeout a call waits for the daemon's own word */
 #define CONNECT_TIMEOUT_US 10000000u
@@ -43,7 +48,8 @@
 #define EARLY_PAYLOAD (1u << 20)
 
 enum frame_type {
-  FRAME_HELLO = 1, FRAME_OPEN, FRAME_MESSAGE, FRAME_STATUS, FRAME_CANCEL, FRAME_CREDIT, FRAME_PING, FRAME_GOAWAY
+  FRAME_HELLO = 1, FRAME_OPEN, FRAME_MESSAGE, FRAME_STATUS, FRAME_CANCEL, FRAME_CREDIT, FRAME_PING, FRAME_GOAWAY,
+  FRAME_REGION, FRAME_RELEASE
 };
 enum { FLAG_END_STREAM = 1, FLAG_ACK = 2 };
 #define FRAME_HEADER 16u
@@ -102,6 +108,7 @@ struct output_item {
   const unsigned char *base; /* NULL: of `bytes`; &output_zeros: zeros, however many */
   size_t length;
   const void *owner; /* of borrowed memory */
+  int descriptor;    /* goes with the first byte, and is closed then; 0: none */
 };
 
 struct output {
@@ -121,11 +128,14 @@ void output_free(struct output *output);
 int output_reserve(struct output *output, size_t bytes, size_t items);
 /* The next `count` bytes of our own, to be filled in; they have been reserved. */
 unsigned char *output_append(struct output *output, size_t count);
+/* The same as an item of its own, with a descriptor that is the output's from here on. */
+unsigned char *output_append_descriptor(struct output *output, size_t count, int descriptor);
 void output_borrow(struct output *output, const void *base, size_t length, const void *owner);
 /* The owner's memory, queued up to the mark `until` (`written` plus `pending` of then), is not touched any more:
  * zeros go in its place, since a frame has to be whole. */
 void output_abandon(struct output *output, const void *owner, uint64_t until);
-size_t output_vectors(const struct output *output, struct iovec *vectors, size_t max);
+/* What comes next; an item with a descriptor comes alone, and `descriptor` says which: -1, none. */
+size_t output_vectors(const struct output *output, struct iovec *vectors, size_t max, int *descriptor);
 void output_advance(struct output *output, size_t written);
 
 /* ---- reader.c: bytes in, frames out; no socket ---- */
@@ -176,6 +186,43 @@ struct input {
   size_t bytes;
 };
 
+/* ---- shared.c: memory that the daemon maps too ---- */
+
+/* Of memory that is shared, or (descriptor -1) ordinary memory where there was none to be had. */
+struct segment {
+  struct segment *next;
+  uint64_t number; /* the region's, on every connection */
+  int descriptor;
+  unsigned char *base;
+  size_t size;
+  unsigned uses; /* by calls that the daemon has not ended */
+  enum { SEGMENT_IDLE, SEGMENT_CALLS, SEGMENT_USERS, SEGMENT_LEFT } owner;
+  int is_tainted; /* the daemon may be at it though nobody uses it: it is not used again */
+};
+
+/* What one request that is under way uses. */
+struct uses {
+  struct segment **list;
+  size_t count;
+  size_t capacity;
+};
+
+/* A segment for a call's own; NULL: none to be had. */
+struct segment *segment_take(lossd_client *client, size_t size);
+/* Its owner has no more use for it: idle again once the daemon has not either. */
+void segment_leave(lossd_client *client, struct segment *segment);
+/* The user's memory that the address lies in; NULL: it is other memory. */
+struct segment *segment_find(const lossd_client *client, const void *address, size_t bytes);
+void segments_free(lossd_client *client);
+/* In a child: they are the parent's to use. */
+void segments_forked(lossd_client *client);
+int uses_add(struct uses *uses, struct segment *segment);
+/* They are `to`'s from here on. Without memory they are never used again. */
+void uses_move(struct uses *to, struct uses *from);
+void uses_free(struct uses *uses);
+/* `is_safe`: the daemon has said that it touches them no more. */
+void uses_end(lossd_client *client, struct uses *uses, int is_safe);
+
 struct attribute {
   char *name;
   Lossd__V1__Value value; /* its string is ours */
@@ -189,6 +236,9 @@ struct result {
   size_t given_bytes;
   void *owned;
   size_t owned_bytes;
+  struct segment *segment; /* where the daemon is asked to write it, or has */
+  size_t into;             /* the offset there */
+  size_t into_bytes;       /* 0: it comes in the payload */
   int64_t shape[LOSSD_RANK_MAX];
   lossd_tensor tensor;
 };
@@ -218,6 +268,14 @@ struct lossd_call {
   struct bytes message;
   int is_encoded;
   uint64_t payload_length;
+  uint64_t input_bytes;
+
+  /* placement.c's: the same request with its tensors in shared memory. */
+  struct bytes shared_message;
+  int is_shared;            /* the request that is under way is that one */
+  int has_no_into;          /* a result had another size than was thought */
+  struct segment *segment;  /* copies of inputs */
+  struct uses uses;
 
   /* client.c's and stream.c's */
   enum call_state state;
@@ -249,15 +307,23 @@ void call_forget_results(lossd_call *call);
 
 /* ---- encode.c ---- */
 
-/* Makes `message` and `payload_length` current. */
+/* Makes `message`, `payload_length` and `input_bytes` current. */
 lossd_code call_encode(lossd_call *call, lossd_error *error);
+/* Where an input lies in shared memory. */
+struct place_in {
+  uint64_t region;
+  uint64_t offset;
+};
+/* Makes `shared_message`: `places` has one for each input, results go where they are asked to. */
+int call_encode_shared(lossd_call *call, const struct place_in *places);
 void put_header(unsigned char *to, const struct frame *frame);
 /* Queues frames; 0 without memory, and nothing is queued. */
-int put_preface(struct output *output, uint64_t payload_max);
+int put_preface(struct output *output, uint64_t payload_max, int has_shared_memory);
 int put_open(struct output *output, uint32_t stream, const char *method, uint64_t timeout_us);
+int put_region(struct output *output, uint8_t type, uint64_t number, uint64_t length, int descriptor);
 int put_control(struct output *output, uint32_t stream, uint8_t type, uint8_t flags, const void *message,
                 size_t length);
-/* MESSAGE with the call's request and tensors; `batch`: its id, else UINT64_MAX. */
+/* MESSAGE with the call's request, and its tensors where those are not shared; `batch`: its id, else UINT64_MAX. */
 int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64_t batch, int is_last);
 
 /* ---- response.c ---- */
@@ -277,7 +343,15 @@ enum flight_kind { FLIGHT_NONE, FLIGHT_CALL, FLIGHT_STREAM, FLIGHT_ABANDONED };
 struct flight {
   uint32_t id;
   enum flight_kind kind;
-  void *owner; /* lossd_call or lossd_stream */
+  void *owner;      /* lossd_call or lossd_stream */
+  struct uses uses; /* of who has left it */
+};
+
+/* A segment that the daemon has been told of. */
+struct region {
+  uint64_t number;
+  size_t size;
+  int is_known; /* it has said yes */
 };
 
 struct connection {
@@ -299,6 +373,11 @@ struct connection {
   size_t flight_count;
   uint64_t pings_sent;
   uint64_t pings_answered;
+  int has_shared_memory;
+  struct region *regions;
+  size_t region_count;
+  size_t region_capacity;
+  size_t region_refused; /* bytes from which on the daemon wants none; 0: it has refused nothing */
   struct reader reader;
   struct output output;
 };
@@ -308,6 +387,11 @@ void connection_free(struct connection *connection);
 /* Ends every call on it with this. */
 void connection_close(struct connection *connection, lossd_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The call of that id that is under way; NULL: there is none. */
+struct flight *flight_of(struct connection *connection, uint32_t id);
+void end_flight(struct connection *connection, struct flight *flight);
+/* How a call ended without its results, `flight` being a copy of one that has been ended. */
+void end_owner(struct flight *flight, lossd_code code, const char *text, int never_began);
 int connection_takes_calls(const struct connection *connection);
 /* An id and a place for a call; 0 when there is none now. */
 uint32_t connection_open_flight(struct connection *connection, enum flight_kind kind, void *owner);
@@ -315,15 +399,30 @@ uint32_t connection_open_flight(struct connection *connection, enum flight_kind 
 void connection_drop_flight(struct connection *connection, uint32_t id);
 /* Whether the daemon takes such a request: 1, 0: not before its HELLO has come, -1: never. */
 int connection_fits(const struct connection *connection, const lossd_call *call, lossd_error *error);
-/* The daemon is told to stop; `abandon`: and nobody waits for it any more. */
+/* The daemon is told to stop; `abandon`: and nobody waits for it any more. Shared memory that the call uses stays in
+ * use until the daemon has ended it. */
 void connection_cancel(struct connection *connection, uint32_t id, const void *owner, int abandon);
 void connection_flush(struct connection *connection);
 void connection_read(struct connection *connection);
+/* ---- frames.c ---- */
+
 /* reader.c's: a whole message has come; it sets the places of a payload. */
 lossd_code connection_take(struct connection *connection, const struct frame *frame, const unsigned char *message,
                            lossd_error *error);
 /* reader.c's: the payload of the frame, if it has one, has come. */
 void connection_payload_ended(struct connection *connection, const struct frame *frame);
+
+/* ---- placement.c: which tensors of a call lie in shared memory ---- */
+
+enum placement { PLACED_IN_PAYLOAD, PLACED_SHARED, PLACED_LATER };
+
+/* Copies the call's big inputs to shared memory and says what its request is to be; LATER: the daemon has not said
+ * yet whether it takes the memory. */
+enum placement place_call(struct connection *connection, lossd_call *call, int has_results);
+/* The daemon's answer to REGION. */
+lossd_code region_answered(struct connection *connection, uint64_t number, int is_taken, lossd_error *error);
+/* The segment is no more. */
+void region_forget(struct connection *connection, uint64_t number);
 
 /* ---- address.c ---- */
 
@@ -339,13 +438,14 @@ void address_free(struct address *address);
 /* A connected descriptor; -1: it failed, or `interrupt` became readable. */
 int address_connect(const struct address *address, uint64_t until, int interrupt, lossd_error *error);
 
-/* ---- client.c ---- */
+/* ---- client.c and pending.c ---- */
 
 struct lossd_client {
   size_t references; /* calls and streams have one each */
   int is_freed;
   int interrupt; /* eventfd */
   pid_t process;
+  volatile int *mark; /* a page that a child finds empty; NULL: there is none, and `process` is compared */
   struct address address;
   uint64_t connect_timeout_us;
   uint64_t payload_max;
@@ -356,6 +456,11 @@ struct lossd_client {
   size_t pending_count;
   lossd_stream *streams;
   int wants_connection; /* a ping does */
+  struct segment *segments;
+  size_t segment_count;
+  size_t segment_bytes;
+  uint64_t next_segment;
+  size_t shared_min;
   uint64_t finished;    /* counts calls and batches that ended: who waits looks again */
   lossd_error refusal;  /* why connecting failed last */
   uint64_t retry_at;    /* no attempt to connect before that */
@@ -363,6 +468,14 @@ struct lossd_client {
   struct arena arena;
 };
 
+/* Whether this is a child of who made the connections. */
+int client_has_forked(const lossd_client *client);
+/* In a child: the connections, and what was under way or waited for one, are the parent's. */
+void client_check_fork(lossd_client *client);
+volatile int *client_make_mark(void);
+int client_wants_connection(const lossd_client *client);
+/* Connects where that may be tried now; what waits for it fails where it cannot be. */
+void client_connect(lossd_client *client);
 void client_retain(lossd_client *client);
 void client_release(lossd_client *client);
 void client_enqueue(lossd_client *client, lossd_call *call);
@@ -446,6 +559,8 @@ void stream_fail(lossd_stream *stream, lossd_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* A batch is being freed: one that has no answer yet ends the stream. */
 void stream_forget(lossd_stream *stream, lossd_call *call);
+/* All that its requests under way use is `uses` from here on. */
+void stream_move_uses(lossd_stream *stream, struct uses *uses);
 /* A response and its payload have come. */
 void stream_payload_ended(lossd_stream *stream);
 /* Leaves its connection; batches without an answer are to be sent again. */

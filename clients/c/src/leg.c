@@ -41,6 +41,7 @@ static int send_request(lossd_stream *stream, lossd_call *call, uint64_t number)
   struct connection *connection = stream->connection;
   lossd_error error;
   if (stream->credit == 0 || connection->output.pending >= OUTPUT_HIGH) return 0;
+  if (place_call(connection, call, 0) == PLACED_LATER) return 0;
   int fits = connection_fits(connection, call, &error);
   if (fits < 0) stream_fail(stream, error.code, "batch %llu: %s", (unsigned long long)number, error.text);
   if (fits <= 0) return 0;
@@ -153,10 +154,23 @@ void stream_payload_ended(lossd_stream *stream) {
 
 /* ---- The end of a leg ---- */
 
+void stream_move_uses(lossd_stream *stream, struct uses *uses) {
+  uses_move(uses, &stream->head->uses);
+  for (size_t index = stream->answered; index < stream->batch_count; index++) {
+    uses_move(uses, &stream->batches[index].call->uses);
+  }
+}
+
 void stream_leave(lossd_stream *stream) {
   if (stream->connection == NULL) return;
   /* Without effect when the daemon has ended it. */
   connection_cancel(stream->connection, stream->id, stream, 1);
+  if (stream->connection->is_closed) {
+    struct uses broken = {NULL, 0, 0};
+    stream_move_uses(stream, &broken);
+    uses_end(stream->client, &broken, 0);
+    uses_free(&broken);
+  }
   stream->head->connection = stream->connection;
   call_detach(stream->head);
   for (size_t index = stream->answered; index < stream->batch_count; index++) {

@@ -81,8 +81,8 @@ static lossd_code check_header(struct reader *reader, lossd_error *error) {
   unsigned type = frame->type;
   unsigned allowed = type == FRAME_MESSAGE ? FLAG_END_STREAM : type == FRAME_PING ? FLAG_ACK : 0;
   int is_known = type == FRAME_HELLO || type == FRAME_MESSAGE || type == FRAME_STATUS || type == FRAME_CREDIT ||
-                 type == FRAME_PING || type == FRAME_GOAWAY;
-  int is_connections = type == FRAME_HELLO || type == FRAME_PING || type == FRAME_GOAWAY;
+                 type == FRAME_PING || type == FRAME_GOAWAY || type == FRAME_REGION || type == FRAME_RELEASE;
+  int is_connections = type == FRAME_HELLO || type == FRAME_PING || type >= FRAME_GOAWAY;
   if (!is_known) return fail(error, LOSSD_INTERNAL, "a frame of type 0x%02x", type);
   if (frame->flags & ~allowed) return fail(error, LOSSD_INTERNAL, "flags 0x%02x on a frame of type %u", frame->flags, type);
   if ((frame->stream == 0) != is_connections) {

@@ -38,6 +38,25 @@ static lossd_code find_memory(struct result *result, size_t bytes, unsigned char
   return LOSSD_OK;
 }
 
+/* A result that the daemon has written to where it was asked to; brought to the caller's memory where that is other. */
+static lossd_code take_shared(lossd_call *call, struct result *result, const Lossd__V1__SharedRange *place,
+                              size_t bytes, unsigned char **to, lossd_error *error) {
+  const struct segment *segment = !call->is_shared || result->into_bytes == 0 ? NULL
+                                  : result->segment != NULL ? result->segment
+                                                            : segment_find(call->client, result->given,
+                                                                           result->into_bytes);
+  if (segment == NULL || place->region != segment->number || place->offset != result->into ||
+      place->length != result->into_bytes || bytes != result->into_bytes) {
+    return fail(error, LOSSD_INTERNAL, "the daemon's answer has %s in memory that nobody asked for", result->name);
+  }
+  *to = segment->base + result->into;
+  if (result->segment != NULL && result->given != NULL) {
+    memcpy(result->given, *to, bytes);
+    *to = result->given;
+  }
+  return LOSSD_OK;
+}
+
 struct range {
   uint64_t offset;
   uint64_t length;
@@ -52,7 +71,7 @@ static lossd_code take_tensor(lossd_call *call, const Lossd__V1__Tensor *tensor,
   range->length = 0;
   int is_inline = tensor->storage_case == LOSSD__V1__TENSOR__STORAGE_DATA;
   int is_shared = tensor->storage_case == LOSSD__V1__TENSOR__STORAGE_SHARED;
-  if (is_shared || (is_inline && tensor->data.len != (uint64_t)bytes)) {
+  if (is_inline && tensor->data.len != (uint64_t)bytes) {
     return fail(error, LOSSD_INTERNAL, "the daemon's answer has a tensor that is not where it should be");
   }
   if (tensor->storage_case == LOSSD__V1__TENSOR__STORAGE_PAYLOAD) {
@@ -66,7 +85,7 @@ static lossd_code take_tensor(lossd_call *call, const Lossd__V1__Tensor *tensor,
     }
     range->offset = offset;
     range->length = length;
-  } else if (!is_inline && bytes > 0) {
+  } else if (!is_inline && !is_shared && bytes > 0) {
     return fail(error, LOSSD_INTERNAL, "the daemon's answer has a tensor without bytes");
   }
   if (call->result_count >= 2 * RESULTS_MAX && call_find_result(call, tensor->name) == NULL) {
@@ -75,7 +94,8 @@ static lossd_code take_tensor(lossd_call *call, const Lossd__V1__Tensor *tensor,
   struct result *result = call_make_result(call, tensor->name);
   if (result == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a result");
   if (result->is_present) return fail(error, LOSSD_INTERNAL, "the daemon's answer has %s twice", result->name);
-  lossd_code code = find_memory(result, (size_t)bytes, &range->to, error);
+  lossd_code code = is_shared ? take_shared(call, result, tensor->shared, (size_t)bytes, &range->to, error)
+                              : find_memory(result, (size_t)bytes, &range->to, error);
   if (code != LOSSD_OK) return code;
   if (is_inline && bytes > 0) memcpy(range->to, tensor->data.data, (size_t)bytes);
   if (tensor->n_shape > 0) memcpy(result->shape, tensor->shape, tensor->n_shape * sizeof *result->shape);

@@ -160,6 +160,7 @@ static lossd_code wait_a_turn(lossd_stream *stream) {
 
 lossd_code lossd_stream_send(lossd_stream *stream, lossd_call *batch, lossd_error *error) {
   if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
+  client_check_fork(stream->client);
   if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
   if (stream->is_finishing) return fail(error, LOSSD_FAILED_PRECONDITION, "the stream has been finished");
   lossd_code code = check_batch(stream, batch, error);

@@ -8,6 +8,7 @@ lossd_code lossd_call_submit(lossd_call *call, lossd_error *error) {
   if (code != LOSSD_OK) return code;
   lossd_client *client = call->client;
   if (client->is_freed) return fail(error, LOSSD_FAILED_PRECONDITION, "the client has been freed");
+  client_check_fork(client);
   if (call->function == NULL && call->listed == NULL) {
     return fail(error, LOSSD_INVALID_ARGUMENT, "a call without a function is a stream's batch");
   }
@@ -15,7 +16,7 @@ lossd_code lossd_call_submit(lossd_call *call, lossd_error *error) {
   if (code != LOSSD_OK) return code;
   call_forget_results(call);
   call->deadline = deadline_after(call->timeout_us);
-  call->is_cancelled = 0;
+  call->is_cancelled = call->has_no_into = 0;
   client_enqueue(client, call);
   if (client->current == NULL || client->current->flight_count == 0 || client->pending_count >= SUBMIT_BATCH) {
     client_turn(client);
@@ -61,6 +62,7 @@ void lossd_call_cancel(lossd_call *call) {
 }
 
 void call_detach(lossd_call *call) {
+  uses_end(call->client, &call->uses, 1);
   if (call->connection == NULL) return;
   output_abandon(&call->connection->output, call, call->queued_until);
   reader_abandon(&call->connection->reader, call);

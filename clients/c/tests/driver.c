@@ -45,6 +45,20 @@ static int calls(int count, uint64_t timeout_us, int is_ours) {
   return 0;
 }
 
+/* A call whose input and result are big, and a small one after it. */
+static int big(void) {
+  static float tensor[100000];
+  static const int64_t shape[1] = {100000};
+  lossd_error error;
+  lossd_call *call = lossd_call_new(client, "sigmoid");
+  lossd_call_input(call, "input", LOSSD_FLOAT32, 1, shape, tensor);
+  lossd_call_output(call, "output", NULL, 0);
+  lossd_call_run(call, &error);
+  report(&error);
+  lossd_call_free(call);
+  return calls(1, 0, 0);
+}
+
 /* A stream of so many batches of 3 elements, two under way at a time; the second brings another weight. */
 static int stream(const char *function, int count) {
   static const float weights[2][3] = {{1, 2, 3}, {4, 5, 6}};
@@ -156,6 +170,7 @@ int main(int count, char **arguments) {
   if (strcmp(action, "weighted_stream") == 0) result = stream("binary_cross_entropy", number);
   if (strcmp(action, "data_set") == 0) result = data_set(number);
   if (strcmp(action, "on_demand") == 0) result = on_demand();
+  if (strcmp(action, "big") == 0) result = big();
   if (strcmp(action, "ping") == 0) {
     lossd_client_ping(client, 2000000, NULL, &error);
     result = report(&error);

@@ -16,8 +16,12 @@ struct offline {
   lossd_call *list;   /* stream 3: ListFunctions of sigmoid */
   lossd_stream *stream; /* stream 4: sigmoid, batches 0 and 1 sent */
   lossd_call *batches[2];
+  lossd_call *big;    /* waits for HELLO: softmax of what goes by shared memory, its result too */
   float *buffer;
+  float *big_input;
 };
+
+enum { OFFLINE_BIG = 300 };
 
 static const float offline_input[3] = {0, 1, -1};
 static const int64_t offline_shape[1] = {3};
@@ -35,6 +39,7 @@ static int offline_begin(struct offline *offline) {
   offline->other_end = ends[1];
   lossd_client *client = offline->client = lossd_client_new("unix:/nowhere", NULL);
   lossd_client_set_payload_max(client, 1 << 20);
+  lossd_client_set_shared_min(client, 1000);
   offline->connection = connection_new(client, ends[0]);
   client->connections = client->current = offline->connection;
   client->retry_at = NEVER; /* no second connection */
@@ -63,6 +68,13 @@ static int offline_begin(struct offline *offline) {
     lossd_stream_send(stream, offline->batches[index], NULL);
   }
   lossd_stream_finish(stream, NULL);
+  const int64_t shape[1] = {OFFLINE_BIG};
+  offline->big_input = calloc(OFFLINE_BIG, sizeof *offline->big_input);
+  offline->big = lossd_call_new(client, "softmax");
+  lossd_call_input(offline->big, "input", LOSSD_FLOAT32, 1, shape, offline->big_input);
+  lossd_call_output(offline->big, "output", NULL, 0);
+  lossd_call_submit(offline->big, NULL);
+  client_feed(client);
   return offline->connection->flight_count == 4;
 }
 
@@ -73,9 +85,11 @@ static void offline_end(struct offline *offline) {
   lossd_stream_free(offline->stream);
   lossd_call_free(offline->batches[0]);
   lossd_call_free(offline->batches[1]);
+  lossd_call_free(offline->big);
   lossd_client_free(offline->client);
   close(offline->other_end);
   free(offline->buffer);
+  free(offline->big_input);
 }
 
 /* The daemon's bytes, in pieces of at most `piece`; stops where the connection ends. */
@@ -94,6 +108,7 @@ static void offline_feed(struct offline *offline, const unsigned char *bytes, si
     lossd_error error;
     lossd_code code = reader_advance(&connection->reader, connection, taken, &error);
     if (code != LOSSD_OK) connection_close(connection, LOSSD_UNAVAILABLE, "%s", error.text);
+    if (!connection->is_closed) client_feed(offline->client);
     bytes += taken;
     count -= taken;
   }

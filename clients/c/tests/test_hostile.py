@@ -1,38 +1,12 @@
 """liblossd against servers that break every rule they can: each ends as an error with a text, never as a crash, a
 hang or a wrong answer, and what is wrong inside of one answer harms that call alone."""
 
-import os
-import re
 import struct
-import threading
 import unittest
 
-import harness
-from harness import Fake, FakeServerCase
-from wire import (CREDIT, END_STREAM, ACK, GOAWAY, HELLO, MESSAGE, PING, STATUS, block, double, frame, number, varint)
-
-HI = frame(HELLO, 0, block(1, "fake") + number(4, 256) + number(5, 8))
-OK3 = struct.pack("<3f", 0.5, 0.731, 0.269)
-
-
-def tensor(name="output", data_type=1, shape=(3,), offset=0, length=12, storage=None):
-    if storage is None:
-        storage = block(5, number(1, offset) + number(2, length))
-    return block(2, block(1, name) + number(2, data_type)
-                 + block(3, b"".join(varint(size) for size in shape)) + storage)
-
-
-def answer(message=None, payload=OK3, stream=1, flags=END_STREAM):
-    return frame(MESSAGE, stream, tensor() if message is None else message, payload, flags)
-
-
-def goaway(last, code=0, text=""):
-    return frame(GOAWAY, 0, number(1, last) + block(2, number(1, code) + block(2, text)))
-
-
-def status(code, text="no", stream=1):
-    return frame(STATUS, stream, number(1, code) + block(2, text))
-
+from harness import FakeServerCase
+from fakes import HI, OK3, answer, goaway, listed, status, tensor
+from wire import ACK, CREDIT, END_STREAM, GOAWAY, HELLO, MESSAGE, PING, REGION, STATUS, block, frame, number, parse
 
 class Frames(FakeServerCase):
     """What no frame may be: the connection is given up, its calls are UNAVAILABLE."""
@@ -59,7 +33,9 @@ class Frames(FakeServerCase):
                 (b"HTTP/1.1 400 Bad Request\r\n\r\n", broken),
                 (answer(), broken + "the first frame is no HELLO"),
                 (HI + HI, broken + "a second HELLO"),
-                (HI + frame(9, 0), broken + "a frame of type 0x09"),
+                (HI + frame(11, 0), broken + "a frame of type 0x0b"),
+                (HI + frame(REGION, 0, number(1, 3)), broken + "an answer to a REGION that was not sent"),
+                (HI + frame(REGION, 0, b"\xff"), "a REGION that does not decode"),
                 (HI + frame(2, 1), broken + "a frame of type 0x02"),
                 (HI + frame(MESSAGE, 1, flags=2), broken + "flags 0x02"),
                 (HI + frame(STATUS, 1, number(1, 3), flags=1), broken + "flags 0x01"),
@@ -152,7 +128,7 @@ class Answers(FakeServerCase):
                 (tensor(shape=(4,)), bytes(64), outside),
                 (tensor(storage=b""), OK3, "without bytes"),
                 (tensor(storage=block(4, b"1234")), b"", "not where it should be"),
-                (tensor(storage=block(6, number(1, 1) + number(3, 12))), b"", "not where it should be"),
+                (tensor(storage=block(6, number(1, 1) + number(3, 12))), b"", "nobody asked for"),
                 (tensor() + tensor(), OK3, "has output twice"),
                 (tensor() + tensor("other"), OK3, "overlap"),
                 (tensor("other"), OK3, "lacks output"),
@@ -193,14 +169,95 @@ class Answers(FakeServerCase):
         self.assertEqual(set(lines), {"OK rank 1 bytes 4 first 0.5"})
 
 
+class SharedMemory(FakeServerCase):
+    """What a server may say of the memory that it is offered."""
+    HI = frame(HELLO, 0, block(1, "fake") + number(4, 256) + number(5, 8) + block(6, "shm"))
+    BYTES = 400_000
+
+    def regions(self, fake, count=2, refused=()):
+        """Reads so many REGIONs and answers them; their numbers."""
+        numbers = []
+        while len(numbers) < count:
+            item = fake.frame()
+            if item[0] == REGION:
+                fields = parse(item[3])
+                numbers.append(fields[1][0])
+                self.assertGreaterEqual(fields[2][0], self.BYTES)
+                problem = block(2, number(1, 8) + block(2, "no")) if len(numbers) in refused else b""
+                fake.send(frame(REGION, 0, number(1, numbers[-1]) + problem))
+        return numbers
+
+    def drive_big(self, answers, refused=(), in_payload=False, again=False):
+        def serve(fake):
+            fake.send(self.HI)
+            numbers = self.regions(fake, refused=refused)
+            request = fake.request()
+            self.assertEqual(len(request[4]), self.BYTES if in_payload else 0)
+            inputs = parse(parse(request[3])[2][0])
+            self.assertIn(5 if in_payload else 6, inputs)
+            fake.send(answers(numbers, request))
+            if again:
+                request = fake.request()
+                self.assertNotIn(2, parse(parse(request[3])[4][0]))  # no `into`
+                fake.send(self.plain(request[1]))
+            fake.send(answer(stream=fake.request()[1]))
+            fake.until_closed()
+        return self.drive(serve, "big")
+
+    def plain(self, stream):
+        return answer(tensor(shape=(100_000,), length=self.BYTES), bytes(self.BYTES), stream)
+
+    def shared(self, region, stream, offset=0, length=BYTES, shape=100_000):
+        place = block(6, number(1, region) + number(2, offset) + number(3, length))
+        return answer(tensor(shape=(shape,), storage=place), b"", stream)
+
+    SMALL = "OK rank 1 bytes 12 first 0.5"
+
+    def test_results_in_place_and_in_the_payload(self):
+        self.assertEqual(self.drive_big(lambda numbers, request: self.shared(numbers[1], request[1])),
+                         ["OK ", self.SMALL])
+        self.assertEqual(self.drive_big(lambda numbers, request: self.plain(request[1])), ["OK ", self.SMALL])
+
+    def test_a_region_that_is_refused(self):
+        for refused in ((1,), (2,), (1, 2)):
+            with self.subTest(refused=refused):
+                self.assertEqual(self.drive_big(lambda numbers, request: self.plain(request[1]), refused, True),
+                                 ["OK ", self.SMALL])
+
+    def test_results_where_nobody_asked_for_them(self):
+        for what in (lambda numbers, request: self.shared(numbers[0], request[1]),
+                     lambda numbers, request: self.shared(99, request[1]),
+                     lambda numbers, request: self.shared(numbers[1], request[1], offset=64),
+                     lambda numbers, request: self.shared(numbers[1], request[1], length=4, shape=1),
+                     lambda numbers, request: self.shared(numbers[1], request[1], shape=1 << 40),
+                     lambda numbers, request: self.shared(numbers[1], request[1], length=2**64 - 4)):
+            lines = self.drive_big(what)
+            self.assertRegex(lines[0], "^INTERNAL .*output in memory that nobody asked for")
+            self.assertEqual(lines[1], self.SMALL)
+
+    def test_a_result_of_another_size_is_asked_for_again(self):
+        self.assertEqual(self.drive_big(lambda _, request: status(3, "another size", request[1]), again=True),
+                         ["OK ", self.SMALL])
+        lines = self.drive_big(lambda _, request: status(5, "no such function", request[1]))
+        self.assertEqual(lines, ["NOT_FOUND no such function", self.SMALL])
+
+    def test_a_server_without_it_gets_everything_by_the_socket(self):
+        def serve(fake):
+            fake.send(HI)
+            request = fake.request()
+            self.assertEqual(len(request[4]), self.BYTES)
+            fake.send(self.plain(request[1]))
+            fake.send(answer(stream=fake.request()[1]))
+            fake.until_closed()
+        self.assertEqual(self.drive(serve, "big"), ["OK ", self.SMALL])
+
+
 class Streams(FakeServerCase):
     """Streams of which the server says what cannot be."""
-    KEPT = block(1, block(1, "sigmoid") + block(4, block(1, "input") + number(4, 1)))
-
     def check(self, data, text, batches=2):
         def serve(fake):
             fake.request()
-            fake.send(HI + frame(MESSAGE, 1, self.KEPT, b"", END_STREAM))
+            fake.send(HI + listed("sigmoid"))
             fake.request(streams=(2,), count=2)  # the first request and batch 0
             fake.send(frame(CREDIT, 2, number(1, 1)) + data)
             fake.until_closed()
@@ -226,7 +283,8 @@ class Streams(FakeServerCase):
         self.check(one + second, "INTERNAL .*answered a batch that was not sent", batches=1)
 
     def test_lists_of_functions_that_are_not_what_was_asked_for(self):
-        for message, text in ((b"", "others than"), (self.KEPT * 2, "others than"), (b"\xff", "does not decode")):
+        one = block(1, block(1, "sigmoid"))
+        for message, text in ((b"", "others than"), (one * 2, "others than"), (b"\xff", "does not decode")):
             def serve(fake):
                 fake.request()
                 fake.send(HI + frame(MESSAGE, 1, message, b"", END_STREAM))

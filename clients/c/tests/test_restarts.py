@@ -7,24 +7,15 @@ import socket
 import struct
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
 
 from harness import FakeServerCase, run, start
-from test_hostile import HI, answer, goaway, number, block, status, tensor
-from wire import CREDIT, END_STREAM, MESSAGE, STATUS, double, frame, parse
+from fakes import HI, answer, goaway, listed, status, summary, tensor
+from wire import CREDIT, END_STREAM, frame, number, parse
 from daemon import Daemon, program
 
 OK_LINE = "OK rank 1 bytes 12 first 0.5"
-
-
-def summary(batches, loss_sum, weight_sum, stream, last):
-    state = b"".join(block(4, block(1, name) + double(2, value))
-                     for name, value in (("loss_sum", loss_sum), ("weight_sum", weight_sum)))
-    values = block(3, block(1, "loss") + double(2, loss_sum / weight_sum))
-    return frame(MESSAGE, stream, block(3, number(1, batches) + number(2, 3 * batches) + values + state), b"",
-                 END_STREAM if last else 0)
 
 
 def names(message):
@@ -103,12 +94,9 @@ class Drains(FakeServerCase):
 
 
 class StreamDrains(FakeServerCase):
-    KEPT = block(1, block(1, "binary_cross_entropy") + block(4, block(1, "input") + number(4, 1))
-                 + block(4, block(1, "weight") + number(5, 1)))
-
     def list_functions(self, fake, stream=1):
         fake.request()
-        fake.send(HI + frame(MESSAGE, stream, self.KEPT, b"", END_STREAM))
+        fake.send(HI + listed("binary_cross_entropy", "weight", stream=stream))
 
     def reply(self, fake, stream, batch):
         fake.send(answer(number(1, batch) + tensor("loss"), stream=stream, flags=0)
@@ -239,6 +227,7 @@ class Restarts(unittest.TestCase):
     def test_a_daemon_that_hangs_is_left_at_the_deadline(self):
         with Daemon() as daemon:
             daemon.process.send_signal(signal.SIGSTOP)
+            os.waitpid(daemon.process.pid, os.WUNTRACED)
             try:
                 began = time.time()
                 result = run("driver", daemon.unix, "calls_300ms")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lossd
+import lossd._shm
 import lossd.testing
 
 X = np.array([[1, 2, 3], [1, 2, 0], [0, 2, 1]], np.float32)
@@ -105,42 +106,6 @@ def test_descriptions_status_and_ping(client):
     assert 0 < client.ping() < 5
 
 
-def test_a_stream_and_its_summary(client):
-    source = np.random.default_rng(3)
-    x = source.normal(size=(1000, 5)).astype(np.float32)
-    y = source.integers(0, 5, 1000)
-    y[::7] = -100
-    w = source.uniform(0.5, 2, 5).astype(np.float32)
-    batches = [{"weight": w}] + [
-        {"input": x[i:i + 30], "target": y[i:i + 30]} for i in range(0, 1000, 30)]
-    stream = client.stream("cross_entropy", batches, outputs=["loss", "grad.input"])
-    results = list(stream)
-    assert len(results) == 34 and results[0]["grad.input"].shape == (30, 5)
-    kept = y != -100
-    logs = log_softmax(x)[kept, y[kept]]
-    truth = -(w[y[kept]].astype(np.float64) * logs).sum() / w[y[kept]].astype(np.float64).sum()
-    assert stream.summary.rows == 1000 and stream.summary.batches == 34
-    np.testing.assert_allclose(stream.summary.loss, truth, rtol=1e-7)
-
-
-def test_streams_by_hand_bad_batches_and_sources_that_fail(client):
-    stream = client.stream("sigmoid")
-    stream.send({"input": np.zeros(2, np.float32)})
-    assert next(stream)["output"].tolist() == [0.5, 0.5]
-    stream.finish()
-    assert list(stream) == [] and stream.summary.batches == 1
-    with pytest.raises(lossd.InvalidArgument, match="batch 1") as caught:
-        list(client.stream("nll_loss", [{"input": X, "target": Y}, {"input": X, "target": Y + 5}]))
-    assert caught.value.metadata["lossd-batch-id"] == b"1"
-
-    def source():
-        yield {"input": X}
-        raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine"):
-        list(client.stream("sigmoid", source()))
-
-
 def test_many_threads_share_one_client(client):
     failures = []
 
@@ -196,26 +161,165 @@ def test_a_restart_between_calls_is_not_noticed(tmp_path):
             second.wait()
 
 
-def test_a_thousand_calls_at_once_in_asyncio(address):
-    async def main():
-        async with lossd.connect_async(address) as client:
-            results = await asyncio.gather(*(
-                client.sigmoid(np.float32(n / 100)) for n in range(1000)))
-            np.testing.assert_allclose(
-                results, 1 / (1 + np.exp(-np.arange(1000) / 100)), rtol=1e-6)
-            with pytest.raises(lossd.InvalidArgument):
-                await client.cross_entropy(X, Y + 9)
-            slow = asyncio.ensure_future(client.softmax(np.zeros((400, 50_000))))
-            await asyncio.sleep(0.05)
-            slow.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await slow
-            loss, grad = await client.cross_entropy(X, Y, with_grad=True)
-            assert grad.shape == X.shape
-            assert (await client.status()).version.startswith("lossd/")
-            assert len(await client.functions("sigmoid")) == 1
+def test_calls_are_pipelined_from_one_thread(client):
+    pending = [client.submit("sigmoid", {"input": np.float64(n / 100)}) for n in range(1000)]
+    results = [item.result()["output"] for item in reversed(pending)]
+    np.testing.assert_allclose(results[::-1], 1 / (1 + np.exp(-np.arange(1000) / 100)), rtol=1e-14)
+    assert all(item.done() for item in pending)
+    assert pending[0].result() is pending[0].result()
+    bad = client.submit("nll_loss", {"input": X, "target": Y + 5})
+    for _ in range(2):
+        with pytest.raises(lossd.InvalidArgument):
+            bad.result()
 
-    asyncio.run(main())
+
+def test_a_pending_call_is_cancelled(client):
+    for _ in range(50):  # the daemon may be quicker
+        slow = client.submit("softmax", {"input": np.zeros((400, 20_000))})
+        slow.cancel()
+        try:
+            slow.result()
+        except lossd.Cancelled:
+            break
+    else:
+        pytest.fail("never cancelled")
+    assert client.sigmoid(np.float32(0)) == 0.5
+
+
+def test_big_tensors_both_ways_from_many_threads_do_not_block_each_other(client):
+    x = np.linspace(-5, 5, 3_000_000).astype(np.float32)
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(client.sigmoid(x, timeout=60))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    assert len(results) == 6
+    for result in results:
+        np.testing.assert_allclose(result[::9973], 1 / (1 + np.exp(-x[::9973].astype(float))), rtol=1e-6)
+
+
+@pytest.fixture
+def process(tmp_path):
+    """A daemon at unix:{tmp_path}/lossd.sock that a test may stop."""
+    process = subprocess.Popen(
+        [lossd.testing.binary(), "--listen", f"unix:{tmp_path}/lossd.sock"], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "lossd.sock").exists():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def stop(process):
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+
+
+def test_a_daemon_that_hangs_before_its_hello_is_left_at_the_deadline(both, process, tmp_path):
+    stop(process)
+    began = time.monotonic()
+    with pytest.raises(lossd.DeadlineExceeded):
+        both.evaluate(f"unix:{tmp_path}/lossd.sock", "sigmoid", {"input": X}, timeout=0.2)
+    assert time.monotonic() - began < 5
+
+
+def test_a_hung_daemons_calls_end_while_the_connection_stays(process, tmp_path):
+    with lossd.connect(f"unix:{tmp_path}/lossd.sock") as client:
+        assert client.sigmoid(np.float32(0)) == 0.5
+        stop(process)
+        began = time.monotonic()
+        with pytest.raises(lossd.DeadlineExceeded):
+            client.sigmoid(X, timeout=0.1)
+        with pytest.raises(lossd.DeadlineExceeded):  # cut off in the middle of its frame
+            client.sigmoid(np.zeros(4_000_000, np.float32), timeout=0.1)
+        with pytest.raises(lossd.DeadlineExceeded):
+            client.sigmoid(X, timeout=0.1)
+        assert time.monotonic() - began < 5
+        process.send_signal(signal.SIGCONT)
+        np.testing.assert_allclose(client.sigmoid(X), 1 / (1 + np.exp(-X)), rtol=1e-6)
+
+
+def test_what_arrays_may_be_made_of(client):
+    import array
+
+    class Wrapped:
+        """DLPack and nothing else."""
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __dlpack__(self, **options):
+            return self.inner.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.inner.__dlpack_device__()
+
+    class Arrayed:
+        def __array__(self, dtype=None, copy=None):
+            return np.zeros(2, np.float32)
+
+    class Elsewhere(Wrapped):
+        def __dlpack__(self, **options):
+            raise BufferError("it is on another device")
+
+    if hasattr(np, "from_dlpack"):
+        assert client.sigmoid(Wrapped(np.zeros(2, np.float32))).tolist() == [0.5, 0.5]
+        with pytest.raises(lossd.InvalidArgument, match="input: .*another device"):
+            client.sigmoid(Elsewhere(np.zeros(2)))
+    assert client.sigmoid(Arrayed()).tolist() == [0.5, 0.5]
+    assert client.sigmoid(array.array("d", [0, 0])).dtype == np.float64
+    assert client.sigmoid(memoryview(bytes(4)).cast("f")).tolist() == [0.5]
+    assert client.sigmoid(np.float64(0)).shape == ()
+    with pytest.raises(lossd.InvalidArgument, match="attribute dim: list"):
+        client.softmax(X, dim=[1])
+    with pytest.raises(lossd.InvalidArgument, match="input: the type is"):
+        client.sigmoid(np.array(["a"]))
+
+
+def test_a_payload_over_the_limit_is_refused_before_it_is_sent(monkeypatch):
+    monkeypatch.setattr(lossd._shm, "THRESHOLD", 1 << 60)  # in shared memory there is no payload
+    with lossd.testing.serve(["--set", "limits.payload_bytes=1MiB"]) as address:
+        with lossd.connect(address) as client:
+            with pytest.raises(lossd.ResourceExhausted, match="the daemon takes payloads up to 1048576"):
+                client.sigmoid(np.zeros(1 << 20))
+            assert client.sigmoid(np.float32(0)) == 0.5
+
+
+def test_more_calls_than_the_daemon_takes_at_once_wait_for_their_turn():
+    """That asyncio's do is test_asyncio's."""
+    outcomes = []
+    with lossd.testing.serve(["--set", "limits.streams=8"]) as address, lossd.connect(address) as client:
+        threads = [threading.Thread(target=lambda: outcomes.append(client.sigmoid(X))) for _ in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(outcomes) == 100
+    np.testing.assert_allclose(outcomes, [1 / (1 + np.exp(-X))] * 100, rtol=1e-6)
+
+
+def test_nothing_is_left_behind(address):
+    """Neither threads nor descriptors, however a client is left."""
+    def count():
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    def use():
+        with lossd.connect(address) as client:
+            client.sigmoid(X)
+        forgotten = lossd.connect(address)
+        forgotten.sigmoid(X)
+
+    use()
+    deadline = time.monotonic() + 10
+    time.sleep(0.2)
+    before = count()
+    for _ in range(20):
+        use()
+    while count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert count() <= before
 
 
 def test_the_committed_torch_values(client):

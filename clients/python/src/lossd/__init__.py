@@ -11,16 +11,19 @@ import os
 from typing import Optional
 
 from ._wire import BFloat16Array
+from ._resume import Summary
 from .aio import AsyncClient
-from .client import Client, Stream, Summary
+from .astream import AsyncStream
+from .client import Client, Pending
 from .errors import (
     Cancelled, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, LossdError, NeverBegan,
     NotFound, PermissionDenied, ResourceExhausted, Unavailable, Unimplemented)
+from .stream import Stream
 
 __all__ = [
-    "AsyncClient", "BFloat16Array", "Cancelled", "Client", "DeadlineExceeded", "FailedPrecondition",
-    "Internal", "InvalidArgument", "LossdError", "NeverBegan", "NotFound", "PermissionDenied",
-    "ResourceExhausted", "Stream", "Summary", "Unavailable", "Unimplemented", "connect",
+    "AsyncClient", "AsyncStream", "BFloat16Array", "Cancelled", "Client", "DeadlineExceeded",
+    "FailedPrecondition", "Internal", "InvalidArgument", "LossdError", "NeverBegan", "NotFound", "Pending",
+    "PermissionDenied", "ResourceExhausted", "Stream", "Summary", "Unavailable", "Unimplemented", "connect",
     "connect_async",
 ]
 __version__ = "0.1.0"

@@ -4,217 +4,439 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import socket
 import struct
 import threading
+import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import _wire as wire
-from .errors import LossdError, NeverBegan, Unavailable, from_status
+from ._frames import (
+    ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
+from ._shm import Evaluation, Lease, Pool, Regions, Segment
+from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
+
+#: Seconds that connecting and the daemon's first word may take.
+CONNECT_TIMEOUT = 10.0
+#: Seconds that a call waits longer than its timeout, for the daemon's own word.
+GRACE = 0.05
+#: Of the daemon, that are not answered yet.
+PINGS_MAX = 1000
+_NO_SIGNAL = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
+
+def deadline_after(timeout: Optional[float]) -> Optional[float]:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def left_until(deadline: Optional[float]) -> Optional[float]:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 class Call:
     """A call under way. What its connection's reader finds for it arrives in `events`."""
 
-    def __init__(self, stream: int, credit: int):
+    def __init__(self, stream: int, credit: int, deadline: Optional[float]):
         self.stream = stream
+        self.deadline = deadline
         #: (message, payload, is_last), or an exception that ends the call.
         self.events: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
+        #: Requests that may be sent.
         self.credit = threading.Semaphore(credit)
         self.is_over = False
+        #: Shared memory, until the daemon has ended the call.
+        self.lease: Optional[Lease] = None
+        self.is_abandoned = False
 
 
 class Connection:
     """A socket with its reader. Any thread."""
 
-    def __init__(self, address: str, timeout: Optional[float] = 10):
+    def __init__(self, address: str, deadline: Optional[float] = None):
         kind, target = wire.parse_address(address)
+        timeout = CONNECT_TIMEOUT if deadline is None else max(0.001, min(CONNECT_TIMEOUT, deadline - time.monotonic()))
         try:
             if kind == "unix":
                 self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.settimeout(timeout)
-                self._socket.connect(target)
+                try:
+                    self._socket.settimeout(timeout)
+                    self._socket.connect(target)
+                except OSError:
+                    self._socket.close()
+                    raise
             else:
                 self._socket = socket.create_connection(target, timeout)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise DeadlineExceeded(f"{address}: not connected within the timeout") from error
             raise Unavailable(f"{address}: {error.strerror or error}") from error
         self._socket.settimeout(None)
+        self._address = address
         self.process = os.getpid()
+        self._hello_deadline = time.monotonic() + CONNECT_TIMEOUT
         self._lock = threading.RLock()
+        # Not reentrant: a thread that goes on with another's write releases it.
         self._write_lock = threading.Lock()
         self._calls: Dict[int, Call] = {}
         self._next = 1
-        self._slots = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         self._hello: Any = None
         self._error: Optional[LossdError] = None
         self._is_draining = False
-        self._pings: "queue.SimpleQueue[Optional[bytes]]" = queue.SimpleQueue()
-        self._send([wire.hello()])
+        self._reserved = 0
+        self._is_unix = kind == "unix"
+        self._regions = Regions()
+        self._pings_sent = self._pings_answered = 0
+        self._pings_to_answer: "queue.SimpleQueue[Optional[bytes]]" = queue.SimpleQueue()
+        self._ponger: Optional[threading.Thread] = None
         self._thread = threading.Thread(target=self._read_all, name="lossd-reader", daemon=True)
+        self._send([wire.hello()], self._hello_deadline)
         self._thread.start()
 
     @property
     def is_usable(self) -> bool:
         return self._error is None and not self._is_draining and self.process == os.getpid()
 
+    def _failed(self) -> LossdError:
+        return self._error or Unavailable("the connection was closed")
+
     # ---- writing
 
-    def _send(self, parts: List[Any]) -> None:
-        with self._write_lock:
-            rest = [memoryview(part) for part in parts if len(part)]
-            try:
-                while rest:
-                    sent = self._socket.sendmsg(rest[:64])
-                    while sent:
-                        if sent >= len(rest[0]):
-                            sent -= len(rest[0])
-                            rest.pop(0)
-                        else:
-                            rest[0] = rest[0][sent:]
-                            sent = 0
-            except OSError as error:
-                self.close(Unavailable(f"writing failed: {error.strerror or error}"))
-                raise self._error or Unavailable("the connection was closed") from error
+    def _send(self, parts: List[Any], deadline: Optional[float] = None) -> None:
+        self._lock_writing(deadline)
+        self._write_and_unlock(parts, deadline)
 
-    def hello(self) -> Any:
+    def _lock_writing(self, deadline: Optional[float]) -> None:
+        if not self._write_lock.acquire(timeout=-1 if deadline is None else left_until(deadline) or 0):
+            raise DeadlineExceeded("the timeout was over before the call could be sent")
+
+    def _write_and_unlock(self, parts: List[Any], deadline: Optional[float]) -> None:
+        """Writes whole frames. Where the daemon reads no more, nothing is said here: what it wrote last is still
+        to be read, and the reader ends the calls."""
+        rest = [memoryview(part) for part in parts if len(part)]
+        try:
+            self._write(rest, deadline)
+        except BaseException as error:
+            if isinstance(error, OSError) and not isinstance(error, LossdError):
+                with self._lock:
+                    self._is_draining = True
+            else:
+                # The timeout, or Ctrl-C. A frame has to be whole: another thread, which has the lock from here on,
+                # writes the rest of it after its call has ended.
+                threading.Thread(target=self._write_and_unlock, args=(rest, None), name="lossd-writer",
+                                 daemon=True).start()
+                raise
+        self._write_lock.release()
+
+    def _write(self, rest: List[memoryview], deadline: Optional[float]) -> None:
+        """What has been written is gone from `rest`, also when this raises."""
+        while rest:
+            try:
+                sent = self._socket.sendmsg(rest[:64], [], _NO_SIGNAL)
+            except BlockingIOError:
+                if not self._wait_for_room(deadline):
+                    raise DeadlineExceeded("the daemon did not take the request within the timeout") from None
+                continue
+            while sent:
+                if sent >= len(rest[0]):
+                    sent -= len(rest[0])
+                    rest.pop(0)
+                else:
+                    rest[0] = rest[0][sent:]
+                    sent = 0
+
+    def _wait_for_room(self, deadline: Optional[float]) -> bool:
+        poller = select.poll()
+        poller.register(self._socket, select.POLLOUT)
+        left = left_until(deadline)
+        return bool(poller.poll(None if left is None else left * 1000 + 1))
+
+    def hello(self, deadline: Optional[float] = None) -> Any:
+        """What the daemon said of itself and its limits; waits for it."""
         with self._lock:
             while self._hello is None and self._error is None:
-                self._slots.wait()
+                until = self._hello_deadline if deadline is None else min(self._hello_deadline, deadline)
+                if self._changed.wait(left_until(until)):
+                    continue
+                if time.monotonic() < self._hello_deadline:
+                    raise DeadlineExceeded(f"{self._address}: the daemon did not say HELLO within the timeout")
+                self.close(Unavailable(f"{self._address}: the daemon did not say HELLO in time"))
             if self._hello is None:
-                raise self._error or Unavailable("the connection was closed")
+                raise self._failed()
             return self._hello
 
-    def open(self, method: str, timeout: Optional[float], credit: int = 0) -> Call:
-        hello = self.hello()
+    def _reserve(self, hello: Any, deadline: Optional[float]) -> None:
+        """A place among the calls that the daemon takes at once."""
         with self._lock:
             while True:
                 if self._is_draining or self._error is not None or self._next >= 2**32 - 1:
                     raise NeverBegan("the connection is going away")
-                if len(self._calls) < hello.max_streams:
+                if len(self._calls) + self._reserved < hello.max_streams:
                     break
-                self._slots.wait()
-            call = Call(self._next, hello.stream_credit)
-            self._next += 1
-            self._calls[call.stream] = call
-            # Under the lock: OPENs go out in the order of their numbers.
-            self._send([wire.open_call(call.stream, method, timeout, credit)])
+                if not self._changed.wait(left_until(deadline)):
+                    raise DeadlineExceeded("the timeout was over before the call could be sent")
+            self._reserved += 1
+
+    def open(self, method: str, deadline: Optional[float], request: Optional[wire.Request] = None,
+             lease: Optional[Lease] = None) -> Call:
+        """Begins a call, with its only request where there is one, once the daemon's limits have room for it.
+        Raises NeverBegan where another connection has to be taken."""
+        hello = self.hello(deadline)
+        if request is not None:
+            request.check(hello)
+        self._reserve(hello, deadline)
+        call: Optional[Call] = None
+        try:
+            self._lock_writing(deadline)
+        except DeadlineExceeded:
+            with self._lock:
+                self._reserved -= 1
+                self._changed.notify_all()
+            raise
+        # Under the writing lock: OPENs go out in the order of their numbers.
+        with self._lock:
+            self._reserved -= 1
+            if not self._is_draining and self._error is None:
+                call = Call(self._next, hello.stream_credit, deadline)
+                call.lease = lease
+                self._next += 1
+                self._calls[call.stream] = call
+        if call is None:
+            self._write_lock.release()
+            raise NeverBegan("the connection is going away")
+        left = left_until(deadline)
+        parts: List[Any] = [wire.open_call(call.stream, method, left)]
+        if request is not None:
+            parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
+            parts += request.parts
+        self._write_call(call, parts)
         return call
 
-    def send(self, call: Call, message: bytes, parts: List[Any], length: int, last: bool) -> None:
-        limit = self._hello.max_payload_bytes or wire.PAYLOAD_MAX
-        if length > limit:
-            self.cancel(call)
-            from .errors import ResourceExhausted
-            raise ResourceExhausted(
-                f"the tensors take {length} bytes, the daemon takes payloads up to {limit}")
-        flags = wire.END_STREAM if last else 0
-        self._send([wire.frame(wire.MESSAGE, call.stream, message, length, flags), *parts])
+    def send(self, call: Call, request: wire.Request) -> None:
+        """Another request of a streaming call."""
+        request.check(self._hello)
+        self._lock_writing(call.deadline)
+        self._write_call(
+            call, [wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts])
 
-    def grant(self, call: Call, count: int) -> None:
-        self._send([wire.frame(
-            wire.CREDIT, call.stream, wire.Credit(messages=count).SerializeToString())])
+    def half_close(self, call: Call) -> None:
+        self._send([wire.frame(MESSAGE, call.stream, b"", 0, END_STREAM)], call.deadline)
+
+    def _write_call(self, call: Call, parts: List[Any]) -> None:
+        try:
+            self._write_and_unlock(parts, call.deadline)
+        except DeadlineExceeded:
+            self.abandon(call)
+            raise
 
     def cancel(self, call: Call) -> None:
+        """The daemon is asked to stop; how the call ended is still to come."""
         if not call.is_over:
             try:
-                self._send([wire.frame(wire.CANCEL, call.stream)])
-            except Unavailable:
+                self._send([wire.frame(CANCEL, call.stream)], deadline_after(GRACE))
+            except LossdError:
                 pass
 
-    def ping(self) -> None:
-        self.hello()
-        self._send([wire.frame(wire.PING, 0, struct.pack("<Q", self._next))])
-        if self._pings.get() is None:
-            raise self._error or Unavailable("the connection was closed")
+    def abandon(self, call: Call) -> None:
+        """The same, and nobody waits for it."""
+        self.cancel(call)
+        with self._lock:
+            call.is_over = call.is_abandoned = True
+            has_ended = call.stream not in self._calls
+        if has_ended and call.lease is not None:
+            call.lease.end(is_safe=True)
+
+    # ---- shared memory
+
+    @property
+    def has_shared_memory(self) -> bool:
+        """Known once HELLO has come."""
+        return self._is_unix and wire.SHARED_MEMORY in self.hello().features
+
+    def share(self, pool: Pool, segments: List[Segment], deadline: Optional[float]) -> bool:
+        """Makes them regions of this connection; False where the daemon does not want them. Those that the pool has
+        dropped are given back."""
+        with self._lock:
+            dropped = self._regions.take_dropped(pool)
+        if dropped:
+            self._send([wire.region_frame(RELEASE, number) for number in dropped], deadline)
+        for segment in segments:
+            with self._lock:
+                is_new = self._regions.begin(segment)
+            if is_new:
+                self._send_region(segment, deadline)
+            with self._lock:
+                while self._regions.is_pending(segment) and self._error is None:
+                    if not self._changed.wait(left_until(deadline)):
+                        raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
+                if not self._regions.is_known(segment):
+                    return False
+        return True
+
+    def lease(self, evaluation: Evaluation, pool: Pool, has_results: bool,
+              deadline: Optional[float]) -> Tuple[wire.Request, Optional[Lease]]:
+        """The request with its big tensors in shared memory, where that is worth it and can be."""
+        leased = None
+        if evaluation.is_big and self.has_shared_memory:
+            leased = evaluation.lease(pool, has_results)
+        if leased is None:
+            return evaluation.plain(), None
+        request, lease = leased
+        try:
+            if self.share(pool, lease.segments(), deadline):
+                return request, lease
+        except BaseException:
+            lease.end(is_safe=True)
+            raise
+        lease.end(is_safe=True)
+        return evaluation.plain(), None
+
+    def _send_region(self, segment: Segment, deadline: Optional[float]) -> None:
+        frame = wire.region_frame(REGION, segment.number, segment.size)
+        descriptor = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", segment.fd))]
+        self._lock_writing(deadline)
+        sent = 0
+        try:
+            # With the frame's first byte; what does not fit follows as bytes do.
+            while sent == 0 and self._wait_for_room(deadline):
+                try:
+                    sent = self._socket.sendmsg([frame], descriptor, _NO_SIGNAL)
+                except BlockingIOError:
+                    pass
+        except OSError:
+            with self._lock:
+                self._is_draining = True
+            sent = len(frame)
+        except BaseException:
+            self._write_lock.release()
+            raise
+        if sent == 0:
+            self._write_lock.release()
+            raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
+        self._write_and_unlock([frame[sent:]], None)
+
+    def ping(self, deadline: Optional[float]) -> None:
+        self.hello(deadline)
+        self._lock_writing(deadline)
+        with self._lock:
+            self._pings_sent += 1
+            number = self._pings_sent
+        self._write_and_unlock([wire.frame(PING, 0, struct.pack("<Q", number))], deadline)
+        with self._lock:
+            while self._pings_answered < number:
+                if self._error is not None:
+                    raise self._failed()
+                if not self._changed.wait(left_until(deadline)):
+                    raise DeadlineExceeded("the daemon did not answer in time")
 
     def receive(self, call: Call) -> Tuple[bytes, memoryview, bool]:
         """The next response; raises what ended the call."""
-        event = call.events.get()
+        left = left_until(call.deadline)
+        try:
+            event = call.events.get(timeout=None if left is None else left + GRACE)
+        except queue.Empty:
+            self.abandon(call)
+            raise DeadlineExceeded("the daemon did not answer within the timeout") from None
         if isinstance(event, Exception):
             raise event
-        return event
+        message, payload, is_last = event
+        return message, payload, is_last
 
     # ---- reading
 
     def _read_all(self) -> None:
-        buffer = bytearray(1 << 16)
-        view = memoryview(buffer)
-        begin = end = 0
-
-        def fill(target: memoryview) -> None:
-            """The next len(target) bytes: what is buffered, then straight from the socket."""
-            nonlocal begin, end
-            have = min(len(target), end - begin)
-            target[:have] = view[begin:begin + have]
-            begin += have
-            while have < len(target):
-                rest = target[have:]
-                if len(rest) >= len(buffer):
-                    count = self._socket.recv_into(rest)
-                    have += count
-                else:
-                    begin, end = 0, self._socket.recv_into(view)
-                    count = end
-                    part = min(len(rest), end)
-                    rest[:part] = view[:part]
-                    begin = part
-                    have += part
-                if count == 0:
-                    raise Unavailable("the daemon closed the connection")
-
-        header = memoryview(bytearray(16))
+        reader = FrameReader()
         try:
             while True:
-                fill(header)
-                payload_length, length, stream, kind, flags, _ = wire.HEADER.unpack(header)
-                message = memoryview(bytearray(length))
-                fill(message)
-                payload = memoryview(bytearray(payload_length))
-                fill(payload)
-                self._take(kind, stream, flags, bytes(message), payload)
+                count = self._socket.recv_into(reader.space())
+                if count == 0:
+                    raise Unavailable("the daemon closed the connection")
+                for frame in reader.advance(count):
+                    self._take(frame)
+                if self._is_draining and not self._calls:
+                    raise Unavailable("the daemon is shutting down")
         except LossdError as error:
             self.close(error)
         except OSError as error:
             self.close(Unavailable(f"reading failed: {error.strerror or error}"))
-        except Exception as error:  # A frame that does not decode: the daemon's mistake.
+        except BadFrame as error:
             self.close(Unavailable(f"the daemon broke the protocol: {error}"))
+        except Exception as error:  # protobuf's errors are of many types, and memory may be short
+            self.close(Unavailable(f"the daemon broke the protocol: {type(error).__name__}: {error}"))
 
-    def _take(self, kind: int, stream: int, flags: int, message: bytes, payload: memoryview) -> None:
-        if kind == wire.MESSAGE:
-            is_last = bool(flags & wire.END_STREAM)
-            call = self._call(stream, is_over=is_last)
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == MESSAGE:
+            is_last = bool(frame.flags & END_STREAM)
+            call = self._call(frame.stream, is_over=is_last)
             if call:
-                call.events.put((message, payload, is_last))
-        elif kind == wire.STATUS:
-            call = self._call(stream, is_over=True)
+                call.events.put((frame.message, frame.payload, is_last))
+        elif frame.kind == STATUS:
+            error = from_status(wire.Status.FromString(frame.message))
+            call = self._call(frame.stream, is_over=True)
             if call:
-                call.events.put(from_status(wire.Status.FromString(message)))
+                call.events.put(error)
                 call.credit.release()
-        elif kind == wire.CREDIT:
-            call = self._call(stream, is_over=False)
+        elif frame.kind == CREDIT:
+            messages = wire.Credit.FromString(frame.message).messages
+            if not messages:
+                raise BadFrame("a CREDIT for 0 messages")
+            call = self._call(frame.stream, is_over=False)
             if call:
-                for _ in range(min(wire.Credit.FromString(message).messages, 1 << 16)):
-                    call.credit.release()
-        elif kind == wire.HELLO:
+                call.credit.release(min(messages, 1 << 16))
+        elif frame.kind == HELLO:
+            hello = wire.Hello.FromString(frame.message)
+            if not hello.max_streams or not hello.stream_credit:
+                raise BadFrame("a HELLO that allows no calls")
             with self._lock:
-                self._hello = wire.Hello.FromString(message)
-                self._slots.notify_all()
-        elif kind == wire.PING:
-            if flags & wire.ACK:
-                self._pings.put(message)
-            else:
-                self._send([wire.frame(wire.PING, 0, message, 0, wire.ACK)])
-        elif kind == wire.GOAWAY:
-            self._drain(wire.GoAway.FromString(message))
+                self._hello = hello
+                self._changed.notify_all()
+        elif frame.kind == PING and frame.flags & ACK:
+            with self._lock:
+                if self._pings_answered == self._pings_sent:
+                    raise BadFrame("an answer to a PING that was not sent")
+                self._pings_answered += 1
+                self._changed.notify_all()
+        elif frame.kind == PING:
+            self._answer_ping(frame.message)
+        elif frame.kind == GOAWAY:
+            self._drain(wire.GoAway.FromString(frame.message))
+        elif frame.kind == REGION:
+            result = wire.RegionResult.FromString(frame.message)
+            with self._lock:
+                self._regions.answered(result.region, result.status.code == 0)
+                self._changed.notify_all()
+        # RELEASE's answer: the daemon has let go of a segment that is not used again anyway.
+
+    def _answer_ping(self, message: bytes) -> None:
+        """By a thread of its own: the reader must not wait for a daemon that waits for it."""
+        if self._ponger is None:
+            self._ponger = threading.Thread(target=self._answer_pings, name="lossd-ponger", daemon=True)
+            self._ponger.start()
+        if self._pings_to_answer.qsize() > PINGS_MAX:
+            raise BadFrame("PINGs whose answers are not read")
+        self._pings_to_answer.put(message)
+
+    def _answer_pings(self) -> None:
+        while True:
+            message = self._pings_to_answer.get()
+            if message is None:
+                return
+            self._send([wire.frame(PING, 0, message, 0, ACK)])
 
     def _call(self, stream: int, is_over: bool) -> Optional[Call]:
         with self._lock:
+            if stream >= self._next:
+                raise BadFrame(f"a frame of stream {stream}, which was never opened")
             call = self._calls.get(stream)
             if call and is_over:
                 call.is_over = True
                 del self._calls[stream]
-                self._slots.notify_all()
+                self._changed.notify_all()
+                if call.is_abandoned and call.lease is not None:
+                    call.lease.end(is_safe=True)
             return call
 
     def _drain(self, message: Any) -> None:
@@ -228,7 +450,7 @@ class Connection:
                     call.events.put(NeverBegan("the daemon is shutting down"))
                     call.credit.release()
                     del self._calls[stream]
-            self._slots.notify_all()
+            self._changed.notify_all()
 
     # ---- the end
 
@@ -241,12 +463,15 @@ class Connection:
             if self._error is None:
                 self._error = error or Unavailable("the client was closed")
             for call in self._calls.values():
+                if call.lease is not None:
+                    call.lease.end(is_safe=False)
                 call.is_over = True
                 call.events.put(self._error)
                 call.credit.release()
             self._calls.clear()
-            self._slots.notify_all()
-        self._pings.put(None)
+            self._regions.fail()
+            self._changed.notify_all()
+        self._pings_to_answer.put(None)
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -4,11 +4,12 @@ Made by make_schema.py; not to be edited.
 """
 
 import base64
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _DATA = (
-    "CosvCgtsb3NzZC5wcm90bxIIbG9zc2QudjEi3QEKBUhlbGxvEhoKCHNvZnR3YXJlGAEgASgJUghzb2Z0d2FyZRIqChFt"
+    "CrkwCgtsb3NzZC5wcm90bxIIbG9zc2QudjEi3QEKBUhlbGxvEhoKCHNvZnR3YXJlGAEgASgJUghzb2Z0d2FyZRIqChFt"
     "YXhfbWVzc2FnZV9ieXRlcxgCIAEoDVIPbWF4TWVzc2FnZUJ5dGVzEioKEW1heF9wYXlsb2FkX2J5dGVzGAMgASgEUg9t"
     "YXhQYXlsb2FkQnl0ZXMSHwoLbWF4X3N0cmVhbXMYBCABKA1SCm1heFN0cmVhbXMSIwoNc3RyZWFtX2NyZWRpdBgFIAEo"
     "DVIMc3RyZWFtQ3JlZGl0EhoKCGZlYXR1cmVzGAYgAygJUghmZWF0dXJlcyKGAQoET3BlbhIWCgZtZXRob2QYASABKAlS"
@@ -76,26 +77,28 @@ _DATA = (
     "ZGxlVGltZW91dFVzEigKEHdyaXRlX3RpbWVvdXRfdXMYCyABKARSDndyaXRlVGltZW91dFVzEioKEXN0YXJ2ZV90aW1l"
     "b3V0X3VzGAwgASgEUg9zdGFydmVUaW1lb3V0VXMSKAoQZHJhaW5fdGltZW91dF91cxgNIAEoBFIOZHJhaW5UaW1lb3V0"
     "VXMSIQoMcXVldWVkX2J5dGVzGA4gASgEUgtxdWV1ZWRCeXRlcyJVCgRQb29sEiEKDGNhY2hlZF9ieXRlcxgBIAEoBFIL"
-    "Y2FjaGVkQnl0ZXMSEgoEaGl0cxgCIAEoBFIEaGl0cxIWCgZtaXNzZXMYAyABKARSBm1pc3NlcyJoCgZQbHVnaW4SEgoE"
-    "bmFtZRgBIAEoCVIEbmFtZRIYCgd2ZXJzaW9uGAIgASgJUgd2ZXJzaW9uEhIKBGZpbGUYAyABKAlSBGZpbGUSHAoJZnVu"
-    "Y3Rpb25zGAQgAygJUglmdW5jdGlvbnMiFAoSTGlzdFBsdWdpbnNSZXF1ZXN0IkEKE0xpc3RQbHVnaW5zUmVzcG9uc2US"
-    "KgoHcGx1Z2lucxgBIAMoCzIQLmxvc3NkLnYxLlBsdWdpblIHcGx1Z2lucyInChFMb2FkUGx1Z2luUmVxdWVzdBISCgRm"
-    "aWxlGAEgASgJUgRmaWxlIj4KEkxvYWRQbHVnaW5SZXNwb25zZRIoCgZwbHVnaW4YASABKAsyEC5sb3NzZC52MS5QbHVn"
-    "aW5SBnBsdWdpbiIpChNSZWxvYWRQbHVnaW5SZXF1ZXN0EhIKBG5hbWUYASABKAlSBG5hbWUiQAoUUmVsb2FkUGx1Z2lu"
-    "UmVzcG9uc2USKAoGcGx1Z2luGAEgASgLMhAubG9zc2QudjEuUGx1Z2luUgZwbHVnaW4iKQoTVW5sb2FkUGx1Z2luUmVx"
-    "dWVzdBISCgRuYW1lGAEgASgJUgRuYW1lIhYKFFVubG9hZFBsdWdpblJlc3BvbnNlKpoBCghEYXRhVHlwZRIZChVEQVRB"
-    "X1RZUEVfVU5TUEVDSUZJRUQQABILCgdGTE9BVDMyEAESCwoHRkxPQVQ2NBACEgsKB0ZMT0FUMTYQAxIMCghCRkxPQVQx"
-    "NhAEEgkKBUlOVDY0EAUSCQoFSU5UMzIQBhIJCgVJTlQxNhAHEggKBElOVDgQCBIJCgVVSU5UOBAJEggKBEJPT0wQCjLt"
-    "AQoJRXZhbHVhdG9yEkEKCEV2YWx1YXRlEhkubG9zc2QudjEuRXZhbHVhdGVSZXF1ZXN0GhoubG9zc2QudjEuRXZhbHVh"
-    "dGVSZXNwb25zZRJLCg5FdmFsdWF0ZVN0cmVhbRIZLmxvc3NkLnYxLkV2YWx1YXRlUmVxdWVzdBoaLmxvc3NkLnYxLkV2"
-    "YWx1YXRlUmVzcG9uc2UoATABElAKDUxpc3RGdW5jdGlvbnMSHi5sb3NzZC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBof"
-    "Lmxvc3NkLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZTJOCgZEYWVtb24SRAoJR2V0U3RhdHVzEhoubG9zc2QudjEuR2V0"
-    "U3RhdHVzUmVxdWVzdBobLmxvc3NkLnYxLkdldFN0YXR1c1Jlc3BvbnNlMr8CCgpQbHVnaW5Ib3N0EkoKC0xpc3RQbHVn"
-    "aW5zEhwubG9zc2QudjEuTGlzdFBsdWdpbnNSZXF1ZXN0Gh0ubG9zc2QudjEuTGlzdFBsdWdpbnNSZXNwb25zZRJHCgpM"
-    "b2FkUGx1Z2luEhsubG9zc2QudjEuTG9hZFBsdWdpblJlcXVlc3QaHC5sb3NzZC52MS5Mb2FkUGx1Z2luUmVzcG9uc2US"
-    "TQoMUmVsb2FkUGx1Z2luEh0ubG9zc2QudjEuUmVsb2FkUGx1Z2luUmVxdWVzdBoeLmxvc3NkLnYxLlJlbG9hZFBsdWdp"
-    "blJlc3BvbnNlEk0KDFVubG9hZFBsdWdpbhIdLmxvc3NkLnYxLlVubG9hZFBsdWdpblJlcXVlc3QaHi5sb3NzZC52MS5V"
-    "bmxvYWRQbHVnaW5SZXNwb25zZWIGcHJvdG8z"
+    "Y2FjaGVkQnl0ZXMSEgoEaGl0cxgCIAEoBFIEaGl0cxIWCgZtaXNzZXMYAyABKARSBm1pc3NlcyL3AQoGUGx1Z2luEhIK"
+    "BG5hbWUYASABKAlSBG5hbWUSGAoHdmVyc2lvbhgCIAEoCVIHdmVyc2lvbhISCgRmaWxlGAMgASgJUgRmaWxlEhwKCWZ1"
+    "bmN0aW9ucxgEIAMoCVIJZnVuY3Rpb25zEhwKCWlzb2xhdGlvbhgFIAEoCVIJaXNvbGF0aW9uEhQKBXN0YXRlGAYgASgJ"
+    "UgVzdGF0ZRIaCghyZXN0YXJ0cxgHIAEoDVIIcmVzdGFydHMSHwoLbGFzdF9yZWFzb24YCCABKAlSCmxhc3RSZWFzb24S"
+    "HAoJcHJvY2Vzc2VzGAkgAygFUglwcm9jZXNzZXMiFAoSTGlzdFBsdWdpbnNSZXF1ZXN0IkEKE0xpc3RQbHVnaW5zUmVz"
+    "cG9uc2USKgoHcGx1Z2lucxgBIAMoCzIQLmxvc3NkLnYxLlBsdWdpblIHcGx1Z2lucyJFChFMb2FkUGx1Z2luUmVxdWVz"
+    "dBISCgRmaWxlGAEgASgJUgRmaWxlEhwKCWlzb2xhdGlvbhgCIAEoCVIJaXNvbGF0aW9uIj4KEkxvYWRQbHVnaW5SZXNw"
+    "b25zZRIoCgZwbHVnaW4YASABKAsyEC5sb3NzZC52MS5QbHVnaW5SBnBsdWdpbiIpChNSZWxvYWRQbHVnaW5SZXF1ZXN0"
+    "EhIKBG5hbWUYASABKAlSBG5hbWUiQAoUUmVsb2FkUGx1Z2luUmVzcG9uc2USKAoGcGx1Z2luGAEgASgLMhAubG9zc2Qu"
+    "djEuUGx1Z2luUgZwbHVnaW4iKQoTVW5sb2FkUGx1Z2luUmVxdWVzdBISCgRuYW1lGAEgASgJUgRuYW1lIhYKFFVubG9h"
+    "ZFBsdWdpblJlc3BvbnNlKpoBCghEYXRhVHlwZRIZChVEQVRBX1RZUEVfVU5TUEVDSUZJRUQQABILCgdGTE9BVDMyEAES"
+    "CwoHRkxPQVQ2NBACEgsKB0ZMT0FUMTYQAxIMCghCRkxPQVQxNhAEEgkKBUlOVDY0EAUSCQoFSU5UMzIQBhIJCgVJTlQx"
+    "NhAHEggKBElOVDgQCBIJCgVVSU5UOBAJEggKBEJPT0wQCjLtAQoJRXZhbHVhdG9yEkEKCEV2YWx1YXRlEhkubG9zc2Qu"
+    "djEuRXZhbHVhdGVSZXF1ZXN0GhoubG9zc2QudjEuRXZhbHVhdGVSZXNwb25zZRJLCg5FdmFsdWF0ZVN0cmVhbRIZLmxv"
+    "c3NkLnYxLkV2YWx1YXRlUmVxdWVzdBoaLmxvc3NkLnYxLkV2YWx1YXRlUmVzcG9uc2UoATABElAKDUxpc3RGdW5jdGlv"
+    "bnMSHi5sb3NzZC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBofLmxvc3NkLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZTJO"
+    "CgZEYWVtb24SRAoJR2V0U3RhdHVzEhoubG9zc2QudjEuR2V0U3RhdHVzUmVxdWVzdBobLmxvc3NkLnYxLkdldFN0YXR1"
+    "c1Jlc3BvbnNlMr8CCgpQbHVnaW5Ib3N0EkoKC0xpc3RQbHVnaW5zEhwubG9zc2QudjEuTGlzdFBsdWdpbnNSZXF1ZXN0"
+    "Gh0ubG9zc2QudjEuTGlzdFBsdWdpbnNSZXNwb25zZRJHCgpMb2FkUGx1Z2luEhsubG9zc2QudjEuTG9hZFBsdWdpblJl"
+    "cXVlc3QaHC5sb3NzZC52MS5Mb2FkUGx1Z2luUmVzcG9uc2USTQoMUmVsb2FkUGx1Z2luEh0ubG9zc2QudjEuUmVsb2Fk"
+    "UGx1Z2luUmVxdWVzdBoeLmxvc3NkLnYxLlJlbG9hZFBsdWdpblJlc3BvbnNlEk0KDFVubG9hZFBsdWdpbhIdLmxvc3Nk"
+    "LnYxLlVubG9hZFBsdWdpblJlcXVlc3QaHi5sb3NzZC52MS5VbmxvYWRQbHVnaW5SZXNwb25zZWIGcHJvdG8z"
 )
 
 _pool = descriptor_pool.DescriptorPool()
@@ -104,9 +107,10 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(base64.b64decode(_DATA)
         _file.SerializeToString())
 
 
-def message(name):
+def message(name: str) -> Any:
     """The class of a message of the package lossd.v1."""
     descriptor = _pool.FindMessageTypeByName("lossd.v1." + name)
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(_pool).GetPrototype(descriptor)
+    factory: Any = message_factory.MessageFactory(_pool)  # protobuf before 4.22
+    return factory.GetPrototype(descriptor)

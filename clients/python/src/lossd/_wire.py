@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 import sys
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from . import _schema
-from .errors import InvalidArgument
+from ._frames import HEADER, HELLO, MESSAGE_MAX, OPEN, PAYLOAD_MAX
+from .errors import Internal, InvalidArgument, ResourceExhausted
 
 PREFACE = b"LOSSD/1\n"
-HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY = range(1, 9)
-END_STREAM, ACK = 1, 2
-HEADER = struct.Struct("<IIIBBH")
-PAYLOAD_MAX = 2**32 - 1
 SOFTWARE = "lossd-python/0.1.0"
+#: The feature of HELLO that brings REGION and RELEASE.
+SHARED_MEMORY = "shm"
 
 Hello = _schema.message("Hello")
 Open = _schema.message("Open")
@@ -28,6 +26,8 @@ EvaluateResponse = _schema.message("EvaluateResponse")
 ListFunctionsRequest = _schema.message("ListFunctionsRequest")
 ListFunctionsResponse = _schema.message("ListFunctionsResponse")
 GetStatusResponse = _schema.message("GetStatusResponse")
+Region = _schema.message("Region")
+RegionResult = _schema.message("RegionResult")
 
 EVALUATE = "/lossd.v1.Evaluator/Evaluate"
 EVALUATE_STREAM = "/lossd.v1.Evaluator/EvaluateStream"
@@ -57,7 +57,12 @@ def frame(kind: int, stream: int = 0, message: bytes = b"", payload_length: int 
 
 
 def hello() -> bytes:
-    return PREFACE + frame(HELLO, 0, Hello(software=SOFTWARE).SerializeToString())
+    message = Hello(software=SOFTWARE, max_message_bytes=MESSAGE_MAX, features=[SHARED_MEMORY])
+    return PREFACE + frame(HELLO, 0, message.SerializeToString())
+
+
+def region_frame(kind: int, number: int, length: int = 0) -> bytes:
+    return frame(kind, 0, Region(region=number, length=length).SerializeToString())
 
 
 def open_call(stream: int, method: str, timeout: Optional[float], credit: int = 0) -> bytes:
@@ -72,7 +77,10 @@ def to_array(value: Any, name: str) -> Tuple[np.ndarray, str]:
         return value.bits, "bfloat16"
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
-            value = np.from_dlpack(value)
+            try:
+                value = np.from_dlpack(value)
+            except (BufferError, RuntimeError, TypeError) as error:
+                raise InvalidArgument(f"{name}: DLPack gives no array of the CPU: {error}") from error
         else:
             value = np.asarray(value)
     kind = value.dtype.name
@@ -87,25 +95,35 @@ def to_array(value: Any, name: str) -> Tuple[np.ndarray, str]:
     return value, kind
 
 
-def from_payload(tensor, payload: memoryview) -> Any:
-    """The array of a response's tensor, sharing the payload's memory."""
+def from_payload(tensor: Any, payload: memoryview, lease: Any) -> Any:
+    """The array of a response's tensor, sharing the payload's memory, or in shared memory."""
     name = _NAMES[tensor.data_type]
-    data: Any = tensor.data
-    if tensor.HasField("payload"):
-        begin = tensor.payload.offset
-        data = payload[begin:begin + tensor.payload.length]
+    dtype = np.dtype("<u2") if name == "bfloat16" else np.dtype(name).newbyteorder("<")
     shape = tuple(tensor.shape)
-    if name == "bfloat16":
-        bits = np.frombuffer(data, dtype="<u2").reshape(shape)
-        try:
-            import ml_dtypes
-        except ImportError:
-            return BFloat16Array(bits)
-        return bits.view(ml_dtypes.bfloat16)
-    return np.frombuffer(data, dtype=np.dtype(name).newbyteorder("<")).reshape(shape)
+    if any(size < 0 for size in shape):  # to reshape -1 is "whatever is left"
+        raise ValueError(f"{tensor.name} has the shape {shape}")
+    if tensor.HasField("shared"):
+        if lease is None or tensor.name not in lease.results:
+            raise ValueError(f"{tensor.name} is in shared memory, which nobody asked for")
+        array = lease.array(tensor, shape, dtype)
+    else:
+        data: Any = bytearray(tensor.data)
+        if tensor.HasField("payload"):
+            begin, length = tensor.payload.offset, tensor.payload.length
+            if begin + length > len(payload):
+                raise ValueError(f"{tensor.name} lies outside of the payload")
+            data = payload[begin:begin + length]
+        array = np.frombuffer(data, dtype).reshape(shape)
+    if name != "bfloat16":
+        return array
+    try:
+        import ml_dtypes
+    except ImportError:
+        return BFloat16Array(array)
+    return array.view(ml_dtypes.bfloat16)
 
 
-def _value(message, value: Any, name: str) -> None:
+def _value(message: Any, value: Any, name: str) -> None:
     if isinstance(value, (bool, np.bool_)):
         message.bool_value = bool(value)
     elif isinstance(value, (int, np.integer)):
@@ -119,39 +137,84 @@ def _value(message, value: Any, name: str) -> None:
             f"attribute {name}: {type(value).__name__}, expected bool, int, float or str")
 
 
-def request(function: str, inputs: Dict[str, Any], attributes: Optional[Dict[str, Any]],
-            outputs: Sequence[str], id: int) -> Tuple[bytes, List[Any], int]:
-    """An EvaluateRequest's message, the parts of its payload, and the payload's length."""
+class Request(NamedTuple):
+    message: bytes
+    #: Of the payload, in order: arrays' memory, and zeros between.
+    parts: List[Any]
+    #: Of the payload, bytes.
+    length: int
+
+    def check(self, hello: Any) -> None:
+        """Raises ResourceExhausted when it is over what the daemon's HELLO allows."""
+        limit = min(hello.max_payload_bytes or PAYLOAD_MAX, PAYLOAD_MAX)
+        if self.length > limit:
+            raise ResourceExhausted(
+                f"the tensors take {self.length} bytes, the daemon takes payloads up to {limit}")
+        if hello.max_message_bytes and len(self.message) > hello.max_message_bytes:
+            raise ResourceExhausted(
+                f"the request's message takes {len(self.message)} bytes, the daemon takes "
+                f"{hello.max_message_bytes}")
+
+
+#: Tensor by name: what `to_array` gives.
+Arrays = Dict[str, Tuple[np.ndarray, str]]
+
+
+def arrays(inputs: Dict[str, Any]) -> Arrays:
+    """None is an input that is not there."""
+    return {name: to_array(value, name) for name, value in inputs.items() if value is not None}
+
+
+def request(function: str, inputs: Arrays, attributes: Optional[Dict[str, Any]], outputs: Sequence[str], id: int,
+            places: Optional[Dict[str, Tuple[int, int]]] = None,
+            into: Optional[Dict[str, Tuple[int, int, int]]] = None) -> Request:
+    """An EvaluateRequest, its tensors borrowed. `places`: region and offset of inputs that lie in shared memory;
+    `into`: region, offset and length of results that shall."""
     message = EvaluateRequest(function=function, id=id)
     parts: List[Any] = []
     length = 0
-    for name, value in inputs.items():
-        if value is None:
+    for name, (array, kind) in inputs.items():
+        tensor = message.inputs.add(name=name, data_type=_NUMBERS[kind])
+        tensor.shape.extend(array.shape)
+        if places is not None and name in places:
+            tensor.shared.region, tensor.shared.offset = places[name]
+            tensor.shared.length = array.nbytes
             continue
-        array, kind = to_array(value, name)
         gap = -length % 64
         if gap:
             parts.append(_ZEROS[:gap])
             length += gap
-        tensor = message.inputs.add(name=name, data_type=_NUMBERS[kind])
-        tensor.shape.extend(array.shape)
         tensor.payload.offset = length
         tensor.payload.length = array.nbytes
         if array.nbytes:
-            parts.append(memoryview(array.reshape(-1).view(np.uint8)))
+            parts.append(array.reshape(-1).view(np.uint8).data)
         length += array.nbytes
     for name, value in (attributes or {}).items():
         if value is not None:
             _value(message.attributes[name], value, name)
     for name in outputs:
-        message.outputs.add(name=name)
-    return message.SerializeToString(), parts, length
+        output = message.outputs.add(name=name)
+        if into is not None and name in into:
+            output.into.region, output.into.offset, output.into.length = into[name]
+    return Request(message.SerializeToString(), parts, length)
 
 
-def response(message: bytes, payload: memoryview) -> Tuple[int, Dict[str, Any], Any]:
-    """The id, the arrays by name, and the Summary or None, of an EvaluateResponse."""
-    decoded = EvaluateResponse.FromString(message)
-    arrays = {item.name: from_payload(item, payload) for item in decoded.outputs}
+def decoded(kind: Any, message: bytes) -> Any:
+    """A message of that class; Internal where the bytes are none."""
+    try:
+        return kind.FromString(message)
+    except Exception as error:  # protobuf's own differ by version
+        raise Internal(f"the daemon's answer does not decode: {error}") from error
+
+
+def response(message: bytes, payload: memoryview, lease: Any = None) -> Tuple[int, Dict[str, Any], Any]:
+    """The id, the arrays by name, and the Summary or None, of an EvaluateResponse. `lease`: where results in shared
+    memory were asked for."""
+    try:
+        decoded = EvaluateResponse.FromString(message)
+        arrays = {item.name: from_payload(item, payload, lease) for item in decoded.outputs}
+    except Exception as error:  # What protobuf and numpy say to bytes that make no sense differs by version.
+        raise Internal(f"the daemon's answer makes no sense: {error}") from error
     return decoded.id, arrays, decoded.summary if decoded.HasField("summary") else None
 
 
@@ -169,7 +232,3 @@ def parse_address(text: str) -> Tuple[str, Any]:
         if host and (not port or port.isdigit()):
             return "tcp", (host, int(port or 5677))
     raise ValueError(f"address {text!r}: expected unix:PATH or tcp:HOST:PORT")
-
-
-def join(parts: Iterable[Any]) -> bytes:
-    return b"".join(parts)

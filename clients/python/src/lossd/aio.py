@@ -3,137 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+import os
+import time
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+
+import numpy as np
 
 from . import _wire as wire
+from ._aconnection import AsyncConnection
+from ._connection import deadline_after
 from ._functions import Functions, unwrap
-from .errors import LossdError, NeverBegan, Unavailable, from_status
+from ._shm import Evaluation, Pool
+from .astream import AsyncStream, Batches
+from .client import PAUSE, TRIES
+from .errors import InvalidArgument, NeverBegan, Unavailable
 
-
-class _AsyncConnection:
-    """One connection. Confined to its event loop."""
-
-    def __init__(self) -> None:
-        self._futures: Dict[int, "asyncio.Future[Tuple[bytes, memoryview]]"] = {}
-        self._next = 1
-        self._hello: "asyncio.Future[Any]" = asyncio.get_running_loop().create_future()
-        self._slots = asyncio.Condition()
-        self.error: Optional[LossdError] = None
-        self.is_draining = False
-
-    async def connect(self, address: str) -> None:
-        kind, target = wire.parse_address(address)
-        try:
-            if kind == "unix":
-                self._reader, self._writer = await asyncio.open_unix_connection(target)
-            else:
-                self._reader, self._writer = await asyncio.open_connection(*target)
-        except OSError as error:
-            raise Unavailable(f"{address}: {error.strerror or error}") from error
-        self._writer.write(wire.hello())
-        self._task = asyncio.ensure_future(self._read_all())
-
-    @property
-    def is_usable(self) -> bool:
-        return self.error is None and not self.is_draining
-
-    async def unary(self, method: str, message: bytes, parts: List[Any], length: int,
-                    timeout: Optional[float]) -> Tuple[bytes, memoryview]:
-        hello = await asyncio.shield(self._hello)
-        async with self._slots:
-            await self._slots.wait_for(
-                lambda: not self.is_usable or len(self._futures) < hello.max_streams)
-        if not self.is_usable:
-            raise NeverBegan("the connection is going away")
-        stream = self._next
-        self._next += 1
-        future: "asyncio.Future[Tuple[bytes, memoryview]]" = (
-            asyncio.get_running_loop().create_future())
-        self._futures[stream] = future
-        self._writer.write(wire.open_call(stream, method, timeout))
-        self._writer.write(wire.frame(wire.MESSAGE, stream, message, length, wire.END_STREAM))
-        for part in parts:
-            self._writer.write(part)
-        try:
-            await self._writer.drain()
-            return await future
-        except asyncio.CancelledError:
-            if stream in self._futures:
-                self._writer.write(wire.frame(wire.CANCEL, stream))
-            raise
-        except OSError as error:
-            raise Unavailable(f"writing failed: {error}") from error
-
-    async def _read_all(self) -> None:
-        try:
-            while True:
-                payload_length, length, stream, kind, flags, _ = wire.HEADER.unpack(
-                    await self._reader.readexactly(16))
-                message = await self._reader.readexactly(length)
-                payload = await self._reader.readexactly(payload_length)
-                await self._take(kind, stream, flags, message, payload)
-        except (asyncio.IncompleteReadError, OSError):
-            await self._close(Unavailable("the daemon closed the connection"))
-        except LossdError as error:
-            await self._close(error)
-        except asyncio.CancelledError:
-            await self._close(Unavailable("the client was closed"))
-            raise
-
-    async def _take(
-            self, kind: int, stream: int, flags: int, message: bytes, payload: bytes) -> None:
-        if kind == wire.MESSAGE:
-            await self._end(stream, (message, memoryview(payload)))
-        elif kind == wire.STATUS:
-            await self._end(stream, from_status(wire.Status.FromString(message)))
-        elif kind == wire.HELLO:
-            self._hello.set_result(wire.Hello.FromString(message))
-        elif kind == wire.PING and not flags & wire.ACK:
-            self._writer.write(wire.frame(wire.PING, 0, message, 0, wire.ACK))
-        elif kind == wire.GOAWAY:
-            goaway = wire.GoAway.FromString(message)
-            if goaway.status.code:
-                raise Unavailable(f"the daemon ended the connection: {goaway.status.message}")
-            self.is_draining = True
-            for number in [n for n in self._futures if n > goaway.last_stream_id]:
-                await self._end(number, NeverBegan("the daemon is shutting down"))
-
-    async def _end(self, stream: int, outcome: Any) -> None:
-        future = self._futures.pop(stream, None)
-        if future is not None and not future.done():
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-        async with self._slots:
-            self._slots.notify_all()
-
-    async def _close(self, error: LossdError) -> None:
-        self.error = self.error or error
-        if not self._hello.done():
-            self._hello.set_exception(error)
-            self._hello.exception()  # Nobody may be waiting for it.
-        for stream in list(self._futures):
-            await self._end(stream, error)
-        self._writer.close()
-
-    async def close(self) -> None:
-        self._task.cancel()
-        try:
-            await self._task
-        except (asyncio.CancelledError, LossdError):
-            pass
+T = TypeVar("T")
 
 
 class AsyncClient(Functions):
-    """A client of one daemon for one event loop; thousands of calls at once. Cancelling a task cancels its
-    call."""
+    """A client of one daemon for one event loop at a time; thousands of calls at once. Cancelling a task cancels
+    its call. It connects when it is first used, again when the connection is gone and after a fork, and tries
+    again what the daemon says it never began."""
 
     def __init__(self, address: str):
         wire.parse_address(address)
         self.address = address
-        self._current: Optional[_AsyncConnection] = None
-        self._lock: Optional[asyncio.Lock] = None
+        self._current: Optional[AsyncConnection] = None
+        self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
+        self._pool = Pool()
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -142,56 +40,124 @@ class AsyncClient(Functions):
         await self.close()
 
     async def close(self) -> None:
+        """Ends the connection; calls under way raise Unavailable."""
         if self._current is not None:
             await self._current.close()
             self._current = None
+        self._pool.close()
+        self._pool = Pool()
 
-    async def _connection(self) -> _AsyncConnection:
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-        async with self._lock:
-            if self._current is None or not self._current.is_usable:
-                connection = _AsyncConnection()
-                await connection.connect(self.address)
-                self._current = connection
-            return self._current
+    async def _connection(self) -> AsyncConnection:
+        loop = asyncio.get_running_loop()
+        current = self._current
+        if current is not None and current.is_usable and current.loop is loop:
+            return current
+        if current is not None and current.process != os.getpid():
+            self._current = None
+            self._pool = Pool()  # the old one's memory is the parent's to use
+        if self._connecting is None or self._connecting.get_loop() is not loop:
+            self._connecting = asyncio.ensure_future(AsyncConnection.connect(self.address))
+        connecting = self._connecting
+        try:
+            # Shared by all calls that wait for it: one that is cancelled leaves it to the others.
+            self._current = await asyncio.shield(connecting)
+        finally:
+            if connecting.done() and self._connecting is connecting:
+                self._connecting = None
+        return self._current
 
-    async def _unary(self, method: str, message: bytes, parts: List[Any], length: int,
-                     timeout: Optional[float]) -> Tuple[bytes, memoryview]:
-        for tries in range(100):
+    async def _retry(self, attempt: Callable[[AsyncConnection], Awaitable[T]], is_restarting: bool = False) -> T:
+        for tries in range(TRIES):
             try:
                 connection = await self._connection()
             except Unavailable:
-                if tries == 0:
+                # A daemon that is being restarted comes back; one that never was there is an error.
+                if tries == 0 and not is_restarting:
                     raise
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(PAUSE)
                 continue
             try:
-                return await connection.unary(method, message, parts, length, timeout)
+                return await attempt(connection)
             except NeverBegan:
-                await asyncio.sleep(0.1 if tries else 0)
+                await asyncio.sleep(PAUSE if tries else 0)
         raise Unavailable(f"{self.address}: the daemon keeps shutting down")
+
+    async def _unary(self, method: str, request: wire.Request,
+                     timeout: Optional[float]) -> Tuple[bytes, memoryview]:
+        deadline = deadline_after(timeout)
+
+        async def attempt(connection: AsyncConnection) -> Tuple[bytes, memoryview]:
+            call = await connection.open(method, deadline, request)
+            message, payload, _ = await connection.receive(call)
+            return message, payload
+
+        return await self._retry(attempt)
 
     async def evaluate(self, function: str, inputs: Dict[str, Any],
                        attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
                        timeout: Optional[float] = None) -> Dict[str, Any]:
         """One evaluation of any function: results by name."""
-        answer, payload = await self._unary(
-            wire.EVALUATE, *wire.request(function, inputs, attributes, outputs, 1), timeout)
-        return wire.response(answer, payload)[1]
+        deadline = deadline_after(timeout)
+        evaluation = Evaluation(function, inputs, attributes, outputs, 1)
+        if evaluation.is_big:
+            try:
+                return await self._retry(lambda connection: self._attempt(connection, evaluation, True, deadline))
+            except InvalidArgument:
+                if not evaluation.expected():
+                    raise
+                # Perhaps a result has another size than was thought.
+        return await self._retry(lambda connection: self._attempt(connection, evaluation, False, deadline))
+
+    async def _attempt(self, connection: AsyncConnection, evaluation: Evaluation, has_results: bool,
+                       deadline: Optional[float]) -> Dict[str, Any]:
+        request, lease = await connection.lease(evaluation, self._pool, has_results, deadline)
+        try:
+            call = await connection.open(wire.EVALUATE, deadline, request, lease)
+        except BaseException:
+            if lease is not None:
+                lease.end(is_safe=True)  # nothing has been sent
+            raise
+        try:
+            message, payload, _ = await connection.receive(call)
+            return wire.response(message, payload, lease)[1]
+        finally:
+            if lease is not None and not call.is_abandoned:
+                lease.end(is_safe=True)
+
+    async def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+        """An array whose elements the daemon reads where they lie: see Client.empty."""
+        await self._connection()  # after a fork there is another pool
+        return self._pool.empty(shape, dtype)
 
     async def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
                     outputs: Sequence[str], timeout: Optional[float]) -> Any:
         return unwrap(
             await self.evaluate(function, inputs, attributes, outputs, timeout), outputs)
 
+    def stream(self, function: str, batches: Optional[Batches] = None,
+               attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
+               timeout: Optional[float] = None, window: int = 16) -> AsyncStream:
+        """A data set in batches: `async for result in client.stream(name, batches): ...`, then `.summary`.
+        `batches` may be iterable or asynchronously so; without it they are sent by `send`, and `finish` ends
+        them. `window`: how many batches may be under way, that is sent and their results not taken."""
+        return AsyncStream(self, function, batches, attributes, outputs, timeout, window)
+
     async def functions(self, name: str = "") -> List[Any]:
         """Descriptions of all functions, or of one."""
         message = wire.ListFunctionsRequest(name=name).SerializeToString()
-        answer, _ = await self._unary(wire.LIST_FUNCTIONS, message, [], 0, None)
-        return list(wire.ListFunctionsResponse.FromString(answer).functions)
+        answer, _ = await self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), None)
+        return list(wire.decoded(wire.ListFunctionsResponse, answer).functions)
 
     async def status(self) -> Any:
         """proto/lossd.proto's GetStatusResponse."""
-        answer, _ = await self._unary(wire.GET_STATUS, b"", [], 0, None)
-        return wire.GetStatusResponse.FromString(answer)
+        answer, _ = await self._unary(wire.GET_STATUS, wire.Request(b"", [], 0), None)
+        return wire.decoded(wire.GetStatusResponse, answer)
+
+    async def ping(self, timeout: Optional[float] = None) -> float:
+        """Seconds to the daemon and back."""
+        deadline = deadline_after(timeout)
+        connection = await self._connection()
+        await connection.hello(deadline)
+        start = time.perf_counter()
+        await connection.ping(deadline)
+        return time.perf_counter() - start

@@ -5,34 +5,21 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
+
+import numpy as np
 
 from . import _wire as wire
-from ._connection import Call, Connection
+from ._connection import Call, Connection, deadline_after
 from ._functions import Functions, unwrap
-from .errors import LossdError, NeverBegan, Unavailable
+from ._shm import Evaluation, Lease, Pool
+from .errors import Cancelled, InvalidArgument, LossdError, NeverBegan, Unavailable
+from .stream import Stream
 
 T = TypeVar("T")
-_TRIES = 100
-_PAUSE = 0.1
-
-
-class Summary:
-    """What a stream came to: `batches`, `rows`, `values` (`loss`) and `state`, the sums behind it."""
-
-    def __init__(self, message: Any):
-        self.batches: int = message.batches
-        self.rows: int = message.rows
-        self.values: Dict[str, float] = dict(message.values)
-        self.state: Dict[str, float] = dict(message.state)
-
-    @property
-    def loss(self) -> float:
-        return self.values["loss"]
-
-    def __repr__(self) -> str:
-        return (f"Summary(batches={self.batches}, rows={self.rows}, values={self.values}, "
-                f"state={self.state})")
+#: How often a call that never began is tried again, and seconds between: 10 s for a daemon to come back.
+TRIES = 100
+PAUSE = 0.1
 
 
 class Client(Functions):
@@ -47,6 +34,7 @@ class Client(Functions):
         self.address = address
         self._lock = threading.Lock()
         self._current: Optional[Connection] = None
+        self._pool = Pool()
 
     def __enter__(self) -> "Client":
         return self
@@ -54,61 +42,83 @@ class Client(Functions):
     def __exit__(self, *_: Any) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        current = getattr(self, "_current", None)
+        if current is not None:
+            current.close()
+
     def close(self) -> None:
         """Ends the connection; calls under way raise Unavailable."""
         with self._lock:
             if self._current is not None:
                 self._current.close()
                 self._current = None
+        self._pool.close()
+        self._pool = Pool()
 
-    def _connection(self) -> Connection:
+    def _connection(self, deadline: Optional[float] = None) -> Connection:
         if self._current is not None and self._current.process != os.getpid():
             # A child: the lock may have been held in the parent, the connection is not ours.
             self._lock = threading.Lock()
             self._current.close()
             self._current = None
+            self._pool = Pool()  # the old one's memory is the parent's to use
         with self._lock:
             if self._current is None or not self._current.is_usable:
-                self._current = Connection(self.address)
+                self._current = Connection(self.address, deadline)
             return self._current
 
-    def _retry(self, attempt: Callable[[Connection], T]) -> T:
-        for tries in range(_TRIES):
+    def _retry(self, attempt: Callable[[Connection], T], deadline: Optional[float],
+               is_restarting: bool = False) -> T:
+        """What `attempt` gives on a connection, another one after each that the daemon says is going away."""
+        for tries in range(TRIES):
             try:
-                connection = self._connection()
+                connection = self._connection(deadline)
             except Unavailable:
                 # A daemon that is being restarted comes back; one that never was there is an error.
-                if tries == 0:
+                if tries == 0 and not is_restarting:
                     raise
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)
                 continue
             try:
                 return attempt(connection)
             except NeverBegan:
-                time.sleep(_PAUSE if tries else 0)
+                time.sleep(PAUSE if tries else 0)
         raise Unavailable(f"{self.address}: the daemon keeps shutting down")
 
-    def _unary(self, method: str, message: bytes, parts: List[Any], length: int,
-               timeout: Optional[float]) -> Tuple[bytes, memoryview]:
+    def _unary(self, method: str, request: wire.Request, timeout: Optional[float]) -> Tuple[bytes, memoryview]:
+        deadline = deadline_after(timeout)
+
         def attempt(connection: Connection) -> Tuple[bytes, memoryview]:
-            call = connection.open(method, timeout)
+            call = connection.open(method, deadline, request)
             try:
-                connection.send(call, message, parts, length, last=True)
                 answer, payload, _ = connection.receive(call)
             except KeyboardInterrupt:
-                connection.cancel(call)
+                connection.abandon(call)
                 raise
             return answer, payload
 
-        return self._retry(attempt)
+        return self._retry(attempt, deadline)
 
     def evaluate(self, function: str, inputs: Dict[str, Any],
                  attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
                  timeout: Optional[float] = None) -> Dict[str, Any]:
         """One evaluation of any function: results by name."""
-        answer, payload = self._unary(
-            wire.EVALUATE, *wire.request(function, inputs, attributes, outputs, 1), timeout)
-        return wire.response(answer, payload)[1]
+        return self.submit(function, inputs, attributes, outputs, timeout).result()
+
+    def submit(self, function: str, inputs: Dict[str, Any],
+               attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
+               timeout: Optional[float] = None) -> "Pending":
+        """Begins an evaluation without waiting for it: many can be under way at once on the connection, in one
+        thread. The arrays must stay as they are until its result has been taken."""
+        return Pending(self, Evaluation(function, inputs, attributes, outputs, 1), timeout)
+
+    def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+        """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no
+        socket and is not copied. After a fork parent and child share its memory. Over TCP, and where memory is
+        short, an ordinary array."""
+        self._connection()  # after a fork there is another pool
+        return self._pool.empty(shape, dtype)
 
     def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
               outputs: Sequence[str], timeout: Optional[float]) -> Any:
@@ -116,106 +126,105 @@ class Client(Functions):
 
     def stream(self, function: str, batches: Optional[Iterable[Dict[str, Any]]] = None,
                attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
-               timeout: Optional[float] = None, window: int = 8) -> "Stream":
+               timeout: Optional[float] = None, window: int = 16) -> Stream:
         """A data set in batches: `for result in client.stream(name, batches): ...`, then `.summary`.
 
-        Without `batches` they are sent by `send`, and `finish` ends them. `window`: how many results the
-        daemon may be ahead.
+        Without `batches` they are sent by `send`, and `finish` ends them. `window`: how many batches may be
+        under way, that is sent and their results not taken.
         """
-        connection, call = self._retry(lambda connection: (
-            connection, connection.open(wire.EVALUATE_STREAM, timeout, window)))
-        return Stream(connection, call, function, batches, attributes, outputs)
+        return Stream(self, function, batches, attributes, outputs, timeout, window)
 
     def functions(self, name: str = "") -> List[Any]:
         """Descriptions (proto/lossd.proto's Function) of all functions, or of one."""
         message = wire.ListFunctionsRequest(name=name).SerializeToString()
-        answer, _ = self._unary(wire.LIST_FUNCTIONS, message, [], 0, None)
-        return list(wire.ListFunctionsResponse.FromString(answer).functions)
+        answer, _ = self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), None)
+        return list(wire.decoded(wire.ListFunctionsResponse, answer).functions)
 
     def status(self) -> Any:
         """proto/lossd.proto's GetStatusResponse."""
-        return wire.GetStatusResponse.FromString(self._unary(wire.GET_STATUS, b"", [], 0, None)[0])
+        answer, _ = self._unary(wire.GET_STATUS, wire.Request(b"", [], 0), None)
+        return wire.decoded(wire.GetStatusResponse, answer)
 
-    def ping(self) -> float:
+    def ping(self, timeout: Optional[float] = None) -> float:
         """Seconds to the daemon and back."""
-        connection = self._connection()
-        connection.hello()
+        deadline = deadline_after(timeout)
+        connection = self._connection(deadline)
+        connection.hello(deadline)
         start = time.perf_counter()
-        connection.ping()
+        connection.ping(deadline)
         return time.perf_counter() - start
 
 
-class Stream:
-    """The evaluation of a data set. Iterating gives each batch's results by name, in order."""
+class Pending:
+    """An evaluation under way, made by `Client.submit`. One thread at a time."""
 
-    def __init__(self, connection: Connection, call: Call, function: str,
-                 batches: Optional[Iterable[Dict[str, Any]]], attributes: Optional[Dict[str, Any]],
-                 outputs: Sequence[str]):
-        self._connection = connection
-        self._call = call
-        self._first: Optional[Tuple[str, Optional[Dict[str, Any]], Sequence[str]]] = (
-            function, attributes, outputs)
-        self._is_finished = False
-        self._failure: Optional[BaseException] = None
-        #: Of the whole data set, once the last result has been taken.
-        self.summary: Optional[Summary] = None
-        if batches is not None:
-            threading.Thread(
-                target=self._send_all, args=(batches,), name="lossd-sender", daemon=True).start()
+    def __init__(self, client: Client, evaluation: Evaluation, timeout: Optional[float]):
+        self._client = client
+        self._evaluation = evaluation
+        self._deadline = deadline_after(timeout)
+        self._result: Optional[Dict[str, Any]] = None
+        self._error: Optional[LossdError] = None
+        self._is_cancelled = False
+        self._has_results_in_place = True  # until the daemon says that one has another size
+        self._connection, self._call = client._retry(self._begin, self._deadline)
 
-    def _send_all(self, batches: Iterable[Dict[str, Any]]) -> None:
+    def _begin(self, connection: Connection) -> Tuple[Connection, Call]:
+        request, lease = connection.lease(
+            self._evaluation, self._client._pool, self._has_results_in_place, self._deadline)
         try:
-            for number, batch in enumerate(batches):
-                if self._call.is_over:
-                    return
-                self.send(batch, id=number)
-            self.finish()
-        except LossdError:
-            pass  # The reader finds out what ended the call.
-        except BaseException as failure:
-            self._failure = failure
-            self.cancel()
+            return connection, connection.open(wire.EVALUATE, self._deadline, request, lease)
+        except BaseException:
+            if lease is not None:
+                lease.end(is_safe=False)  # without effect where the call's end has ended it
+            raise
 
-    def send(self, inputs: Dict[str, Any], id: int = 0) -> None:
-        """Sends a batch, or inputs that stay (weight, pos_weight) alone; waits for credit."""
-        function, attributes, outputs = self._first or ("", None, ())
-        self._first = None
-        message, parts, length = wire.request(function, inputs, attributes, outputs, id)
-        self._call.credit.acquire()
-        if self._call.is_over:
-            self._call.credit.release()
-            raise Unavailable("the stream has ended")
-        self._connection.send(self._call, message, parts, length, last=False)
-
-    def finish(self) -> None:
-        """No more batches."""
-        if self._is_finished:
-            return
-        if self._first is not None:
-            self.send({})  # Without a batch the Summary still wants to know of what.
-        self._is_finished = True
-        self._connection.send(self._call, b"", [], 0, last=True)
+    def done(self) -> bool:
+        """Whether `result` would return, or raise, at once."""
+        return self._result is not None or self._error is not None or not self._call.events.empty()
 
     def cancel(self) -> None:
+        """Asks the daemon to stop: `result` then raises Cancelled, unless the call had ended before."""
+        self._is_cancelled = True
         self._connection.cancel(self._call)
 
-    def __iter__(self) -> Iterator[Dict[str, Any]]:
-        return self
-
-    def __next__(self) -> Dict[str, Any]:
-        while self.summary is None:
+    def result(self) -> Dict[str, Any]:
+        """Waits; results by name, also when asked again."""
+        while self._result is None:
+            if self._error is not None:
+                raise self._error
             try:
-                message, payload, is_last = self._connection.receive(self._call)
-            except LossdError:
-                if self._failure is not None:
-                    raise self._failure
+                self._result = self._receive()
+            except NeverBegan:
+                if self._is_cancelled:
+                    self._error = Cancelled("the call was cancelled before it began")
+                else:
+                    self._connection, self._call = self._client._retry(
+                        self._begin, self._deadline, is_restarting=True)
+            except LossdError as error:
+                self._error = error
+        return self._result
+
+    def _receive(self) -> Dict[str, Any]:
+        lease: Optional[Lease] = self._call.lease
+        try:
+            answer, payload, _ = self._connection.receive(self._call)
+        except KeyboardInterrupt:
+            self._connection.abandon(self._call)
+            raise
+        except InvalidArgument:
+            if lease is None or not lease.results:
                 raise
-            _, arrays, summary = wire.response(message, payload)
-            if summary is not None:
-                if is_last:
-                    self.summary = Summary(summary)
-                continue
-            if not self._call.is_over:
-                self._connection.grant(self._call, 1)
-            return arrays
-        raise StopIteration
+            # Perhaps a result has another size than was thought.
+            lease.end(is_safe=True)
+            self._has_results_in_place = False
+            self._connection, self._call = self._client._retry(self._begin, self._deadline, is_restarting=True)
+            return self._receive()
+        except LossdError:
+            if lease is not None and not self._call.is_abandoned:
+                lease.end(is_safe=True)
+            raise
+        try:
+            return wire.response(answer, payload, lease)[1]
+        finally:
+            if lease is not None:
+                lease.end(is_safe=True)

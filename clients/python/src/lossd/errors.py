@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Type
+from typing import Any, Dict, Optional, Type
 
 
 class LossdError(Exception):
@@ -12,8 +12,8 @@ class LossdError(Exception):
     `metadata`, a dict of bytes.
     """
 
-    code = 2
-    name = "UNKNOWN"
+    code: int = 2
+    name: str = "UNKNOWN"
 
     def __init__(self, message: str, metadata: Optional[Dict[str, bytes]] = None):
         super().__init__(message)
@@ -25,42 +25,62 @@ class LossdError(Exception):
 
 
 class Cancelled(LossdError):
+    """The caller cancelled the call."""
+
     code, name = 1, "CANCELLED"
 
 
 class InvalidArgument(LossdError, ValueError):
+    """A wrong name, shape, type, attribute or target; the text says which, and what was expected."""
+
     code, name = 3, "INVALID_ARGUMENT"
 
 
 class DeadlineExceeded(LossdError, TimeoutError):
+    """The call's timeout was over."""
+
     code, name = 4, "DEADLINE_EXCEEDED"
 
 
 class NotFound(LossdError, LookupError):
+    """No such function."""
+
     code, name = 5, "NOT_FOUND"
 
 
 class PermissionDenied(LossdError):
+    """A service that this address does not offer."""
+
     code, name = 7, "PERMISSION_DENIED"
 
 
 class ResourceExhausted(LossdError):
+    """Over one of the daemon's limits (docs/limits.md)."""
+
     code, name = 8, "RESOURCE_EXHAUSTED"
 
 
 class FailedPrecondition(LossdError):
+    """Not in this state: a stream that has ended."""
+
     code, name = 9, "FAILED_PRECONDITION"
 
 
 class Unimplemented(LossdError, NotImplementedError):
+    """A gradient that torch has and lossd has not."""
+
     code, name = 12, "UNIMPLEMENTED"
 
 
 class Internal(LossdError):
+    """An answer that makes no sense."""
+
     code, name = 13, "INTERNAL"
 
 
 class Unavailable(LossdError, ConnectionError):
+    """No daemon, or the connection broke."""
+
     code, name = 14, "UNAVAILABLE"
 
 
@@ -75,7 +95,7 @@ _BY_CODE: Dict[int, Type[LossdError]] = {
 }
 
 
-def from_status(status) -> LossdError:
+def from_status(status: Any) -> LossdError:
     """The exception for a Status message."""
     metadata = {item.key: item.value for item in status.metadata}
     kind = _BY_CODE.get(status.code)

@@ -1,0 +1,71 @@
+"""What is measured: every function over shapes, types, and one or all cores."""
+import dataclasses
+import os
+
+TYPES = ("float32", "float64", "float16", "bfloat16")
+VECTORS = ("sigmoid", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+MATRICES = ("softmax", "log_softmax", "cross_entropy", "nll_loss", "multilabel_soft_margin_loss")
+SHAPES = ((1, 10), (100_000, 10), (4096, 1000), (256, 50257))
+# A segmentation's classes, in the second dimension.
+IMAGE = (32, 21, 256, 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    function: str
+    type: str
+    shape: tuple
+    dim: int
+    gradient: bool
+    threads: int
+
+    @property
+    def shape_text(self):
+        text = "x".join(map(str, self.shape))
+        return text if self.dim < 0 else f"{text}, dim={self.dim}"
+
+    @property
+    def kind(self):
+        return "forward and gradient" if self.gradient else "forward"
+
+    def __str__(self):
+        cores = "1 core" if self.threads == 1 else f"{self.threads} cores"
+        return f"{self.function} {self.type} {self.shape_text} {self.kind} {cores}"
+
+
+def shapes():
+    """(function, shape, dim)."""
+    for function in VECTORS:
+        for shape in (*SHAPES, (1_000_000,)):
+            yield function, shape, -1
+    for function in MATRICES:
+        for shape in SHAPES:
+            yield function, shape, -1
+    for function in ("softmax", "log_softmax"):
+        yield function, (4096, 1000), 0
+        yield function, IMAGE, 1
+    for function in ("cross_entropy", "nll_loss"):
+        yield function, IMAGE, -1
+
+
+def every(is_quick):
+    cores = len(os.sched_getaffinity(0))
+    for threads in (1,) if is_quick or cores == 1 else (1, cores):
+        for function, shape, dim in shapes():
+            for kind in TYPES[:1] if is_quick else TYPES:
+                for gradient in (False, True):
+                    yield Case(function, kind, shape, dim, gradient, threads)
+
+
+# The goals that the kernels were written for, on one core in float32: (function, shape, gradient, ratio).
+GOALS = tuple(
+    (function, shape, False, goal)
+    for function in ("softmax", "log_softmax", "cross_entropy")
+    for shape, goal in (((100_000, 10), 3), ((4096, 1000), 2), ((256, 50257), 2))
+) + (
+    ("cross_entropy", (100_000, 10), True, 3), ("cross_entropy", (4096, 1000), True, 4),
+    ("cross_entropy", (256, 50257), True, 9),
+    ("binary_cross_entropy_with_logits", (1_000_000,), False, 3.5),
+    ("binary_cross_entropy_with_logits", (1_000_000,), True, 5),
+    ("sigmoid", (1_000_000,), False, 1.8),
+)

@@ -1,0 +1,170 @@
+// A group: as many rows as there are lanes, in the form of a tile.
+internal import CLossdLanes
+import LossdKernelTable
+
+/// Memory for the groups of a call: tiles on the stack.
+struct GroupMemory {
+  private var first = Tile()
+  private var second = Tile()
+  private var third = Tile()
+
+  @inline(__always)
+  init() {}
+
+  /// The tiles, which live as long as the caller keeps this memory.
+  @inline(__always)
+  mutating func tiles() -> GroupTiles {
+    GroupTiles(tile: first.pointer(), second: second.pointer(), flat: third.pointer())
+  }
+}
+
+struct GroupTiles {
+  /// The group itself; another tensor of it; rows as they lie in memory.
+  let tile: Scratch
+  let second: Scratch
+  let flat: Scratch
+}
+
+@inline(__always)
+func groupMaximum(_ tile: Scratch, _ size: Int) -> Lanes {
+  var a = all(-.infinity)
+  var b = a
+  var c = 0
+  while c &+ 2 <= size {
+    a = larger(a, fetch(tile, c &* width))
+    b = larger(b, fetch(tile, (c &+ 1) &* width))
+    c &+= 2
+  }
+  if c < size { a = larger(a, fetch(tile, c &* width)) }
+  return larger(a, b)
+}
+
+/// The sums of exp(x - m); `keeps`: the lifted exponentials take the place of x.
+@inline(__always)
+func groupExponentials(
+  _ tile: Scratch, _ size: Int, _ m: Lanes, keeps: Bool
+) -> ExponentialSums {
+  var sums = ExponentialSums()
+  var c = 0
+  while c < size {
+    let e = liftedExp(fetch(tile, c &* width) - m)
+    if keeps { put(e, tile, c &* width) }
+    sums.add(e)
+    c &+= 1
+  }
+  return sums
+}
+
+/// The logarithms of sums that are at least 1, or NaN, in two parts: in the first a sum little over 1
+/// has lost what the second holds.
+@inline(__always)
+func logarithms(_ sums: ExponentialSums) -> (high: Lanes, low: Lanes) {
+  let (high, low) = sums.parts
+  let sum = high * Format.unlift
+  let logarithm = logOfAtLeastOne(sum)
+  return (lanes_pick(lanes_equal(sum, sum), logarithm, sum), low / high)
+}
+
+/// The same in float64.
+@inline(__always)
+func wideLogarithms(_ sums: ExponentialSums) -> Wide {
+  #if LOSSD_DOUBLE
+    // libm's is nearer to the truth than the lanes'.
+    let (high, low) = sums.parts
+    var result = high
+    var lane = 0
+    while lane < width {
+      var total = RowTotal(high: high[lane] * Format.unlift)
+      total.low = low[lane] * Format.unlift
+      result[lane] = total.logarithm
+      lane &+= 1
+    }
+    return result
+  #else
+    let (high, low) = logarithms(sums)
+    return wide_of(high) + wide_of(low)
+  #endif
+}
+
+/// A tile times a factor a row.
+@inline(__always)
+func scaleGroup(_ tile: Scratch, _ size: Int, _ factor: Lanes) {
+  var c = 0
+  while c < size {
+    put(fetch(tile, c &* width) * factor, tile, c &* width)
+    c &+= 1
+  }
+}
+
+/// Short contiguous rows, `width` at a time, in and out of tiles: `body` gets the number of the first row and
+/// how many there are. The last ones, if fewer, are copied to where there is room for all lanes.
+@inline(__always)
+func eachGroup(_ rows: StridedRows, _ body: (Int, Int) -> Void) {
+  var row = 0
+  while row < rows.count {
+    let count = rows.count &- row
+    body(row, count < width ? count : width)
+    row &+= width
+  }
+}
+
+/// `count` short rows into a tile.
+@inline(__always)
+func bringGroup(_ x: Input, _ rows: StridedRows, _ row: Int, _ count: Int, _ tile: Scratch) {
+  let start = x + row &* rows.step
+  if count == width && rows.step == rows.size {
+    turnIn(start, rows.size, tile)
+  } else {
+    bringSome(start, rows, count, tile)
+  }
+}
+
+@inline(never)
+private func bringSome(_ x: Input, _ rows: StridedRows, _ count: Int, _ tile: Scratch) {
+  var c = 0
+  while c < rows.size {
+    var lane = 0
+    while lane < width {
+      let value = lane < count ? element_widened(x[lane &* rows.step &+ c]) : 0
+      tile[c &* width &+ lane] = value
+      lane &+= 1
+    }
+    c &+= 1
+  }
+}
+
+/// The rows of a tile to where they belong: by way of `flat` past the cache, if it is there.
+@inline(__always)
+func sendGroup(
+  _ tile: Scratch, _ y: Output, _ rows: StridedRows, _ row: Int, _ count: Int,
+  past flat: Scratch?
+) {
+  let start = y + row &* rows.step
+  if count < width || rows.step != rows.size {
+    sendSome(tile, start, rows, count)
+  } else if let flat {
+    streamGroup(tile, start, rows.size, flat)
+  } else {
+    turnOut(tile, rows.size, start)
+  }
+}
+
+@inline(never)
+private func streamGroup(_ tile: Scratch, _ y: Output, _ size: Int, _ flat: Scratch) {
+  let f = UnsafeMutableRawPointer(flat).assumingMemoryBound(to: Element.self)
+  turnOut(tile, size, f)
+  emitPast(y, size &* width) { load(f, $0) }
+}
+
+@inline(never)
+private func sendSome(_ tile: Scratch, _ y: Output, _ rows: StridedRows, _ count: Int) {
+  var c = 0
+  while c < rows.size {
+    var lane = 0
+    while lane < count {
+      y[lane &* rows.step &+ c] = element_narrowed(tile[c &* width &+ lane])
+      lane &+= 1
+    }
+    c &+= 1
+  }
+}

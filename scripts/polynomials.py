@@ -1,0 +1,73 @@
+"""The polynomials of Sources/LossdKernels/Core/Elementary.swift: minimax in the relative error, by Remez's
+exchange (1934).
+
+    pip install mpmath && python scripts/polynomials.py
+
+Prints each one's coefficients, of the highest power first, as float32 and float64, and its largest error
+before they are rounded.
+"""
+import struct
+
+import mpmath as mp
+
+mp.mp.prec = 200
+GRID = 4000
+TINY = mp.mpf("1e-12")
+
+
+def remez(f, weight, low, high, degree):
+    """The polynomial of this degree with the least max |weight (f - polynomial)| over [low, high]."""
+    count = degree + 2
+    middle, radius = (low + high) / 2, (high - low) / 2
+    points = [middle - radius * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
+    grid = [middle - radius * mp.cos(mp.pi * i / GRID) for i in range(GRID + 1)]
+    # At 0 the quotients below are 0 / 0.
+    points = [x if abs(x) > TINY else TINY for x in points]
+    grid = [x if abs(x) > TINY else TINY for x in grid]
+    for _ in range(40):
+        system = mp.matrix(count, count)
+        values = mp.matrix(count, 1)
+        for i, x in enumerate(points):
+            for power in range(degree + 1):
+                system[i, power] = x**power
+            system[i, degree + 1] = (-1)**i / weight(x)
+            values[i] = f(x)
+        solution = mp.lu_solve(system, values)
+        coefficients = [solution[power] for power in range(degree + 1)][::-1]
+        errors = [weight(x) * (f(x) - mp.polyval(coefficients, x)) for x in grid]
+        # The largest error between each two changes of sign is the next point.
+        edges = [0] + [i for i in range(1, len(grid)) if errors[i] * errors[i - 1] < 0] + [len(grid)]
+        peaks = [max(range(a, b), key=lambda i: abs(errors[i])) for a, b in zip(edges, edges[1:])]
+        while len(peaks) > count:
+            peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
+        worst = max(abs(e) for e in errors)
+        if len(peaks) < count or worst < abs(solution[degree + 1]) * (1 + mp.mpf("1e-6")):
+            break
+        points = [grid[i] for i in peaks]
+    return coefficients, worst
+
+
+def show(name, coefficients, worst):
+    print(f"{name}: 2^{float(mp.log(worst, 2)):.1f}")
+    for c in coefficients:
+        single = struct.unpack("f", struct.pack("f", float(c)))[0]
+        print(f"  {single.hex():>24} {single:>18.9g} {float(c)!r}")
+
+
+def main():
+    half = mp.log(2) / 2
+    # exp(r) = 1 + r + r^2 (1/2 + r q(r)).
+    for degree in (3, 8):
+        show(f"exp, degree {degree}", *remez(
+            lambda r: (mp.exp(r) - 1 - r - r**2 / 2) / r**3,
+            lambda r: abs(r)**3 / mp.exp(r), -half, half, degree))
+    # log(1 + x) = x + x^2 q(x).
+    for name, low, high, degree in (
+            ("log1p over [0, 1]", mp.mpf(0), mp.mpf(1), 9),
+            ("log over [sqrt(1/2), sqrt(2))", mp.sqrt(mp.mpf(1) / 2) - 1, mp.sqrt(2) - 1, 8)):
+        show(name, *remez(
+            lambda x: (mp.log1p(x) - x) / x**2, lambda x: x**2 / abs(mp.log1p(x)), low, high, degree))
+
+
+if __name__ == "__main__":
+    main()

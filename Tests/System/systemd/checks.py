@@ -229,6 +229,26 @@ class Package(unittest.TestCase):
         until(lambda: "wicked" not in run("lossctl", "plugin", "list").stdout, "unloaded")
         self.stay()
 
+    def test_05c_administrators_other_than_root_by_drop_ins(self):
+        run("groupadd", "lossd-admins")
+        run("usermod", "-aG", "lossd-admins", "alice")
+        self.dropin("lossd-admin.socket", "admin-group.conf")
+        run("systemctl", "restart", "lossd-admin.socket", "lossd.service")
+        self.assertIn("catalogue", run("lossctl", "plugin", "list").stdout)
+        # The socket's file lets her in, and the daemon does not know her: its user namespace has root alone.
+        refused = run("lossctl", "plugin", "list", user="alice", cwd="/", check=False)
+        self.assertIn("is neither root nor the daemon's own user (admin_peers)", refused.stderr)
+        self.dropin("lossd.service", "admin-group-service.conf")
+        run("systemctl", "restart", "lossd.service")
+        self.assertIn("catalogue", run("lossctl", "plugin", "list", user="alice", cwd="/").stdout)
+        refused = run("lossctl", "plugin", "list", user="bob", cwd="/", check=False)
+        self.assertIn("Permission denied", refused.stderr)
+        self.no_dropins()
+        run("systemctl", "restart", "lossd-admin.socket", "lossd.service")
+        run("gpasswd", "-d", "alice", "lossd-admins")
+        run("groupdel", "lossd-admins")
+        self.stay()
+
     def test_06_reload_takes_what_is_good_and_fails_for_what_is_bad(self):
         config = pathlib.Path("/etc/lossd/lossd.yaml")
         shipped, process = config.read_text(), pid()

@@ -111,7 +111,7 @@ def test_one_object_serves_one_loop_after_another(address):
         return await client.sigmoid(np.float32(0))
 
     assert asyncio.run(main()) == asyncio.run(main()) == 0.5
-    del client
+    client = None
     gc.collect()
 
 
@@ -133,5 +133,5 @@ def test_a_child_with_a_loop_of_its_own_connects_anew(address):
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
     assert asyncio.run(main()) == 0.5
-    del client
+    client = None
     gc.collect()

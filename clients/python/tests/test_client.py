@@ -1,6 +1,5 @@
 """The clients against a private daemon; no torch."""
 
-import asyncio
 import os
 import pathlib
 import signal

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-import lossd.testing
 from conftest import ROOT
 
 EXAMPLES = ROOT / "examples"

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import lossd
-import lossd._aconnection
-import lossd._connection
+import lossd._clock
 from fakes import HI, OK3, answer, goaway, listed, serving, status, tensor
 from wire import ACK, CREDIT, GOAWAY, HELLO, MESSAGE, PING, STATUS, block, frame, number
 
@@ -18,8 +17,7 @@ X = np.array([0, 1, -1], np.float32)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Tests of what does not come are short."""
-    for module in (lossd._connection, lossd._aconnection):
-        monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr(lossd._clock, "CONNECT_TIMEOUT", 0.5)
 
 
 def evaluate(both, data, **options):

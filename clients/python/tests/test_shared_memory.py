@@ -15,7 +15,7 @@ import lossd
 import lossd._shm
 import lossd.testing
 from fakes import HI, answer, serving, status, tensor
-from wire import HELLO, MESSAGE, REGION, block, frame, number, parse
+from wire import HELLO, REGION, block, frame, number, parse
 
 X = np.random.default_rng(1).normal(size=(300, 1000)).astype(np.float32)  # 1.2 MB
 Y = np.arange(300) % 1000
@@ -34,10 +34,10 @@ def by_socket(monkeypatch):
 def segments():
     """Memory files that this process has open."""
     found = set()
-    for number in os.listdir("/proc/self/fd"):
+    for entry in os.listdir("/proc/self/fd"):
         try:
-            if "memfd:lossd" in os.readlink(f"/proc/self/fd/{number}"):
-                found.add(os.stat(f"/proc/self/fd/{number}").st_ino)
+            if "memfd:lossd" in os.readlink(f"/proc/self/fd/{entry}"):
+                found.add(os.stat(f"/proc/self/fd/{entry}").st_ino)
         except OSError:
             pass
     return len(found)

@@ -9,11 +9,13 @@ import struct
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Tuple, Union
 
-from . import _wire as wire
-from ._connection import CONNECT_TIMEOUT, GRACE, PINGS_MAX, deadline_after, left_until
+from . import _clock, _wire as wire
+from ._clock import left_until
+from ._connection import PINGS_MAX
 from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
-from ._shm import Evaluation, Lease, Pool, Regions, Segment
+from ._evaluation import Evaluation
+from ._shm import Lease, Pool, Regions, Segment
 from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 Event = Union[Tuple[bytes, memoryview, bool], LossdError]
@@ -66,12 +68,12 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 made = loop.create_unix_connection(cls, target)
             else:
                 made = loop.create_connection(cls, *target)
-            _, connection = await asyncio.wait_for(made, CONNECT_TIMEOUT)
+            _, connection = await asyncio.wait_for(made, _clock.CONNECT_TIMEOUT)
         except asyncio.TimeoutError:
             raise Unavailable(f"{address}: not connected in time") from None
         except OSError as error:
             raise Unavailable(f"{address}: {error.strerror or error}") from error
-        loop.call_later(CONNECT_TIMEOUT, connection._check_hello, address)
+        loop.call_later(_clock.CONNECT_TIMEOUT, connection._check_hello, address)
         return connection
 
     def _check_hello(self, address: str) -> None:
@@ -239,7 +241,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
                     except OSError:
                         return  # the transport finds out too
                 if deadline is not None and left_until(deadline) == 0:
-                    self._regions.answered(segment.number, False)
+                    self._regions.forget(segment)
                     raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
                 await asyncio.sleep(0.001)
 
@@ -255,7 +257,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         try:
             while not call.events:
                 call.changed.clear()
-                deadline = None if call.deadline is None else call.deadline + GRACE
+                deadline = None if call.deadline is None else call.deadline + _clock.GRACE
                 await within(call.changed.wait(), deadline, "the daemon did not answer")
         except (DeadlineExceeded, asyncio.CancelledError):
             self.abandon(call)

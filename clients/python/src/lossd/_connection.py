@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import socket
 import struct
 import threading
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import _wire as wire
+from . import _clock, _wire as wire
+from ._clock import deadline_after, left_until
 from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
-from ._shm import Evaluation, Lease, Pool, Regions, Segment
+from ._evaluation import Evaluation
+from ._shm import Lease, Pool, Regions, Segment
+from ._writer import Writer
 from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
-#: Seconds that connecting and the daemon's first word may take.
-CONNECT_TIMEOUT = 10.0
-#: Seconds that a call waits longer than its timeout, for the daemon's own word.
-GRACE = 0.05
 #: Of the daemon, that are not answered yet.
 PINGS_MAX = 1000
-_NO_SIGNAL = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-
-
-def deadline_after(timeout: Optional[float]) -> Optional[float]:
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def left_until(deadline: Optional[float]) -> Optional[float]:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 class Call:
@@ -55,7 +44,7 @@ class Connection:
 
     def __init__(self, address: str, deadline: Optional[float] = None):
         kind, target = wire.parse_address(address)
-        timeout = CONNECT_TIMEOUT if deadline is None else max(0.001, min(CONNECT_TIMEOUT, deadline - time.monotonic()))
+        timeout = _clock.CONNECT_TIMEOUT if deadline is None else max(0.001, min(_clock.CONNECT_TIMEOUT, deadline - time.monotonic()))
         try:
             if kind == "unix":
                 self._socket = socket.socket(socket.AF_UNIX)
@@ -76,10 +65,9 @@ class Connection:
         self._socket.settimeout(None)
         self._address = address
         self.process = os.getpid()
-        self._hello_deadline = time.monotonic() + CONNECT_TIMEOUT
+        self._hello_deadline = time.monotonic() + _clock.CONNECT_TIMEOUT
         self._lock = threading.RLock()
-        # Not reentrant: a thread that goes on with another's write releases it.
-        self._write_lock = threading.Lock()
+        self._writer = Writer(self._socket, self._stop_writing)
         self._calls: Dict[int, Call] = {}
         self._next = 1
         self._changed = threading.Condition(self._lock)
@@ -93,7 +81,7 @@ class Connection:
         self._pings_to_answer: "queue.SimpleQueue[Optional[bytes]]" = queue.SimpleQueue()
         self._ponger: Optional[threading.Thread] = None
         self._thread = threading.Thread(target=self._read_all, name="lossd-reader", daemon=True)
-        self._send([wire.hello()], self._hello_deadline)
+        self._writer.send([wire.hello()], self._hello_deadline)
         self._thread.start()
 
     @property
@@ -103,56 +91,9 @@ class Connection:
     def _failed(self) -> LossdError:
         return self._error or Unavailable("the connection was closed")
 
-    # ---- writing
-
-    def _send(self, parts: List[Any], deadline: Optional[float] = None) -> None:
-        self._lock_writing(deadline)
-        self._write_and_unlock(parts, deadline)
-
-    def _lock_writing(self, deadline: Optional[float]) -> None:
-        if not self._write_lock.acquire(timeout=-1 if deadline is None else left_until(deadline) or 0):
-            raise DeadlineExceeded("the timeout was over before the call could be sent")
-
-    def _write_and_unlock(self, parts: List[Any], deadline: Optional[float]) -> None:
-        """Writes whole frames. Where the daemon reads no more, nothing is said here: what it wrote last is still
-        to be read, and the reader ends the calls."""
-        rest = [memoryview(part) for part in parts if len(part)]
-        try:
-            self._write(rest, deadline)
-        except BaseException as error:
-            if isinstance(error, OSError) and not isinstance(error, LossdError):
-                with self._lock:
-                    self._is_draining = True
-            else:
-                # The timeout, or Ctrl-C. A frame has to be whole: another thread, which has the lock from here on,
-                # writes the rest of it after its call has ended.
-                threading.Thread(target=self._write_and_unlock, args=(rest, None), name="lossd-writer",
-                                 daemon=True).start()
-                raise
-        self._write_lock.release()
-
-    def _write(self, rest: List[memoryview], deadline: Optional[float]) -> None:
-        """What has been written is gone from `rest`, also when this raises."""
-        while rest:
-            try:
-                sent = self._socket.sendmsg(rest[:64], [], _NO_SIGNAL)
-            except BlockingIOError:
-                if not self._wait_for_room(deadline):
-                    raise DeadlineExceeded("the daemon did not take the request within the timeout") from None
-                continue
-            while sent:
-                if sent >= len(rest[0]):
-                    sent -= len(rest[0])
-                    rest.pop(0)
-                else:
-                    rest[0] = rest[0][sent:]
-                    sent = 0
-
-    def _wait_for_room(self, deadline: Optional[float]) -> bool:
-        poller = select.poll()
-        poller.register(self._socket, select.POLLOUT)
-        left = left_until(deadline)
-        return bool(poller.poll(None if left is None else left * 1000 + 1))
+    def _stop_writing(self) -> None:
+        with self._lock:
+            self._is_draining = True
 
     def hello(self, deadline: Optional[float] = None) -> Any:
         """What the daemon said of itself and its limits; waits for it."""
@@ -190,7 +131,7 @@ class Connection:
         self._reserve(hello, deadline)
         call: Optional[Call] = None
         try:
-            self._lock_writing(deadline)
+            self._writer.lock(deadline)
         except DeadlineExceeded:
             with self._lock:
                 self._reserved -= 1
@@ -205,7 +146,7 @@ class Connection:
                 self._next += 1
                 self._calls[call.stream] = call
         if call is None:
-            self._write_lock.release()
+            self._writer.unlock()
             raise NeverBegan("the connection is going away")
         left = left_until(deadline)
         parts: List[Any] = [wire.open_call(call.stream, method, left)]
@@ -218,16 +159,16 @@ class Connection:
     def send(self, call: Call, request: wire.Request) -> None:
         """Another request of a streaming call."""
         request.check(self._hello)
-        self._lock_writing(call.deadline)
+        self._writer.lock(call.deadline)
         self._write_call(
             call, [wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts])
 
     def half_close(self, call: Call) -> None:
-        self._send([wire.frame(MESSAGE, call.stream, b"", 0, END_STREAM)], call.deadline)
+        self._writer.send([wire.frame(MESSAGE, call.stream, b"", 0, END_STREAM)], call.deadline)
 
     def _write_call(self, call: Call, parts: List[Any]) -> None:
         try:
-            self._write_and_unlock(parts, call.deadline)
+            self._writer.write_and_unlock(parts, call.deadline)
         except DeadlineExceeded:
             self.abandon(call)
             raise
@@ -236,7 +177,7 @@ class Connection:
         """The daemon is asked to stop; how the call ended is still to come."""
         if not call.is_over:
             try:
-                self._send([wire.frame(CANCEL, call.stream)], deadline_after(GRACE))
+                self._writer.send([wire.frame(CANCEL, call.stream)], deadline_after(_clock.GRACE))
             except LossdError:
                 pass
 
@@ -251,10 +192,9 @@ class Connection:
 
     # ---- shared memory
 
-    @property
-    def has_shared_memory(self) -> bool:
+    def has_shared_memory(self, deadline: Optional[float]) -> bool:
         """Known once HELLO has come."""
-        return self._is_unix and wire.SHARED_MEMORY in self.hello().features
+        return self._is_unix and wire.SHARED_MEMORY in self.hello(deadline).features
 
     def share(self, pool: Pool, segments: List[Segment], deadline: Optional[float]) -> bool:
         """Makes them regions of this connection; False where the daemon does not want them. Those that the pool has
@@ -262,7 +202,7 @@ class Connection:
         with self._lock:
             dropped = self._regions.take_dropped(pool)
         if dropped:
-            self._send([wire.region_frame(RELEASE, number) for number in dropped], deadline)
+            self._writer.send([wire.region_frame(RELEASE, number) for number in dropped], deadline)
         for segment in segments:
             with self._lock:
                 is_new = self._regions.begin(segment)
@@ -280,7 +220,7 @@ class Connection:
               deadline: Optional[float]) -> Tuple[wire.Request, Optional[Lease]]:
         """The request with its big tensors in shared memory, where that is worth it and can be."""
         leased = None
-        if evaluation.is_big and self.has_shared_memory:
+        if evaluation.is_big and self.has_shared_memory(deadline):
             leased = evaluation.lease(pool, has_results)
         if leased is None:
             return evaluation.plain(), None
@@ -295,36 +235,22 @@ class Connection:
         return evaluation.plain(), None
 
     def _send_region(self, segment: Segment, deadline: Optional[float]) -> None:
-        frame = wire.region_frame(REGION, segment.number, segment.size)
-        descriptor = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", segment.fd))]
-        self._lock_writing(deadline)
-        sent = 0
         try:
-            # With the frame's first byte; what does not fit follows as bytes do.
-            while sent == 0 and self._wait_for_room(deadline):
-                try:
-                    sent = self._socket.sendmsg([frame], descriptor, _NO_SIGNAL)
-                except BlockingIOError:
-                    pass
-        except OSError:
-            with self._lock:
-                self._is_draining = True
-            sent = len(frame)
+            self._writer.lock(deadline)
+            self._writer.write_and_unlock(
+                [wire.region_frame(REGION, segment.number, segment.size)], deadline, segment.fd)
         except BaseException:
-            self._write_lock.release()
+            with self._lock:
+                self._regions.forget(segment)
             raise
-        if sent == 0:
-            self._write_lock.release()
-            raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
-        self._write_and_unlock([frame[sent:]], None)
 
     def ping(self, deadline: Optional[float]) -> None:
         self.hello(deadline)
-        self._lock_writing(deadline)
+        self._writer.lock(deadline)
         with self._lock:
             self._pings_sent += 1
             number = self._pings_sent
-        self._write_and_unlock([wire.frame(PING, 0, struct.pack("<Q", number))], deadline)
+        self._writer.write_and_unlock([wire.frame(PING, 0, struct.pack("<Q", number))], deadline)
         with self._lock:
             while self._pings_answered < number:
                 if self._error is not None:
@@ -336,7 +262,7 @@ class Connection:
         """The next response; raises what ended the call."""
         left = left_until(call.deadline)
         try:
-            event = call.events.get(timeout=None if left is None else left + GRACE)
+            event = call.events.get(timeout=None if left is None else left + _clock.GRACE)
         except queue.Empty:
             self.abandon(call)
             raise DeadlineExceeded("the daemon did not answer within the timeout") from None
@@ -424,7 +350,7 @@ class Connection:
             message = self._pings_to_answer.get()
             if message is None:
                 return
-            self._send([wire.frame(PING, 0, message, 0, ACK)])
+            self._writer.send([wire.frame(PING, 0, message, 0, ACK)], None)
 
     def _call(self, stream: int, is_over: bool) -> Optional[Call]:
         with self._lock:

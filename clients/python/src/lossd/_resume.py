@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Optional, Sequence
 
-from ._shm import Evaluation, Lease
+from ._evaluation import Evaluation
+from ._shm import Lease
 from .errors import Internal
 
 

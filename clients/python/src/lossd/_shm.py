@@ -13,11 +13,10 @@ import os
 import queue
 import threading
 import weakref
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
-from . import _wire as wire
 from ._frames import BadFrame
 
 #: Tensors of a request, or a result, of fewer bytes go by the socket.
@@ -30,7 +29,7 @@ IDLE_MAX = 512 << 20
 SEGMENTS_MAX = 200
 
 _ADD_SEALS, _SEAL_SHRINK = 1033, 2
-_IS_THERE = hasattr(os, "memfd_create")
+IS_THERE = hasattr(os, "memfd_create")
 _numbers = itertools.count(1)
 #: How often this process has forked: what a child may still see is not written to again.
 _forks = 0
@@ -159,7 +158,7 @@ class Pool:
         """An array in memory that is shared, or an ordinary one where there is none to be had."""
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        segment = self.take(size) if _IS_THERE and size else None
+        segment = self.take(size) if IS_THERE and size else None
         if segment is None:
             return np.empty(shape, dtype)
         root = np.frombuffer(segment.map, np.uint8, size)
@@ -214,6 +213,11 @@ class Regions:
         else:
             del self._known[number]
             self._refused = min(self._refused, self._sizes.pop(number))
+
+    def forget(self, segment: Segment) -> None:
+        """It was not sent."""
+        self._known.pop(segment.number, None)
+        self._sizes.pop(segment.number, None)
 
     def is_pending(self, segment: Segment) -> bool:
         return not self._known.get(segment.number, True)
@@ -270,80 +274,3 @@ class Lease:
         self.own.clear()
         self.results.clear()
         self.borrowed.clear()
-
-
-class Evaluation:
-    """What an evaluation asks for: as a request whose tensors go by the socket, or lie in shared memory."""
-
-    def __init__(self, function: str, inputs: Dict[str, Any], attributes: Optional[Dict[str, Any]],
-                 outputs: Sequence[str], id: int):
-        self.arrays = wire.arrays(inputs)
-        self.function = function
-        self.attributes = attributes
-        self.outputs = tuple(outputs)
-        self.id = id
-        self._plain: Optional[wire.Request] = None
-        self.bytes = sum(array.nbytes for array, _ in self.arrays.values())
-
-    @property
-    def is_big(self) -> bool:
-        """Whether shared memory may be worth it."""
-        return self.bytes >= THRESHOLD
-
-    def plain(self) -> wire.Request:
-        if self._plain is None:
-            self._plain = wire.request(self.function, self.arrays, self.attributes, self.outputs, self.id)
-        return self._plain
-
-    def expected(self) -> Dict[str, int]:
-        """Bytes of those results that are big, and whose size is known: gradients are like their inputs, the
-        activations' output is like theirs."""
-        found: Dict[str, int] = {}
-        for name in self.outputs:
-            like = name[len("grad."):] if name.startswith("grad.") else None
-            if name == "output" and self.function in ("sigmoid", "softmax", "log_softmax") and not (
-                    self.attributes or {}).get("dtype"):
-                like = "input"
-            array, kind = self.arrays.get(like or "", (None, ""))
-            if array is not None and kind in ("float32", "float64", "float16", "bfloat16") and (
-                    array.nbytes >= THRESHOLD):
-                found[name] = array.nbytes
-        return found
-
-    def lease(self, pool: Pool, has_results: bool) -> Optional[Tuple[wire.Request, Lease]]:
-        """The request with its big tensors in shared memory; None where that is not worth it, or there is none."""
-        expected = self.expected() if has_results else {}
-        if not _IS_THERE or (self.bytes < THRESHOLD and not expected):
-            return None
-        lease = Lease(pool)
-        places: Dict[str, Tuple[int, int]] = {}
-        copied: List[Tuple[str, np.ndarray, int]] = []
-        size = 0
-        for name, (array, _) in self.arrays.items():
-            found = pool.find(array)
-            if found is not None:
-                places[name] = (found[0].number, found[1])
-                lease.borrowed.append(found[0])
-            elif self.bytes >= THRESHOLD:
-                size = (size + 63) // 64 * 64
-                copied.append((name, array, size))
-                size += array.nbytes
-        if size >= THRESHOLD:
-            segment = pool.take(size)
-            if segment is None:
-                return None
-            lease.own.append(segment)
-            for name, array, offset in copied:
-                target = np.frombuffer(segment.map, array.dtype, array.size, offset)
-                np.copyto(target.reshape(array.shape), array)
-                places[name] = (segment.number, offset)
-        into: Dict[str, Tuple[int, int, int]] = {}
-        for name, length in expected.items():
-            result = pool.take(length)
-            if result is not None:
-                lease.results[name] = result
-                into[name] = (result.number, 0, length)
-        if not places and not into:
-            return None
-        request = wire.request(self.function, self.arrays, self.attributes, self.outputs, self.id, places, into)
-        return request, lease

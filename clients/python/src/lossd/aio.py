@@ -11,9 +11,10 @@ import numpy as np
 
 from . import _wire as wire
 from ._aconnection import AsyncConnection
-from ._connection import deadline_after
+from ._clock import deadline_after
 from ._functions import Functions, unwrap
-from ._shm import Evaluation, Pool
+from ._evaluation import Evaluation
+from ._shm import Pool
 from .astream import AsyncStream, Batches
 from .client import PAUSE, TRIES
 from .errors import InvalidArgument, NeverBegan, Unavailable

@@ -9,7 +9,7 @@ from typing import (
 
 from . import _wire as wire
 from ._aconnection import AsyncCall, AsyncConnection, within
-from ._connection import deadline_after
+from ._clock import deadline_after
 from ._resume import Item, Progress, Summary
 from .errors import Cancelled, FailedPrecondition, Internal, LossdError, NeverBegan, Unavailable
 

@@ -10,9 +10,11 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 import numpy as np
 
 from . import _wire as wire
-from ._connection import Call, Connection, deadline_after
+from ._clock import deadline_after
+from ._connection import Call, Connection
 from ._functions import Functions, unwrap
-from ._shm import Evaluation, Lease, Pool
+from ._evaluation import Evaluation
+from ._shm import Lease, Pool
 from .errors import Cancelled, InvalidArgument, LossdError, NeverBegan, Unavailable
 from .stream import Stream
 

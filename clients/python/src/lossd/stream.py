@@ -7,7 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence
 
 from . import _wire as wire
-from ._connection import GRACE, Call, Connection, deadline_after, left_until
+from ._clock import GRACE, deadline_after, left_until
+from ._connection import Call, Connection
 from ._resume import Item, Progress, Summary
 from .errors import (
     Cancelled, DeadlineExceeded, FailedPrecondition, Internal, LossdError, NeverBegan, Unavailable)

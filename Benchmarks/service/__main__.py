@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from machine import describe, load
-from measure import drive, h2load, lossctl
+from measure import drive, engine, h2load, lossctl
 from systems import Call, Echo, Grpc, Lossd, build_helpers, settle
 
 KEYS = ("rate", "p50", "p90", "p99", "p999", "max", "server_us", "client_processors", "server_processors")
@@ -36,7 +36,7 @@ def ratio(rounds, others):
 class Benchmark:
     def __init__(self, options, helpers):
         self.options, self.helpers = options, helpers
-        self.seconds, self.warm_up = options.seconds, min(1.0, options.seconds)
+        self.seconds, self.warm_up = options.seconds, min(0.5, options.seconds)
 
     def say(self, text):
         print(text, file=sys.stderr, flush=True)
@@ -68,8 +68,9 @@ class Benchmark:
         try:
             with Lossd() as lossd, Echo(self.helpers, call, lossd.answer(call), transport) as echo:
                 settle()
-                for _ in range(self.options.rounds):
-                    for server in (lossd, echo):
+                for number in range(self.options.rounds):
+                    # Back and forth: nobody is always the first after the others.
+                    for server in (lossd, echo) if number % 2 == 0 else (echo, lossd):
                         rounds[server.name].append(drive(
                             self.helpers, server, transport, call, depth, seconds, self.warm_up))
                     if service:
@@ -95,7 +96,7 @@ class Benchmark:
 
     def big(self):
         call = Call(256, 50257, True)
-        seconds = max(self.seconds, 5) if not self.options.quick else self.seconds
+        seconds = max(self.seconds, 4) if not self.options.quick else self.seconds
         return [self.compare(call, "unix", depth, seconds) for depth in (1, 2)]
 
     def batch(self):
@@ -117,24 +118,34 @@ class Benchmark:
         return rows
 
     def cores(self):
-        """One processor and two, for the daemon; the client has all of them."""
-        one = ["--loops", 1, "--workers", 1]
-        two = ["--loops", 2, "--workers", 2]
+        """Daemon and client together on one processor and on two, and the engine alone with one worker and with two."""
         rows = []
-        for name, arguments in (
-                ("1 x 10, 8 connections, 32 at once", ["--connections", 8, "--depth", 32]),
-                ("256 x 50257 with gradient", ["--shape", "256x50257", "--gradient", "--depth", 2]),
-                ("256 x 50257", ["--shape", "256x50257", "--depth", 2])):
+        for name, loops, arguments in (
+                ("1 x 10, 8 connections, 32 at once", 2, ["--connections", 8, "--depth", 32]),
+                ("256 x 50257 with gradient, 3 at once", 1, ["--shape", "256x50257", "--gradient", "--depth", 3]),
+                ("256 x 50257, 3 at once", 1, ["--shape", "256x50257", "--depth", 3])):
             rounds = {1: [], 2: []}
-            with Lossd(*one, processors="0") as first, Lossd(*two, processors="0,1") as second:
+            with Lossd("--workers", 1, processors="0") as one, Lossd(
+                    "--workers", 2, "--loops", loops, processors="0,1") as two:
                 for _ in range(self.options.rounds):
-                    for count, server in ((1, first), (2, second)):
+                    for count, server, processors in ((1, one, "0"), (2, two, "0,1")):
                         rounds[count].append(lossctl(
-                            server, "unix", *arguments, seconds=self.seconds, warm_up=self.warm_up))
-            rows.append({
-                "call": name, "one": median(rounds[1]), "two": median(rounds[2]), "ratio": ratio(rounds[2], rounds[1])})
-            self.say(f"  {name}: {rows[-1]['one']['rate']:,.1f}/s on one, {rows[-1]['two']['rate']:,.1f}/s on two")
+                            server, "unix", *arguments, seconds=self.seconds, warm_up=self.warm_up,
+                            processors=processors))
+            rows.append(self.scaling(name, rounds))
+        for shape, gradient in (("256x50257", True), ("256x50257", False), ("100000x10", True)):
+            rounds = {1: [], 2: []}
+            for _ in range(self.options.rounds):
+                for count in (1, 2):
+                    rounds[count].append(engine(shape, gradient, count, 5 if self.options.quick else 40))
+            name = shape.replace("x", " x ") + (" with gradient" if gradient else "")
+            rows.append(self.scaling(f"the engine alone, {name}", rounds))
         return rows
+
+    def scaling(self, name, rounds):
+        row = {"call": name, "one": median(rounds[1]), "two": median(rounds[2]), "ratio": ratio(rounds[2], rounds[1])}
+        self.say(f"  {name}: {row['one']['rate']:,.1f}/s on one, {row['two']['rate']:,.1f}/s on two, {row['ratio']:.2f}x")
+        return row
 
     def idle(self):
         with Lossd() as lossd:
@@ -156,8 +167,8 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, help="where the figures go")
     parser.add_argument("--docs", type=pathlib.Path, help="folder whose benchmarks.md and benchmarks/ get the result")
     options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else 5)
-    options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    options.rounds = options.rounds or (1 if options.quick else 9)
+    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
     result = {"machine": describe(not options.without_grpc), "rounds": options.rounds, "seconds": options.seconds,
               "load_before": load()}
     with tempfile.TemporaryDirectory(prefix="lossd-helpers-") as folder:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import statistics
 import struct
 import subprocess
 import tempfile
@@ -77,10 +78,10 @@ def h2load(server, call, depth, seconds, warm_up):
             "p90": percentile(0.9), "p99": percentile(0.99), "p999": percentile(0.999), "max": float(times[-1])}
 
 
-def lossctl(server, transport, *arguments, seconds, warm_up):
-    """lossd, by lossctl bench."""
+def lossctl(server, transport, *arguments, seconds, warm_up, processors=None):
+    """lossd, by lossctl bench, which may use these processors."""
     result = json.loads(subprocess.run(
-        [BUILD / "lossctl", "bench", "--server", server.address(transport), "--json", "--duration", str(seconds),
+        [*(["taskset", "-c", processors] if processors else []), BUILD / "lossctl", "bench", "--server", server.address(transport), "--json", "--duration", str(seconds),
          "--warm-up", str(warm_up), *map(str, arguments)], check=True, capture_output=True, text=True).stdout)
     if result["failed"] or result["unanswered"]:
         raise RuntimeError(f"calls failed: {result['first_failure']}")
@@ -88,3 +89,11 @@ def lossctl(server, transport, *arguments, seconds, warm_up):
     return {"calls": result["calls"], "seconds": result["seconds"], "rate": result["rate"], "p50": latency["p50"],
             "p90": latency["p90"], "p99": latency["p99"], "p999": latency["p99.9"], "max": latency["max"],
             "client_processors": result["client_processors"], "server_processors": result["daemon_processors"]}
+
+
+def engine(shape, gradient, workers, repetitions):
+    """The same evaluation in one process, without a socket: FunctionBenchmark."""
+    output = subprocess.run(
+        [BUILD / "FunctionBenchmark"], input=f"cross_entropy float32 {shape} 1 {int(gradient)} {workers} {repetitions}\n",
+        check=True, capture_output=True, text=True).stdout.split()
+    return {"rate": 1 / statistics.median(map(float, output))}

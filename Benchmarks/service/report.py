@@ -72,7 +72,7 @@ def text(result):
             [[str(row["connections"])] + [number(row[key]) for key in ("rate", "p50", "p99", "p999")] + [
                 f"{row['server_processors']:.2f}"] for row in result["connections"]])]
     if "cores" in result:
-        parts += ["**Processors**: the daemon on one (one loop, one worker) and on two (two of each); the client has both:",
+        parts += ["**Processors**: daemon and client together on one processor, and on two with two workers:",
                   table(["calls", "one, /s", "two, /s", "ratio"], [
                       [row["call"], number(row["one"]["rate"]), number(row["two"]["rate"]), f"{row['ratio']:.2f}x"]
                       for row in result["cores"]])]

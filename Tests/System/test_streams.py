@@ -328,8 +328,8 @@ class Streams(unittest.TestCase):
     def test_cancelling_work_that_runs(self):
         with self.daemon.connect() as connection:
             big = Tensor(bytes(8 * 32_000_000), "float64", shape=[320, 100_000])
-            stream = connection.start("softmax", {"input": big})
-            time.sleep(0.05)
+            stream = connection.start("softmax", {"input": big}, {"dim": 0})
+            time.sleep(0.005)
             start = time.perf_counter()
             connection.send(frame(CANCEL, stream))
             with self.assertRaises(CallError) as caught:

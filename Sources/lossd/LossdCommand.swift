@@ -127,13 +127,13 @@ struct LossdCommand: AsyncParsableCommand {
         do {
           let daemon = try Daemon(settings, manager, inherited, log, reload: loadSettings)
           daemon.run()
-          continuation.resume(returning: nil)
+          // Not exit, and nothing after it: neither what plugins have registered for the end nor any other thread is
+          // to keep the daemon from it.
+          _exit(0)
         } catch { continuation.resume(returning: error) }
       }
     }
     if let failure { throw failure }
-    // Not exit: what plugins have registered for it is not to keep the daemon from its end.
-    _exit(0)
   }
 
   /// For what is made from the list of settings: manual page, example file.

@@ -119,6 +119,22 @@ class SharedMemory(unittest.TestCase):
             self.assertEqual(memory.map[place:place + len(logits)], plain["grad.input"].data)
         self.assertEqual(memory.map[:len(logits)], logits)
 
+    def test_a_thousand_calls_leave_the_inputs_as_they_were(self):
+        """Results are written over inputs that came with their call, never over what a client shares."""
+        memory = self.memory(1 << 18)
+        rng = random.Random(3)
+        values = array.array("f", (rng.uniform(-9, 9) for _ in range(20_000))).tobytes()
+        memory.map[:len(values)] = values
+        with self.connect() as connection:
+            self.assertEqual(self.region(connection, 1, memory, 1 << 18)[0], 0)
+            shared, own = Shared(1, 0, len(values), shape=[20, 1000]), Tensor(values, shape=[20, 1000])
+            for function, attributes in (("sigmoid", {}), ("softmax", {"dim": 1}), ("log_softmax", {"dim": 0})):
+                expected = connection.evaluate(function, {"input": own}, attributes)["output"].data
+                for _ in range(1000):
+                    result = connection.evaluate(function, {"input": shared}, attributes)["output"].data
+                    self.assertEqual(result, expected, function)
+                    self.assertEqual(memory.map[:len(values)], values, function)
+
     def test_every_kind_of_function_reads_and_writes_there(self):
         connection = self.connect()
         memory = self.memory(1 << 20)

@@ -256,6 +256,31 @@ class Streams(unittest.TestCase):
                 stream.receive()
             self.assertIn("`target` is missing", caught.exception.text)
 
+    def test_a_thousand_batches_against_inputs_that_stay(self):
+        """Results are written over inputs where those are a batch's own: what stays is as it was."""
+        count, classes = 1000, 2500
+        weight = Tensor([0.5 + index % 7 for index in range(classes)])
+        logits = Tensor([math.sin(index) for index in range(2 * classes)], shape=[2, classes])
+        rows = {"input": logits, "target": Tensor([1, 2], "int64")}
+        with self.daemon.connect() as connection:
+            for function, attributes, kept, own, outputs in (
+                    ("cross_entropy", {}, {"weight": weight}, rows, ["loss", "grad.input"]),
+                    ("binary_cross_entropy_with_logits", {}, {"weight": weight, "pos_weight": weight},
+                     {"input": logits, "target": Tensor([0.25] * 2 * classes, shape=[2, classes])},
+                     ["loss", "grad.input"]),
+                    ("softmax", {"dim": 1}, {}, {"input": logits}, ["output"])):
+                alone = connection.evaluate(function, {**kept, **own}, attributes, outputs)
+                stream = Stream(connection)
+                stream.send(function, {**kept, **own}, attributes, outputs, id=1)
+                for index in range(count):
+                    response = stream.receive()
+                    for name in outputs:
+                        self.assertEqual(response[name].data, alone[name].data, (function, index, name))
+                    if index + 1 < count:
+                        stream.send(inputs=own, id=index + 2)
+                stream.half_close()
+                stream.summary()
+
     def test_credit_is_taken_and_given_back(self):
         with self.daemon.connect() as connection:
             kind, _, _, message, _ = connection.receive()

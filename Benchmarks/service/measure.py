@@ -80,9 +80,11 @@ def h2load(server, call, depth, seconds, warm_up):
 
 def lossctl(server, transport, *arguments, seconds, warm_up, processors=None):
     """lossd, by lossctl bench, which may use these processors."""
+    pinned = ["taskset", "-c", processors] if processors else []
     result = json.loads(subprocess.run(
-        [*(["taskset", "-c", processors] if processors else []), BUILD / "lossctl", "bench", "--server", server.address(transport), "--json", "--duration", str(seconds),
-         "--warm-up", str(warm_up), *map(str, arguments)], check=True, capture_output=True, text=True).stdout)
+        [*pinned, BUILD / "lossctl", "bench", "--server", server.address(transport), "--json",
+         "--duration", str(seconds), "--warm-up", str(warm_up), *map(str, arguments)],
+        check=True, capture_output=True, text=True).stdout)
     if result["failed"] or result["unanswered"]:
         raise RuntimeError(f"calls failed: {result['first_failure']}")
     latency = result["latency_us"]
@@ -91,9 +93,10 @@ def lossctl(server, transport, *arguments, seconds, warm_up, processors=None):
             "client_processors": result["client_processors"], "server_processors": result["daemon_processors"]}
 
 
-def engine(shape, gradient, workers, repetitions):
-    """The same evaluation in one process, without a socket: FunctionBenchmark."""
+def engine(shape, gradient, workers, seconds):
+    """The same evaluation in one process, without a socket: FunctionBenchmark, whose workers compute."""
     output = subprocess.run(
-        [BUILD / "FunctionBenchmark"], input=f"cross_entropy float32 {shape} 1 {int(gradient)} {workers} {repetitions}\n",
+        [BUILD / "FunctionBenchmark"],
+        input=f"case cross_entropy float32 {shape} 1 {int(gradient)} {workers} {seconds}\n",
         check=True, capture_output=True, text=True).stdout.split()
     return {"rate": 1 / statistics.median(map(float, output))}

@@ -14,7 +14,7 @@ class CallBenchmark(unittest.TestCase):
         with tempfile.NamedTemporaryFile("r") as file:
             subprocess.run(
                 [sys.executable, ROOT / "Benchmarks" / "service", "--rounds", "1", "--seconds", "0.2", "--quick",
-                 "--without-grpc", "--parts", "small,batch,connections,idle", "--json", file.name],
+                 "--without-grpc", "--parts", "small,batch,connections,cores,idle", "--json", file.name],
                 check=True, stderr=subprocess.DEVNULL, timeout=120)
             result = json.load(file)
         self.assertEqual(
@@ -28,6 +28,8 @@ class CallBenchmark(unittest.TestCase):
         self.assertEqual([row["call"] for row in result["batch"]], [
             f"{rows} x 10 with gradient" for rows in (1, 100, 10_000)])
         self.assertEqual([row["connections"] for row in result["connections"]], [1, 16])
+        for row in result["cores"]:
+            self.assertGreater(row["ratio"], 0.2, row["call"])
         self.assertLess(result["idle"]["fresh_mebibytes"], 25)
 
 

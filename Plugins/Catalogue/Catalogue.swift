@@ -9,14 +9,15 @@ import LossdPluginKit
 /// `avx2`, `baseline`, or `reference` for the scalar code alone.
 public var catalogueKernels: String { Kernels.name }
 
-/// The built-in plugin.
-public func cataloguePlugin() -> UnsafePointer<lossd_plugin> {
-  makePlugin(
-    name: "catalogue", version: "0.1.0",
-    functions: [
-      makeFunction(Sigmoid.self), makeFunction(Softmax.self), makeFunction(LogSoftmax.self),
-      makeFunction(BinaryCrossEntropy.self), makeFunction(BinaryCrossEntropyWithLogits.self),
-      makeFunction(CrossEntropy.self), makeFunction(NLLLoss.self),
-      makeFunction(MultilabelSoftMarginLoss.self),
-    ])
-}
+/// The built-in plugin: one for the process, whose declarations are made once, by whichever thread asks first.
+public func cataloguePlugin() -> UnsafePointer<lossd_plugin> { catalogue }
+
+/// Immutable once it is made.
+nonisolated(unsafe) private let catalogue = makePlugin(
+  name: "catalogue", version: "0.1.0",
+  functions: [
+    makeFunction(Sigmoid.self), makeFunction(Softmax.self), makeFunction(LogSoftmax.self),
+    makeFunction(BinaryCrossEntropy.self), makeFunction(BinaryCrossEntropyWithLogits.self),
+    makeFunction(CrossEntropy.self), makeFunction(NLLLoss.self),
+    makeFunction(MultilabelSoftMarginLoss.self),
+  ])

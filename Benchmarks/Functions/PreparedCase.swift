@@ -93,7 +93,8 @@ final class PreparedCase {
     grow(&workspace, evaluation.workspaceBytes)
     grow(&scratch, evaluation.scratchBytes)
     evaluation.bind(results: results.base, workspace: workspace)
-    if let scheduler {
+    // As the daemon does it.
+    if let scheduler, evaluation.cost > Scheduler.smallCallCost {
       let done = Flag()
       scheduler.submit(evaluation, group: WorkGroup()) { _ in done.raise() }
       done.wait()

@@ -16,6 +16,10 @@ public final class WorkGroup: @unchecked Sendable {
 ///
 /// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
 public final class Scheduler: @unchecked Sendable {
+  /// A call up to this, nanoseconds, is better computed by the thread that has it than handed to a worker, which
+  /// may have to be woken.
+  public static let smallCallCost = 30_000.0
+
   public let workers: Int
   /// Called on a worker's thread for every worker, before its first chunk.
   private let onStart: @Sendable () -> Void

@@ -15,8 +15,6 @@ struct LoopBound<Value>: @unchecked Sendable {
 ///
 /// `@unchecked Sendable`: others than the loop's thread use its constants only.
 class LoopContext: @unchecked Sendable {
-  /// Work up to this runs right on the loop, nanoseconds.
-  static let inlineCallCost = 30_000.0
   /// Of all connections together in one turn of the loop; what comes after goes to the workers, so
   /// that a turn stays short.
   static let inlineTurnCost = 400_000.0
@@ -109,7 +107,7 @@ class LoopContext: @unchecked Sendable {
   /// Runs a small evaluation at once; false when it is one for the workers. Its `error` says how it
   /// ended.
   func runInline(_ evaluation: Evaluation) -> Bool {
-    guard evaluation.cost <= LoopContext.inlineCallCost, inlineBudget > 0,
+    guard evaluation.cost <= Scheduler.smallCallCost, inlineBudget > 0,
       evaluation.scratchBytes <= scratch.count
     else { return false }
     // Parsing and answering cost something too.

@@ -135,8 +135,10 @@ extension Evaluation {
   /// Adds up the stage's sums and goes on to the next; false when there is none.
   func advanceStage() throws(StatusError) -> Bool {
     if stages[stage].pass >= 0 && entry.accumulatorCount > 0 {
-      for chunk in 0..<stages[stage].chunks {
-        try accumulator.add(sumsBase + chunk * entry.accumulatorCount, entry)
+      try Unretained(entry).with { (entry) throws(StatusError) in
+        for chunk in 0..<stages[stage].chunks {
+          try accumulator.add(sumsBase + chunk * entry.accumulatorCount, entry)
+        }
       }
       accumulator.write(to: totals)
     }

@@ -66,8 +66,13 @@ final class LossBox: FunctionBox {
 
 // MARK: - Callbacks
 
-private func box(_ function: UnsafePointer<lossd_function>) -> FunctionBox {
-  Unmanaged<FunctionBox>.fromOpaque(function.pointee.context).takeUnretainedValue()
+/// A box lives as long as its descriptor.
+@inline(__always)
+private func withBox<Result>(
+  _ function: UnsafePointer<lossd_function>,
+  _ body: (FunctionBox) throws(StatusError) -> Result
+) throws(StatusError) -> Result {
+  try Unretained<FunctionBox>(opaque: function.pointee.context).with(body)
 }
 
 let planCallback:
@@ -78,7 +83,9 @@ let planCallback:
     guard let call, let plan, let error else { return LOSSD_INTERNAL }
     var face = Plan(raw: plan)
     do throws(StatusError) {
-      try box(call.pointee.function).plan(Call(raw: call), &face)
+      try withBox(call.pointee.function) { (box) throws(StatusError) in
+        try box.plan(Call(raw: call), &face)
+      }
       return LOSSD_OK
     } catch let failure {
       return report(failure, error)
@@ -91,7 +98,9 @@ let runCallback:
   ) -> Int32 = { call, chunk, error in
     guard let call, let chunk, let error else { return LOSSD_INTERNAL }
     do throws(StatusError) {
-      try box(call.pointee.function).run(Call(raw: call), Chunk(raw: chunk))
+      try withBox(call.pointee.function) { (box) throws(StatusError) in
+        try box.run(Call(raw: call), Chunk(raw: chunk))
+      }
       return LOSSD_OK
     } catch let failure {
       return report(failure, error)
@@ -108,11 +117,13 @@ let finishCallback:
       return LOSSD_INTERNAL
     }
     do throws(StatusError) {
-      for index in 0..<Int(function.pointee.value_count) {
-        let value = try box(function).finish(Attributes(raw: attributes), sums, value: index)
-        guard let value else { continue }
-        values[index] = value
-        present.pointee |= 1 << UInt64(index)
+      try withBox(function) { (box) throws(StatusError) in
+        for index in 0..<Int(function.pointee.value_count) {
+          let value = try box.finish(Attributes(raw: attributes), sums, value: index)
+          guard let value else { continue }
+          values[index] = value
+          present.pointee |= 1 << UInt64(index)
+        }
       }
       return LOSSD_OK
     } catch let failure {

@@ -18,6 +18,9 @@ public final class Server: @unchecked Sendable {
     public var workers = 0
     /// Threads that serve connections.
     public var loops = 1
+    /// Nanoseconds that a loop looks for the next event before it sleeps, where events come close upon one another;
+    /// 0: it sleeps at once.
+    public var busyPoll: UInt64 = 50_000
     /// What HELLO says: `lossd/0.1.0`.
     public var software = "lossd"
     /// What GetStatus says about the kernels that compute: an instruction set, or `reference`.
@@ -58,7 +61,8 @@ public final class Server: @unchecked Sendable {
       plugins: plugins)
     var loops: [ServerLoop] = []
     for _ in 0..<max(settings.loops, 1) {
-      loops.append(ServerLoop(try Loop(), daemon, settings.limits))
+      loops.append(
+        ServerLoop(try Loop(), daemon, settings.limits, busyPoll: settings.busyPoll))
     }
     self.loops = loops
     loop = loops[0].loop

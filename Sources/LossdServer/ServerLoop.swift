@@ -17,12 +17,20 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private var toResume: [Connection] = []
   private var waiting: [Connection] = []
   private var spareCalls: [StreamCall] = []
+  /// Until the turn ends.
+  private var forgotten: [Connection] = []
   private var turnHook: TurnHook?
+  private let busyPoll: BusyPoll
+  private var openCalls = 0
+  /// What the metrics say.
+  private var toldOpenCalls = 0
   private var drainEntries: [DeadlineEntry] = []
   private var isDraining = false
   private var onDrained: (() -> Void)?
 
-  override init(_ loop: Loop, _ daemon: DaemonState, _ limits: ServerLimits) {
+  /// `busyPoll`: see `Server.Settings`.
+  init(_ loop: Loop, _ daemon: DaemonState, _ limits: ServerLimits, busyPoll: UInt64) {
+    self.busyPoll = BusyPoll(loop, limit: busyPoll) { Clock.now }
     super.init(loop, daemon, limits)
     daemon.metrics.withLock { $0.append(metrics) }
     turnHook = TurnHook(loop) { [unowned self] in endTurn() }
@@ -34,9 +42,11 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     for connection in Array(connections.values) { connection.close() }
     foreign.close()
     turnHook?.close()
+    busyPoll.close()
     deadlines.close()
   }
 
+  /// Once a turn; lets go of what the turn may have left on its stack.
   private func endTurn() {
     // Resuming and flushing may ask for more of either.
     while !toResume.isEmpty || !toFlush.isEmpty {
@@ -47,7 +57,20 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
       for connection in flushing { connection.flushNow() }
     }
     turnEnded()
+    if spareCalls.count > ServerLoop.spareCallsMax {
+      spareCalls.removeLast(spareCalls.count - ServerLoop.spareCallsMax)
+    }
+    if !forgotten.isEmpty { forgotten.removeAll() }
+    if openCalls != toldOpenCalls {
+      toldOpenCalls = openCalls
+      metrics.update { $0.callsInFlight = UInt64(openCalls) }
+    }
+    // While workers compute, the processors are theirs.
+    busyPoll.turnEnded { scheduler.queueDepth == 0 }
   }
+
+  /// A connection's descriptor has become ready.
+  func noteEvent() { busyPoll.noteEvent() }
 
   // MARK: - Connections
 
@@ -73,7 +96,9 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
 
   /// Nothing uses a connection any more.
   func forget(_ connection: Connection) {
-    connections.removeValue(forKey: connection.number)
+    if let connection = connections.removeValue(forKey: connection.number) {
+      forgotten.append(connection)
+    }
     waiting.removeAll { $0 === connection }
     endIfDrained()
   }
@@ -96,13 +121,14 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   // MARK: - Calls
 
   func takeCall() -> StreamCall {
-    metrics.update { $0.callsInFlight += 1 }
+    openCalls += 1
     return spareCalls.popLast() ?? StreamCall(self)
   }
 
-  func give(_ call: StreamCall) {
-    metrics.update { $0.callsInFlight -= 1 }
-    if spareCalls.count < ServerLoop.spareCallsMax { spareCalls.append(call) }
+  /// It lives at least until the turn ends.
+  func give(_ call: consuming StreamCall) {
+    openCalls -= 1
+    spareCalls.append(call)
   }
 
   // MARK: - Drain

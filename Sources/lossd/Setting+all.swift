@@ -60,6 +60,10 @@ extension Setting {
       "workers", "threads that compute; 0: one a processor", 0...1024, \.server.workers,
       needsRestart: true),
     .number("loops", "threads that serve connections", 1...64, \.server.loops, needsRestart: true),
+    .duration(
+      "busy_poll",
+      "how long a loop looks for the next event before it sleeps, where they come close together",
+      \.server.busyPoll, needsRestart: true),
     Setting(
       name: "log_level", help: "what is logged: this and what is graver",
       kind: "debug, info, notice, warning or error",

@@ -90,7 +90,7 @@ struct Setting: Sendable {
             return
           }
         }
-        throw SettingError("\(text) is not a time up to a year (units ms, s, min, h)")
+        throw SettingError("\(text) is not a time up to a year (units us, ms, s, min, h)")
       },
       show: { timeText($0[keyPath: path]) })
   }
@@ -129,6 +129,7 @@ struct Setting: Sendable {
   ]
   private static let times: [(unit: String, nanoseconds: UInt64)] = [
     ("h", 3_600_000_000_000), ("min", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000),
+    ("us", 1_000),
   ]
 
   private static func sizeText(_ bytes: Int) -> String {

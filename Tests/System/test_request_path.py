@@ -28,7 +28,8 @@ class Counted:
         self.memory = mmap.mmap(self.file.fileno(), 24)
         os.environ.update(LD_PRELOAD=library, CALL_COUNT=f"{folder}/count")
         try:
-            self.daemon = Daemon()
+            # What it would do in place of sleeping is not what a call costs.
+            self.daemon = Daemon(busy_poll="0")
         finally:
             del os.environ["LD_PRELOAD"], os.environ["CALL_COUNT"]
 

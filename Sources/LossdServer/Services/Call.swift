@@ -6,14 +6,16 @@ import LossdWire
 /// memory, and a way to answer. Confined to its loop's thread. Transports subclass it.
 class Call {
   /// A loop outlives its calls: it makes them, and frees them after its last turn.
-  unowned(unsafe) let context: LoopContext
+  let loopContext: Unretained<LoopContext>
   var method = Method.evaluate
   /// `Clock.now`'s nanoseconds; `.max`: none.
   var deadline = UInt64.max
   /// Responses that the client will still take; `.max`: no limit.
   var responseCredit = UInt64.max
 
-  init(_ context: LoopContext) { self.context = context }
+  init(_ context: LoopContext) { loopContext = Unretained(context) }
+
+  final var context: LoopContext { loopContext.object }
 
   /// What the call's buffers are charged to.
   var account: MemoryAccount { preconditionFailure("a transport's") }
@@ -29,7 +31,7 @@ class Call {
   }
 
   /// The function that the call is of has been found, for the access log.
-  func functionFound(_ entry: FunctionEntry) {}
+  func functionFound(_ evaluation: Evaluation) {}
 
   /// Sends a response with the payload `results`. RESOURCE_EXHAUSTED, and nothing is sent, when it is over the client's limits. After the last one
   /// the call is over. `encoded`: see `OutputBuffer.encodeFrame`.

@@ -10,94 +10,127 @@ final class EvaluateHandler: CallHandler {
   }
 
   /// The loop outlives its handlers.
-  private unowned(unsafe) let context: LoopContext
-  private var call: Call?
+  private let context: Unretained<LoopContext>
+  /// It has its handler, and so outlives it; nil between calls.
+  private var call: Unretained<Call>?
   private var job: EvaluateJob?
   private var phase = Phase.idle
   private var hasRequest = false
-  private var entry: FunctionEntry?
+  /// The request names a function that is there.
+  private var hasFunction = false
+  /// The function of a job that is its stuck thread's now.
+  private var lostEntry: FunctionEntry?
   /// What a plugin's function is doing.
   private var foreign: ForeignCall?
   /// Why the call is to end once its work has stopped.
   private var ending: StatusError?
 
-  init(_ context: LoopContext) { self.context = context }
+  init(_ context: LoopContext) { self.context = Unretained(context) }
 
   override func begin(_ call: Call) {
-    self.call = call
+    self.call = Unretained(call)
     phase = .receiving
     hasRequest = false
-    entry = nil
+    hasFunction = false
     ending = nil
   }
 
   override func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
-    guard let call else { return }
     if hasRequest {
       throw StatusError(.invalidArgument, "a second request of a method that takes one")
     }
     hasRequest = true
-    let job = context.takeJob()
+    let job = context.with { $0.takeJob() }
     self.job = job
-    try job.decode(message, call.account)
+    try call?.with { (call) throws(StatusError) in try job.decode(message, call) }
+  }
+
+  /// Calls `body` with what the call consists of; none of them is counted. nil where there is no request.
+  @inline(__always)
+  private func withAll<Result, Failure>(
+    _ body: (EvaluateJob, Call, LoopContext) throws(Failure) -> Result
+  ) throws(Failure) -> Result? {
+    guard let call, let job else { return nil }
+    return try Unretained(job).with { (job) throws(Failure) in
+      try call.with { (call) throws(Failure) in
+        try context.with { (context) throws(Failure) in try body(job, call, context) }
+      }
+    }
   }
 
   override func destination(_ byteCount: Int) -> Destination {
-    guard let call, let job else { return .wait }
-    let context = self.context
-    return job.destination(
-      byteCount, context, call.account,
-      prepare: { () throws(StatusError) in
-        _ = try job.beginEvaluation(context.registry.table, call, mayPlace: true)
-      }, setInputs: { () throws(StatusError) in try job.setInputs(call, isPlanning: true) })
+    withAll { job, call, context in
+      job.destination(
+        byteCount, context, call,
+        prepare: { () throws(StatusError) in
+          _ = try job.beginEvaluation(context.registry.table, call, mayPlace: true)
+        }, setInputs: { () throws(StatusError) in try job.setInputs(call, isPlanning: true) })
+    } ?? .wait
   }
 
   override func requestComplete(isLast: Bool) {
     // Without END_STREAM the call waits: for a second request, which is one too many.
-    guard isLast, let job, let call else { return }
-    job.completeTime = Clock.now
-    do throws(StatusError) {
-      if job.repeats(), let evaluation = job.evaluation {
-        entry = evaluation.entry
-        call.functionFound(evaluation.entry)
-        evaluation.deadline = call.deadline
-        return try start()
+    guard isLast else { return }
+    withAll { job, call, context in
+      job.completeTime = Clock.now
+      do throws(StatusError) {
+        if job.repeats() {
+          try repeated(job, call, context)
+        } else {
+          try plan(job, call, context)
+        }
+      } catch {
+        end(error)
       }
-      let entry = try job.beginEvaluation(context.registry.table, call, mayPlace: true)
-      self.entry = entry
-      call.functionFound(entry)
-      try job.setInputs(call)
-      guard let evaluation = job.evaluation else { return }
-      evaluation.deadline = call.deadline
-      if evaluation.entry.isForeign {
-        try evaluation.checkRequired()
-        phase = .preparing
-        try prepare(job, evaluation, call)
-      } else {
-        try evaluation.makePlan()
-        try context.checkSize(job, call)
-        try start()
-      }
-    } catch {
-      end(error)
     }
   }
 
-  private func start() throws(StatusError) {
-    guard let call, let job, let evaluation = job.evaluation else { return }
+  /// The request is the one before: all of its plan is there.
+  private func repeated(
+    _ job: EvaluateJob, _ call: Call, _ context: LoopContext
+  ) throws(StatusError) {
+    try job.withEvaluation { (evaluation) throws(StatusError) in
+      hasFunction = true
+      call.functionFound(evaluation)
+      evaluation.deadline = call.deadline
+      try start(job, evaluation, call, context)
+    }
+  }
+
+  private func plan(
+    _ job: EvaluateJob, _ call: Call, _ context: LoopContext
+  ) throws(StatusError) {
+    let evaluation = try job.beginEvaluation(context.registry.table, call, mayPlace: true)
+    hasFunction = true
+    call.functionFound(evaluation)
+    try job.setInputs(call)
+    evaluation.deadline = call.deadline
+    if evaluation.entry.isForeign {
+      try evaluation.checkRequired()
+      phase = .preparing
+      try prepare(job, evaluation, call, context)
+    } else {
+      try evaluation.makePlan()
+      try context.checkSize(job, call)
+      try start(job, evaluation, call, context)
+    }
+  }
+
+  private func start(
+    _ job: EvaluateJob, _ evaluation: Evaluation, _ call: Call, _ context: LoopContext
+  ) throws(StatusError) {
     guard try context.bind(job, call) else {
       phase = .waitingForMemory
       return
     }
     phase = .running
     if evaluation.entry.isForeign {
-      start(.run(job), evaluation)
+      start(.run(job), evaluation, call, context)
     } else if context.runInline(evaluation) {
-      computed()
+      computed(job, evaluation, call, context)
     } else {
       let me = LoopBound(self)
-      let context = self.context
-      context.scheduler.submit(evaluation, group: call.group) { _ in
+      context.scheduler.submit(evaluation, group: call.group) { [context] _ in
         context.loop.execute { me.value.computed() }
       }
     }
@@ -106,21 +139,21 @@ final class EvaluateHandler: CallHandler {
   // MARK: - A plugin's function
 
   private func prepare(
-    _ job: EvaluateJob, _ evaluation: Evaluation, _ call: Call
+    _ job: EvaluateJob, _ evaluation: Evaluation, _ call: Call, _ context: LoopContext
   ) throws(StatusError) {
     guard job.hasCopiesIn, let pool = context.foreign.pool(evaluation.entry) else {
-      return start(.prepare(job), evaluation)
+      return start(.prepare(job), evaluation, call, context)
     }
-    perform(try job.copyIn(call, pool), evaluation, call) { [self] in
+    perform(try job.copyIn(call, pool), evaluation, call, context) { [self] in
       job.copiedIn()
-      start(.prepare(job), evaluation)
+      start(.prepare(job), evaluation, call, context)
     }
   }
 
   /// Has a worker copy what the client shares, and goes on, unless the call is to end.
   private func perform(
     _ work: @escaping @Sendable () throws(StatusError) -> Void, _ evaluation: Evaluation,
-    _ call: Call, then next: @escaping () -> Void
+    _ call: Call, _ context: LoopContext, then next: @escaping () -> Void
   ) {
     let goOn = LoopBound { [self] (error: StatusError?) in
       if let reason = ending ?? error {
@@ -130,15 +163,15 @@ final class EvaluateHandler: CallHandler {
         next()
       }
     }
-    let context = self.context
-    context.scheduler.perform(evaluation, group: call.group, work) { evaluation in
+    context.scheduler.perform(evaluation, group: call.group, work) { [context] evaluation in
       let error = evaluation.error
       context.loop.execute { goOn.value(error) }
     }
   }
 
-  private func start(_ task: ForeignCall.Task, _ evaluation: Evaluation) {
-    guard let call else { return }
+  private func start(
+    _ task: ForeignCall.Task, _ evaluation: Evaluation, _ call: Call, _ context: LoopContext
+  ) {
     let foreign = ForeignCall(task, evaluation, call.group, deadline: call.deadline) { [self] in
       foreignDone($0)
     }
@@ -148,33 +181,44 @@ final class EvaluateHandler: CallHandler {
 
   private func foreignDone(_ foreign: ForeignCall) {
     self.foreign = nil
-    guard let call, let job else { return }
-    if foreign.isGivenUp { self.job = nil }
-    if let reason = ending ?? foreign.error {
-      phase = .receiving
-      end(reason)
-    } else if job.evaluation?.isComputed ?? false {
-      computed()
-    } else {
+    withAll { job, call, context in
+      if foreign.isGivenUp {
+        lostEntry = job.evaluation?.entry
+        self.job = nil
+      }
+      if let reason = ending ?? foreign.error {
+        phase = .receiving
+        return end(reason)
+      }
+      guard let evaluation = job.evaluation else { return }
+      if evaluation.isComputed {
+        return computed(job, evaluation, call, context)
+      }
       phase = .receiving
       do throws(StatusError) {
         try context.checkSize(job, call)
-        try start()
+        try start(job, evaluation, call, context)
       } catch { end(error) }
     }
   }
 
+  // MARK: - The response
+
   private func computed() {
-    guard let call, let job else { return }
-    phase = .receiving
-    if let reason = ending ?? job.evaluation?.error {
-      end(reason)
-      return
+    withAll { job, call, context in
+      job.withEvaluation { computed(job, $0, call, context) }
     }
+  }
+
+  private func computed(
+    _ job: EvaluateJob, _ evaluation: Evaluation, _ call: Call, _ context: LoopContext
+  ) {
+    phase = .receiving
+    if let reason = ending ?? evaluation.error { return end(reason) }
     do throws(StatusError) {
-      if let evaluation = job.evaluation, let work = try job.copyOut() {
+      if let work = try job.copyOut() {
         phase = .running
-        return perform(work, evaluation, call) { [self] in
+        return perform(work, evaluation, call, context) { [self] in
           phase = .receiving
           respond(job, call)
         }
@@ -195,14 +239,17 @@ final class EvaluateHandler: CallHandler {
 
   override func memoryReleased() {
     guard phase == .waitingForMemory else { return }
-    do throws(StatusError) { try start() } catch { end(error) }
+    withAll { job, call, context in
+      guard let evaluation = job.evaluation else { return }
+      do throws(StatusError) { try start(job, evaluation, call, context) } catch { end(error) }
+    }
   }
 
   override func cancel(_ reason: StatusError) {
     if phase == .running || phase == .preparing {
       if ending == nil { ending = reason }
       job?.evaluation?.stop()
-      if let foreign { context.foreign.stop(foreign) }
+      if let foreign { context.object.foreign.stop(foreign) }
     } else {
       end(reason)
     }
@@ -211,22 +258,32 @@ final class EvaluateHandler: CallHandler {
   private func end(_ error: StatusError) {
     guard let call else { return }
     finish(error.code)
-    call.end(error)
+    call.object.end(error)
   }
 
   /// Counts the call and lets go of what it used.
   private func finish(_ code: StatusCode) {
-    if let entry {
-      let counter = job?.counter(context.metrics) ?? context.metrics.counter(entry.name)
-      let time = job.map { Clock.now - $0.completeTime } ?? 0
-      counter.ended(code, nanoseconds: time, rows: code == .ok ? job?.evaluation?.rows ?? 0 : 0)
-    } else {
-      context.metrics.methodEnded(.evaluate, code)
+    context.with { context in
+      if let lostEntry {
+        context.metrics.counter(lostEntry.name).ended(code, nanoseconds: 0, rows: 0)
+        self.lostEntry = nil
+      } else if hasFunction, let job {
+        Unretained(job).with { count(code, context, $0) }
+      } else {
+        context.metrics.methodEnded(.evaluate, code)
+      }
+      if let job = job.take() { context.give(job) }
     }
-    if let job { context.give(job) }
-    job = nil
     call = nil
-    entry = nil
     phase = .idle
+  }
+
+  private func count(_ code: StatusCode, _ context: LoopContext, _ job: EvaluateJob) {
+    let time = Clock.now - job.completeTime
+    job.withEvaluation { evaluation in
+      job.withCounter(context.metrics, evaluation.entry) { counter in
+        counter.ended(code, nanoseconds: time, rows: code == .ok ? evaluation.rows : 0)
+      }
+    }
   }
 }

@@ -8,7 +8,7 @@ extension EvaluateJob {
   /// - Parameter mayPlace: results may go to the client's memory; a stream's all would go to the same place.
   func beginEvaluation(
     _ table: FunctionTable, _ call: Call, mayPlace: Bool
-  ) throws(StatusError) -> FunctionEntry {
+  ) throws(StatusError) -> Evaluation {
     guard let request else { throw StatusError(.internal, "no request") }
     guard !request.function.isEmpty else {
       throw StatusError(.invalidArgument, "the request names no function")
@@ -38,7 +38,7 @@ extension EvaluateJob {
       }
     }
     if request.outputCount == 0 { evaluation.wantDefault() }
-    return entry
+    return evaluation
   }
 
   /// Gives the evaluation the request's tensors; for planning alone, without their elements.

@@ -11,11 +11,12 @@ extension EvaluateJob {
   ///   - prepare: begins the evaluation, as it will be again when the payload is there.
   ///   - setInputs: sets its inputs, without their elements.
   func destination(
-    _ byteCount: Int, _ context: LoopContext, _ account: MemoryAccount,
+    _ byteCount: Int, _ context: LoopContext, _ call: Call,
     prepare: () throws(StatusError) -> Void, setInputs: () throws(StatusError) -> Void
   ) -> Destination {
     payloadBytes = byteCount
     if byteCount <= ownPayload.count { return .receive(ownPayload.base) }
+    let account = charge(call)
     do throws(StatusError) {
       try prepare()
       if let entry = evaluation?.entry, entry.isForeign {
@@ -84,17 +85,36 @@ extension EvaluateJob {
   /// What running takes beyond the job's own memory, bytes; 0 for a small call.
   func neededBytes(workers: Int) -> Int {
     guard let evaluation else { return 0 }
-    return (evaluation.resultBytes > ownResults.count ? evaluation.resultBytes : 0)
+    return neededBytes(evaluation, workers: workers)
+  }
+
+  private func neededBytes(_ evaluation: Evaluation, workers: Int) -> Int {
+    (evaluation.resultBytes > ownResults.count ? evaluation.resultBytes : 0)
       + (evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes ? evaluation.workspaceBytes : 0)
       + (evaluation.scratchBytes > 1 << 16 ? evaluation.scratchBytes * workers : 0)
   }
 
   /// Takes the memory for results and work; false when there is none now.
   func bind(
-    _ account: MemoryAccount, _ pool: BufferPool, workers: Int
+    _ call: Call, _ pool: BufferPool, workers: Int
   ) throws(StatusError) -> Bool {
     guard let evaluation else { return false }
-    let needed = neededBytes(workers: workers)
+    return try Unretained(evaluation).with { (evaluation) throws(StatusError) in
+      try bind(evaluation, call, pool, workers: workers)
+    }
+  }
+
+  private func bind(
+    _ evaluation: Evaluation, _ call: Call, _ pool: BufferPool, workers: Int
+  ) throws(StatusError) -> Bool {
+    let needed = neededBytes(evaluation, workers: workers)
+    if needed == 0 && runReserved == 0 && !evaluation.entry.isElsewhere {
+      evaluation.bind(
+        results: ownResults.base,
+        workspace: evaluation.workspaceBytes > 0 ? ownWorkspaceMemory : nil)
+      return true
+    }
+    let account = charge(call)
     if needed > runReserved {
       guard account.reserve(needed - runReserved) else { return false }
     } else if needed < runReserved {

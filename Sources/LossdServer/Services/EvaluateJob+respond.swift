@@ -6,7 +6,15 @@ import LossdWire
 extension EvaluateJob {
   /// Sends the results.
   func respond(_ call: Call, isLast: Bool) throws(StatusError) {
-    guard let request, let evaluation else { return }
+    try withEvaluation { (evaluation) throws(StatusError) in
+      try respond(call, evaluation, isLast: isLast)
+    }
+  }
+
+  private func respond(
+    _ call: Call, _ evaluation: Evaluation, isLast: Bool
+  ) throws(StatusError) {
+    guard let id = request?.id else { return }
     let count = evaluation.wantedOutputs.count
     var failure: StatusError?
     withUnsafeTemporaryAllocation(of: OutgoingTensor.self, capacity: max(count, 1)) { tensors in
@@ -21,7 +29,7 @@ extension EvaluateJob {
             name: cStringBytes(name), dataType: view.dataType, shape: view.shape, storage: storage))
       }
       let response = OutgoingResponse(
-        id: request.id, outputs: UnsafeBufferPointer(start: tensors.baseAddress, count: count))
+        id: id, outputs: UnsafeBufferPointer(start: tensors.baseAddress, count: count))
       do throws(StatusError) {
         try call.respond(
           response, encoded: isLast ? encoded : nil, results: resultBytes(evaluation),

@@ -28,7 +28,8 @@ final class EvaluateJob {
   var inlineTensors: AlignedBuffer?
   var results: PayloadBuffer?
   var workspace: PayloadBuffer?
-  var account: MemoryAccount?
+  /// What is reserved is reserved there; nil: nothing is.
+  private(set) var account: MemoryAccount?
   var messageReserved = 0
   var scratchReserved = 0
   /// Reserved together with the payload for what running takes: a call that has its payload never waits
@@ -70,7 +71,7 @@ final class EvaluateJob {
     processes = nil
     shared.removeAll()
     releaseReserved()
-    account = nil
+    if account != nil { account = nil }
     // An evaluation holds its function, and a library's function its library, which is to be closed.
     if evaluation?.entry.owner != nil { evaluation = nil }
   }
@@ -94,18 +95,17 @@ final class EvaluateJob {
   }
 
   /// What counts the calls of the request's function.
-  func counter(_ metrics: Metrics) -> FunctionCounter? {
-    if functionCounter == nil, let evaluation {
-      functionCounter = metrics.counter(evaluation.entry.name)
-    }
-    return functionCounter
+  func withCounter(_ metrics: Metrics, _ entry: FunctionEntry, _ body: (FunctionCounter) -> Void) {
+    if let functionCounter { return Unretained(functionCounter).with(body) }
+    let counter = metrics.counter(entry.name)
+    functionCounter = counter
+    body(counter)
   }
 
   // MARK: - Receiving
 
   /// Decodes the message; what it names stays valid until `reset`.
-  func decode(_ message: UnsafeRawBufferPointer, _ account: MemoryAccount) throws(StatusError) {
-    self.account = account
+  func decode(_ message: UnsafeRawBufferPointer, _ call: Call) throws(StatusError) {
     if last.isRepeatable, last.equals(message) {
       isRepeat = true
       last.isRepeatable = false
@@ -114,7 +114,7 @@ final class EvaluateJob {
     forget()
     // A message of this size is decoded into about as many bytes, and its inline tensors are copied.
     let needed = message.count > EvaluateJob.ownPayloadBytes ? 2 * message.count : 0
-    guard account.reserve(needed) else {
+    guard needed == 0 || charge(call).reserve(needed) else {
       throw StatusError(
         .resourceExhausted,
         "no memory for a message of \(message.count) bytes now; try again, or "
@@ -127,19 +127,34 @@ final class EvaluateJob {
     last.keep(message)
   }
 
+  /// The account of the call, where the job is going to reserve something.
+  func charge(_ call: Call) -> MemoryAccount {
+    if let account { return account }
+    let new = call.account
+    account = new
+    return new
+  }
+
   /// Whether everything is as it was for the request before, but for the payload's bytes: then it is ready to be
   /// bound and run.
   func repeats() -> Bool {
-    guard isRepeat, payload == nil, payloadBytes == last.payloadBytes, let evaluation else {
-      isRepeat = false
-      encoded.removeAll()
-      return false
+    if isRepeat, payload == nil, payloadBytes == last.payloadBytes, let evaluation {
+      Unretained(evaluation).with { $0.rewind() }
+      return true
     }
-    evaluation.rewind()
-    return true
+    isRepeat = false
+    encoded.removeAll()
+    return false
   }
 
   // MARK: - The evaluation
+
+  /// The evaluation, uncounted; not where there is none.
+  @inline(__always)
+  func withEvaluation<Failure>(_ body: (Evaluation) throws(Failure) -> Void) throws(Failure) {
+    guard let evaluation else { return }
+    try Unretained(evaluation).with(body)
+  }
 
   /// Gives the evaluation away, as a stream's template.
   func takeEvaluation() -> Evaluation? {

@@ -70,14 +70,14 @@ final class EvaluateStreamHandler: CallHandler {
     guard let call else { return }
     let job = context.takeJob()
     arriving = job
-    try job.decode(message, call.account)
+    try job.decode(message, call)
   }
 
   override func destination(_ byteCount: Int) -> Destination {
     guard let call, let job = arriving else { return .wait }
     let (context, template) = (self.context, self.template)
     return job.destination(
-      byteCount, context, call.account,
+      byteCount, context, call,
       prepare: { () throws(StatusError) in
         if let template {
           job.beginBatch(like: template)
@@ -118,11 +118,11 @@ final class EvaluateStreamHandler: CallHandler {
       job.beginBatch(like: template)
     } else {
       // The job's evaluation becomes the template; batches get their own.
-      let entry = try job.beginEvaluation(context.registry.table, call, mayPlace: false)
-      call.functionFound(entry)
+      call.functionFound(
+        try job.beginEvaluation(context.registry.table, call, mayPlace: false))
       if let evaluation = job.takeEvaluation() {
         self.template = evaluation
-        total = Accumulator(fields: entry.accumulatorCount)
+        total = Accumulator(fields: evaluation.entry.accumulatorCount)
         job.beginBatch(like: evaluation)
       }
     }
@@ -229,8 +229,10 @@ final class EvaluateStreamHandler: CallHandler {
     startedCount -= 1
     batchCount += 1
     rowCount += UInt64(evaluation.rows)
-    batch.job.counter(context.metrics)?.ended(
-      .ok, nanoseconds: Clock.now - batch.job.completeTime, rows: evaluation.rows)
+    let time = Clock.now - batch.job.completeTime
+    batch.job.withCounter(context.metrics, evaluation.entry) {
+      $0.ended(.ok, nanoseconds: time, rows: evaluation.rows)
+    }
     context.give(batch.job)
     call.grantRequests(1)
     return true

@@ -18,6 +18,7 @@ class LoopContext: @unchecked Sendable {
   /// Of all connections together in one turn of the loop; what comes after goes to the workers, so
   /// that a turn stays short.
   static let inlineTurnCost = 400_000.0
+  /// Kept from turn to turn.
   private static let sparesMax = 64
 
   let loop: Loop
@@ -51,17 +52,22 @@ class LoopContext: @unchecked Sendable {
   }
 
   /// Once a turn.
-  func turnEnded() { inlineBudget = LoopContext.inlineTurnCost }
+  func turnEnded() {
+    inlineBudget = LoopContext.inlineTurnCost
+    if spareJobs.count > LoopContext.sparesMax {
+      spareJobs.removeLast(spareJobs.count - LoopContext.sparesMax)
+    }
+  }
 
   // MARK: - Jobs
 
   func takeJob() -> EvaluateJob { spareJobs.popLast() ?? EvaluateJob() }
 
   /// Takes a job back, whose memory goes back to where it came from. One that a thread is stuck in is not given
-  /// back: who holds it keeps it until that thread is back.
-  func give(_ job: EvaluateJob) {
+  /// back: who holds it keeps it until that thread is back. It lives at least until the turn ends.
+  func give(_ job: consuming EvaluateJob) {
     job.reset()
-    if spareJobs.count < LoopContext.sparesMax { spareJobs.append(job) }
+    spareJobs.append(job)
   }
 
   /// Refuses what could never be computed within the connection's memory.
@@ -88,14 +94,16 @@ class LoopContext: @unchecked Sendable {
   /// Takes the memory that a job needs; false when it has to wait, and the call has been put on the
   /// list of those that do.
   func bind(_ job: EvaluateJob, _ call: Call) throws(StatusError) -> Bool {
-    if let entry = job.evaluation?.entry, entry.isElsewhere { job.processes = foreign.pool(entry) }
-    if try job.bind(call.account, pool, workers: scheduler.workers) {
+    if let evaluation = job.evaluation, evaluation.entry.isElsewhere {
+      job.processes = foreign.pool(evaluation.entry)
+    }
+    if try job.bind(call, pool, workers: scheduler.workers) {
       call.setStarveTimer(at: .max)
       return true
     }
     // Announced first, then tried again: memory released in between is not missed.
     call.account.budget.announceWaiting()
-    if try job.bind(call.account, pool, workers: scheduler.workers) {
+    if try job.bind(call, pool, workers: scheduler.workers) {
       call.setStarveTimer(at: .max)
       return true
     }

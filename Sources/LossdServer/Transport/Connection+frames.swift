@@ -31,28 +31,32 @@ extension Connection: FrameSink {
 
   private func messageBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition {
     try checkOpened(header)
-    guard let call = streams[header.streamID], !call.isDroppingRequests else { return .drop }
+    return streams[header.streamID]?.with { messageBegan(header, $0) } ?? .drop
+  }
+
+  private func messageBegan(_ header: FrameHeader, _ call: StreamCall) -> MessageDisposition {
+    if call.isDroppingRequests { return .drop }
     if call.isHalfClosed {
       call.dropRequests()
-      call.handler.cancel(StatusError(.invalidArgument, "a MESSAGE after END_STREAM"))
+      call.cancel(StatusError(.invalidArgument, "a MESSAGE after END_STREAM"))
       return .drop
     }
     if header.isBareHalfClose && call.method.isStreaming { return .receive }
     if call.requestCredit == 0 {
       call.dropRequests()
-      call.handler.cancel(
+      call.cancel(
         StatusError(.resourceExhausted, "a request without credit; CREDIT grants the next"))
       return .drop
     }
     call.requestCredit -= 1
     if header.messageLength > limits.messageBytesMax {
       call.dropRequests()
-      call.handler.refuseRequest(tooLong(header))
+      call.refuseRequest(tooLong(header))
       return .drop
     }
     if UInt64(header.payloadLength) > limits.payloadBytesMax {
       call.dropRequests()
-      call.handler.refuseRequest(
+      call.refuseRequest(
         StatusError(
           .resourceExhausted,
           "the payload has \(header.payloadLength) bytes, over the limit of "
@@ -82,16 +86,17 @@ extension Connection: FrameSink {
     case .hello: try helloArrived(header, message)
     case .open: openArrived(header, message)
     case .message:
-      guard let call = streams[header.streamID] else { return }
-      if header.isBareHalfClose && call.method.isStreaming { return }
-      do throws(StatusError) { try call.handler.requestArriving(message) } catch {
-        call.dropRequests()
-        call.handler.refuseRequest(error)
+      streams[header.streamID]?.with { call in
+        if header.isBareHalfClose && call.method.isStreaming { return }
+        do throws(StatusError) { try call.requestArriving(message) } catch {
+          call.dropRequests()
+          call.refuseRequest(error)
+        }
       }
     case .cancel:
-      guard let call = streams[header.streamID] else { return }
+      guard let call = streams[header.streamID]?.object else { return }
       call.dropRequests()
-      call.handler.cancel(StatusError(.cancelled, "cancelled by the client"))
+      call.cancel(StatusError(.cancelled, "cancelled by the client"))
     case .credit: try creditArrived(header, message)
     case .ping:
       if header.flags.contains(.ack) { return }
@@ -124,10 +129,11 @@ extension Connection: FrameSink {
     defer { arena.reset() }
     do throws(StatusError) {
       let credit = try CreditMessage(decoding: message, in: arena)
-      guard let call = streams[header.streamID], call.responseCredit != .max else { return }
+      guard let call = streams[header.streamID]?.object, call.responseCredit != .max
+      else { return }
       call.responseCredit = min(call.responseCredit + UInt64(credit.messages), UInt64(UInt32.max))
       call.setStarveTimer(at: .max)
-      call.handler.creditGranted()
+      call.creditGranted()
     } catch { throw BadFrame(header, error) }
   }
 
@@ -145,7 +151,8 @@ extension Connection: FrameSink {
     var path: UnsafeRawBufferPointer?
     defer { arena.reset() }
     do throws(StatusError) {
-      if !lastOpen.equals(message) || context.accessLog != nil {
+      let isLogged = serverLoop.with { $0.accessLog != nil }
+      if isLogged || !lastOpen.equals(message) {
         lastOpen.forget()
         let open = try OpenMessage(decoding: message, in: arena)
         path = open.method
@@ -155,9 +162,9 @@ extension Connection: FrameSink {
         throw StatusError(
           .resourceExhausted, "\(streams.count) calls are open, the most there can be")
       }
-      let call = context.takeCall()
+      let call = serverLoop.with { $0.takeCall() }
       streams.add(header.streamID, call)
-      call.record = record(header, path)
+      if isLogged { call.record = record(header, path) }
       call.begin(
         self, header.streamID, lastOpen.method, timeout: lastOpen.timeout, credit: lastOpen.credit)
     } catch {
@@ -205,40 +212,48 @@ extension Connection: FrameSink {
   }
 
   func payloadDestination(_ header: FrameHeader) -> PayloadDisposition {
-    guard let call = streams[header.streamID], !call.isDroppingRequests else { return .drop }
+    streams[header.streamID]?.with { payloadDestination(header, $0) } ?? .drop
+  }
+
+  private func payloadDestination(
+    _ header: FrameHeader, _ call: StreamCall
+  ) -> PayloadDisposition {
+    if call.isDroppingRequests { return .drop }
     let byteCount = Int(header.payloadLength)
-    switch call.handler.destination(byteCount) {
+    switch call.destination(byteCount) {
     case .receive(let base): return .receive(base)
     case .refuse(let error):
       call.dropRequests()
-      call.handler.refuseRequest(error)
+      call.refuseRequest(error)
       return .drop
     case .wait: break
     }
-    if streams.contains(where: { $0.handler.isHoldingForCredit }) {
+    if streams.contains(where: { $0.isHoldingForCredit }) {
       // Stopping to read would also stop the CREDIT that could free memory.
       call.dropRequests()
-      call.handler.refuseRequest(
+      call.refuseRequest(
         StatusError(
           .resourceExhausted,
           "no memory for a payload of \(byteCount) bytes while requests wait for response credit"))
       return .drop
     }
     account.budget.announceWaiting()
-    if case .receive(let base) = call.handler.destination(byteCount) { return .receive(base) }
+    if case .receive(let base) = call.destination(byteCount) { return .receive(base) }
     waitForMemory()
     return .wait
   }
 
   func frameEnded(_ header: FrameHeader) throws(BadFrame) {
-    guard header.type == .message, let call = streams[header.streamID], !call.isDroppingRequests
-    else { return }
-    call.record?.received += header.frameByteCount
-    if header.endsStream { call.isHalfClosed = true }
-    if header.isBareHalfClose && call.method.isStreaming {
-      call.handler.halfClosed()
-    } else {
-      call.handler.requestComplete(isLast: header.endsStream)
+    guard header.type == .message else { return }
+    streams[header.streamID]?.with { call in
+      if call.isDroppingRequests { return }
+      if call.record != nil { call.record?.received += header.frameByteCount }
+      if header.endsStream { call.isHalfClosed = true }
+      if header.isBareHalfClose && call.method.isStreaming {
+        call.halfClosed()
+      } else {
+        call.requestComplete(isLast: header.endsStream)
+      }
     }
   }
 }

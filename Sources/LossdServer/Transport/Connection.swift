@@ -17,11 +17,14 @@ final class Connection {
 
   static let sharedMemoryFeature = "shm"
 
+  /// A system call costs as much as two small calls; a client that waits for all of a turn's answers loses more.
+  private static let answersPerWrite = 32
+
   /// How long what still comes is read at the end, nanoseconds.
   private static let lastWordsTime: UInt64 = 1_000_000_000
 
   /// The loop outlives its connections: it forgets the last one before it ends.
-  unowned(unsafe) let context: ServerLoop
+  let serverLoop: Unretained<ServerLoop>
   let number: UInt64
   let administration: Administration
   let account: MemoryAccount
@@ -47,6 +50,7 @@ final class Connection {
   private let descriptor: Int32
   private var watcher: DescriptorWatcher?
   private var isFlushWanted = false
+  private var unwrittenAnswers = 0
   private var isDecoding = false
   /// What the decoder has not taken because it waits for memory.
   private var leftover: [UInt8] = []
@@ -68,7 +72,7 @@ final class Connection {
     _ context: ServerLoop, _ descriptor: consuming Descriptor, number: UInt64,
     _ administration: Administration
   ) {
-    self.context = context
+    serverLoop = Unretained(context)
     self.number = number
     self.administration = administration
     self.descriptor = descriptor.take()
@@ -85,6 +89,7 @@ final class Connection {
     if phase != .closed { _ = Glibc.close(descriptor) }
   }
 
+  var context: ServerLoop { serverLoop.object }
   var isClosed: Bool { phase != .open }
 
   func start() throws(LoopError) {
@@ -98,6 +103,7 @@ final class Connection {
   // MARK: - Reading
 
   private func ready(_ events: DescriptorWatcher.Events) {
+    serverLoop.with { $0.noteEvent() }
     // Closing must not free the connection under its own feet.
     withExtendedLifetime(self) {
       if events.contains(.writable) { flush() }
@@ -233,9 +239,10 @@ final class Connection {
 
   /// Something was queued: it is written at the end of the turn.
   func wantsFlush() {
-    if isDecoding || isFlushWanted { return }
+    if isDecoding { return flushSome() }
+    if isFlushWanted { return }
     isFlushWanted = true
-    context.flushLater(self)
+    serverLoop.with { $0.flushLater(self) }
   }
 
   func flushNow() {
@@ -243,7 +250,19 @@ final class Connection {
     afterTurn()
   }
 
+  /// In the middle of a turn with many calls: the client can work on the first answers while the others are made.
+  private func flushSome() {
+    unwrittenAnswers += 1
+    guard unwrittenAnswers >= Connection.answersPerWrite, phase == .open else { return }
+    unwrittenAnswers = 0
+    var written = 0
+    // Where it fails, so does the write at the end of the turn.
+    _ = output.flush(descriptor, written: &written)
+    if written > 0 { serverLoop.with { $0.metrics.update { $0.sent += UInt64(written) } } }
+  }
+
   private func flush() {
+    unwrittenAnswers = 0
     var written = 0
     let before = output.byteCount
     let outcome = output.flush(descriptor, written: &written)
@@ -329,24 +348,24 @@ final class Connection {
   func memoryReleased() {
     guard phase == .open else { return }
     isWaitingForMemory = false
-    for call in streams.calls { call.handler.memoryReleased() }
+    for call in streams.calls { call.memoryReleased() }
     if decoder.isWaiting { resume() }
   }
 
   // MARK: - The end
 
   /// A stream is over: its call can be used again.
-  func closeStream(_ call: StreamCall) {
-    streams.remove(call.id)
+  func closeStream(_ id: UInt32) {
+    guard let call = streams.remove(id) else { return }
     if !isDecoding, phase == .open, let header = decoder.currentHeader, header.type == .message,
-      header.streamID == call.id
+      header.streamID == id
     {
       let wasWaiting = decoder.isWaiting
       decoder.dropRestOfFrame()
       if wasWaiting { context.resumeLater(self) }
     }
     call.reset()
-    context.give(call)
+    serverLoop.with { $0.give(call) }
     if streams.isEmpty && (isPeerLeaving || lastStream != .max) { wantsFlush() }
     if phase == .closed && streams.isEmpty { context.forget(self) }
   }
@@ -367,7 +386,7 @@ final class Connection {
   /// Streams end at a batch boundary; with `force` all calls end now.
   func drainExpired(force: Bool) {
     for call in streams.calls where force || call.method.isStreaming {
-      call.handler.drainExpired()
+      call.drainExpired()
     }
     wantsFlush()
   }
@@ -423,7 +442,7 @@ final class Connection {
   /// Nobody hears the answers: work stops, calls end when it has.
   private func abandonCalls() {
     for call in streams.calls {
-      call.handler.cancel(StatusError(.cancelled, "the connection is gone"))
+      call.cancel(StatusError(.cancelled, "the connection is gone"))
     }
   }
 }

@@ -4,10 +4,11 @@ import LossdWire
 
 /// A call on a stream of a lossd connection. Reused from call to call, with its handlers.
 final class StreamCall: Call {
-  /// While the call is open.
-  private(set) var connection: Connection?
+  /// While the call is open; it has its calls, and so outlives them.
+  private var connection: Unretained<Connection>?
   private(set) var id: UInt32 = 0
-  private(set) var handler: CallHandler
+  /// One of its own, below.
+  private var handler: Unretained<CallHandler>
   /// Requests that the client may still send.
   var requestCredit: UInt32 = 0
   /// The client's END_STREAM has been read.
@@ -24,14 +25,16 @@ final class StreamCall: Call {
   private lazy var plugins = PluginHandler(context)
   private var deadlineEntry: DeadlineEntry?
   private var starveEntry: DeadlineEntry?
+  /// Whether they may be in the queue.
+  private var hasDeadline = false
+  private var hasStarveTime = false
 
   override init(_ context: LoopContext) {
     evaluate = EvaluateHandler(context)
-    handler = evaluate
+    handler = Unretained(evaluate)
     super.init(context)
     deadlineEntry = DeadlineEntry { [unowned self] in
-      handler.cancel(
-        StatusError(.deadlineExceeded, "the call's time is up"))
+      cancel(StatusError(.deadlineExceeded, "the call's time is up"))
     }
     starveEntry = DeadlineEntry { [unowned self] in starved() }
   }
@@ -40,7 +43,7 @@ final class StreamCall: Call {
   func begin(
     _ connection: Connection, _ id: UInt32, _ method: Method, timeout: UInt64, credit: UInt32
   ) {
-    self.connection = connection
+    self.connection = Unretained(connection)
     self.id = id
     self.method = method
     requestCredit = connection.limits.streamCredit
@@ -50,45 +53,74 @@ final class StreamCall: Call {
     deadline = .max
     if timeout > 0, let deadlineEntry {
       deadline = Clock.now + timeout
+      hasDeadline = true
       context.deadlines.set(deadlineEntry, at: deadline)
     }
     switch method {
-    case .evaluate: handler = evaluate
-    case .evaluateStream: handler = evaluateStream
-    case .listFunctions: handler = listFunctions
-    case .getStatus: handler = getStatus
-    case .listPlugins, .loadPlugin, .reloadPlugin, .unloadPlugin: handler = plugins
+    case .evaluate: handler = Unretained(evaluate)
+    case .evaluateStream: handler = Unretained(evaluateStream)
+    case .listFunctions: handler = Unretained(listFunctions)
+    case .getStatus: handler = Unretained(getStatus)
+    case .listPlugins, .loadPlugin, .reloadPlugin, .unloadPlugin: handler = Unretained(plugins)
     }
-    handler.begin(self)
+    handler.with { $0.begin(self) }
   }
 
   /// Over: nothing of it is left but the object.
   func reset() {
     connection = nil
-    record = nil
-    if let deadlineEntry { context.deadlines.cancel(deadlineEntry) }
-    if let starveEntry { context.deadlines.cancel(starveEntry) }
+    if record != nil { record = nil }
+    if hasDeadline, let deadlineEntry { context.deadlines.cancel(deadlineEntry) }
+    if hasStarveTime, let starveEntry { context.deadlines.cancel(starveEntry) }
+    hasDeadline = false
+    hasStarveTime = false
   }
+
+  // MARK: - What the connection brings
+
+  func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
+    try handler.with { (handler) throws(StatusError) in try handler.requestArriving(message) }
+  }
+
+  func destination(_ byteCount: Int) -> Destination { handler.with { $0.destination(byteCount) } }
+  func refuseRequest(_ error: StatusError) { handler.with { $0.refuseRequest(error) } }
+  func requestComplete(isLast: Bool) { handler.with { $0.requestComplete(isLast: isLast) } }
+  func halfClosed() { handler.with { $0.halfClosed() } }
+  func creditGranted() { handler.with { $0.creditGranted() } }
+  func memoryReleased() { handler.with { $0.memoryReleased() } }
+  func cancel(_ reason: StatusError) { handler.with { $0.cancel(reason) } }
+  func drainExpired() { handler.with { $0.drainExpired() } }
+  var isHoldingForCredit: Bool { handler.with { $0.isHoldingForCredit } }
 
   // MARK: - What the handler asks for
 
   override var account: MemoryAccount {
     // A handler has a call only while the connection does.
-    connection.unsafelyUnwrapped.account
+    connection.unsafelyUnwrapped.with { $0.account }
   }
 
   override func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
-    try connection.unsafelyUnwrapped.region(id)
+    try connection.unsafelyUnwrapped.object.region(id)
   }
 
-  override var group: WorkGroup { connection.unsafelyUnwrapped.group }
-  override var isAbandoned: Bool { connection?.isClosed ?? true }
-  override func functionFound(_ entry: FunctionEntry) { record?.function = entry.name }
+  override var group: WorkGroup { connection.unsafelyUnwrapped.with { $0.group } }
+  override var isAbandoned: Bool { connection?.with { $0.isClosed } ?? true }
+  override func functionFound(_ evaluation: Evaluation) {
+    if record != nil { record?.function = evaluation.entry.name }
+  }
 
   override func respond(
     _ response: OutgoingResponse, encoded: EncodedMessage?, results: ResultBytes, isLast: Bool
   ) throws(StatusError) {
-    guard let connection else { return }
+    try connection?.with { (connection) throws(StatusError) in
+      try respond(connection, response, encoded, results, isLast: isLast)
+    }
+  }
+
+  private func respond(
+    _ connection: Connection, _ response: OutgoingResponse, _ encoded: EncodedMessage?,
+    _ results: ResultBytes, isLast: Bool
+  ) throws(StatusError) {
     if !connection.isClosed {
       let limit = connection.peerPayloadBytesMax
       if UInt64(results.total) > limit {
@@ -96,14 +128,13 @@ final class StreamCall: Call {
           .resourceExhausted,
           "the results have \(results.total) bytes, over the client's limit of \(limit)")
       }
-      let output = connection.output
-      let queued = output.byteCount
-      try output.frames.encodeFrame(
+      let queued = connection.output.byteCount
+      try connection.output.frames.encodeFrame(
         response: response, stream: id, endStream: isLast, payloadLength: UInt32(results.total),
         maxMessageBytes: connection.peerMessageBytesMax, encoded: encoded)
-      output.framesAppended()
-      output.append(results)
-      record?.sent += output.byteCount - queued
+      connection.output.framesAppended()
+      connection.output.append(results)
+      if record != nil { record?.sent += connection.output.byteCount - queued }
       connection.wantsFlush()
     }
     if response.summary == nil && responseCredit != .max { responseCredit -= 1 }
@@ -115,7 +146,7 @@ final class StreamCall: Call {
       throws(StatusError)
       -> Void
   ) throws(StatusError) {
-    guard let connection else { return }
+    guard let connection = connection?.object else { return }
     if !connection.isClosed {
       let queued = connection.output.byteCount
       try encode(connection.output.frames, id, connection.peerMessageBytesMax)
@@ -127,7 +158,7 @@ final class StreamCall: Call {
   }
 
   override func grantRequests(_ count: UInt32) {
-    guard let connection, !connection.isClosed else { return }
+    guard let connection = connection?.object, !connection.isClosed else { return }
     requestCredit = requestCredit.saturatingAdd(count)
     if isDroppingRequests { return }
     connection.output.frames.encodeFrame(credit: count, stream: id)
@@ -138,7 +169,7 @@ final class StreamCall: Call {
   override func dropRequests() { isDroppingRequests = true }
 
   override func end(_ error: StatusError) {
-    guard let connection else { return }
+    guard let connection = connection?.object else { return }
     if !connection.isClosed {
       let queued = connection.output.byteCount
       connection.output.frames.encodeFrame(status: StatusMessage(error), stream: id)
@@ -150,31 +181,33 @@ final class StreamCall: Call {
   }
 
   private func close(_ connection: Connection, _ code: StatusCode) {
-    record?.end(code, context.accessLog)
-    connection.closeStream(self)
+    if record != nil { record?.end(code, context.accessLog) }
+    connection.closeStream(id)
   }
 
-  override func waitForMemory() { connection?.waitForMemory() }
+  override func waitForMemory() { connection?.object.waitForMemory() }
 
   override func setStarveTimer(at time: UInt64) {
+    if time == .max && !hasStarveTime { return }
     guard let starveEntry else { return }
     if time == .max {
       context.deadlines.cancel(starveEntry)
     } else if !starveEntry.isSet {
       context.deadlines.set(starveEntry, at: time)
     }
+    hasStarveTime = time != .max
   }
 
   /// For a configured time it has waited for credit or memory, or its payload has been coming.
   private func starved() {
-    guard let connection else { return }
+    guard let connection = connection?.object else { return }
     if connection.account.budget.hasWaiting || connection.isWaitingForMemory {
-      handler.cancel(
+      cancel(
         StatusError(
           .resourceExhausted,
           "for \(context.limits.starveTimeout / 1_000_000) ms the call has held or waited for memory "
             + "that others need"))
-    } else if handler.isHoldingForCredit {
+    } else if isHoldingForCredit {
       setStarveTimer(at: Clock.now + context.limits.starveTimeout)
     }
   }

@@ -1,3 +1,5 @@
+import LossdTensor
+
 /// The open calls of a connection by their stream ids, which rise: a new one is the last, and the last is the one
 /// that is asked for most. Adding, finding the last and removing cost a few nanoseconds, finding another one a
 /// binary search. Confined to its loop's thread.
@@ -22,10 +24,10 @@ struct StreamTable {
     entries[head...].contains { $0.call.map(condition) ?? false }
   }
 
-  subscript(_ id: UInt32) -> StreamCall? {
+  subscript(_ id: UInt32) -> Unretained<StreamCall>? {
     guard let last = entries.last else { return nil }
-    if last.id == id { return last.call }
-    return index(of: id).flatMap { entries[$0].call }
+    if last.id == id { return last.call.map { Unretained($0) } }
+    return index(of: id).flatMap { entries[$0].call.map { Unretained($0) } }
   }
 
   /// `id` is above all that were ever added.
@@ -35,14 +37,14 @@ struct StreamTable {
     count += 1
   }
 
-  mutating func remove(_ id: UInt32) {
-    guard let index = index(of: id), entries[index].call != nil else { return }
-    entries[index].call = nil
+  /// The call that was of this id.
+  mutating func remove(_ id: UInt32) -> StreamCall? {
+    guard let index = index(of: id), let call = entries[index].call.take() else { return nil }
     count -= 1
     if count == 0 {
       entries.removeAll(keepingCapacity: entries.capacity <= 1024)
       head = 0
-      return
+      return call
     }
     while entries[head].call == nil { head += 1 }
     while let last = entries.last, last.call == nil { entries.removeLast() }
@@ -50,6 +52,7 @@ struct StreamTable {
       entries.removeAll { $0.call == nil }
       head = 0
     }
+    return call
   }
 
   private func index(of id: UInt32) -> Int? {

@@ -123,8 +123,11 @@ bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared
 	$(BENCH_ENV)/bin/python Benchmarks/shared.py
 
 tsan: build ## the system tests against a daemon built with the thread sanitizer
-	swift build --sanitize=thread --scratch-path .build-tsan --product lossd
-	scripts/tsan.sh
+	scripts/sanitize.sh thread
+
+.PHONY: asan
+asan: build ## and with the address sanitizer, which sees what is used after it was freed
+	scripts/sanitize.sh address
 
 proto: setup ## regenerate what is made of proto/lossd.proto: C code, the Python client's schema
 	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto

@@ -29,12 +29,7 @@ struct PluginTrial {
         path, "it has not loaded within \(settings.loadTimeout / 1_000_000) ms")
     }
     let memory = MessageMemory()
-    var descriptors = ReceivedNumbers()
-    defer { descriptors.numbers.deallocate() }
-    let count = clinux_receive_message(
-      handle.socket, memory.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
-    for descriptor in descriptors.take() { _ = close(descriptor) }
-    var answer = Unpacker(memory.bytes(max(count, 0)))
+    var answer = receiveAnswer(handle, memory)
     let kind = Order(rawValue: answer.take())
     _ = answer.take(UInt32.self)
     _ = answer.take(UInt64.self)
@@ -64,14 +59,19 @@ struct PluginTrial {
       handle.kill()
       return "it has not ended within \(settings.loadTimeout / 1_000_000) ms"
     }
+    var answer = receiveAnswer(handle, memory)
+    if Order(rawValue: answer.take()) == .closed { return nil }
+    return "its process \(waitForEnd(handle))"
+  }
+
+  /// What the process has said, empty where it has ended; lies in `memory`. Descriptors that come along are closed.
+  private static func receiveAnswer(_ handle: WorkerHandle, _ memory: MessageMemory) -> Unpacker {
     var descriptors = ReceivedNumbers()
     defer { descriptors.numbers.deallocate() }
     let count = clinux_receive_message(
       handle.socket, memory.base, Order.bytesMax, descriptors.numbers, &descriptors.count, 0)
     for descriptor in descriptors.take() { _ = close(descriptor) }
-    var answer = Unpacker(memory.bytes(max(count, 0)))
-    if Order(rawValue: answer.take()) == .closed { return nil }
-    return "its process \(waitForEnd(handle))"
+    return Unpacker(memory.bytes(max(count, 0)))
   }
 
   /// Whether its socket has something to say before the time is up; what it logs is read meanwhile, or it would have to

@@ -46,10 +46,7 @@ final class EvaluateStreamHandler: CallHandler {
   private var isPumping = false
   /// A plugin computes the Summary's values.
   private var summing: ForeignCall?
-  private var total = Accumulator(fields: 0)
-  private var summaryValues: [Double?] = []
-  private var batchCount: UInt64 = 0
-  private var rowCount: UInt64 = 0
+  private var total = StreamTotal()
 
   init(_ context: LoopContext) { self.context = context }
 
@@ -59,8 +56,7 @@ final class EvaluateStreamHandler: CallHandler {
     isHalfClosed = false
     ending = nil
     isDraining = false
-    batchCount = 0
-    rowCount = 0
+    total = StreamTotal()
     startedCount = 0
   }
 
@@ -122,7 +118,7 @@ final class EvaluateStreamHandler: CallHandler {
         try job.beginEvaluation(context.registry.table, call, mayPlace: false))
       if let evaluation = job.takeEvaluation() {
         self.template = evaluation
-        total = Accumulator(fields: evaluation.entry.accumulatorCount)
+        total = StreamTotal(evaluation.entry)
         job.beginBatch(like: evaluation)
       }
     }
@@ -220,15 +216,13 @@ final class EvaluateStreamHandler: CallHandler {
     }
     do throws(StatusError) {
       try batch.job.respond(call, isLast: false)
-      if !batch.isMerged { try total.merge(evaluation.accumulator, evaluation.entry) }
+      try total.add(evaluation, isMerged: batch.isMerged)
     } catch {
       cancel(named(error, batch.job.request?.id))
       return false
     }
     batches.removeFirst()
     startedCount -= 1
-    batchCount += 1
-    rowCount += UInt64(evaluation.rows)
     let time = Clock.now - batch.job.completeTime
     batch.job.withCounter(context.metrics, evaluation.entry) {
       $0.ended(.ok, nanoseconds: time, rows: evaluation.rows)
@@ -324,7 +318,7 @@ final class EvaluateStreamHandler: CallHandler {
     if let error = foreign.error {
       failed(batch, error)
     } else if batch.phase == .merging {
-      total = foreign.total
+      total.sums = foreign.total
       batch.isMerged = true
       batch.phase = .done
     } else if isComputed {
@@ -341,7 +335,7 @@ final class EvaluateStreamHandler: CallHandler {
   private func merge(_ batch: Batch, _ evaluation: Evaluation, _ call: Call) {
     guard let template else { return }
     batch.phase = .merging
-    start(.merge(into: total, evaluation.accumulator), batch, template, call)
+    start(.merge(into: total.sums, evaluation.accumulator), batch, template, call)
   }
 
   private func setCreditTimer() {
@@ -402,24 +396,24 @@ final class EvaluateStreamHandler: CallHandler {
     call.end(
       StatusError(
         .unavailable,
-        "the daemon is shutting down; \(batchCount) batches are in the Summary before this"))
+        "the daemon is shutting down; \(total.batches) batches are in the Summary before this"))
   }
 
   /// Computes the values of all batches' sums, and goes on; or ends the call with what went wrong.
   private func summarise(_ call: Call, _ next: @escaping () -> Void) {
     guard let template else { return fail(call, EvaluateStreamHandler.noFunction) }
     guard template.entry.isForeign, template.entry.valueCount > 0 else {
-      do throws(StatusError) { summaryValues = try template.summaryValues(total) } catch {
+      do throws(StatusError) { total.values = try template.summaryValues(total.sums) } catch {
         return fail(call, error)
       }
       return next()
     }
     let foreign = ForeignCall(
-      .finish(total), template, call.group, deadline: call.deadline
+      .finish(total.sums), template, call.group, deadline: call.deadline
     ) { [self] foreign in
       summing = nil
       if let error = ending ?? foreign.error { return fail(call, error) }
-      summaryValues = foreign.values
+      total.values = foreign.values
       next()
     }
     summing = foreign
@@ -436,28 +430,7 @@ final class EvaluateStreamHandler: CallHandler {
 
   private func respondSummary(_ call: Call, isLast: Bool) throws(StatusError) {
     guard let template else { throw EvaluateStreamHandler.noFunction }
-    let entry = template.entry
-    var values: [NamedValue] = []
-    for (index, value) in summaryValues.enumerated() where index < entry.valueCount {
-      guard let value else { continue }
-      values.append(NamedValue(name: cStringBytes(entry.valueName(index)), value: value))
-    }
-    let state = total.values.enumerated().map { index, value in
-      NamedValue(name: cStringBytes(entry.accumulatorName(index)), value: value)
-    }
-    var failure: StatusError?
-    values.withUnsafeBufferPointer { values in
-      state.withUnsafeBufferPointer { state in
-        let summary = OutgoingSummary(
-          batches: batchCount, rows: rowCount, values: values, state: state)
-        let response = OutgoingResponse(
-          id: 0, outputs: UnsafeBufferPointer(start: nil, count: 0), summary: summary)
-        do throws(StatusError) {
-          try call.respond(response, encoded: nil, results: ResultBytes(), isLast: isLast)
-        } catch { failure = error }
-      }
-    }
-    if let failure { throw failure }
+    try total.respond(call, template.entry, isLast: isLast)
   }
 
   /// Counts the call and lets go of what it used.
@@ -465,7 +438,6 @@ final class EvaluateStreamHandler: CallHandler {
     context.metrics.methodEnded(.evaluateStream, code)
     for batch in batches where !batch.isGivenUp { context.give(batch.job) }
     batches.removeAll()
-    summaryValues = []
     if let arriving { context.give(arriving) }
     arriving = nil
     kept.removeAll()

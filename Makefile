@@ -33,13 +33,18 @@ install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
 	@packaging/deb.sh
 
-test: test-swift test-kernels test-c test-python test-system test-systemd ## all set-up, then every test
+test: test-swift test-kernels test-arm64 test-c test-python test-system test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	swift test
 
 test-kernels: build ## no code of the AVX builds can be linked to baseline callers
 	@scripts/check-kernels.sh
+
+.PHONY: test-arm64
+test-arm64: setup ## the kernels built for arm64, under qemu-user: the same bits as AVX2's
+	@scripts/setup.sh gcc qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+	@Tests/Arm64/run.sh
 
 test-system: build ## tests of the built daemon, over real sockets
 	@scripts/setup.sh binutils strace

@@ -1,0 +1,273 @@
+// Every kernel of every type over values of all magnitudes, its results given to `emit`. Embedded Swift, so that it can
+// be built for a processor whose standard library is not at hand: see run.sh.
+import LossdKernelTable
+
+/// Writes bytes of results.
+@_extern(c, "emit") func emit(_ bytes: UnsafeRawPointer, _ count: Int)
+
+/// What table.swift gives out.
+@_extern(c, "kernels_of_float") func kernelsOfFloat() -> UnsafeMutableRawPointer
+@_extern(c, "kernels_of_double") func kernelsOfDouble() -> UnsafeMutableRawPointer
+@_extern(c, "kernels_of_half") func kernelsOfHalf() -> UnsafeMutableRawPointer
+@_extern(c, "kernels_of_bfloat") func kernelsOfBFloat() -> UnsafeMutableRawPointer
+
+@_cdecl("check_kernels")
+public func checkKernels() {
+  Check(kernelsOfFloat().load(as: KernelTable.self), bytes: 4).all()
+  Check(kernelsOfDouble().load(as: KernelTable.self), bytes: 8).all()
+  Check(kernelsOfHalf().load(as: KernelTable.self), bytes: 2).all()
+  Check(kernelsOfBFloat().load(as: KernelTable.self), bytes: 2).all()
+}
+
+/// Elements or numbers, zeros at first, with room for a vector more.
+struct Memory {
+  let base: UnsafeMutableRawPointer
+  let count: Int
+  let size: Int
+
+  init(_ count: Int, _ size: Int) {
+    base = .allocate(byteCount: count * size + 64, alignment: 64)
+    base.initializeMemory(as: UInt8.self, repeating: 0, count: count * size + 64)
+    self.count = count
+    self.size = size
+  }
+
+  func doubles() -> UnsafeMutablePointer<Double> { base.assumingMemoryBound(to: Double.self) }
+
+  /// As results: every NaN is the same one.
+  func tell(isElement: Bool = true) {
+    if isElement { canonise() }
+    emit(base, count * size)
+    base.deallocate()
+  }
+
+  private func canonise() {
+    for index in 0..<count {
+      switch size {
+      case 8:
+        let at = base.assumingMemoryBound(to: Double.self) + index
+        if at.pointee.isNaN { at.pointee = .nan }
+      case 4:
+        let at = base.assumingMemoryBound(to: Float.self) + index
+        if at.pointee.isNaN { at.pointee = .nan }
+      default: break
+      }
+    }
+  }
+}
+
+struct Check {
+  let table: KernelTable
+  let bytes: Int
+
+  init(_ table: KernelTable, bytes: Int) {
+    self.table = table
+    self.bytes = bytes
+  }
+
+  var lanesBytes: Int { max(bytes, 4) }
+
+  /// Elements evenly between two values, the same ones each time.
+  func elements(_ count: Int, _ low: Double, _ high: Double, seed: UInt64 = 1) -> Memory {
+    let wide = Memory(count, lanesBytes)
+    var state = seed
+    for index in 0..<count {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      let value = low + (high - low) * Double(state >> 11) * 0x1p-53
+      if lanesBytes == 8 {
+        wide.doubles()[index] = value
+      } else {
+        wide.base.assumingMemoryBound(to: Float.self)[index] = Float(value)
+      }
+    }
+    if bytes == lanesBytes { return wide }
+    let narrow = Memory(count, bytes)
+    table.narrow(wide.base, narrow.base, count)
+    wide.base.deallocate()
+    return narrow
+  }
+
+  /// Numbers of every exponent and both signs, infinities and NaN among them.
+  func everyMagnitude(_ count: Int) -> Memory {
+    let memory = Memory(count, bytes)
+    var state: UInt64 = 7
+    for index in 0..<count {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      let at = memory.base + index * bytes
+      switch bytes {
+      case 8: at.storeBytes(of: state, as: UInt64.self)
+      case 4: at.storeBytes(of: UInt32(truncatingIfNeeded: state >> 32), as: UInt32.self)
+      default: at.storeBytes(of: UInt16(truncatingIfNeeded: state >> 48), as: UInt16.self)
+      }
+    }
+    return memory
+  }
+
+  func all() {
+    elementary()
+    for count in [1, 7, 8, 33, 1000] { elementwise(count) }
+    for (rows, size) in [(1, 1), (3, 2), (17, 10), (9, 32), (5, 33), (7, 1000), (3, 5003)] {
+      rowwise(rows, size, StridedRows(count: rows, size: size, step: size, stride: 1))
+    }
+    for (rows, size) in [(16, 10), (40, 3), (33, 200)] {
+      rowwise(rows, size, StridedRows(count: rows, size: size, step: 1, stride: rows))
+      columns(rows, size)
+    }
+  }
+
+  func elementary() {
+    let count = 20_000
+    let x = everyMagnitude(count)
+    for function in [table.exp, table.log, table.log1p] {
+      let y = Memory(count, bytes)
+      function(x.base, y.base, count)
+      // 16-bit NaN keep what bits they have; the others are made one.
+      y.tell(isElement: bytes >= 4)
+    }
+    if bytes == 2 {
+      let wide = Memory(count, 4)
+      table.widen(x.base, wide.base, count)
+      let back = Memory(count, 2)
+      table.narrow(wide.base, back.base, count)
+      wide.tell()
+      back.tell(isElement: false)
+    }
+    x.base.deallocate()
+  }
+
+  func elementwise(_ count: Int) {
+    let (x, g) = (elements(count, -120, 120), elements(count, -2, 2, seed: 3))
+    let p = elements(count, 0, 1, seed: 5)
+    for isStreamed in [false, true] {
+      let (y, d) = (Memory(count, bytes), Memory(count, bytes))
+      var sigmoid = SigmoidElements(
+        x: x.base, upstream: g.base, output: y.base, gradient: d.base, count: count,
+        isStreamed: isStreamed)
+      table.sigmoid(&sigmoid)
+      table.settle()
+      y.tell()
+      d.tell()
+      for (isLogits, input) in [(true, x), (false, p)] {
+        let (losses, gradient) = (Memory(count, bytes), Memory(count, bytes))
+        var binary = BinaryElements(
+          x: input.base, target: p.base, weight: p.base, posWeight: isLogits ? p.base : nil,
+          losses: losses.base, gradient: gradient.base, upstream: g.base, scale: 0.25, count: count,
+          isStreamed: isStreamed)
+        let total = Memory(1, 8)
+        total.doubles()[0] = isLogits ? table.binaryLogits(&binary) : table.binaryProbabilities(&binary)
+        table.settle()
+        for memory in [total, losses, gradient] { memory.tell() }
+      }
+    }
+    for memory in [x, g, p] { memory.base.deallocate() }
+  }
+
+  func rowwise(_ count: Int, _ size: Int, _ rows: StridedRows) {
+    let all = count * size
+    let (x, g) = (elements(all, -30, 30), elements(all, -2, 2, seed: 3))
+    let (t, w) = (elements(all, 0, 1, seed: 5), elements(size, 0.1, 2, seed: 9))
+    let scratch = Memory(
+      StridedRows.scratchBytes(size: size, isContiguous: rows.stride == 1, isDouble: bytes == 8) + 64,
+      1)
+    for isLogarithmic in [false, true] {
+      let (y, d) = (Memory(all, bytes), Memory(all, bytes))
+      var softmax = SoftmaxRows(
+        x: x.base, upstream: g.base, output: y.base, gradient: d.base, rows: rows,
+        isLogarithmic: isLogarithmic, scratch: scratch.base, isStreamed: false)
+      table.softmax(&softmax)
+      y.tell()
+      d.tell()
+    }
+    let labels = self.labels(count, size)
+    let (weights, scales) = (Memory(count, 8), Memory(count, 8))
+    for row in 0..<count {
+      weights.doubles()[row] = 0.5 + Double(row % 3)
+      scales.doubles()[row] = 1 - Double(row % 5) / 4
+    }
+    for smoothing in [0.0, 0.1] {
+      let (d, losses) = (Memory(all, bytes), Memory(count, 8))
+      var entropy = CrossEntropyRows(
+        x: x.base, gradient: d.base, rows: rows,
+        labels: labels.base.assumingMemoryBound(to: Int32.self), rowWeights: weights.doubles(),
+        scales: scales.doubles(), scale: 1, losses: losses.doubles(), classWeights: w.base,
+        classWeightSum: Double(size), smoothing: smoothing, scratch: scratch.base, isStreamed: false)
+      table.crossEntropy(&entropy)
+      d.tell()
+      losses.tell()
+      let (d2, losses2) = (Memory(all, bytes), Memory(count, 8))
+      var probabilities = ProbabilityRows(
+        x: x.base, target: t.base, gradient: d2.base, rows: rows, scales: scales.doubles(), scale: 1,
+        losses: losses2.doubles(), classWeights: w.base, smoothing: smoothing,
+        scratch: scratch.base, isStreamed: false)
+      table.crossEntropyOfProbabilities(&probabilities)
+      d2.tell()
+      losses2.tell()
+    }
+    let (d, losses, total) = (Memory(all, bytes), Memory(count, 8), Memory(1, 8))
+    var likelihood = LikelihoodRows(
+      x: x.base, gradient: d.base, rows: rows,
+      labels: labels.base.assumingMemoryBound(to: Int32.self), rowWeights: weights.doubles(),
+      scales: scales.doubles(), scale: 1, losses: losses.doubles(), isStreamed: false)
+    total.doubles()[0] = table.likelihood(&likelihood)
+    for memory in [d, losses, total] { memory.tell() }
+    if rows.stride == 1 { exponentials(size) }
+    for memory in [x, g, t, w, scratch, labels, weights, scales] { memory.base.deallocate() }
+  }
+
+  /// Checked ones; some are ignored.
+  func labels(_ count: Int, _ classes: Int) -> Memory {
+    let (targets, labels, kept) = (Memory(count, 8), Memory(count, 4), Memory(1, 8))
+    for row in 0..<count {
+      targets.base.storeBytes(
+        of: row % 7 == 6 ? -100 : Int64(row * 31 % classes), toByteOffset: 8 * row, as: Int64.self)
+    }
+    var block = LabelBlock(
+      targets: targets.base, kind: .int64, count: count, ignored: -100, classes: classes,
+      labels: labels.base.assumingMemoryBound(to: Int32.self))
+    kept.base.storeBytes(of: Int64(table.labels(&block)), as: Int64.self)
+    kept.tell(isElement: false)
+    emit(labels.base, 4 * count)
+    targets.base.deallocate()
+    return labels
+  }
+
+  /// Of the lanes' type.
+  func exponentials(_ size: Int) {
+    let (x, y, sums) = (Memory(size, lanesBytes), Memory(size, lanesBytes), Memory(2, 8))
+    for index in 0..<size {
+      let value = -Double(index % 97) / 3
+      if lanesBytes == 8 {
+        x.doubles()[index] = value
+      } else {
+        x.base.assumingMemoryBound(to: Float.self)[index] = Float(value)
+      }
+    }
+    sums.doubles()[0] = table.sumOfExponentials(x.base, size, sums.doubles() + 1)
+    table.scaledExponentials(x.base, y.base, size, sums.doubles()[1], 0.75)
+    sums.tell()
+    y.tell()
+    x.base.deallocate()
+  }
+
+  func columns(_ count: Int, _ size: Int) {
+    let all = count * size
+    let (x, g) = (elements(all, -30, 30), elements(all, -2, 2, seed: 3))
+    let scratch = Memory(ColumnBlock.scratchBytes(columns: count), 1)
+    let block = ColumnBlock(
+      x: x.base, upstream: g.base, columns: count, size: size, stride: count, scratch: scratch.base)
+    for isLogarithmic in [false, true] {
+      let (maxima, sums, shares) = (Memory(count, 8), Memory(count, 8), Memory(count, 8))
+      var columnSums = ColumnSums(
+        block: block, maxima: maxima.doubles(), sums: sums.doubles(), shares: shares.doubles(),
+        isLogarithmic: isLogarithmic)
+      table.columnSums(&columnSums)
+      let (y, d) = (Memory(all, bytes), Memory(all, bytes))
+      var results = ColumnResults(
+        block: block, output: y.base, gradient: d.base, maxima: maxima.doubles(),
+        sums: sums.doubles(), dots: shares.doubles(), isLogarithmic: isLogarithmic, isStreamed: false)
+      table.columnResults(&results)
+      for memory in [maxima, sums, shares, y, d] { memory.tell() }
+    }
+    for memory in [x, g, scratch] { memory.base.deallocate() }
+  }
+}

@@ -1,0 +1,2 @@
+/* What the kernels take from the C library. */
+double log(double);

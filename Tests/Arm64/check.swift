@@ -154,7 +154,8 @@ struct Check {
           losses: losses.base, gradient: gradient.base, upstream: g.base, scale: 0.25, count: count,
           isStreamed: isStreamed)
         let total = Memory(1, 8)
-        total.doubles()[0] = isLogits ? table.binaryLogits(&binary) : table.binaryProbabilities(&binary)
+        total.doubles()[0] =
+          isLogits ? table.binaryLogits(&binary) : table.binaryProbabilities(&binary)
         table.settle()
         for memory in [total, losses, gradient] { memory.tell() }
       }
@@ -167,7 +168,8 @@ struct Check {
     let (x, g) = (elements(all, -30, 30), elements(all, -2, 2, seed: 3))
     let (t, w) = (elements(all, 0, 1, seed: 5), elements(size, 0.1, 2, seed: 9))
     let scratch = Memory(
-      StridedRows.scratchBytes(size: size, isContiguous: rows.stride == 1, isDouble: bytes == 8) + 64,
+      StridedRows.scratchBytes(size: size, isContiguous: rows.stride == 1, isDouble: bytes == 8)
+        + 64,
       1)
     for isLogarithmic in [false, true] {
       let (y, d) = (Memory(all, bytes), Memory(all, bytes))
@@ -190,13 +192,15 @@ struct Check {
         x: x.base, gradient: d.base, rows: rows,
         labels: labels.base.assumingMemoryBound(to: Int32.self), rowWeights: weights.doubles(),
         scales: scales.doubles(), scale: 1, losses: losses.doubles(), classWeights: w.base,
-        classWeightSum: Double(size), smoothing: smoothing, scratch: scratch.base, isStreamed: false)
+        classWeightSum: Double(size), smoothing: smoothing, scratch: scratch.base, isStreamed: false
+      )
       table.crossEntropy(&entropy)
       d.tell()
       losses.tell()
       let (d2, losses2) = (Memory(all, bytes), Memory(count, 8))
       var probabilities = ProbabilityRows(
-        x: x.base, target: t.base, gradient: d2.base, rows: rows, scales: scales.doubles(), scale: 1,
+        x: x.base, target: t.base, gradient: d2.base, rows: rows, scales: scales.doubles(),
+        scale: 1,
         losses: losses2.doubles(), classWeights: w.base, smoothing: smoothing,
         scratch: scratch.base, isStreamed: false)
       table.crossEntropyOfProbabilities(&probabilities)
@@ -264,7 +268,8 @@ struct Check {
       let (y, d) = (Memory(all, bytes), Memory(all, bytes))
       var results = ColumnResults(
         block: block, output: y.base, gradient: d.base, maxima: maxima.doubles(),
-        sums: sums.doubles(), dots: shares.doubles(), isLogarithmic: isLogarithmic, isStreamed: false)
+        sums: sums.doubles(), dots: shares.doubles(), isLogarithmic: isLogarithmic,
+        isStreamed: false)
       table.columnResults(&results)
       for memory in [maxima, sums, shares, y, d] { memory.tell() }
     }

@@ -94,7 +94,7 @@ final class PreparedCase {
     grow(&scratch, evaluation.scratchBytes)
     evaluation.bind(results: results.base, workspace: workspace)
     // As the daemon does it.
-    if let scheduler, evaluation.cost > Scheduler.smallCallCost {
+    if let scheduler, evaluation.cost > Scheduler.loneCallCost {
       let done = Flag()
       scheduler.submit(evaluation, group: WorkGroup()) { _ in done.raise() }
       done.wait()

@@ -19,6 +19,8 @@ public final class Scheduler: @unchecked Sendable {
   /// A call up to this, nanoseconds, is better computed by the thread that has it than handed to a worker, which
   /// may have to be woken.
   public static let smallCallCost = 30_000.0
+  /// The same, where that thread has nothing else to do: waking a worker, and the thread again, takes as long.
+  public static let loneCallCost = 100_000.0
 
   public let workers: Int
   /// Called on a worker's thread for every worker, before its first chunk.

@@ -20,7 +20,7 @@ public final class Server: @unchecked Sendable {
     public var loops = 1
     /// Nanoseconds that a loop looks for the next event before it sleeps, where events come close upon one another;
     /// 0: it sleeps at once.
-    public var busyPoll: UInt64 = 50_000
+    public var busyPoll: UInt64 = 100_000
     /// What HELLO says: `lossd/0.1.0`.
     public var software = "lossd"
     /// What GetStatus says about the kernels that compute: an instruction set, or `reference`.

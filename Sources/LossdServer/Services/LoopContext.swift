@@ -113,10 +113,11 @@ class LoopContext: @unchecked Sendable {
   }
 
   /// Runs a small evaluation at once; false when it is one for the workers. Its `error` says how it
-  /// ended.
+  /// ended. The first of a turn may be larger: where calls come one by one it is the only one.
   func runInline(_ evaluation: Evaluation) -> Bool {
-    guard evaluation.cost <= Scheduler.smallCallCost, inlineBudget > 0,
-      evaluation.scratchBytes <= scratch.count
+    let isFirst = inlineBudget == LoopContext.inlineTurnCost
+    let most = isFirst ? Scheduler.loneCallCost : Scheduler.smallCallCost
+    guard evaluation.cost <= most, inlineBudget > 0, evaluation.scratchBytes <= scratch.count
     else { return false }
     // Parsing and answering cost something too.
     inlineBudget -= evaluation.cost + 1_000

@@ -71,12 +71,13 @@ test-python: build $(PYTHON_ENV)/bin/pytest ## the Python client, installed, aga
 TORCH_ENV := .venv-torch
 $(TORCH_ENV)/bin/pytest:
 	$(PYTHON) -m venv $(TORCH_ENV)
-	$(TORCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" hypothesis "./clients/python[test]"
+	$(TORCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" hypothesis expecttest onnx "./clients/python[test]"
 
 test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client and the examples beside torch 2.13
 	$(TORCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -p no:cacheprovider \
-	  clients/python/tests/test_torch.py clients/python/tests/test_golden.py clients/python/tests/test_examples.py
+	  clients/python/tests/test_torch.py clients/python/tests/test_torch_samples.py clients/python/tests/test_onnx.py \
+	  clients/python/tests/test_golden.py clients/python/tests/test_examples.py
 
 .PHONY: examples
 examples: build $(PYTHON_ENV)/bin/pytest ## the examples, the data set of 10 million rows in full

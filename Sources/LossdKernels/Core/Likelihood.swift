@@ -58,8 +58,23 @@ private func plainSum(_ c: LikelihoodCall) -> Double {
     let value = Double(element_widened(x[row &* step &+ (label < 0 ? 0 : label) &* stride]))
     return label < 0 ? 0 : value
   }
+  // Every row is a cache miss: the memory is to have as many to look for at once as it can. What float64's sums take
+  // leaves no room for it.
+  @inline(__always)
+  func touch(_ row: Int) {
+    let label = Int(labels[row])
+    lanes_touch(x + (row &* step &+ (label < 0 ? 0 : label) &* stride))
+  }
   var row = 0
   while row &+ 4 <= count {
+    #if !LOSSD_DOUBLE
+      if row &+ 36 <= count {
+        touch(row &+ 32)
+        touch(row &+ 33)
+        touch(row &+ 34)
+        touch(row &+ 35)
+      }
+    #endif
     sum0.add(term(row))
     sum1.add(term(row &+ 1))
     sum2.add(term(row &+ 2))

@@ -5,7 +5,8 @@
 Needs torch 2.13, numpy and matplotlib (`make bench` sets them up) and a release build. Three processes take
 turns, case by case and round by round: the engine, and torch twice, once as its memory comes and once with
 memory that it keeps (function_benchmark/torch_worker.py says how). Medians of all rounds; a ratio is torch's
-time divided by ours. Writes functions.json, functions.md and functions-*.png into the folder.
+time divided by ours. Writes functions.json, functions.md and functions-*.png into the folder; with --only it
+writes nothing but what it prints.
 """
 import argparse
 import json
@@ -65,6 +66,8 @@ def main():
         "bounds": bounds, "rows": rows}
     for side in workers:
         side.stop()
+    if options.only:
+        return
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "functions.json").write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, options.output)

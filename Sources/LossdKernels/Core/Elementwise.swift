@@ -70,7 +70,8 @@ private func forward(_ c: SigmoidCall) {
   }
 }
 
-/// e / (1 + e)^2 with e = exp(-|x|); the output too where it is wanted.
+/// e / (1 + e)^2 with e = exp(-|x|); the output too where it is wanted. The square is 1 + e (e + 2): the inverse of
+/// 1 + e, squared, would have its errors twice.
 @inline(never)
 private func gradients(_ c: SigmoidCall) {
   guard let gradient = c.gradient else { return }
@@ -78,11 +79,12 @@ private func gradients(_ c: SigmoidCall) {
   while i < c.count {
     let x = load(c.x, i)
     let e = liftedExp(negativeMagnitude(x))
-    let large = lanes_inverse(fma(e, Format.unlift, all(1)))
-    let small = e * large * Format.unlift
-    var slope = e * large * large * Format.unlift
+    let square = fma(e * Format.unlift, fma(e, Format.unlift, all(2)), all(1))
+    var slope = e * lanes_inverse(square) * Format.unlift
     if let upstream = c.upstream { slope = slope * load(upstream, i) }
     if let output = c.output {
+      let large = lanes_inverse(fma(e, Format.unlift, all(1)))
+      let small = e * large * Format.unlift
       let y = lanes_pick(lanes_less(x, all(0)), small, large)
       if c.isStreamed { lanes_stream(output + i, y) } else { store(y, output, i) }
     }

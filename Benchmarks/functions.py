@@ -1,12 +1,12 @@
 """Every function of the catalogue against torch, forward and forward with gradient, in one run and in turn.
 
-    python Benchmarks/functions.py [--only TEXT] [--quick] [--rounds N] [--output FOLDER]
+    python Benchmarks/functions.py [--only TEXT | --again TEXT] [--quick] [--rounds N] [--output FOLDER]
 
 Needs torch 2.13, numpy and matplotlib (`make bench` sets them up) and a release build. Three processes take
 turns, case by case and round by round: the engine, and torch twice, once as its memory comes and once with
 memory that it keeps (function_benchmark/torch_worker.py says how). Medians of all rounds; a ratio is torch's
 time divided by ours. Writes functions.json, functions.md and functions-*.png into the folder; with --only it
-writes nothing but what it prints.
+writes nothing but what it prints, and with --again it puts what it measures into the results that are there.
 """
 import argparse
 import json
@@ -38,9 +38,14 @@ def measure(case, workers, rounds):
     return times
 
 
+def key(row):
+    return tuple(row[name] for name in ("function", "type", "shape", "gradient", "threads"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="cases that contain this text")
+    parser.add_argument("--again", default="", help="cases that begin with this text; the results of others stay")
     parser.add_argument("--quick", action="store_true", help="float32 and one thread alone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs" / "benchmarks")
@@ -48,7 +53,8 @@ def main():
     engine = sides.Engine(ROOT / ".build" / "release" / "FunctionBenchmark")
     workers = (engine, sides.Torch("torch", keeps_memory=False),
                sides.Torch("torch_kept", keeps_memory=True))
-    chosen = [case for case in cases.every(options.quick) if options.only in str(case)]
+    chosen = [case for case in cases.every(options.quick)
+              if options.only in str(case) and str(case).startswith(options.again)]
     rows = []
     bounds = {size: engine.bounds(size) for size in SIZES}
     for number, case in enumerate(chosen):
@@ -68,6 +74,12 @@ def main():
         side.stop()
     if options.only:
         return
+    if options.again:
+        before = json.loads((options.output / "functions.json").read_text())
+        if before["machine"]["processor"] != results["machine"]["processor"]:
+            sys.exit("the results that are there are another machine's")
+        measured = {key(row): row for row in rows}
+        results = {**before, "rows": [measured.get(key(row), row) for row in before["rows"]]}
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "functions.json").write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, options.output)

@@ -21,9 +21,9 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private var forgotten: [Connection] = []
   private var turnHook: TurnHook?
   private let busyPoll: BusyPoll
-  private var openCalls = 0
-  /// What the metrics say.
-  private var toldOpenCalls = 0
+  private var openCalls = 0 {
+    didSet { metrics.set(callsInFlight: openCalls) }
+  }
   private var drainEntries: [DeadlineEntry] = []
   private var isDraining = false
   private var onDrained: (() -> Void)?
@@ -61,10 +61,6 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
       spareCalls.removeLast(spareCalls.count - ServerLoop.spareCallsMax)
     }
     if !forgotten.isEmpty { forgotten.removeAll() }
-    if openCalls != toldOpenCalls {
-      toldOpenCalls = openCalls
-      metrics.update { $0.callsInFlight = UInt64(openCalls) }
-    }
     // While workers compute, the processors are theirs.
     busyPoll.turnEnded { scheduler.queueDepth == 0 }
   }

@@ -26,12 +26,17 @@ final class Metrics: Sendable {
   }
 
   private let counts = Mutex(Counts())
+  private let callsInFlight = Atomic<UInt64>(0)
   private let counters = Mutex<[String: FunctionCounter]>([:])
 
   func update(_ change: (inout Counts) -> Void) { counts.withLock { change(&$0) } }
 
+  /// The loop's alone to say: calls come and go too often for the lock.
+  func set(callsInFlight count: Int) { callsInFlight.store(UInt64(count), ordering: .relaxed) }
+
   var snapshot: Counts {
     var counts = counts.withLock { $0 }
+    counts.callsInFlight = callsInFlight.load(ordering: .relaxed)
     for (name, counter) in counters.withLock({ $0 }) {
       let function = counter.snapshot
       counts.rows += function.rows

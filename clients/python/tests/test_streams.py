@@ -235,3 +235,7 @@ def test_one_thread_sends_while_another_takes(address):
         assert len(list(stream)) == 143
         thread.join()
         np.testing.assert_allclose(stream.summary.loss, np.divide(*sums(np.ones(5))), rtol=1e-7)
+
+
+def test_a_status_counts_itself_and_nothing_else(client):
+    assert {client.status().calls_in_flight for _ in range(300)} == {1}

@@ -21,9 +21,6 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private var forgotten: [Connection] = []
   private var turnHook: TurnHook?
   private let busyPoll: BusyPoll
-  private var openCalls = 0 {
-    didSet { metrics.set(callsInFlight: openCalls) }
-  }
   private var drainEntries: [DeadlineEntry] = []
   private var isDraining = false
   private var onDrained: (() -> Void)?
@@ -117,13 +114,13 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   // MARK: - Calls
 
   func takeCall() -> StreamCall {
-    openCalls += 1
+    metrics.callBegan()
     return spareCalls.popLast() ?? StreamCall(self)
   }
 
   /// It lives at least until the turn ends.
   func give(_ call: consuming StreamCall) {
-    openCalls -= 1
+    metrics.callEnded()
     spareCalls.append(call)
   }
 

@@ -39,12 +39,14 @@ extension Plugin {
   }
 }
 
-/// Runs `body` with a copy of a file in a folder of this process alone, which is gone afterwards.
+/// Runs `body` with a copy of a file in a folder of this process alone, which is gone afterwards; it lies where TMPDIR
+/// says, else in the system's own place.
 func withPrivateCopy<Result>(of source: String, _ body: (String) throws -> Result) throws -> Result
 {
-  var template = Array("/tmp/lossctl-XXXXXX".utf8CString)
+  let place = getenv("TMPDIR").map { String(cString: $0) } ?? P_tmpdir
+  var template = Array("\(place)/lossctl-XXXXXX".utf8CString)
   guard mkdtemp(&template) != nil else {
-    throw Complaint("/tmp: \(String(cString: strerror(errno)))", status: 73)
+    throw Complaint("\(place): \(String(cString: strerror(errno)))", status: 73)
   }
   let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   let name = source.split(separator: "/").last.map(String.init) ?? "plugin.so"

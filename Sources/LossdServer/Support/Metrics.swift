@@ -31,8 +31,14 @@ final class Metrics: Sendable {
 
   func update(_ change: (inout Counts) -> Void) { counts.withLock { change(&$0) } }
 
-  /// The loop's alone to say: calls come and go too often for the lock.
-  func set(callsInFlight count: Int) { callsInFlight.store(UInt64(count), ordering: .relaxed) }
+  /// Calls come and go too often for the lock. The loop's thread alone may say so.
+  func callBegan() {
+    callsInFlight.store(callsInFlight.load(ordering: .relaxed) + 1, ordering: .relaxed)
+  }
+
+  func callEnded() {
+    callsInFlight.store(callsInFlight.load(ordering: .relaxed) - 1, ordering: .relaxed)
+  }
 
   var snapshot: Counts {
     var counts = counts.withLock { $0 }

@@ -25,9 +25,6 @@ final class StreamCall: Call {
   private lazy var plugins = PluginHandler(context)
   private var deadlineEntry: DeadlineEntry?
   private var starveEntry: DeadlineEntry?
-  /// Whether they may be in the queue.
-  private var hasDeadline = false
-  private var hasStarveTime = false
 
   override init(_ context: LoopContext) {
     evaluate = EvaluateHandler(context)
@@ -53,7 +50,6 @@ final class StreamCall: Call {
     deadline = .max
     if timeout > 0, let deadlineEntry {
       deadline = Clock.now + timeout
-      hasDeadline = true
       context.deadlines.set(deadlineEntry, at: deadline)
     }
     switch method {
@@ -70,10 +66,13 @@ final class StreamCall: Call {
   func reset() {
     connection = nil
     if record != nil { record = nil }
-    if hasDeadline, let deadlineEntry { context.deadlines.cancel(deadlineEntry) }
-    if hasStarveTime, let starveEntry { context.deadlines.cancel(starveEntry) }
-    hasDeadline = false
-    hasStarveTime = false
+    cancel(deadlineEntry)
+    cancel(starveEntry)
+  }
+
+  private func cancel(_ entry: DeadlineEntry?) {
+    guard let entry, entry.isSet else { return }
+    loopContext.with { $0.deadlines.cancel(entry) }
   }
 
   // MARK: - What the connection brings
@@ -188,14 +187,9 @@ final class StreamCall: Call {
   override func waitForMemory() { connection?.object.waitForMemory() }
 
   override func setStarveTimer(at time: UInt64) {
-    if time == .max && !hasStarveTime { return }
-    guard let starveEntry else { return }
-    if time == .max {
-      context.deadlines.cancel(starveEntry)
-    } else if !starveEntry.isSet {
-      context.deadlines.set(starveEntry, at: time)
-    }
-    hasStarveTime = time != .max
+    if time == .max { return cancel(starveEntry) }
+    guard let starveEntry, !starveEntry.isSet else { return }
+    context.deadlines.set(starveEntry, at: time)
   }
 
   /// For a configured time it has waited for credit or memory, or its payload has been coming.

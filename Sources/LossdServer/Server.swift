@@ -56,7 +56,7 @@ public final class Server: @unchecked Sendable {
     daemon = DaemonState(
       registry: registry, scheduler: Scheduler(workers: workers, watchesThreads: true),
       software: settings.software,
-      kernels: settings.kernels, totalBytesMax: settings.limits.totalBytesMax,
+      kernels: settings.kernels, limits: settings.limits,
       pooledBytesMax: settings.pooledBytesMax,
       plugins: plugins)
     var loops: [ServerLoop] = []
@@ -71,9 +71,7 @@ public final class Server: @unchecked Sendable {
     let first = loops[0]
     plugins?.setOnIsolated { plugin in first.loop.execute { first.foreign.adopt(plugin) } }
     let all = loops
-    daemon.budget.setOnRelease {
-      for loop in all { loop.loop.execute { loop.memoryReleased() } }
-    }
+    daemon.loops.withLock { $0 = all }
   }
 
   /// Where lines for the log go; called on any thread.
@@ -130,6 +128,7 @@ public final class Server: @unchecked Sendable {
   /// messages and payloads, the number of streams, the credit; and its own bytes in flight. Any thread.
   public func setLimits(_ limits: ServerLimits) {
     daemon.budget.setBytesMax(limits.totalBytesMax)
+    daemon.users.setBytesMax(limits.userBytes)
     for target in loops { target.loop.execute { target.limits = limits } }
   }
 

@@ -100,6 +100,7 @@ extension EvaluateJob {
     if front + bytes <= ownPayload.count {
       base = ownPayload.base + front
     } else {
+      try takeSmall(bytes, "inline tensors of \(bytes) bytes")
       let buffer = AlignedBuffer(count: bytes)
       inlineTensors = buffer
       base = buffer.base

@@ -15,19 +15,21 @@ final class SharedRegion: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let count: Int
   let isWritable: Bool
-  private let account: MemoryAccount
+  private let account: MemoryBudget
   /// Called when the last call has let go of it, on that one's thread.
   var onFree: (() -> Void)?
 
   /// INVALID_ARGUMENT for what is no such memory, RESOURCE_EXHAUSTED where it does not fit.
   init(
-    _ id: UInt64, _ descriptor: borrowing Descriptor, length: UInt64, _ account: MemoryAccount
+    _ id: UInt64, _ descriptor: borrowing Descriptor, length: UInt64, _ account: MemoryBudget
   ) throws(StatusError) {
     func text(_ reason: String) -> String { "region \(id): \(reason)" }
     if let reason = clinux_check_shared(descriptor.raw, length) {
       throw StatusError(.invalidArgument, text(String(cString: reason)))
     }
-    guard let count = Int(exactly: length), account.canEverFit(count), account.reserve(count) else {
+    guard let count = Int(exactly: length), account.tooSmall(for: count) == nil,
+      account.reserve(count) == nil
+    else {
       throw StatusError(
         .resourceExhausted,
         text(

@@ -1,37 +1,5 @@
 import LossdPluginHost
 import LossdTensor
-import Synchronization
-
-/// Bytes in flight of one connection, against its own limit and the daemon's. Reserving is confined to
-/// the connection's loop; releasing may happen anywhere.
-final class MemoryAccount: Sendable {
-  let bytesMax: Int
-  let budget: MemoryBudget
-  private let used = Atomic<Int>(0)
-
-  init(bytesMax: Int, budget: MemoryBudget) {
-    self.bytesMax = bytesMax
-    self.budget = budget
-  }
-
-  var bytesInFlight: Int { used.load(ordering: .relaxed) }
-
-  /// Whether so many bytes could be had if nothing else were in flight.
-  func canEverFit(_ bytes: Int) -> Bool { bytes <= bytesMax && bytes <= budget.bytesMax }
-
-  /// Whether `bytes` were free; then they are taken.
-  func reserve(_ bytes: Int) -> Bool {
-    let before = used.add(bytes, ordering: .relaxed).oldValue
-    if before + bytes <= bytesMax && budget.reserve(bytes) { return true }
-    used.subtract(bytes, ordering: .relaxed)
-    return false
-  }
-
-  func release(_ bytes: Int) {
-    used.subtract(bytes, ordering: .relaxed)
-    budget.release(bytes)
-  }
-}
 
 /// A big buffer on a connection's account: goes back to where it came from, and its bytes to the account, with
 /// the last reference.
@@ -45,12 +13,12 @@ final class PayloadBuffer: @unchecked Sendable {
   }
 
   private let source: Source
-  private let account: MemoryAccount
+  private let account: MemoryBudget
   private let bytes: Int
   let base: UnsafeMutableRawPointer
 
   /// `bytes` are reserved on `account` already.
-  init(reserved bytes: Int, _ account: MemoryAccount, _ pool: BufferPool) {
+  init(reserved bytes: Int, _ account: MemoryBudget, _ pool: BufferPool) {
     self.bytes = bytes
     self.account = account
     let buffer = pool.take(bytes)
@@ -60,7 +28,7 @@ final class PayloadBuffer: @unchecked Sendable {
 
   /// A segment that `pool` has lent, on the loop's thread, where it is also given back.
   init(
-    reserved bytes: Int, _ account: MemoryAccount, _ segment: SharedSegment, of pool: SegmentPool
+    reserved bytes: Int, _ account: MemoryBudget, _ segment: SharedSegment, of pool: SegmentPool
   ) {
     self.bytes = bytes
     self.account = account

@@ -100,7 +100,7 @@ extension EvaluateJob {
     if front + bytes <= ownPayload.count {
       base = ownPayload.base + front
     } else {
-      let buffer = AlignedBuffer(count: bytes)
+      let buffer = try AlignedBuffer(reserving: bytes)
       inlineTensors = buffer
       base = buffer.base
     }

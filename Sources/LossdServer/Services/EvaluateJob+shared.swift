@@ -64,9 +64,14 @@ extension EvaluateJob {
       throw StatusError(
         .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
     }
-    let buffer = PayloadBuffer(reserved: bytes, call.account, call.context.pool)
-    shared.buffers.append(buffer)
-    return buffer.base
+    do throws(StatusError) {
+      let buffer = try PayloadBuffer(reserved: bytes, call.account, call.context.pool)
+      shared.buffers.append(buffer)
+      return buffer.base
+    } catch {
+      call.account.release(bytes)
+      throw error
+    }
   }
 
   private func named<Result>(

@@ -152,7 +152,7 @@ extension SoftmaxFunction {
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
     if let blocks = state.blocks, let kernels = Kernels.chosen {
-      runBlocks(kernels, call, blocks, chunk)
+      try runBlocks(kernels, call, blocks, chunk)
       return
     }
     if let long = state.long {

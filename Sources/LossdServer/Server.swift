@@ -51,6 +51,7 @@ public final class Server: @unchecked Sendable {
     _ registry: Registry, _ settings: Settings, plugins: PluginManager? = nil
   ) throws(LoopError) {
     adminPeers = settings.adminPeers
+    Server.setCallCost(settings.limits)
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     daemon = DaemonState(
@@ -129,7 +130,12 @@ public final class Server: @unchecked Sendable {
   public func setLimits(_ limits: ServerLimits) {
     daemon.budget.setBytesMax(limits.totalBytesMax)
     daemon.users.setBytesMax(limits.userBytes)
+    Server.setCallCost(limits)
     for target in loops { target.loop.execute { target.limits = limits } }
+  }
+
+  private static func setCallCost(_ limits: ServerLimits) {
+    Evaluation.callCostMax = limits.callCostMax > 0 ? limits.callCostMax : .max
   }
 
   /// Calls `onAlive` on the first loop's thread every `period` nanoseconds, as long as every loop turns and

@@ -170,7 +170,9 @@ enum HalfSquare: Function {
       try evaluation.makePlan()
     } catch { return (error, .nan, []) }
     let results = AlignedBuffer.zeroed(count: evaluation.resultBytes)
-    evaluation.bind(results: results.base, workspace: nil)
+    do throws(StatusError) {
+      try evaluation.bind(results: results.base, workspace: nil)
+    } catch { return (error, .nan, []) }
     evaluation.deadline = deadline
     if stop { evaluation.stop() }
     let isDone = Atomic<Bool>(false)

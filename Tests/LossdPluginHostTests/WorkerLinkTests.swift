@@ -33,7 +33,7 @@ import Testing
   private func compute(_ evaluation: Evaluation) throws -> AlignedBuffer {
     try evaluation.makePlan()
     let results = AlignedBuffer.zeroed(count: evaluation.resultBytes)
-    evaluation.bind(
+    try evaluation.bind(
       results: results.base, workspace: AlignedBuffer(count: evaluation.workspaceBytes))
     let scratch = AlignedBuffer(count: evaluation.scratchBytes)
     withExtendedLifetime(scratch) { evaluation.runToEnd(scratch: scratch.base) }

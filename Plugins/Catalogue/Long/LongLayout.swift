@@ -26,9 +26,9 @@ struct LongLayout: BitwiseCopyable {
     self.size = size
     self.inner = inner
     width = min(inner, LongLayout.widthMax)
-    tiles = (inner + width - 1) / width
+    tiles = parts(inner, of: width)
     length = LongLayout.blockElements / width
-    blocks = (size + length - 1) / length
+    blocks = parts(size, of: length)
   }
 
   var rows: Int { outer * inner }

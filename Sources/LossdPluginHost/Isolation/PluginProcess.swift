@@ -55,6 +55,8 @@ public final class PluginProcess: @unchecked Sendable {
     let sharedBytes: UInt64 = order.take()
     let threads = Int(order.take(UInt32.self))
     let path = order.takeText()
+    // The daemon compares the plan with its setting, which it may change at any time.
+    Evaluation.callCostMax = .max
     do throws(StatusError) {
       Confinement.limit(memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads)
       let process = try PluginProcess(
@@ -198,7 +200,7 @@ public final class PluginProcess: @unchecked Sendable {
         && evaluation.workspaceBytes <= Order.ownWorkspaceBytes
         && evaluation.scratchBytes <= Order.ownScratchBytes
       guard isSmall else { return planned(call) }
-      evaluation.bind(
+      try evaluation.bind(
         results: ownResults.base, workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
       guard evaluation.cost <= PluginProcess.ownCost else { return compute(call) }
       evaluation.runToEnd(scratch: ownScratch.base)
@@ -232,8 +234,9 @@ public final class PluginProcess: @unchecked Sendable {
       }
       let workspace =
         evaluation.workspaceBytes > Order.ownWorkspaceBytes
-        ? AlignedBuffer(count: evaluation.workspaceBytes) : ownWorkspace
-      evaluation.bind(results: results, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
+        ? try AlignedBuffer(reserving: evaluation.workspaceBytes) : ownWorkspace
+      try evaluation.bind(
+        results: results, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
       compute(call)
     } catch {
       call.evaluation.fail(error)

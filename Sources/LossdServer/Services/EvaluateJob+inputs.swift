@@ -101,7 +101,7 @@ extension EvaluateJob {
       base = ownPayload.base + front
     } else {
       try takeSmall(bytes, "inline tensors of \(bytes) bytes")
-      let buffer = AlignedBuffer(count: bytes)
+      let buffer = try AlignedBuffer(reserving: bytes)
       inlineTensors = buffer
       base = buffer.base
     }

@@ -38,9 +38,14 @@ extension EvaluateJob {
     }
     if let shortage = account.reserve(bytes) { return .wait(shortage) }
     runReserved = needed
-    let buffer = PayloadBuffer(reserved: byteCount, account, context.pool)
-    payload = buffer
-    return .receive(buffer.base)
+    do throws(StatusError) {
+      let buffer = try PayloadBuffer(reserved: byteCount, account, context.pool)
+      payload = buffer
+      return .receive(buffer.base)
+    } catch {
+      account.release(byteCount)
+      return .refuse(error)
+    }
   }
 
   /// For a plugin's function the payload's memory alone is reserved: its plan takes a thread or a process, and
@@ -70,7 +75,7 @@ extension EvaluateJob {
   func buffer(
     _ bytes: Int, _ account: MemoryBudget, _ pool: BufferPool, isInput: Bool
   ) throws(StatusError) -> PayloadBuffer {
-    guard let processes else { return PayloadBuffer(reserved: bytes, account, pool) }
+    guard let processes else { return try PayloadBuffer(reserved: bytes, account, pool) }
     let segments = processes.segments
     let segment = try segments.take(bytes, isInput: isInput, home: home, isFree: processes.isIdle)
     return PayloadBuffer(reserved: bytes, account, segment, of: segments)
@@ -112,7 +117,7 @@ extension EvaluateJob {
   ) throws(StatusError) -> Shortage? {
     let needed = neededBytes(evaluation, workers: workers)
     if needed == 0 && runReserved == 0 && !evaluation.entry.isElsewhere {
-      evaluation.bind(
+      try evaluation.bind(
         results: ownResults.base,
         workspace: evaluation.workspaceBytes > 0 ? ownWorkspaceMemory : nil)
       return nil
@@ -129,6 +134,7 @@ extension EvaluateJob {
       do throws(StatusError) {
         results = try buffer(evaluation.resultBytes, account, pool, isInput: false)
       } catch {
+        // The scratch's is released by itself.
         runReserved = needed - scratchReserved
         throw error
       }
@@ -143,13 +149,18 @@ extension EvaluateJob {
     }
     var memory: AlignedBuffer?
     if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
-      let buffer = PayloadBuffer(reserved: evaluation.workspaceBytes, account, pool)
-      workspace = buffer
-      memory = buffer.aligned
+      do throws(StatusError) {
+        let buffer = try PayloadBuffer(reserved: evaluation.workspaceBytes, account, pool)
+        workspace = buffer
+        memory = buffer.aligned
+      } catch {
+        runReserved = evaluation.workspaceBytes
+        throw error
+      }
     } else if evaluation.workspaceBytes > 0 {
       memory = ownWorkspaceMemory
     }
-    evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
+    try evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
     return nil
   }
 

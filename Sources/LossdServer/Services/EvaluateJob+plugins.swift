@@ -57,9 +57,6 @@ extension EvaluateJob {
         "\(evaluation.entry.name): the plugin \(evaluation.entry.plugin)'s process sent \(bytes.count) bytes of "
           + "results, expected \(evaluation.resultBytes)")
     }
-    if let base = bytes.baseAddress {
-      ownResults.base.copyMemory(from: base, byteCount: bytes.count)
-    }
-    evaluation.bindAdopted(results: ownResults.base)
+    evaluation.adoptResults(bytes, to: ownResults.base)
   }
 }

@@ -62,9 +62,14 @@ extension EvaluateJob {
         .resourceExhausted,
         "no memory now for a copy of \(bytes) bytes of shared memory: \(shortage.text)")
     }
-    let buffer = PayloadBuffer(reserved: bytes, call.account, call.context.pool)
-    shared.buffers.append(buffer)
-    return buffer.base
+    do throws(StatusError) {
+      let buffer = try PayloadBuffer(reserved: bytes, call.account, call.context.pool)
+      shared.buffers.append(buffer)
+      return buffer.base
+    } catch {
+      call.account.release(bytes)
+      throw error
+    }
   }
 
   private func named<Result>(

@@ -46,7 +46,7 @@ final class KeptInput {
         memory = nil
         base = shared.base
       } else {
-        let own = AlignedBuffer(count: source.byteCount)
+        let own = try AlignedBuffer(reserving: source.byteCount)
         segment = nil
         memory = own
         base = own.base

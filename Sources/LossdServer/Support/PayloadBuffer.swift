@@ -17,11 +17,12 @@ final class PayloadBuffer: @unchecked Sendable {
   private let bytes: Int
   let base: UnsafeMutableRawPointer
 
-  /// `bytes` are reserved on `account` already.
-  init(reserved bytes: Int, _ account: MemoryBudget, _ pool: BufferPool) {
+  /// `bytes` are reserved on `account` already. RESOURCE_EXHAUSTED where the system has no memory for them; they are
+  /// the caller's to release then.
+  init(reserved bytes: Int, _ account: MemoryBudget, _ pool: BufferPool) throws(StatusError) {
+    let buffer = try pool.take(bytes)
     self.bytes = bytes
     self.account = account
-    let buffer = pool.take(bytes)
     source = .pool(buffer, pool)
     base = buffer.base
   }

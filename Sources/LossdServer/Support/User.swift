@@ -1,3 +1,4 @@
+import LossdEngine
 import LossdSocket
 import LossdTensor
 import Synchronization
@@ -49,6 +50,8 @@ final class User: Sendable {
   let id: UserID
   /// Bytes in flight.
   let bytes: MemoryBudget
+  /// Whose turn it is at the workers.
+  let work = WorkUser()
   /// Connections open.
   let connections = Atomic<Int>(0)
 

@@ -39,7 +39,7 @@ final class Connection {
   /// What its user has on this loop.
   let share: UserShare
   let account: MemoryBudget
-  let group = WorkGroup()
+  let group: WorkGroup
   let output = OutputQueue()
   let decoder: FrameDecoder
   let arena = MessageArena(
@@ -106,6 +106,7 @@ final class Connection {
     _ administration: Administration, _ share: UserShare
   ) {
     self.share = share
+    group = WorkGroup(user: share.user.work)
     serverLoop = Unretained(context)
     self.number = number
     self.administration = administration

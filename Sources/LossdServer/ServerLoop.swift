@@ -9,6 +9,9 @@ import Synchronization
 /// One event loop of the server and its connections. Confined to its thread, but for `loop.execute`.
 final class ServerLoop: LoopContext, @unchecked Sendable {
   private static let spareCallsMax = 1024
+  /// Refused connections that are open for a moment more, and for how long, nanoseconds.
+  private static let refusedMax = 64
+  private static let refusedTime: UInt64 = 250_000_000
 
   /// Where bytes are read that do not go straight to a payload's buffer: decoded before the next read.
   let readBuffer = AlignedBuffer(count: 64 << 10)
@@ -28,6 +31,8 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   /// Bytes that a connection decodes anew.
   var spareBytes: [UInt8] = []
   private var drainEntries: [DeadlineEntry] = []
+  private var refused: [Int32] = []
+  private var refusedEntry: DeadlineEntry?
   private var isDraining = false
   private var onDrained: (() -> Void)?
 
@@ -44,6 +49,7 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   /// Lets the loop's handles go; afterwards it cannot run again.
   func tearDown() {
     for connection in Array(connections.values) { connection.close() }
+    while !refused.isEmpty { closeOldestRefused() }
     foreign.close()
     turnHook?.close()
     busyPoll.close()
@@ -106,7 +112,7 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     if isDraining { connection.drain() }
   }
 
-  /// Says why with GOAWAY, as far as the socket takes it at once, and closes.
+  /// Says why with GOAWAY, and closes soon: by then the client has sent its HELLO, and reads the answer.
   private func refuse(_ descriptor: consuming Descriptor, _ id: UserID) {
     let frames = OutputBuffer()
     frames.encodeFrame(hello: Connection.hello(daemon, limits, isUnix: false))
@@ -125,6 +131,22 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
       send(descriptor.raw, UnsafeBufferPointer(start: $0, count: 1))
     }
     shutdownWriting(descriptor.raw)
+    if refused.count >= ServerLoop.refusedMax { closeOldestRefused() }
+    refused.append(descriptor.take())
+    if refused.count == 1 { watchRefused() }
+  }
+
+  private func watchRefused() {
+    let entry = refusedEntry ?? DeadlineEntry { [unowned self] in
+      while !refused.isEmpty { closeOldestRefused() }
+    }
+    refusedEntry = entry
+    deadlines.set(entry, at: Clock.now + ServerLoop.refusedTime)
+  }
+
+  private func closeOldestRefused() {
+    if refused.isEmpty { return }
+    _ = Glibc.close(refused.removeFirst())
   }
 
   /// A connection's descriptor is closed.

@@ -48,13 +48,16 @@ public final class BufferPool: Sendable {
     return try AlignedBuffer(reserving: BufferPool.capacity(sizeClass))
   }
 
-  /// Gives back what `take` returned; nobody may use it any more.
-  public func give(_ buffer: AlignedBuffer) {
-    guard let sizeClass = BufferPool.sizeClass(buffer.capacity) else { return }
-    state.withLock { state in
-      guard state.statistics.cachedBytes + buffer.capacity <= cacheBytesMax else { return }
+  /// Gives back what `take` returned; nobody may use it any more. Returns whether it was kept: else its memory is free with
+  /// the last reference.
+  @discardableResult
+  public func give(_ buffer: AlignedBuffer) -> Bool {
+    guard let sizeClass = BufferPool.sizeClass(buffer.capacity) else { return false }
+    return state.withLock { state in
+      guard state.statistics.cachedBytes + buffer.capacity <= cacheBytesMax else { return false }
       state.statistics.cachedBytes += buffer.capacity
       state.classes[sizeClass].append(buffer)
+      return true
     }
   }
 

@@ -94,6 +94,11 @@ def frame(kind, stream=0, message=b"", payload=b"", flags=0, reserved=0):
         "<IIIBBH", len(payload), len(message), stream, kind, flags, reserved) + message + payload
 
 
+def header(kind, stream, message_bytes, payload_bytes, flags=0):
+    """The header alone of a frame whose rest may never come."""
+    return struct.pack("<IIIBBH", payload_bytes, message_bytes, stream, kind, flags, 0)
+
+
 def hello(features=(), **limits):
     names = {"max_message_bytes": 2, "max_payload_bytes": 3, "max_streams": 4, "stream_credit": 5}
     return frame(HELLO, 0, block(1, "tests") + b"".join(

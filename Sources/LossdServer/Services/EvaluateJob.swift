@@ -91,10 +91,10 @@ final class EvaluateJob {
   }
 
   /// Charges small things of the job. RESOURCE_EXHAUSTED where there is no room.
-  func takeSmall(_ bytes: Int, _ what: String) throws(StatusError) {
+  func takeSmall(_ bytes: Int, _ what: @autoclosure () -> String) throws(StatusError) {
     guard let share else { return }
     if let shortage = share.with({ $0.take(bytes) }) {
-      throw StatusError(.resourceExhausted, "no memory now for \(what): \(shortage.text)")
+      throw StatusError(.resourceExhausted, "no memory now for \(what()): \(shortage.text)")
     }
     smallBytes += bytes
   }

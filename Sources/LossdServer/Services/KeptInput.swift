@@ -80,6 +80,10 @@ final class KeptInput {
 
   deinit {
     sizes.deallocate()
-    account.release(reserved)
+    if let memory, reserved >= Reaper.bytesMin {
+      Reaper.shared.free(memory, reserved, of: account)
+    } else {
+      account.release(reserved)
+    }
   }
 }

@@ -39,7 +39,10 @@ final class PayloadBuffer: @unchecked Sendable {
 
   deinit {
     switch source {
-    case .pool(let buffer, let pool): pool.give(buffer)
+    case .pool(let buffer, let pool):
+      if !pool.give(buffer) && buffer.capacity >= Reaper.bytesMin {
+        return Reaper.shared.free(buffer, bytes, of: account)
+      }
     case .segment(let segment, let pool): pool.give(segment)
     }
     account.release(bytes)

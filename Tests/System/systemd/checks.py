@@ -474,8 +474,8 @@ class Package(unittest.TestCase):
             return text[-1]
 
         run("lossctl", "status", user="alice", cwd="/")
-        # In a namespace of its own the daemon does not see who it is.
-        self.assertRegex(seen(1), r"uid=65534 pid=\d+ .*method=/lossd.v1.Daemon/GetStatus .*code=OK")
+        self.assertRegex(
+            seen(1), rf"uid={alice} pid=\d+ .*method=/lossd.v1.Daemon/GetStatus .*code=OK")
         self.dropin("lossd.service", "access-log.conf")
         run("systemctl", "restart", "lossd")
         self.assertNotEqual(pid(), process)

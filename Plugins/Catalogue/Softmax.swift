@@ -156,7 +156,7 @@ extension SoftmaxFunction {
       return
     }
     if let long = state.long {
-      runLong(call, state, long, chunk)
+      try runLong(call, state, long, chunk)
       return
     }
     if state.isVector, let kernels = Kernels.chosen {

@@ -70,6 +70,8 @@ public final class Evaluation: @unchecked Sendable {
   // Progress, under the scheduler's lock while it is scheduled.
   /// Of its place among those that wait for a worker; 0: it does not wait.
   var ticket: UInt64 = 0
+  /// While it is scheduled.
+  var group: WorkGroup?
   var stage = 0
   /// The chunks of the stage that may run now, and the next of them to hand out.
   var firstChunk = 0
@@ -214,7 +216,8 @@ public final class Evaluation: @unchecked Sendable {
     call.pointee.wanted = other.call.pointee.wanted
   }
 
-  /// Asks it to stop between two chunks. Any thread.
+  /// Asks it to stop between two chunks, or, where a function asks, within one. Any thread. One that may wait for a worker
+  /// ends sooner by `Scheduler.stop`.
   public func stop() { stopped.store(true, ordering: .relaxed) }
 
   // MARK: - Setting up
@@ -234,6 +237,9 @@ public final class Evaluation: @unchecked Sendable {
   public func setInput(_ index: Int, _ tensor: TensorView) throws(StatusError) {
     var name: String { String(cString: entry.inputs[index].name) }
     guard inputs[index].data_type == 0 else { throw invalid("the input `\(name)` is given twice") }
+    guard tensor.rank <= Int(LOSSD_RANK_MAX) else {
+      throw invalid("\(name) has \(tensor.rank) dimensions, over the limit of \(LOSSD_RANK_MAX)")
+    }
     guard entry.inputs[index].data_types & (1 << tensor.dataType.rawValue) != 0 else {
       let types = DataType.allCases.filter {
         entry.inputs[index].data_types & (1 << $0.rawValue) != 0

@@ -32,14 +32,9 @@ extension Evaluation {
   /// Takes a plan's amounts over. INTERNAL where no honest plan has them; RESOURCE_EXHAUSTED where the call costs more
   /// than one may.
   func accept(_ plan: PlanBounds) throws(StatusError) {
-    guard plan.cost.isFinite, plan.cost >= 0 else { throw lie("planned \(plan.cost) ns of work") }
-    if entry.isForeign && plan.cost > PlanBounds.costMax {
+    guard plan.cost >= 0, plan.cost <= PlanBounds.costMax || !entry.isForeign else {
       throw lie("planned \(plan.cost) ns of work")
     }
-    guard plan.rows >= 0, plan.rows <= PlanBounds.rowsMax || hasEmptyInput(ofSize: plan.rows),
-      plan.workspaceBytes <= PlanBounds.workspaceBytesMax,
-      plan.scratchBytes <= PlanBounds.scratchBytesMax
-    else { throw lie("planned impossible amounts of memory or rows") }
     let limit = Evaluation.callCostMax
     guard plan.cost <= Double(limit) else {
       throw StatusError(
@@ -47,6 +42,10 @@ extension Evaluation {
         "\(entry.name): the call takes about \(plan.cost) ns of one core, over the limit of \(limit) ns "
           + "(limits.call_cost)")
     }
+    guard plan.rows >= 0, plan.rows <= PlanBounds.rowsMax || hasEmptyInput(ofSize: plan.rows),
+      plan.workspaceBytes <= PlanBounds.workspaceBytesMax,
+      plan.scratchBytes <= PlanBounds.scratchBytesMax
+    else { throw lie("planned impossible amounts of memory or rows") }
     planDone(
       rows: Int(min(plan.rows, PlanBounds.rowsMax)), workspaceBytes: Int(plan.workspaceBytes),
       scratchBytes: Int(plan.scratchBytes), cost: plan.cost)

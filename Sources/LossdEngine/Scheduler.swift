@@ -136,6 +136,14 @@ public final class Scheduler: @unchecked Sendable {
     submit(evaluation, group, nil, completion)
   }
 
+  /// Stops a call: it ends after the chunks that are running, however many others wait. Any thread.
+  public func stop(_ evaluation: Evaluation) {
+    evaluation.stop()
+    pthread_mutex_lock(lock)
+    if let group = evaluation.group { queue.hurry(evaluation, group) }
+    pthread_mutex_unlock(lock)
+  }
+
   /// Plans a call whose plan may take its time, on a worker, and computes it there where it fits into `small`.
   /// `completion` is called once, on a worker; the call's `isComputed` says whether it is done.
   public func prepare(
@@ -198,6 +206,7 @@ public final class Scheduler: @unchecked Sendable {
     pthread_mutex_lock(lock)
     evaluation.task = task
     evaluation.completion = completion
+    evaluation.group = group
     waiting += 1
     enqueue(evaluation, group)
     pthread_mutex_unlock(lock)
@@ -350,6 +359,7 @@ public final class Scheduler: @unchecked Sendable {
   private func end(_ call: Evaluation) {
     let completion = call.completion
     call.completion = nil
+    call.group = nil
     waiting -= 1
     pthread_mutex_unlock(lock)
     completion?(call)
@@ -402,6 +412,7 @@ public final class Scheduler: @unchecked Sendable {
     evaluation.pinned = owner
     evaluation.stuckThreads = stuck.count
     evaluation.completion = nil
+    evaluation.group = nil
     waiting -= 1
     return true
   }

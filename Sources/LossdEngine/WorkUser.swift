@@ -30,6 +30,8 @@ private struct Waiting {
 /// however many wait. Belongs to the scheduler's lock.
 struct WorkQueue {
   private var users = Turns<WorkUser>()
+  /// Calls that are only to end, before all others: each takes a worker microseconds.
+  private var ending = Turns<(Waiting, WorkGroup)>()
   private var tickets: UInt64 = 0
 
   /// The call waits behind the others of its group; not one that waits already.
@@ -48,11 +50,22 @@ struct WorkQueue {
     }
   }
 
+  /// A call that waits gets the next turn, since it is only to end. Nothing where it does not wait.
+  mutating func hurry(_ call: Evaluation, _ group: WorkGroup) {
+    if call.ticket == 0 { return }
+    tickets &+= 1
+    call.ticket = tickets
+    ending.append((Waiting(call: call, ticket: tickets), group))
+  }
+
   /// The call waits no more, if it did: its place is skipped when its turn comes.
   mutating func remove(_ call: Evaluation) { call.ticket = 0 }
 
   /// Takes the next call in turn out. Who is not done with it appends it again.
   mutating func next() -> (Evaluation, WorkGroup)? {
+    while let (waiting, group) = ending.popFirst() {
+      if let call = take(waiting) { return (call, group) }
+    }
     while let user = users.popFirst() {
       while let group = user.groups.popFirst() {
         let call = nextCall(of: group)
@@ -70,11 +83,15 @@ struct WorkQueue {
 
   private func nextCall(of group: WorkGroup) -> Evaluation? {
     while let waiting = group.calls.popFirst() {
-      guard waiting.call.ticket == waiting.ticket else { continue }
-      waiting.call.ticket = 0
-      return waiting.call
+      if let call = take(waiting) { return call }
     }
     return nil
+  }
+
+  private func take(_ waiting: Waiting) -> Evaluation? {
+    guard waiting.call.ticket == waiting.ticket else { return nil }
+    waiting.call.ticket = 0
+    return waiting.call
   }
 }
 

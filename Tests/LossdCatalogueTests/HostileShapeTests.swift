@@ -286,6 +286,38 @@ import Testing
     #expect(call.evaluation.rows == 1 << 48)
   }
 
+  @Test(
+    "the likelihood's gradient of more classes than a unit of work may write is cleared in pieces")
+  func longGradient() throws {
+    let classes = 1 << 22 + 5
+    let entry = try #require(try catalogueEntries().first { $0.name == "nll_loss" })
+    let call = PreparedCall(entry)
+    let input = AlignedBuffer.zeroed(count: 2 * classes * 2)
+    input.base.storeBytes(of: -3 as Float16, toByteOffset: 2 * 7, as: Float16.self)
+    input.base.storeBytes(
+      of: -4 as Float16, toByteOffset: 2 * (2 * classes - 1), as: Float16.self)
+    let target = AlignedBuffer(count: 16)
+    target.base.storeBytes(of: 7, as: Int64.self)
+    target.base.storeBytes(of: Int64(classes - 1), toByteOffset: 8, as: Int64.self)
+    #expect(try call.setInput(0, .float16, [2, Int64(classes)], bytes: input))
+    #expect(try call.setInput(1, .int64, [2], bytes: target))
+    for output in 0..<2 { try call.evaluation.want(output) }
+    try call.evaluation.makePlan()
+    // The host's clearing apart, two positions.
+    #expect(call.evaluation.cost < 5e6)
+    let results = try call.run(poison: 0xEE)
+    let loss = try #require(call.evaluation.result(0).view.data).load(as: Float16.self)
+    #expect(loss == 3.5)
+    let gradient = try #require(call.evaluation.result(1).view.data)
+    var wrong = 0
+    for index in stride(from: 0, to: 2 * classes * 2, by: 4)
+    where gradient.load(fromByteOffset: index, as: UInt32.self) != 0 { wrong += 1 }
+    #expect(wrong == 2)
+    #expect(gradient.load(fromByteOffset: 14, as: Float16.self) == -0.5)
+    #expect(gradient.load(fromByteOffset: 4 * classes - 2, as: Float16.self) == -0.5)
+    withExtendedLifetime((call, results)) {}
+  }
+
   @Test("three tensors that broadcast over different dimensions are refused by their cost")
   func broadcasting() throws {
     let size: Int64 = 100_000

@@ -209,6 +209,20 @@ import Testing
     }
   }
 
+  @Test("of a library's function that writes nothing no byte is what was there before")
+  func unwritten() throws {
+    PlanBoundsTests.planned.withLock { $0 = nil }
+    let evaluation = Evaluation(entry)
+    try evaluation.want(1)
+    try evaluation.want(0)
+    try evaluation.makePlan()
+    let memory = AlignedBuffer(count: evaluation.resultBytes)
+    memory.bytes.initializeMemory(as: UInt8.self, repeating: 0xEE)
+    try evaluation.bind(results: memory.base, workspace: nil)
+    try evaluation.runInline(scratch: memory.base)
+    #expect(memory.bytes.allSatisfy { $0 == 0 })
+  }
+
   @Test("what a process sends between its results is not sent on")
   func adoptedGaps() throws {
     let evaluation = Evaluation(entry)

@@ -156,6 +156,42 @@ import Testing
     #expect(many < 10 * few + 2000, "\(few) and \(many) ns a call")
   }
 
+  @Test("a call that is stopped has the next turn, and one only")
+  func hurry() throws {
+    var queue = WorkQueue()
+    let entry = try #require(registry.table.entries.first)
+    let calls = (0..<100).map { _ in Evaluation(entry) }
+    let user = WorkUser()
+    let groups = (0..<10).map { _ in WorkGroup(user: user) }
+    for (index, call) in calls.enumerated() { queue.append(call, groups[index % 10]) }
+    let group = groups[9]
+    queue.hurry(calls[99], group)
+    // Not one that does not wait.
+    queue.hurry(Evaluation(entry), group)
+    #expect(queue.next()?.0 === calls[99])
+    queue.hurry(calls[99], group)
+    for index in 0..<99 { #expect(queue.next()?.0 === calls[index]) }
+    #expect(queue.next() == nil)
+  }
+
+  @Test("a call that waits behind others ends soon after it is stopped")
+  func stopWaiting() throws {
+    let scheduler = Scheduler(workers: 1)
+    defer { scheduler.stop() }
+    let group = WorkGroup()
+    var calls: [Submitted] = []
+    for _ in 0..<20 {
+      let call = try self.call("counting", [1_000_000])
+      calls.append(call)
+      submit(call, scheduler, group)
+    }
+    for call in calls.reversed() {
+      scheduler.stop(call.evaluation)
+      call.isDone.wait()
+      #expect(call.evaluation.error?.code == .cancelled)
+    }
+  }
+
   @Test("a sum of more chunks than have room at once has the bits of one in their order")
   func stretches() throws {
     let units = Int64(3 * Chunking.stretch + 17)

@@ -4,9 +4,7 @@ import time
 import unittest
 
 from daemon import Daemon
-from wire import (
-    CANCEL, EVALUATE, MESSAGE, STATUS, CallError, Connection, Response, Tensor, block, number, frame, parse,
-    request, varint)
+from wire import CANCEL, EVALUATE, MESSAGE, STATUS, STREAM, CallError, Tensor, frame, parse, request
 
 EXHAUSTED, INVALID = 8, 3
 
@@ -32,7 +30,8 @@ class HostileRequests(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        cls.daemon.stop()
+        assert cls.daemon.stop() == 0
+        cls.daemon.__exit__()
 
     def setUp(self):
         self.connection = self.daemon.connect()
@@ -69,7 +68,7 @@ class HostileRequests(unittest.TestCase):
     def test_rows_of_nothing_never_overflow_a_count(self):
         for _ in range(8):
             self.connection.evaluate("sigmoid", {"input": empty([(1 << 62) - 1, 0], "float16")})
-            stream = self.connection.open("/lossd.v1.Evaluator/EvaluateStream", credit=8)
+            stream = self.connection.open(STREAM, credit=8)
             self.connection.send(frame(MESSAGE, stream, *request(
                 "sigmoid", {"input": empty([(1 << 62) - 1, 0], "float16")}), 1))
             while self.connection.receive_of(stream)[2] != 1:
@@ -102,16 +101,17 @@ class HostileRequests(unittest.TestCase):
         self.assertIn("limits.call_cost", caught.exception.text)
         self.assertIn("3600000000000 ns", caught.exception.text)
 
-    def long_call(self, **options):
+    @staticmethod
+    def long_call(connection, **options):
         """Some hundred seconds of one core."""
         size = 1_200
-        return self.connection.start("multilabel_soft_margin_loss", {
+        return connection.start("multilabel_soft_margin_loss", {
             "input": Tensor(bytes(4 * size), shape=[size, 1, 1]),
             "target": Tensor(bytes(4 * size), shape=[1, size, 1]),
             "weight": Tensor(bytes(4 * size), shape=[1, 1, size])}, outputs=("loss", "grad.input"), **options)
 
     def test_a_long_call_ends_soon_after_its_cancel_and_its_deadline(self):
-        stream = self.long_call()
+        stream = self.long_call(self.connection)
         time.sleep(0.3)
         start = time.monotonic()
         self.connection.send(frame(CANCEL, stream))
@@ -120,15 +120,13 @@ class HostileRequests(unittest.TestCase):
         self.assertLess(time.monotonic() - start, 0.5)
         start = time.monotonic()
         with self.assertRaises(CallError) as caught:
-            self.connection.finish(self.long_call(timeout_us=300_000))
+            self.connection.finish(self.long_call(self.connection, timeout_us=300_000))
         self.assertEqual(caught.exception.code, 4)
         self.assertLess(time.monotonic() - start, 0.9)
 
     def test_a_drain_ends_a_long_call(self):
         with Daemon(limits__drain_timeout="1s") as daemon, daemon.connect() as connection:
-            self.connection, before = connection, self.connection
-            self.long_call()
-            self.connection = before
+            self.long_call(connection)
             time.sleep(0.3)
             start = time.monotonic()
             daemon.stop()

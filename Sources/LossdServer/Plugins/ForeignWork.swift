@@ -84,7 +84,7 @@ final class ForeignWork {
   /// Asks it to stop; what has not within the grace is given up. `done` comes in any case.
   func stop(_ call: ForeignCall) {
     guard !call.isOver, call.stopEntry == nil else { return }
-    call.evaluation.stop()
+    context.scheduler.stop(call.evaluation)
     existingPool(call)?.stop(call)
     let entry = DeadlineEntry { [unowned self] in
       call.stopEntry = nil

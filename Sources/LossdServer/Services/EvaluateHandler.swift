@@ -262,7 +262,7 @@ final class EvaluateHandler: CallHandler {
   override func cancel(_ reason: StatusError) {
     if phase == .running || phase == .preparing {
       if ending == nil { ending = reason }
-      job?.evaluation?.stop()
+      if let evaluation = job?.evaluation { context.object.scheduler.stop(evaluation) }
       if let foreign { context.object.foreign.stop(foreign) }
     } else {
       end(reason)

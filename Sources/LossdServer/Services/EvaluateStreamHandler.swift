@@ -440,7 +440,7 @@ final class EvaluateStreamHandler: CallHandler {
     if ending == nil { ending = reason }
     call?.dropRequests()
     for batch in batches where batch.isUnderWay {
-      batch.job.evaluation?.stop()
+      if let evaluation = batch.job.evaluation { context.scheduler.stop(evaluation) }
       if let foreign = batch.foreign { context.foreign.stop(foreign) }
     }
     if let summing { context.foreign.stop(summing) }

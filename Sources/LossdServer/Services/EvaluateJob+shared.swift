@@ -39,8 +39,8 @@ extension EvaluateJob {
     }
     if isPlanning { return try evaluation.setInput(index, view(nil)) }
     shared.use(region)
-    if layout.count == 0 || entry.isKept(index) {
-      // One that stays is copied anyway.
+    if layout.count == 0 || keepsInputs && entry.isKept(index) {
+      // One that stays is copied anyway, by the stream.
       return try evaluation.setInput(index, view(source))
     }
     if entry.isElsewhere {
@@ -137,8 +137,28 @@ extension EvaluateJob {
 
   // MARK: - Copies for plugins
 
-  /// Whether a worker has to copy inputs before a process can have them.
-  var hasCopiesIn: Bool { !shared.copies.isEmpty }
+  /// Pieces between which a copy looks whether its call is to stop, bytes.
+  private static let copiedPieceBytes = 8 << 20
+
+  /// Whether a worker has to copy inputs before a process can have them: those in regions, and those that lie in no
+  /// memory which a process can be shown, where they are more than goes with an order.
+  func findCopiesIn() -> Bool {
+    guard let evaluation, evaluation.entry.isElsewhere else { return false }
+    var shown = kept.compactMap { input in input.segment.map { ($0.base, input.view.byteCount) } }
+    if let segment = payload?.segment { shown.append((segment.base, payloadBytes)) }
+    var loose: [SharedTensors.Copy] = []
+    var bytes = 0
+    for index in 0..<evaluation.entry.inputs.count {
+      guard let view = evaluation.inputView(index), let data = view.data, view.byteCount > 0,
+        !shared.copies.contains(where: { $0.input == index }),
+        !shown.contains(where: { data >= $0.0 && data - $0.0 + view.byteCount <= $0.1 })
+      else { continue }
+      loose.append(SharedTensors.Copy(input: index, from: data, count: view.byteCount))
+      bytes += TensorLayout.align64(view.byteCount)
+    }
+    if bytes > WorkerLink.inlineBytesMax { shared.copies += loose }
+    return !shared.copies.isEmpty
+  }
 
   /// What a worker does for that. Reserves the memory; RESOURCE_EXHAUSTED where there is none now.
   func copyIn(_ call: Call, _ pool: ProcessPool) throws(StatusError)
@@ -148,7 +168,10 @@ extension EvaluateJob {
     let bytes = shared.copies.reduce(0) { $0 + TensorLayout.align64($1.count) }
     guard call.account.reserve(bytes) else {
       throw StatusError(
-        .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
+        .resourceExhausted,
+        "no memory now for \(bytes) bytes of inputs that the plugin's process is to be shown, beside what is in flight: "
+          + "limits.connection_bytes is \(call.account.bytesMax), limits.total_bytes \(call.account.budget.bytesMax)"
+      )
     }
     do throws(StatusError) {
       let segment = try pool.segments.take(
@@ -160,14 +183,26 @@ extension EvaluateJob {
       throw error
     }
     // The segment, not its loan, which is given back on the loop.
-    let work = LoopBound((shared.segment?.segment, shared.copies))
+    let work = LoopBound((shared.segment?.segment, shared.copies, evaluation))
     return { () throws(StatusError) in
-      guard let segment = work.value.0 else { return }
-      try segment.allocate(0, bytes)
-      var place = segment.base
+      guard let segment = work.value.0, let evaluation = work.value.2 else { return }
+      var begin = 0
       for copy in work.value.1 {
-        place.copyMemory(from: copy.from, byteCount: copy.count)
-        place += TensorLayout.align64(copy.count)
+        let end = begin + TensorLayout.align64(copy.count)
+        var done = 0
+        while done < copy.count {
+          if evaluation.isAskedToStop {
+            throw StatusError(.cancelled, "\(evaluation.entry.name): cancelled")
+          }
+          let count = min(copy.count - done, EvaluateJob.copiedPieceBytes)
+          try segment.allocate(begin + done, count)
+          (segment.base + begin + done).copyMemory(from: copy.from + done, byteCount: count)
+          done += count
+        }
+        // The segment may have been another call's: what lies between two inputs is nobody's.
+        (segment.base + begin + copy.count).initializeMemory(
+          as: UInt8.self, repeating: 0, count: end - begin - copy.count)
+        begin = end
       }
     }
   }

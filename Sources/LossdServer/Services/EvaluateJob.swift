@@ -39,6 +39,8 @@ final class EvaluateJob {
   var kept: [KeptInput] = []
   /// Those of the function's plugin, where it runs in its own.
   var processes: ProcessPool?
+  /// Inputs that stay are copied by their stream, not by the job.
+  var keepsInputs = false
   /// What it uses of the client's memory.
   let shared = SharedTensors()
   /// What is known of the request before, which the next one often equals but for its payload.
@@ -69,6 +71,7 @@ final class EvaluateJob {
     workspace = nil
     kept.removeAll(keepingCapacity: true)
     processes = nil
+    keepsInputs = false
     shared.removeAll()
     releaseReserved()
     if account != nil { account = nil }

@@ -65,6 +65,7 @@ final class EvaluateStreamHandler: CallHandler {
   override func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
     guard let call else { return }
     let job = context.takeJob()
+    job.keepsInputs = true
     arriving = job
     try job.decode(message, call)
   }
@@ -249,7 +250,7 @@ final class EvaluateStreamHandler: CallHandler {
       if evaluation.entry.isForeign {
         try evaluation.checkRequired()
         batch.phase = .preparing
-        start(.prepare(batch.job), batch, evaluation, call)
+        try prepare(batch, evaluation, call)
       } else {
         try evaluation.makePlan()
         try context.checkSize(batch.job, call)
@@ -300,6 +301,30 @@ final class EvaluateStreamHandler: CallHandler {
   }
 
   // MARK: - A plugin's function
+
+  private func prepare(
+    _ batch: Batch, _ evaluation: Evaluation, _ call: Call
+  ) throws(StatusError) {
+    guard batch.job.findCopiesIn(), let pool = context.foreign.pool(evaluation.entry) else {
+      return start(.prepare(batch.job), batch, evaluation, call)
+    }
+    let bound = LoopBound((self, batch))
+    let context = self.context
+    context.scheduler.perform(evaluation, group: call.group, try batch.job.copyIn(call, pool)) {
+      let error = $0.error
+      context.loop.execute { bound.value.0.copied(bound.value.1, error) }
+    }
+  }
+
+  private func copied(_ batch: Batch, _ error: StatusError?) {
+    guard let call, let evaluation = batch.job.evaluation else { return }
+    if let error = ending ?? error {
+      failed(batch, error)
+      return pump()
+    }
+    batch.job.copiedIn()
+    start(.prepare(batch.job), batch, evaluation, call)
+  }
 
   private func start(
     _ task: ForeignCall.Task, _ batch: Batch, _ evaluation: Evaluation, _ call: Call

@@ -112,6 +112,17 @@ extension Setting {
     .bytes(
       "plugins.memory", "private memory of a plugin's process", (16 << 20)...(1 << 46),
       \.plugins.processes.memoryBytes, needsRestart: true),
+    Setting(
+      name: "plugins.confinement",
+      help:
+        "whether a plugin is refused whose process the kernel cannot confine in full, or confined as far as possible",
+      kind: "full or best", needsRestart: true,
+      apply: { settings, text in
+        guard let demand = ConfinementDemand(rawValue: text.trimmed) else {
+          throw SettingError("\(text) is not full or best")
+        }
+        settings.plugins.processes.confinement = demand
+      }, show: { $0.plugins.processes.confinement.rawValue }),
     .number(
       "plugins.processes", "processes of one plugin at once, for each loop", 1...64,
       \.plugins.processes.processesMax, needsRestart: true),

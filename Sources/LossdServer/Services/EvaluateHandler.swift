@@ -146,7 +146,7 @@ final class EvaluateHandler: CallHandler {
   private func prepare(
     _ job: EvaluateJob, _ evaluation: Evaluation, _ call: Call, _ context: LoopContext
   ) throws(StatusError) {
-    guard job.hasCopiesIn, let pool = context.foreign.pool(evaluation.entry) else {
+    guard job.findCopiesIn(), let pool = context.foreign.pool(evaluation.entry) else {
       return start(.prepare(job), evaluation, call, context)
     }
     copy(try job.copyIn(call, pool), evaluation, call, context) { [self] in

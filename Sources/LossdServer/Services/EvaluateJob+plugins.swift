@@ -50,7 +50,8 @@ extension EvaluateJob {
 
   /// Takes small results over that a process has sent; none: they are in the result segment.
   func adoptResults(_ bytes: UnsafeRawBufferPointer) throws(StatusError) {
-    guard let evaluation, results == nil else { return }
+    guard let evaluation else { return }
+    if results != nil { return try clearGaps(evaluation) }
     guard bytes.count == evaluation.resultBytes, bytes.count <= ownResults.count else {
       throw StatusError(
         .internal,
@@ -58,5 +59,24 @@ extension EvaluateJob {
           + "results, expected \(evaluation.resultBytes)")
     }
     evaluation.adoptResults(bytes, to: ownResults.base)
+  }
+
+  /// What lies between results is sent with them: zeros, whatever the process has left there.
+  private func clearGaps(_ evaluation: Evaluation) throws(StatusError) {
+    var begin = 0
+    for position in evaluation.wantedOutputs.indices {
+      let (view, offset, _) = evaluation.result(position)
+      try clearGap(begin, offset)
+      begin = offset + view.byteCount
+    }
+    try clearGap(begin, evaluation.resultBytes)
+  }
+
+  private func clearGap(_ begin: Int, _ end: Int) throws(StatusError) {
+    if begin >= end { return }
+    // The process need not have written there.
+    guard let results else { return }
+    try results.segment?.allocate(begin, end - begin)
+    (results.base + begin).initializeMemory(as: UInt8.self, repeating: 0, count: end - begin)
   }
 }

@@ -140,8 +140,25 @@ extension EvaluateJob {
 
   // MARK: - Copies for plugins
 
-  /// Whether a worker has to copy inputs before a process can have them.
-  var hasCopiesIn: Bool { !shared.copies.isEmpty }
+  /// Whether a worker has to copy inputs before a process can have them: those in regions, and those that lie in no
+  /// memory which a process can be shown, where they are more than goes with an order.
+  func findCopiesIn() -> Bool {
+    guard let evaluation, evaluation.entry.isElsewhere else { return false }
+    var shown = kept.compactMap { input in input.segment.map { ($0.base, input.view.byteCount) } }
+    if let segment = payload?.segment { shown.append((segment.base, payloadBytes)) }
+    var loose: [SharedTensors.Copy] = []
+    var bytes = 0
+    for index in 0..<evaluation.entry.inputs.count {
+      guard let view = evaluation.inputView(index), let data = view.data, view.byteCount > 0,
+        !shared.copies.contains(where: { $0.input == index }),
+        !shown.contains(where: { data >= $0.0 && data - $0.0 + view.byteCount <= $0.1 })
+      else { continue }
+      loose.append(SharedTensors.Copy(input: index, from: data, count: view.byteCount))
+      bytes += TensorLayout.align64(view.byteCount)
+    }
+    if bytes > WorkerLink.inlineBytesMax { shared.copies += loose }
+    return !shared.copies.isEmpty
+  }
 
   /// What workers copy for that. Reserves the memory; RESOURCE_EXHAUSTED where there is none now.
   func copyIn(_ call: Call, _ pool: ProcessPool) throws(StatusError) -> [WorkerCopy.Part] {
@@ -149,7 +166,7 @@ extension EvaluateJob {
     if let shortage = call.account.reserve(bytes) {
       throw StatusError(
         .resourceExhausted,
-        "no memory now for a copy of \(bytes) bytes of shared memory: \(shortage.text)")
+        "no memory now for \(bytes) bytes of inputs that the plugin's process is to be shown: \(shortage.text)")
     }
     let segment: SharedSegment
     do throws(StatusError) {
@@ -165,7 +182,9 @@ extension EvaluateJob {
       defer { offset += TensorLayout.align64(copy.count) }
       return WorkerCopy.Part(
         to: segment.base + offset, from: copy.from, count: copy.count, segment: segment,
-        segmentOffset: offset)
+        segmentOffset: offset,
+        // The segment may have been another call's: what lies between two inputs is nobody's.
+        clearedBehind: TensorLayout.align64(copy.count) - copy.count)
     }
   }
 

@@ -363,7 +363,7 @@ final class EvaluateStreamHandler: CallHandler {
     _ batch: Batch, _ evaluation: Evaluation, _ call: Call
   ) throws(StatusError) {
     let job = batch.job
-    guard job.hasCopiesIn, let pool = context.foreign.pool(evaluation.entry) else {
+    guard job.findCopiesIn(), let pool = context.foreign.pool(evaluation.entry) else {
       return start(.prepare(job), batch, evaluation, call)
     }
     let parts = try job.copyIn(call, pool)

@@ -19,6 +19,8 @@ final class WorkerCopy: @unchecked Sendable {
     /// What either end lies in, whose pages are allocated before they are touched, and the offset there.
     var segment: SharedSegment?
     var segmentOffset = 0
+    /// So many bytes behind the copy become zeros.
+    var clearedBehind = 0
   }
 
   private var parts: [Part]
@@ -71,6 +73,10 @@ final class WorkerCopy: @unchecked Sendable {
       left -= count
       offset += count
       if offset == current.count {
+        if current.clearedBehind > 0 {
+          (current.to + offset).initializeMemory(
+            as: UInt8.self, repeating: 0, count: current.clearedBehind)
+        }
         part += 1
         offset = 0
       }

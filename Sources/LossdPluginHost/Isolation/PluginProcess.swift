@@ -56,7 +56,7 @@ public final class PluginProcess: @unchecked Sendable {
     let threads = Int(order.take(UInt32.self))
     let path = order.takeText()
     // The daemon compares the plan with its setting, which it may change at any time.
-    Evaluation.callCostMax = .max
+    Evaluation.callCostMax = 0
     do throws(StatusError) {
       Confinement.limit(memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads)
       let process = try PluginProcess(

@@ -60,8 +60,13 @@ extension Evaluation {
     try believePlan()
   }
 
-  /// INVALID_ARGUMENT where an input or attribute that must be there is not.
+  /// INVALID_ARGUMENT where an input or attribute that must be there is not, or an input has too many dimensions.
   public func checkRequired() throws(StatusError) {
+    for index in 0..<entry.inputs.count where inputs[index].rank > UInt32(LOSSD_RANK_MAX) {
+      throw invalid(
+        "\(String(cString: entry.inputs[index].name)) has \(inputs[index].rank) dimensions, over the limit of "
+          + "\(LOSSD_RANK_MAX)")
+    }
     for index in 0..<entry.inputs.count
     where entry.inputs[index].flags & UInt32(LOSSD_INPUT_REQUIRED) != 0 && !hasInput(index) {
       throw invalid("the input `\(String(cString: entry.inputs[index].name))` is missing")

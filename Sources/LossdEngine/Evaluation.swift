@@ -237,9 +237,6 @@ public final class Evaluation: @unchecked Sendable {
   public func setInput(_ index: Int, _ tensor: TensorView) throws(StatusError) {
     var name: String { String(cString: entry.inputs[index].name) }
     guard inputs[index].data_type == 0 else { throw invalid("the input `\(name)` is given twice") }
-    guard tensor.rank <= Int(LOSSD_RANK_MAX) else {
-      throw invalid("\(name) has \(tensor.rank) dimensions, over the limit of \(LOSSD_RANK_MAX)")
-    }
     guard entry.inputs[index].data_types & (1 << tensor.dataType.rawValue) != 0 else {
       let types = DataType.allCases.filter {
         entry.inputs[index].data_types & (1 << $0.rawValue) != 0

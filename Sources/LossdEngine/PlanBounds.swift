@@ -23,7 +23,7 @@ extension Evaluation {
   private static let callCostLimit = Atomic<UInt64>(3_600_000_000_000)
 
   /// The most work that one call may plan, nanoseconds of one core: the setting `limits.call_cost`, an hour unless it
-  /// is set. Any thread; a change counts for the plans made after it.
+  /// is set; 0: no limit. Any thread; a change counts for the plans made after it.
   public static var callCostMax: UInt64 {
     get { callCostLimit.load(ordering: .relaxed) }
     set { callCostLimit.store(newValue, ordering: .relaxed) }
@@ -32,11 +32,12 @@ extension Evaluation {
   /// Takes a plan's amounts over. INTERNAL where no honest plan has them; RESOURCE_EXHAUSTED where the call costs more
   /// than one may.
   func accept(_ plan: PlanBounds) throws(StatusError) {
-    guard plan.cost >= 0, plan.cost <= PlanBounds.costMax || !entry.isForeign else {
+    guard plan.cost.isFinite, plan.cost >= 0, plan.cost <= PlanBounds.costMax || !entry.isForeign
+    else {
       throw lie("planned \(plan.cost) ns of work")
     }
     let limit = Evaluation.callCostMax
-    guard plan.cost <= Double(limit) else {
+    guard limit == 0 || plan.cost <= Double(limit) else {
       throw StatusError(
         .resourceExhausted,
         "\(entry.name): the call takes about \(plan.cost) ns of one core, over the limit of \(limit) ns "

@@ -209,6 +209,7 @@ public final class Scheduler: @unchecked Sendable {
     evaluation.group = group
     waiting += 1
     enqueue(evaluation, group)
+    if evaluation.stopped.load(ordering: .relaxed) { queue.hurry(evaluation, group) }
     pthread_mutex_unlock(lock)
   }
 

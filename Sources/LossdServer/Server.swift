@@ -135,7 +135,7 @@ public final class Server: @unchecked Sendable {
   }
 
   private static func setCallCost(_ limits: ServerLimits) {
-    Evaluation.callCostMax = limits.callCostMax > 0 ? limits.callCostMax : .max
+    Evaluation.callCostMax = limits.callCostMax
   }
 
   /// Calls `onAlive` on the first loop's thread every `period` nanoseconds, as long as every loop turns and

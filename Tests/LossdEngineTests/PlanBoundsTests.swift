@@ -189,7 +189,7 @@ import Testing
   func chunks() throws {
     let before = Evaluation.callCostMax
     defer { Evaluation.callCostMax = before }
-    Evaluation.callCostMax = .max
+    Evaluation.callCostMax = 0
     for (units, cost) in [(Int64(1) << 50, 1.0), (1 << 40, 1000), (100, 1e9), (1 << 54, 0)] {
       let evaluation = try plan {
         $0.pass_count = 1

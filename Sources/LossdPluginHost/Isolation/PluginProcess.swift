@@ -61,7 +61,7 @@ public final class PluginProcess: @unchecked Sendable {
     let name = order.takeText()
     let path = order.takeText()
     // The daemon compares the plan with its setting, which it may change at any time.
-    Evaluation.callCostMax = .max
+    Evaluation.callCostMax = 0
     // It may have died before this process was to end with it.
     guard !order.isBroken, getppid() == parent else { return 1 }
     clinux_name_process(name)

@@ -14,13 +14,16 @@ class Time(unittest.TestCase):
         """Ten times callback_timeout is allowed on top of it, not twenty times what the plugin says its work costs."""
         with PluginDaemon("wicked.so", plugins__isolation="process", plugins__processes=1,
                           limits__callback_timeout="200ms") as daemon, daemon.connect(timeout=30) as connection:
+            # So big that its plan comes first, and says three quarters of an hour.
+            big = Tensor(bytes(1 << 20))
             for step in ("run", "finish"):
                 begin = time.time()
                 with self.assertRaises(CallError) as caught:
-                    connection.evaluate("wicked", {}, {"mode": "hang", "cost": 2e11, "where": step}, ["loss"])
+                    connection.evaluate(
+                        "wicked", {"input": big}, {"mode": "hang", "cost": 1e7, "where": step}, ["output", "loss"])
                 self.assertEqual(caught.exception.code, 4)
                 self.assertIn("limits.callback_timeout, 200 ms", caught.exception.text)
-                self.assertTrue(0.2 <= time.time() - begin < 6, time.time() - begin)
+                self.assertTrue(2 <= time.time() - begin < 10, time.time() - begin)
                 connection.evaluate("wicked", {}, {"mode": "none"})
 
 
@@ -76,18 +79,18 @@ class Copies(unittest.TestCase):
     """Inputs that a process cannot be shown where they lie are copied on somebody's account."""
 
     def test_big_tensors_in_a_message_are_computed_and_charged(self):
-        data = Inline([float(i % 7) for i in range(300_000)])
+        data = Inline([float(i % 7) for i in range(200_000)])
         attributes = {"mode": "none"}
         with PluginDaemon("wicked.so", plugins__isolation="process") as daemon, daemon.connect() as connection:
             response = connection.evaluate("wicked", {"input": data}, attributes, ["output"])
             self.assertEqual(response["output"].data, data.inline)
         # Twice its size for the message, and once for the copy.
-        with PluginDaemon("wicked.so", plugins__isolation="process", limits__connection_bytes="3MiB") as daemon:
+        with PluginDaemon("wicked.so", plugins__isolation="process", limits__connection_bytes="2MiB") as daemon:
             with daemon.connect() as connection:
                 with self.assertRaises(CallError) as caught:
                     connection.evaluate("wicked", {"input": data}, attributes, ["loss"])
                 self.assertEqual(caught.exception.code, 8)
-                self.assertIn("limits.connection_bytes is 3145728", caught.exception.text)
+                self.assertIn("limits.connection_bytes", caught.exception.text)
                 small = Inline([1.0, 2.0])
                 self.assertEqual(connection.evaluate("wicked", {"input": small}, attributes)["output"].values(), [1, 2])
 
@@ -108,7 +111,7 @@ class Copies(unittest.TestCase):
                         with self.assertRaises(CallError) as caught:
                             call()
                         self.assertEqual(caught.exception.code, 8)
-                        self.assertIn("limits.connection_bytes is 49283072", caught.exception.text)
+                        self.assertIn("limits.connection_bytes", caught.exception.text)
                     else:
                         self.assertEqual(call()["output"].values(), [1, 2])
 

@@ -65,13 +65,15 @@ public final class PluginProcess: @unchecked Sendable {
     // It may have died before this process was to end with it.
     guard !order.isBroken, getppid() == parent else { return 1 }
     clinux_name_process(name)
+    // While its own threads can still be looked at.
+    let tasks = ThreadCount()
     do throws(StatusError) {
       let gaps = Confinement.limit(
         memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads
       ).union(Confinement.confineFiles())
       try tell(gaps, isFullDemanded: isFullDemanded, memory)
       let process = try PluginProcess(
-        path, threads: threads, words)
+        path, threads: threads, words, tasks)
       process.serve()
       return 0
     } catch {
@@ -100,12 +102,11 @@ public final class PluginProcess: @unchecked Sendable {
   }
 
   private init(
-    _ path: String, threads: Int, _ words: SharedWords.View
+    _ path: String, threads: Int, _ words: SharedWords.View, _ tasks: ThreadCount
   ) throws(StatusError) {
     self.words = words
     answering = .allocate(capacity: 1)
     pthread_mutex_init(answering, nil)
-    let tasks = ThreadCount()
     if let reason = Confinement.beforeLoading() {
       throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
     }

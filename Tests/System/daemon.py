@@ -26,7 +26,7 @@ def program(name):
 class Daemon:
     """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file."""
 
-    def __init__(self, tcp=False, descriptors=None, kernels=None, **settings):
+    def __init__(self, tcp=False, descriptors=None, kernels=None, passes_descriptors=False, **settings):
         self.folder = tempfile.TemporaryDirectory(prefix="lossd-test-")
         self.path = os.path.join(self.folder.name, "lossd.sock")
         self.unix = f"unix:{self.path}"
@@ -45,6 +45,9 @@ class Daemon:
         environment = dict(os.environ)
         if kernels:
             environment["LOSSD_KERNELS"] = kernels
+        if passes_descriptors:
+            # As on a kernel before 6.16, which cannot keep clients from sending them.
+            environment["LOSSD_TEST_PASSRIGHTS"] = "1"
         self.process = subprocess.Popen(
             arguments, stderr=self.log_file, preexec_fn=limit, env=environment)
         self.wait_until_ready()

@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -371,31 +370,4 @@ int clinux_pipe(int fds[2]) {
   /* The reader never waits. */
   fcntl(fds[0], F_SETFL, O_NONBLOCK);
   return 0;
-}
-
-/* ---- Memory that a client brings ---- */
-
-#ifndef TMPFS_MAGIC
-#define TMPFS_MAGIC 0x01021994
-#endif
-
-const char *clinux_check_shared(int fd, uint64_t length) {
-  struct stat file;
-  struct statfs system;
-  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || fstatfs(fd, &system) != 0)
-    return "it is not a memfd";
-  if (system.f_type != TMPFS_MAGIC) return "it is not a memfd of ordinary pages";
-  int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0) return "it is not a memfd";
-  if (!(seals & F_SEAL_SHRINK)) return "it is not sealed against shrinking (F_SEAL_SHRINK)";
-  if (length == 0) return "its length is 0";
-  if ((uint64_t)file.st_size < length) return "it is shorter than its length says";
-  return 0;
-}
-
-void *clinux_map_shared(int fd, size_t length, int *writable) {
-  void *memory = mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  *writable = memory != MAP_FAILED;
-  if (memory == MAP_FAILED) memory = mmap(0, length, PROT_READ, MAP_SHARED, fd, 0);
-  return memory == MAP_FAILED ? 0 : memory;
 }

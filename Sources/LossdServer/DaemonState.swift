@@ -1,5 +1,6 @@
 import LossdEngine
 import LossdPluginHost
+import LossdSocket
 import LossdTensor
 import Synchronization
 
@@ -10,6 +11,8 @@ final class DaemonState: Sendable {
   let budget: MemoryBudget
   let users: Users
   let pool: BufferPool
+  let regions = Regions()
+  let closer = DescriptorCloser()
   let software: String
   /// The name of the vector kernels in use, for GetStatus.
   let kernels: String

@@ -169,6 +169,7 @@ public final class Server: @unchecked Sendable {
     liveness?.close()
     loops[0].tearDown()
     daemon.scheduler.stop()
+    daemon.regions.keeper.stop()
     accessLog?.close()
   }
 

@@ -146,7 +146,13 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
 
   private func closeOldestRefused() {
     if refused.isEmpty { return }
-    _ = Glibc.close(refused.removeFirst())
+    let raw = refused.removeFirst()
+    if mayHoldDescriptors(raw) {
+      // What it has sent may take for ever to be closed.
+      daemon.closer.close(raw, of: UserID(peerOf: raw, connection: 0))
+    } else {
+      _ = Glibc.close(raw)
+    }
   }
 
   /// A connection's descriptor is closed.

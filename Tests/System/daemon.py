@@ -27,7 +27,9 @@ class Daemon:
     """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file. `user`: whose it is, without
     a privilege; `before`: called in its process before it begins."""
 
-    def __init__(self, tcp=False, descriptors=None, kernels=None, user=None, before=None, **settings):
+    def __init__(
+            self, tcp=False, descriptors=None, kernels=None, user=None, before=None, passes_descriptors=False,
+            **settings):
         self.folder = tempfile.TemporaryDirectory(prefix="lossd-test-")
         self.path = os.path.join(self.folder.name, "lossd.sock")
         self.unix = f"unix:{self.path}"
@@ -52,6 +54,9 @@ class Daemon:
         if user is not None:
             os.chown(self.folder.name, user, user)
             whose = {"user": user, "group": user, "extra_groups": [], "cwd": "/"}
+        if passes_descriptors:
+            # As on a kernel before 6.16, which cannot keep clients from sending them.
+            environment["LOSSD_TEST_PASSRIGHTS"] = "1"
         self.process = subprocess.Popen(
             arguments, stderr=self.log_file, preexec_fn=limit, env=environment, **whose)
         self.wait_until_ready()

@@ -127,12 +127,34 @@ int clinux_populate(void *memory, size_t bytes, int writable);
  * a SIGBUS for who writes to it first. -1 with errno set. */
 int clinux_allocate(int fd, void *memory, size_t offset, size_t bytes);
 
-/* Why a descriptor that a client sent cannot be shared memory of so many bytes; NULL: it can. A sealed memfd of ordinary
- * pages cannot become shorter, so that touching it is never a SIGBUS. */
-const char *clinux_check_shared(int fd, uint64_t length);
+/* ---- Clients' shared memory and descriptors (region.c) ---- */
 
-/* Maps it, for reading alone where it may not be written. NULL with errno set. */
-void *clinux_map_shared(int fd, size_t length, int *writable);
+struct iovec;
+
+/* Memory of a fixed size for a client: a memfd that can neither shrink, grow nor be sealed otherwise, mapped here for
+ * reading and writing and in no child. Its pages are allocated when they are first used. The descriptor, close-on-exec,
+ * or -1 with errno set. */
+int clinux_region(size_t bytes, void **base);
+
+/* Frees the pages of a piece of such memory, at multiples of a page, in every process: what is read there later is 0.
+ * 0, or -1 with errno set. */
+int clinux_free_pages(void *memory, size_t bytes);
+
+/* From now on nobody can send descriptors to this socket, nor to those that will be accepted from it
+ * (SO_PASSRIGHTS 0). 0, or -1 with errno set where the kernel is older than 6.16. */
+int clinux_refuse_descriptors(int fd);
+
+/* Whether descriptors may have been sent to it: it has never refused them. */
+int clinux_may_hold_descriptors(int fd);
+
+/* As many as Linux lets a message have (SCM_MAX_FD): with room for all of them the kernel closes none in the receiver,
+ * where that may take as long as the sender likes. */
+#define CLINUX_DESCRIPTORS_MAX 253
+
+/* recvmsg that never waits, and takes all descriptors that came along, close-on-exec: the caller's. The bytes received
+ * (0: end of file), or -1 with errno set. */
+long clinux_receive(int fd, struct iovec *vectors, size_t count, int32_t *descriptors,
+                    size_t *descriptor_count);
 
 /* Signal handlers and mask, locale and working directory as they are. `restore` puts back what has changed
  * since, frees, and returns the name of a thing that had; NULL: nothing had. */

@@ -192,7 +192,7 @@ struct  Lossd__V1__Region
    */
   uint64_t region;
   /*
-   * bytes; 0 in RELEASE
+   * bytes that the server is to make; 0 in RELEASE
    */
   uint64_t length;
 };
@@ -206,7 +206,7 @@ struct  Lossd__V1__RegionResult
   ProtobufCMessage base;
   uint64_t region;
   /*
-   * absent or code 0: done
+   * absent or code 0: done; to REGION, a descriptor comes along
    */
   Lossd__V1__Status *status;
 };

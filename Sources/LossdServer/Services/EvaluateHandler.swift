@@ -131,7 +131,7 @@ final class EvaluateHandler: CallHandler {
     phase = .running
     if evaluation.entry.isForeign {
       start(.run(job), evaluation, call, context)
-    } else if context.runInline(evaluation) {
+    } else if job.shared.isEmpty && context.runInline(evaluation) {
       computed(job, evaluation, call, context)
     } else {
       let me = LoopBound(self)

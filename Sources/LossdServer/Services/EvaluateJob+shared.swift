@@ -5,7 +5,8 @@ import LossdWire
 
 // Tensors in the client's own memory. The client can write there at any time, so that what serves as an index or a
 // bound is copied once and then looked at: all integers and bools. Floating-point elements are read where they lie,
-// and what they come to is the client's own affair.
+// and what they come to is the client's own affair. Only workers read or write there: the client can have its pages
+// swapped out, and whoever touches them then waits for the disk.
 extension EvaluateJob {
   // MARK: - Inputs
 
@@ -47,12 +48,7 @@ extension EvaluateJob {
     }
     if layout.dataType.isFloatingPoint { return try evaluation.setInput(index, view(source)) }
     let copy = try sharedCopy(layout.byteCount, call)
-    if layout.byteCount <= WorkerCopy.loopBytesMax {
-      copy.copyMemory(from: source, byteCount: layout.byteCount)
-      try evaluation.setInput(index, view(copy))
-    } else {
-      try evaluation.setInput(index, view(copy), copiedFrom: source)
-    }
+    try evaluation.setInput(index, view(copy), copiedFrom: source)
   }
 
   private func sharedCopy(_ bytes: Int, _ call: Call) throws(StatusError) -> UnsafeMutableRawPointer
@@ -89,10 +85,6 @@ extension EvaluateJob {
     guard let evaluation, let request else { return }
     let region = try named("\(name): into") { () throws(StatusError) in
       try call.region(range.region)
-    }
-    guard region.isWritable else {
-      throw StatusError(
-        .invalidArgument, "\(name): into: region \(range.region) is sealed against writing")
     }
     guard range.offset % 64 == 0, range.offset <= UInt64(region.count),
       range.length <= UInt64(region.count) - range.offset

@@ -343,7 +343,7 @@ final class EvaluateStreamHandler: CallHandler {
   }
 
   private func run(_ batch: Batch, _ evaluation: Evaluation, _ call: Call) {
-    if context.runInline(evaluation) {
+    if batch.job.shared.isEmpty && context.runInline(evaluation) {
       batch.phase = .done
       return
     }

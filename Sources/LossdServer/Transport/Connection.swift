@@ -32,6 +32,9 @@ final class Connection {
   /// How long what still comes is read at the end, nanoseconds.
   private static let lastWordsTime: UInt64 = 1_000_000_000
 
+  /// How long nothing is read from a connection whose user's descriptors wait to be closed, nanoseconds.
+  private static let closerPause: UInt64 = 20_000_000
+
   /// The loop outlives its connections: it forgets the last one before it ends.
   let serverLoop: Unretained<ServerLoop>
   let number: UInt64
@@ -87,17 +90,23 @@ final class Connection {
   private var sweptWritten = 0
   private var sweptTime: UInt64 = 0
   private var payloadWaiter: MemoryWaiter?
-  /// Those that came and that no REGION has taken yet.
-  var descriptors = ReceivedDescriptors()
+  /// The client has sent descriptors, which nobody takes.
+  var hasSentDescriptors = false
   let isUnix: Bool
+  /// Descriptors may wait in the socket, and closing them, with it or by themselves, may take for ever.
+  private let mayHoldDescriptors: Bool
   /// Memory that the client shares, by its own numbers.
   var regions: [UInt64: SharedRegion] = [:]
+  let regionAccount: RegionAccount
   /// Who is at the other end, for the access log.
   private(set) lazy var peerText =
     PeerCredentials(of: descriptor).map { "uid=\($0.userID) pid=\($0.processID)" }
     ?? "peer=\(peerAddress(descriptor).map { "\($0)" } ?? "-")"
   /// As the client was told them, whatever a reload has changed since.
   let limits: ServerLimits
+  /// Descriptors of this client's user wait to be closed, as many as may be: nothing is read meanwhile.
+  private var isPausedForCloser = false
+  private var closerEntry: DeadlineEntry?
   private var stallEntry: DeadlineEntry?
   private var writeEntry: DeadlineEntry?
 
@@ -112,7 +121,9 @@ final class Connection {
     self.administration = administration
     self.descriptor = descriptor.take()
     isUnix = socketFamily(self.descriptor) == AF_UNIX
+    mayHoldDescriptors = isUnix && LossdSocket.mayHoldDescriptors(self.descriptor)
     limits = context.limits
+    regionAccount = RegionAccount(bytesMax: limits.connectionBytesMax)
     account = MemoryBudget(
       bytesMax: limits.connectionBytesMax, setting: "limits.connection_bytes",
       owner: "the connection", parent: share.user.bytes
@@ -128,7 +139,7 @@ final class Connection {
   }
 
   deinit {
-    if phase != .closed { _ = Glibc.close(descriptor) }
+    if phase != .closed { closeDescriptor() }
   }
 
   var context: ServerLoop { serverLoop.object }
@@ -203,6 +214,7 @@ final class Connection {
     var rounds = 0
     while mayRead && rounds < 16 {
       rounds += 1
+      if mayHoldDescriptors && !mayTakeDescriptors() { break }
       // Its neighbours' turn: what is left is still there when the loop looks for events again.
       if rounds > 1 && Clock.now >= turnEnd { break }
       let buffer = context.readBuffer.bytes
@@ -215,7 +227,7 @@ final class Connection {
       let piece = UnsafeMutableRawBufferPointer(rebasing: first.prefix(Connection.readBytesMax))
       let outcome =
         isUnix
-        ? receive(descriptor, piece, second, descriptors: &descriptors)
+        ? receive(descriptor, piece, second, refused: refuseDescriptors)
         : receive(descriptor, piece, second)
       guard case .bytes(let count) = outcome else {
         if outcome != .wouldBlock { close() }
@@ -235,10 +247,8 @@ final class Connection {
     isDecoding = true
     defer { isDecoding = false }
     do throws(BadFrame) {
-      if descriptors.isTruncated
-        || descriptors.count > 0 && decoder.hasSeenHello && !decoder.sharedMemory
-      {
-        try refuseDescriptors()
+      if hasSentDescriptors {
+        throw BadFrame("a descriptor came along, and descriptors are never taken")
       }
       var rest = count
       if let direct {
@@ -255,24 +265,10 @@ final class Connection {
     }
   }
 
-  /// A read ends with the bytes that a descriptor was sent with: when they have been decoded, its REGION has come
-  /// or is under way, or it has none.
-  private func checkDescriptors() throws(BadFrame) {
-    if descriptors.count == 0 || !leftover.isEmpty { return }
-    let mayBeRegion = decoder.currentHeader.map { $0.type == .region } ?? true
-    if !(decoder.isMidFrame && mayBeRegion) { try refuseDescriptors() }
-  }
-
-  private func refuseDescriptors() throws(BadFrame) {
-    descriptors.removeAll()
-    throw BadFrame("a descriptor came along with a frame that takes none")
-  }
-
   private func decode(_ bytes: UnsafeRawBufferPointer) throws(BadFrame) {
     let used = try decoder.decode(bytes, self)
     if used < bytes.count { leftover.append(contentsOf: bytes[used...]) }
     if decoder.hasReadPreface { sendHello() }
-    try checkDescriptors()
   }
 
   /// The decoder may go on: memory has been released, the frame that waited is to be dropped, or it is the connection's turn.
@@ -328,7 +324,8 @@ final class Connection {
   }
 
   private func updateWatch() {
-    var events: DescriptorWatcher.Events = mayRead ? .readable : .disconnected
+    var events: DescriptorWatcher.Events =
+      mayRead && !isPausedForCloser ? .readable : .disconnected
     if !output.isEmpty { events.insert(.writable) }
     watcher?.watch(events)
   }
@@ -566,20 +563,44 @@ final class Connection {
     phase = .closed
     watcher?.close()
     watcher = nil
-    _ = Glibc.close(descriptor)
+    closeDescriptor()
     output.removeAll()
     leftover = []
     stopWaitingForPayload()
     share.give(heldBytes)
     heldBytes = 0
-    descriptors.removeAll()
-    regions.removeAll()
-    for entry in [stallEntry, writeEntry] {
+    endRegions()
+    for entry in [stallEntry, writeEntry, closerEntry] {
       if let entry { context.deadlines.cancel(entry) }
     }
     context.closed(self)
     abandonCalls()
     if streams.isEmpty { context.forget(self) }
+  }
+
+  private func closeDescriptor() {
+    if mayHoldDescriptors {
+      context.daemon.closer.close(descriptor, of: closerKey)
+    } else {
+      _ = Glibc.close(descriptor)
+    }
+  }
+
+  /// Whether there is room for descriptors of this client's user that may come with the next read; if not, that read is
+  /// for later.
+  private func mayTakeDescriptors() -> Bool {
+    if context.daemon.closer.hasRoom(for: closerKey) { return true }
+    if isPausedForCloser { return false }
+    isPausedForCloser = true
+    let entry =
+      closerEntry
+      ?? DeadlineEntry { [unowned self] in
+        isPausedForCloser = false
+        if phase != .closed { updateWatch() }
+      }
+    closerEntry = entry
+    context.deadlines.set(entry, at: Clock.now + Connection.closerPause)
+    return false
   }
 
   /// Nobody hears the answers: work stops, calls end when it has.

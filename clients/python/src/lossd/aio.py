@@ -14,7 +14,6 @@ from ._aconnection import AsyncConnection
 from ._clock import deadline_after
 from ._functions import Functions, unwrap
 from ._evaluation import Evaluation
-from ._shm import Pool
 from .astream import AsyncStream, Batches
 from .client import PAUSE, TRIES
 from .errors import InvalidArgument, NeverBegan, Unavailable
@@ -32,7 +31,6 @@ class AsyncClient(Functions):
         self.address = address
         self._current: Optional[AsyncConnection] = None
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
-        self._pool = Pool()
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -45,8 +43,6 @@ class AsyncClient(Functions):
         if self._current is not None:
             await self._current.close()
             self._current = None
-        self._pool.close()
-        self._pool = Pool()
 
     async def _connection(self) -> AsyncConnection:
         loop = asyncio.get_running_loop()
@@ -55,7 +51,6 @@ class AsyncClient(Functions):
             return current
         if current is not None and current.process != os.getpid():
             self._current = None
-            self._pool = Pool()  # the old one's memory is the parent's to use
         if self._connecting is None or self._connecting.get_loop() is not loop:
             self._connecting = asyncio.ensure_future(AsyncConnection.connect(self.address))
         connecting = self._connecting
@@ -111,7 +106,7 @@ class AsyncClient(Functions):
 
     async def _attempt(self, connection: AsyncConnection, evaluation: Evaluation, has_results: bool,
                        deadline: Optional[float]) -> Dict[str, Any]:
-        request, lease = await connection.lease(evaluation, self._pool, has_results, deadline)
+        request, lease = await connection.lease(evaluation, has_results, deadline)
         try:
             call = await connection.open(wire.EVALUATE, deadline, request, lease)
         except BaseException:
@@ -127,8 +122,7 @@ class AsyncClient(Functions):
 
     async def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
         """An array whose elements the daemon reads where they lie: see Client.empty."""
-        await self._connection()  # after a fork there is another pool
-        return self._pool.empty(shape, dtype)
+        return await (await self._connection()).empty(shape, dtype)
 
     async def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
                     outputs: Sequence[str], timeout: Optional[float]) -> Any:

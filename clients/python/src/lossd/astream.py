@@ -150,7 +150,7 @@ class AsyncStream:
         leg.is_first = False
         connection = leg.connection
         try:
-            request, item.lease = await connection.lease(evaluation, self._client._pool, False, self._deadline)
+            request, item.lease = await connection.lease(evaluation, False, self._deadline)
             await connection.send(leg.call, request)
         except LossdError as error:
             self._fail(error)

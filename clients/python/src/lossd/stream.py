@@ -125,7 +125,7 @@ class Stream:
         leg.is_first = False
         connection = leg.connection
         try:
-            request, item.lease = connection.lease(evaluation, self._client._pool, False, self._deadline)
+            request, item.lease = connection.lease(evaluation, False, self._deadline)
             connection.send(leg.call, request)
         except LossdError as error:
             self._fail(error)

@@ -137,9 +137,11 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   }
 
   private func watchRefused() {
-    let entry = refusedEntry ?? DeadlineEntry { [unowned self] in
-      while !refused.isEmpty { closeOldestRefused() }
-    }
+    let entry =
+      refusedEntry
+      ?? DeadlineEntry { [unowned self] in
+        while !refused.isEmpty { closeOldestRefused() }
+      }
     refusedEntry = entry
     deadlines.set(entry, at: Clock.now + ServerLoop.refusedTime)
   }

@@ -38,7 +38,7 @@ public func socketFamily(_ fd: Int32) -> Int32? {
 /// Peers cannot send descriptors to this listening socket's connections, where the kernel can see to that (Linux 6.16). The
 /// environment variable LOSSD_TEST_PASSRIGHTS=1 leaves them on: for tests of what is done elsewhere.
 func refuseDescriptors(_ fd: Int32) {
-  if let value = getenv("LOSSD_TEST_PASSRIGHTS"), value[0] == 49 /* 1 */ { return }
+  if let value = getenv("LOSSD_TEST_PASSRIGHTS"), strcmp(value, "1") == 0 { return }
   _ = clinux_refuse_descriptors(fd)
 }
 

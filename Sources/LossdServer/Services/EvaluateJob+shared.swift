@@ -158,7 +158,8 @@ extension EvaluateJob {
     if let shortage = call.account.reserve(bytes) {
       throw StatusError(
         .resourceExhausted,
-        "no memory now for \(bytes) bytes of inputs that the plugin's process is to be shown: \(shortage.text)")
+        "no memory now for \(bytes) bytes of inputs that the plugin's process is to be shown: \(shortage.text)"
+      )
     }
     let segment: SharedSegment
     do throws(StatusError) {

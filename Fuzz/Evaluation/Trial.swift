@@ -68,7 +68,7 @@ public struct Trial {
         as: UInt8.self, repeating: fill, count: evaluation.workspaceBytes)
       let scratch = ExactMemory(max(evaluation.scratchBytes, 1), fill: fill)
       attempt.memory += [results, scratch]
-      evaluation.bind(
+      try evaluation.bind(
         results: results.base, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
       guard let scratchBase = scratch.base else { return nil }
       try evaluation.runInline(scratch: scratchBase)
@@ -79,17 +79,22 @@ public struct Trial {
     }
   }
 
+  /// Each result. What lies between them is sent, too, and has to be zeros.
   private func read(_ evaluation: Evaluation, _ results: ExactMemory) -> [[UInt8]] {
-    evaluation.wantedOutputs.indices.map { position in
+    var gaps = Array(results.bytes)
+    let each = evaluation.wantedOutputs.indices.map { position -> [UInt8] in
       let (view, offset, _) = evaluation.result(position)
       guard view.count > 0 else { return [] }
       guard let data = view.data else { fatalError("a result without memory") }
       if !evaluation.overwrites.contains(where: { $0.position == position }) {
         require(
           offset >= 0 && offset + view.byteCount <= results.count, "a result lies outside")
+        for place in offset..<offset + view.byteCount { gaps[place] = 0 }
       }
       return Array(UnsafeRawBufferPointer(start: data, count: view.byteCount))
     }
+    require(gaps.allSatisfy { $0 == 0 }, "bytes between the results: \(gaps)")
+    return each
   }
 
   /// What any plan has to be like.
@@ -104,8 +109,10 @@ public struct Trial {
       evaluation.workspaceBytes >= 0 && evaluation.scratchBytes >= 0,
       "\(evaluation.workspaceBytes) bytes of workspace, \(evaluation.scratchBytes) of scratch")
     require(
-      evaluation.cost >= 0 && evaluation.cost <= Evaluation.costMax, "\(evaluation.cost) ns")
-    require(evaluation.rows >= 0, "\(evaluation.rows) rows")
+      evaluation.cost >= 0 && evaluation.cost <= Double(Evaluation.callCostMax),
+      "\(evaluation.cost) ns")
+    require(
+      evaluation.rows >= 0 && evaluation.rows <= PlanBounds.rowsMax, "\(evaluation.rows) rows")
   }
 
   /// A request may be wrong or too large; the built-in functions may not.

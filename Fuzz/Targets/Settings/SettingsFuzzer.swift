@@ -15,9 +15,10 @@ import LossdThreads
       case 0: load(input.rest())
       case 1: address(String(decoding: input.rest(), as: UTF8.self))
       case 2:
-        let outcome = ReloadOutcome(String(decoding: input.rest(), as: UTF8.self))
-        if let outcome {
-          require(ReloadOutcome(outcome.text) == outcome, "\(outcome) comes back as another")
+        if let outcome = ReloadOutcome(String(decoding: input.rest(), as: UTF8.self)) {
+          let text = outcome.text
+          require(ReloadOutcome(text)?.text == text, "\(text) comes back as another")
+          require(outcome.pid > 0, "a signal would go to \(outcome.pid)")
         }
       default:
         let setting = Setting.all[(kind - 3) % Setting.all.count]

@@ -221,7 +221,8 @@ final class Talk {
         && evaluation.workspaceBytes >= 0 && evaluation.scratchBytes >= 0,
       "\(evaluation.resultBytes) bytes of results")
     require(
-      evaluation.cost >= 0 && evaluation.cost <= Evaluation.costMax && evaluation.rows >= 0,
+      evaluation.cost >= 0 && evaluation.cost <= Double(Evaluation.callCostMax)
+        && evaluation.rows >= 0 && evaluation.rows <= PlanBounds.rowsMax,
       "\(evaluation.cost) ns, \(evaluation.rows) rows")
   }
 }

@@ -23,6 +23,8 @@ public final class FrameDecoder {
 
   /// What is kept of the buffer for partial messages between two frames, bytes.
   public static let retainedBytes = 16 << 10
+  /// What is allocated at once for a message that has begun, bytes; for more of it when it has come.
+  private static let reservedBytes = 1 << 20
 
   var rules: FrameRules
   var phase: Phase
@@ -238,7 +240,8 @@ extension FrameDecoder {
     input = input.dropFirst(part.count)
     if held.count == 0 {
       if part.count == count { return part }
-      held.reserve(count)
+      // A peer's word alone is worth no more memory than that.
+      held.reserve(min(count, FrameDecoder.reservedBytes))
     }
     held.append(part)
     return held.count == count ? held.bytes : nil

@@ -63,6 +63,15 @@ class Attacks(unittest.TestCase):
         with Daemon(socket_mode="0666", **settings) as daemon:
             self.quiet = quiet_time(daemon)
             yield daemon
+            # What the attack has left ends with its connections.
+            deadline = time.time() + 5
+            while time.time() < deadline:
+                with contextlib.suppress(CallError):
+                    status = daemon.status()
+                    if (status[4][0], status.get(7, [0])[0]) == (1, 0):
+                        break
+                time.sleep(0.05)
+            self.assertEqual((status[4][0], status[6][0], status.get(7, [0])[0]), (1, 1, 0), "held after the attack")
             with daemon.connect() as connection:
                 connection.evaluate("sigmoid", {"input": Tensor([1.0])})
             self.assertIsNone(daemon.process.poll())

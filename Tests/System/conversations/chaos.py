@@ -23,7 +23,7 @@ ANY = set(range(1, 17))
 SETTINGS = dict(
     workers=2, loops=2, limits__streams=16, limits__stream_credit=4, limits__connection_bytes="16MiB",
     limits__total_bytes="48MiB", limits__queued_bytes="256KiB", limits__message_bytes="128KiB",
-    limits__payload_bytes="4MiB", limits__hello_timeout="1s", limits__frame_timeout="1s", limits__starve_timeout="1s",
+    limits__payload_bytes="4MiB", limits__hello_timeout="1s", limits__frame_timeout="3s", limits__starve_timeout="1s",
     limits__callback_timeout="500ms", limits__drain_timeout="3s", limits__region_grace="100ms",
     limits__region_bytes="64MiB", limits__user_region_bytes="48MiB", limits__regions=40, limits__user_regions=30)
 REGION_BYTES = 16 << 20
@@ -317,6 +317,8 @@ class Chaos:
     def hold(self, peer):
         """Stops listening, or listens again."""
         peer.listens = not peer.listens if len(peer.outbox) < Chaos.outbox_max else True
+        # Where nobody takes the answers nothing is read, and a frame may take longer than it may.
+        peer.may_end |= not peer.listens
 
     # ---- Shared memory
 

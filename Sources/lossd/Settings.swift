@@ -95,6 +95,11 @@ struct Settings: Sendable {
     do {
       text = try String(contentsOf: FilePath(file))
     } catch { throw SettingError("\(file): \(error)") }
+    guard aliases(in: text) <= aliasesMax else {
+      throw SettingError(
+        "\(file): it has over \(aliasesMax) aliases (*NAME), the most that a file of settings may have"
+      )
+    }
     let node: Node?
     do { node = try Yams.compose(yaml: text) } catch {
       throw SettingError("\(file): \(error)")
@@ -114,6 +119,19 @@ struct Settings: Sendable {
       }
     }
     return !mapping.isEmpty
+  }
+
+  /// Aliases of aliases multiply, and whoever compares two keys follows them all: some dozens are hours.
+  private static let aliasesMax = 8
+
+  /// At least as many aliases as there are: asterisks with something behind them, but in comments of plain ASCII (YAML
+  /// knows more ends of lines than one).
+  private static func aliases(in text: String) -> Int {
+    text.utf8.split(separator: UInt8(ascii: "\n")).reduce(0) { count, line in
+      let isComment = line.first { $0 != 0x20 && $0 != 0x09 } == UInt8(ascii: "#")
+      if isComment && line.allSatisfy({ (0x20..<0x7F).contains($0) || $0 == 0x09 }) { return count }
+      return count + zip(line, line.dropFirst()).count { $0 == UInt8(ascii: "*") && $1 > 0x20 }
+    }
   }
 
   /// A key that nobody reads, or a value of the wrong kind, which would not be read and leave the setting as it was.

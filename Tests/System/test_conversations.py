@@ -7,10 +7,10 @@ import random
 import time
 import unittest
 
-from conversations.chaos import SETTINGS, Chaos, drain, is_calm
+from conversations.chaos import SETTINGS, Chaos, drain, is_calm, regions_are_back
 from conversations.peer import Violation
 from daemon import Daemon
-from isolation import PluginDaemon
+from isolation import PluginDaemon, until
 from wire import Tensor
 
 SOAK = os.environ.get("LOSSD_SOAK") == "1"
@@ -35,9 +35,10 @@ class Conversations(unittest.TestCase):
                 after = self.round(Chaos(daemon, SEED + index, functions, admin, files), SECONDS / rounds)
                 if before and not SANITIZED:
                     self.assertLess(after[0] - before[0], GROWN_BYTES_MAX, "bytes kept")
-                # Plugins' processes come and go.
-                self.assertLess(after[1], (before or after)[1] + (64 if functions else 8), "descriptors kept")
                 before = before or after
+                # Plugins' processes come and go; regions stay for their grace.
+                most = before[1] + (64 if functions else 8)
+                until(lambda: daemon.descriptors() < most, lambda: f"{daemon.descriptors()} descriptors, {before[1]} before")
             status, seconds = drain(daemon, SEED)
             self.assertEqual(status, 0, daemon.log()[-3000:])
             self.assertLess(seconds, 3 + 5 * (SANITIZED + 1), "the drain's time is 3 s")
@@ -57,6 +58,7 @@ class Conversations(unittest.TestCase):
             for peer in chaos.peers:
                 peer.close()
         self.assertIsNone(left, what)
+        self.assertTrue(regions_are_back(daemon), what)
         with daemon.connect() as connection:
             answer = connection.evaluate("sigmoid", {"input": Tensor([0.0])})
             self.assertEqual(answer["output"].values(), [0.5], what)
@@ -64,7 +66,8 @@ class Conversations(unittest.TestCase):
         return daemon.resident_bytes(), daemon.descriptors()
 
     def test_built_in_functions(self):
-        self.talk(lambda: Daemon(**SETTINGS))
+        # On every second seed descriptors reach the daemon, as on kernels before 6.16.
+        self.talk(lambda: Daemon(passes_descriptors=bool(SEED & 1), **SETTINGS))
 
     @unittest.skipIf(SANITIZED, "no plugin's process runs under a sanitizer")
     def test_plugins_in_processes(self):

@@ -48,9 +48,18 @@ class SettingsFile(unittest.TestCase):
     def test_aliases_of_aliases_take_neither_time_nor_memory(self):
         for path in (("limits", "payload_bytes"), ("limits",), ("workers",), ()):
             with self.subTest(path):
-                status, error, seconds = self.check(bomb(9, *path))
-                self.assertEqual(status, 78, error)
-                self.assertLess(seconds, 20)
+                keys = "? *i\n: 1\n? [*i]\n: 2\n"
+                for text in (bomb(9, *path), bomb(9, *path) + keys, "#\r" + (bomb(9, *path) + keys).replace("\n", "\r")):
+                    status, error, seconds = self.check(text)
+                    self.assertEqual(status, 78, error)
+                    self.assertRegex(error, r"over 8 aliases \(\*NAME\)")
+                    self.assertLess(seconds, 20)
+        # Levels of two aliases each, as many as there may be.
+        levels = "".join(f"{chr(98 + level)}: &{chr(98 + level)} {{p: *{chr(97 + level)}, q: *{chr(97 + level)}}}\n"
+                         for level in range(4))
+        status, error, seconds = self.check("# *a *b *c\na: &a {p: 1}\n" + levels)
+        self.assertRegex(error, "there is no setting a")
+        self.assertLess(seconds, 20)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,14 @@ extension EvaluateJob {
         pieces: pieces.map { ($0.offset, $0.count) }, request: results,
         total: pieces.last.map { $0.sentOffset + $0.count } ?? 0)
     }
+    if evaluation.entry.isForeign && results == nil {
+      // Small ones are sent as they lie: those that were brought to the client's memory leave zeros.
+      for place in shared.places {
+        let offset = evaluation.result(place.position).offset
+        (ownResults.base + offset)
+          .initializeMemory(as: UInt8.self, repeating: 0, count: place.count)
+      }
+    }
     var bytes = ResultBytes(
       buffer: results, small: ownResults.base, count: evaluation.payloadBytes,
       total: evaluation.payloadBytes)

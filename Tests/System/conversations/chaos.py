@@ -1,5 +1,6 @@
 """Talks with a daemon on many connections at once; which says what next, a seed decides."""
 
+import mmap
 import random
 import signal
 import socket
@@ -7,10 +8,10 @@ import struct
 import time
 
 from conversations import requests
-from conversations.peer import INTERNAL, INVALID_ARGUMENT, Peer, Violation
+from conversations.peer import Peer, Violation
 from wire import (
     CANCEL, CREDIT, DAEMON_STATUS, END_STREAM, EVALUATE, FUNCTIONS, GOAWAY, HELLO, MESSAGE, OPEN, PING, PREFACE, REGION,
-    RELEASE, STATUS, STREAM, Response, Tensor, block, frame, hello, number, open_call, parse, request)
+    RELEASE, STATUS, STREAM, Shared, Tensor, block, frame, hello, number, open_call, request)
 
 PLUGINS = "/lossd.v1.PluginHost/"
 # Deeds of the wicked plugin that end quickly, and what they may end as is not looked at.
@@ -22,8 +23,10 @@ ANY = set(range(1, 17))
 SETTINGS = dict(
     workers=2, loops=2, limits__streams=16, limits__stream_credit=4, limits__connection_bytes="16MiB",
     limits__total_bytes="48MiB", limits__queued_bytes="256KiB", limits__message_bytes="128KiB",
-    limits__payload_bytes="4MiB", limits__hello_timeout="1s", limits__frame_timeout="1s", limits__starve_timeout="1s",
-    limits__callback_timeout="500ms", limits__drain_timeout="3s")
+    limits__payload_bytes="4MiB", limits__hello_timeout="1s", limits__frame_timeout="3s", limits__starve_timeout="1s",
+    limits__callback_timeout="500ms", limits__drain_timeout="3s", limits__region_grace="100ms",
+    limits__region_bytes="64MiB", limits__user_region_bytes="48MiB", limits__regions=40, limits__user_regions=30)
+REGION_BYTES = 16 << 20
 
 
 class Chaos:
@@ -41,7 +44,8 @@ class Chaos:
         actions = {
             self.meet: 6, self.evaluate: 30, self.evaluate_wrongly: 20, self.dangle: 6, self.begin_stream: 10,
             self.go_on: 40, self.cancel: 8, self.ask: 6, self.ping: 3, self.cut: 3, self.leave: 3, self.spoil: 2,
-            self.hold: 4, self.late: 4, self.reload: 1, self.pause: 1}
+            self.hold: 4, self.late: 4, self.reload: 1, self.pause: 1, self.ask_region: 4, self.evaluate_shared: 12,
+            self.scribble: 3, self.release: 3}
         if "wicked" in functions:
             actions[self.be_wicked] = 6
         if admin:
@@ -313,6 +317,80 @@ class Chaos:
     def hold(self, peer):
         """Stops listening, or listens again."""
         peer.listens = not peer.listens if len(peer.outbox) < Chaos.outbox_max else True
+        # Where nobody takes the answers nothing is read, and a frame may take longer than it may.
+        peer.may_end |= not peer.listens
+
+    # ---- Shared memory
+
+    def ask_region(self, peer):
+        if "shm" not in peer.features:
+            return
+        lengths = [0, 1, 4096, 65_536, 1 << 20, 1 << 20, 4 << 20, REGION_BYTES, 1 << 40, (1 << 64) - 1]
+        # Mostly a number of its own.
+        taken = [id for id, _ in peer.asked] + list(peer.regions)
+        if taken and self.source.random() < 0.1:
+            # Twice the same: which of both an answer is of cannot be told apart.
+            peer.is_bad = True
+            peer.ask_region(self.source.choice(taken), 4096)
+            return
+        self.made_regions = getattr(self, "made_regions", 0) + 1
+        peer.ask_region(self.made_regions, self.source.choice(lengths))
+        if self.source.random() < 0.1:
+            peer.release(self.made_regions)
+
+    def evaluate_shared(self, peer):
+        """A known call with its tensors in regions, some of them, and its results too."""
+        regions = [item for item in peer.regions.items() if item[1].memory and not item[1].is_released]
+        if not regions:
+            return self.ask_region(peer)
+        (function, inputs, attributes, outputs), expected = self.source.choice(self.known)
+        used, placed = [], {}
+        for name, tensor in inputs.items():
+            id, region = self.source.choice(regions)
+            offset = region.take(len(tensor.data))
+            if offset is None or self.source.random() < 0.2:
+                placed[name] = tensor
+                continue
+            region.memory.map[offset:offset + len(tensor.data)] = tensor.data
+            placed[name] = Shared(id, offset, len(tensor.data), tensor.data_type, tensor.shape)
+            used.append(region)
+        places = {name: None for name in outputs or expected}
+        for name in places:
+            id, region = self.source.choice(regions)
+            offset = region.take(len(expected[name])) if self.source.random() < 0.6 else None
+            if offset is not None:
+                places[name] = Shared(id, offset, len(expected[name]))
+                used.append(region)
+        stream = peer.open(EVALUATE, self.timeout(), self.source.choice([0, 2]))
+        call = peer.calls[stream]
+        self.expect(call, expected, function)
+        call.has_ended, call.regions = True, used
+        peer.say(frame(MESSAGE, stream, *request(function, placed, attributes, places), END_STREAM))
+
+    def scribble(self, peer):
+        """Writes to a region, or takes its pages away, whoever uses it."""
+        regions = [region for region in peer.regions.values() if region.memory]
+        if not regions:
+            return
+        region = self.source.choice(regions)
+        region.is_dirty = True
+        if region.is_released:
+            return
+        if self.source.random() < 0.3 and region.length >= 4096:
+            region.memory.map.madvise(mmap.MADV_REMOVE, 0, region.length // 4096 * 4096)
+            return
+        for _ in range(20):
+            place = self.source.randrange(region.length)
+            data = self.source.randbytes(min(8, region.length - place))
+            region.memory.map[place:place + len(data)] = data
+
+    def release(self, peer):
+        if peer.regions and self.source.random() < 0.9:
+            id = self.source.choice(list(peer.regions))
+            if not peer.regions[id].is_released:
+                peer.release(id)
+        elif "shm" in peer.features:
+            peer.release(1 << 40)
 
     def pause(self, _):
         time.sleep(self.source.choice([0.001, 0.01, 0.05]))
@@ -369,6 +447,25 @@ def is_calm(daemon, seconds=20):
         if time.monotonic() > end:
             return f"{calls - 1} calls, {held} bytes and {connections - 1} connections are left"
         time.sleep(0.02)
+
+
+def regions_are_back(daemon, seconds=20):
+    """Whether there is room for a region of all the bytes that a connection may have, soon."""
+    end = time.monotonic() + seconds
+    peer = Peer(daemon.unix, "the last one", features=("shm",))
+    try:
+        for id in range(1, 1000):
+            peer.ask_region(id, REGION_BYTES)
+            while peer.asked:
+                peer.pump()
+                time.sleep(0.001)
+            if id in peer.regions:
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+    finally:
+        peer.close()
 
 
 def drain(daemon, seed):

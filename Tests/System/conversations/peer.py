@@ -1,16 +1,21 @@
 """A connection that checks every byte which the daemon sends: what may come, on which stream, and how often."""
 
+import array
 import collections
 import errno
+import fcntl
+import os
 import socket
 import struct
 
 from wire import (
-    ACK, CANCEL, CREDIT, END_STREAM, EVALUATE, GOAWAY, HELLO, MESSAGE, OPEN, PING, PREFACE, REGION, RELEASE, STATUS, STREAM,
-    CallError, Response, frame, hello, number, open_call, parse)
+    ACK, CREDIT, END_STREAM, EVALUATE, GOAWAY, HELLO, MESSAGE, PING, PREFACE, REGION, RELEASE, STATUS, STREAM, CallError, Memory,
+    Response, Shared, frame, hello, number, open_call, parse)
 
 HEADER = 16
-INVALID_ARGUMENT, INTERNAL = 3, 13
+INTERNAL = 13
+GET_SEALS, SHRINK, GROW, SEAL = 1034, 2, 4, 1
+PAGE = 4096
 
 
 class Violation(AssertionError):
@@ -34,8 +39,28 @@ class Call:
         self.method, self.credit, self.limited, self.timed = method, credit, credit != 0, timeout_us != 0
         self.answers, self.has_ended, self.is_done = 0, False, False
         # Codes that it may end with, beyond those that any call may; what its answer's outputs are.
-        self.codes, self.expected = set(), None
+        self.codes, self.expected, self.regions = set(), None, []
         self.is_wrong = False
+
+
+class Region:
+    """Shared memory that was asked for. Ranges are taken one behind another, so that no two calls use one."""
+
+    def __init__(self, length):
+        self.length, self.memory, self.taken = length, None, 0
+        # Whether its bytes are nobody's word any more; whether it was given back.
+        self.is_dirty, self.is_released = False, False
+
+    def take(self, count):
+        """The offset of a range of its own, None where there is no room."""
+        if self.memory is None or self.is_released or self.taken + count > self.length:
+            return None
+        offset, self.taken = self.taken, (self.taken + count + 63) // 64 * 64
+        return offset
+
+    def is_zero(self):
+        """Whether a byte here and there is 0."""
+        return not any(self.memory.map[place] for place in range(0, self.length, max(PAGE, self.length // 64)))
 
 
 class Peer:
@@ -56,7 +81,7 @@ class Peer:
         # What of the rules it has broken, so that the connection may end; whether it listens now.
         self.is_bad, self.is_open, self.listens, self.may_end = not greet, True, True, False
         self.heard_hello, self.heard_goaway = False, False
-        self.talked, self.heard = 0, 0
+        self.regions, self.asked, self.released, self.descriptors = {}, [], [], []
         if greet:
             self.say(PREFACE + hello(features=features, **limits))
 
@@ -64,7 +89,6 @@ class Peer:
 
     def say(self, data):
         self.outbox += data
-        self.talked += len(data)
 
     def say_part(self, data, count):
         """The first bytes now, the others when `say_rest` is called."""
@@ -91,10 +115,28 @@ class Peer:
         self.pings.append(data)
         self.say(frame(PING, 0, data))
 
+    def ask_region(self, id, length):
+        self.asked.append((id, length))
+        self.say(frame(REGION, 0, number(1, id) + number(2, length)))
+
+    def release(self, id):
+        region = self.regions.get(id)
+        if region:
+            # What comes of calls that use it may be gone when it is looked at.
+            region.is_released, region.is_dirty = True, True
+        self.released.append(id)
+        self.say(frame(RELEASE, 0, number(1, id)))
+
     def close(self):
         if self.is_open:
             self.is_open = False
             self.socket.close()
+            for region in self.regions.values():
+                if region.memory:
+                    region.memory.close()
+            for descriptor in self.descriptors:
+                os.close(descriptor)
+            self.descriptors = []
 
     # ---- Hearing
 
@@ -114,7 +156,7 @@ class Peer:
             self.outbox.clear()
         while self.listens and self.is_open:
             try:
-                data = self.socket.recv(1 << 18)
+                data = self.receive()
             except BlockingIOError:
                 break
             except ConnectionResetError:
@@ -122,9 +164,16 @@ class Peer:
             if not data:
                 self.ended()
                 break
-            self.heard += len(data)
             self.inbox += data
             self.read()
+
+    def receive(self):
+        if self.socket.family != socket.AF_UNIX:
+            return self.socket.recv(1 << 18)
+        data, ancillary, _, _ = self.socket.recvmsg(1 << 18, socket.CMSG_SPACE(64), socket.MSG_CMSG_CLOEXEC)
+        for _, _, passed in ancillary:
+            self.descriptors.extend(array.array("i", passed))
+        return data
 
     def ended(self):
         self.check(self.is_bad or self.may_end or self.heard_goaway, "the connection ended")
@@ -184,6 +233,48 @@ class Peer:
             if code == 0:
                 for stream, call in self.calls.items():
                     call.is_done |= stream > fields.get(1, [0])[0]
+        elif kind in (REGION, RELEASE):
+            self.region(kind, message)
+
+    def region(self, kind, message):
+        """The answer to a REGION or a RELEASE."""
+        fields = parse(message)
+        id = fields.get(1, [0])[0]
+        code = parse(fields.get(2, [b""])[0]).get(1, [0])[0]
+        if kind == RELEASE:
+            self.check(id in self.released, f"a RELEASE of {id} is answered, which was not released")
+            self.released.remove(id)
+            self.check(code in (0, 5), f"RELEASE of {id}: {code}")
+            region = self.regions.get(id)
+            if code == 0 and region and region.memory:
+                self.check(region.is_zero(), f"region {id} was released and has bytes")
+                region.memory.close()
+                region.memory = None
+            return
+        asked = next((item for item in self.asked if item[0] == id), None)
+        self.check(asked is not None, f"a REGION of {id} is answered, which was not asked for")
+        self.asked.remove(asked)
+        if code:
+            self.check(code in (1, 3, 6, 8), f"REGION of {asked}: {fields}")
+            return
+        self.check(self.descriptors, f"region {id} has no descriptor")
+        self.check(asked[1] > 0, "a region of no bytes")
+        descriptor = self.descriptors.pop(0)
+        seals = fcntl.fcntl(descriptor, GET_SEALS)
+        self.check(seals & (SHRINK | GROW | SEAL) == SHRINK | GROW | SEAL, f"region {id} has the seals {seals}")
+        region = Region(asked[1])
+        region.memory = Memory(descriptor, asked[1])
+        self.check(region.memory.size >= asked[1], f"region {id} has {region.memory.size} bytes")
+        self.check(region.is_zero(), f"region {id} comes with bytes")
+        region.is_released = id in self.released
+        self.regions[id] = region
+
+    def found(self, tensor):
+        """A result's bytes, wherever it lies; None where others may have written."""
+        if not isinstance(tensor, Shared):
+            return tensor.data
+        region = self.regions[tensor.region]
+        return None if region.is_dirty else region.memory.map[tensor.offset:tensor.offset + tensor.length]
 
     def status(self, stream, call, message):
         error = CallError(message)
@@ -193,7 +284,8 @@ class Peer:
             error.code not in (2, INTERNAL) or error.code in call.codes, f"stream {stream}, {call.method}: {error}")
         if call.expected is not None and not call.is_wrong:
             # Cancelled, too late, no room, draining: by what this side did.
-            self.check(error.code in {1, 4, 8, 14} | call.codes, f"stream {stream}, which was good: {error}")
+            spoilt = {3} if any(region.is_dirty for region in call.regions) else set()
+            self.check(error.code in {1, 4, 8, 14} | call.codes | spoilt, f"stream {stream}, which was good: {error}")
         call.is_done = True
 
     def answer(self, stream, call, flags, message, payload):
@@ -204,7 +296,9 @@ class Peer:
             self.check(call.is_done, "a unary answer without END_STREAM")
             return
         response = Response(message, payload)
-        self.check(not any(gaps(message, payload)), f"stream {stream}: bytes between the results: {gaps(message, payload)!r}")
+        left = gaps(message, payload)
+        if any(left):
+            raise Violation(f"{self.name}: stream {stream}: bytes between the results: {bytes(left)!r}")
         if call.method == EVALUATE:
             self.check(call.is_done, "a unary answer without END_STREAM")
         elif response.summary is None:
@@ -214,8 +308,12 @@ class Peer:
         else:
             self.check(not response.outputs, "a Summary with outputs")
         if call.expected is not None and not call.is_wrong and response.summary is None:
-            found = {name: tensor.data for name, tensor in response.outputs.items()}
-            self.check(found == call.expected, f"stream {stream}: {found}, expected {call.expected}")
+            self.check(set(response.outputs) == set(call.expected), f"stream {stream}: {list(response.outputs)}")
+            for name, tensor in response.outputs.items():
+                data = self.found(tensor)
+                if data not in (None, call.expected[name]) and not any(region.is_dirty for region in call.regions):
+                    raise Violation(
+                        f"{self.name}: stream {stream}, {name}: {data[:99]!r}, expected {call.expected[name][:99]!r}")
 
     @property
     def open_calls(self):

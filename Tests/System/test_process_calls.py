@@ -1,12 +1,10 @@
 """Calls of a plugin's process that takes its time, answers what it likes, or cannot be shown its inputs where they lie."""
 
-import fcntl
-import os
 import time
 import unittest
 
 from isolation import PluginDaemon, until
-from wire import REGION, TYPES, CallError, Response, Shared, Tensor, block, frame, number, varint
+from wire import TYPES, CallError, Response, Shared, Tensor, block, frame, number, varint
 
 
 class Time(unittest.TestCase):
@@ -99,11 +97,7 @@ class Copies(unittest.TestCase):
             with PluginDaemon("wicked.so", plugins__isolation="process", limits__connection_bytes=limit) as daemon:
                 with daemon.connect(features=("shm",)) as connection:
                     count = 24 << 20
-                    memory = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-                    os.ftruncate(memory, count)
-                    fcntl.fcntl(memory, 1033, 2)
-                    connection.send_with_descriptor(frame(REGION, 0, number(1, 1) + number(2, count)), memory)
-                    os.close(memory)
+                    connection.region(1, count).close()
                     kept = Shared(1, 0, count, shape=[count // 4])
                     call = lambda: connection.evaluate(
                         "wicked", {"input": Tensor([1.0, 2.0]), "kept": kept}, {"mode": "none"})

@@ -18,7 +18,7 @@ import LossdTensor
           require(error.message.utf8.count < 2000, "a text of \(error.message.utf8.count) bytes")
         }
         // What a server charges before it decodes; the root message comes on top.
-        let bound = MessageArena.bytesMax(messageBytes: bytes.count) + (8 << 10)
+        let bound = MessageArena.bytesMax(messageBytes: bytes.count, fields: bytes.count / 2) + (8 << 10)
         require(arena.capacity <= bound, "\(arena.capacity) bytes for \(bytes.count)")
       }
     }

@@ -63,7 +63,7 @@ class Call {
   func stopWaitingForMemory() { preconditionFailure("a transport's") }
 
   /// What small things of the call are charged to.
-  var share: Unretained<UserShare> { preconditionFailure("a transport's") }
+  var small: Unretained<SmallAccount> { preconditionFailure("a transport's") }
 }
 
 /// The bytes of results, where they lie: one behind the other, each piece at a multiple of 64, they are a response's

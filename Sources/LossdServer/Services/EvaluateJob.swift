@@ -36,8 +36,8 @@ final class EvaluateJob {
   var workspace: PayloadBuffer?
   /// What is reserved is reserved there; nil: nothing is.
   private(set) var account: MemoryBudget?
-  /// What small things of the job are charged to, and how much of it. The share is there as long as it has charges.
-  private var share: Unretained<UserShare>?
+  /// What small things of the job are charged to, and how much of it. The connection is there as long as it has calls.
+  private var small: Unretained<SmallAccount>?
   private var smallBytes = 0
   var scratchReserved = 0
   /// Reserved together with the payload for what running takes: a call that has its payload never waits
@@ -86,14 +86,14 @@ final class EvaluateJob {
 
   /// Begins a request of a call: charges what the job takes in any case.
   func begin(_ call: Call) throws(StatusError) {
-    share = call.share
+    small = call.small
     try takeSmall(EvaluateJob.ownBytes, "a request")
   }
 
   /// Charges small things of the job. RESOURCE_EXHAUSTED where there is no room.
   func takeSmall(_ bytes: Int, _ what: @autoclosure () -> String) throws(StatusError) {
-    guard let share else { return }
-    if let shortage = share.with({ $0.take(bytes) }) {
+    guard let small else { return }
+    if let shortage = small.with({ $0.take(bytes) }) {
       throw StatusError(.resourceExhausted, "no memory now for \(what()): \(shortage.text)")
     }
     smallBytes += bytes
@@ -101,10 +101,10 @@ final class EvaluateJob {
 
   /// Nothing small is charged any more: the job is empty, or a thread's that is stuck in it.
   func giveSmall() {
-    guard let share else { return }
-    share.with { $0.give(smallBytes) }
+    guard let small else { return }
+    small.with { $0.give(smallBytes) }
     smallBytes = 0
-    self.share = nil
+    self.small = nil
   }
 
   private func forget() {
@@ -144,7 +144,7 @@ final class EvaluateJob {
     forget()
     // What decoding may take is charged before it is taken, and afterwards what it has taken.
     let isSmall = message.count <= EvaluateJob.smallMessageBytes
-    let bound = isSmall ? 0 : MessageArena.bytesMax(messageBytes: message.count)
+    let bound = isSmall ? 0 : try EvaluateRequestMessage.decodedBytesMax(message)
     try takeSmall(bound, "a message of \(message.count) bytes; put the tensors into the payload")
     let request = try EvaluateRequestMessage(decoding: message, in: arena)
     let taken = max(arena.capacity - EvaluateJob.ownArenaBytes, 0)
@@ -152,7 +152,7 @@ final class EvaluateJob {
       try takeSmall(taken - bound, "a message of \(message.count) bytes")
     } else if taken < bound {
       smallBytes -= bound - taken
-      share?.with { $0.give(bound - taken) }
+      small?.with { $0.give(bound - taken) }
     }
     try request.validateNames()
     self.request = request

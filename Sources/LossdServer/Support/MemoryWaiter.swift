@@ -23,8 +23,12 @@ final class MemoryWaiter {
 
 /// The waiters of one user for one budget, the oldest first.
 private final class WaiterList {
+  /// Whose they are.
+  let user: ObjectIdentifier
   var first: MemoryWaiter?
   unowned(unsafe) var last: MemoryWaiter?
+
+  init(_ user: ObjectIdentifier) { self.user = user }
 
   func append(_ waiter: MemoryWaiter) {
     waiter.previous = last
@@ -82,7 +86,7 @@ final class WaitQueue {
     waiter.shortage = shortage
     let line = lines[ObjectIdentifier(shortage.budget)] ?? Line(shortage.budget)
     lines[ObjectIdentifier(shortage.budget)] = line
-    let list = line.lists[ObjectIdentifier(user)] ?? WaiterList()
+    let list = line.lists[ObjectIdentifier(user)] ?? WaiterList(ObjectIdentifier(user))
     line.lists[ObjectIdentifier(user)] = list
     if resuming === waiter { list.prepend(waiter) } else { list.append(waiter) }
     shortage.budget.beginWaiting()
@@ -105,16 +109,25 @@ final class WaitQueue {
   }
 
   private func remove(_ waiter: MemoryWaiter, _ budget: MemoryBudget) {
-    waiter.list?.remove(waiter)
+    guard let list = waiter.list else { return }
+    list.remove(waiter)
     budget.endWaiting()
     daemon.waiterEnded()
+    if let line = lines[ObjectIdentifier(budget)] { forget(list, in: line) }
+  }
+
+  /// Lets go of a list and a line in which nobody waits any more.
+  private func forget(_ list: WaiterList, in line: Line) {
+    guard list.first == nil, line.lists[list.user] === list else { return }
+    line.lists[list.user] = nil
+    let key = ObjectIdentifier(line.budget)
+    if line.lists.isEmpty && lines[key] === line { lines[key] = nil }
   }
 
   /// Memory of this budget has been released.
   func released(_ budget: MemoryBudget) {
-    let key = ObjectIdentifier(budget)
-    guard let line = lines[key] else { return }
-    for (user, list) in line.lists {
+    guard let line = lines[ObjectIdentifier(budget)] else { return }
+    for list in line.lists.values {
       while let waiter = list.first {
         list.remove(waiter)
         budget.endWaiting()
@@ -127,8 +140,7 @@ final class WaitQueue {
         // It found no room in the same budget again: those behind it wait for their turn.
         if list.first === waiter { break }
       }
-      if list.first == nil { line.lists[user] = nil }
+      forget(list, in: line)
     }
-    if line.lists.isEmpty { lines[key] = nil }
   }
 }

@@ -207,7 +207,7 @@ extension Connection: FrameSink {
         "user \(share.user.id) has \(share.streams) calls open, the most there can be "
           + "(limits.user_streams)")
     }
-    if let shortage = share.take(StreamCall.ownBytes) {
+    if let shortage = small.take(StreamCall.ownBytes) {
       throw StatusError(.resourceExhausted, "no memory now for a call: \(shortage.text)")
     }
     share.streams += 1

@@ -42,6 +42,7 @@ final class Connection {
   /// What its user has on this loop.
   let share: UserShare
   let account: MemoryBudget
+  let small: SmallAccount
   let group: WorkGroup
   let output = OutputQueue()
   let decoder: FrameDecoder
@@ -131,6 +132,7 @@ final class Connection {
       loop.execute { bound.value.object.memoryReleased(budget) }
     }
     decoder = FrameDecoder(role: .server, maxMessageBytes: limits.messageBytesMax)
+    small = SmallAccount(share, account)
     payloadWaiter = MemoryWaiter(
       onRelease: { [unowned self] in resume() },
       onTimeout: { [unowned self] reason in payloadTimedOut(reason) })
@@ -308,8 +310,8 @@ final class Connection {
     let change = bytes - heldBytes
     if change == 0 { return }
     heldBytes = bytes
-    share.give(-min(change, 0))
-    if change > 0 { isInDebt = !share.force(change) || isInDebt }
+    small.give(-min(change, 0))
+    if change > 0 { isInDebt = !small.force(change) || isInDebt }
     if change < 0 { isInDebt = false }
   }
 
@@ -318,7 +320,7 @@ final class Connection {
   func reserveMessage(_ header: FrameHeader) -> Shortage? {
     let bytes = Int(header.messageLength)
     if bytes <= FrameDecoder.retainedBytes { return nil }
-    if let shortage = share.take(bytes) { return shortage }
+    if let shortage = small.take(bytes) { return shortage }
     heldBytes += bytes
     return nil
   }
@@ -501,7 +503,7 @@ final class Connection {
     }
     call.reset()
     share.streams -= 1
-    share.give(StreamCall.ownBytes)
+    small.give(StreamCall.ownBytes)
     serverLoop.with { $0.give(call) }
     if streams.isEmpty && (isPeerLeaving || lastStream != .max) { wantsFlush() }
     if phase == .closed && streams.isEmpty { context.forget(self) }
@@ -567,7 +569,7 @@ final class Connection {
     output.removeAll()
     leftover = []
     stopWaitingForPayload()
-    share.give(heldBytes)
+    small.give(heldBytes)
     heldBytes = 0
     endRegions()
     for entry in [stallEntry, writeEntry, closerEntry] {

@@ -208,8 +208,8 @@ final class StreamCall: Call {
     loopContext.with { $0.waits.cancel(waiter) }
   }
 
-  override var share: Unretained<UserShare> {
-    Unretained(connection.unsafelyUnwrapped.object.share)
+  override var small: Unretained<SmallAccount> {
+    connection.unsafelyUnwrapped.with { Unretained($0.small) }
   }
 
   /// Others wait for memory: ends the call where it holds some and its client has not got on with it for `timeout`

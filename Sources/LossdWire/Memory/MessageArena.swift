@@ -82,11 +82,9 @@ public final class MessageArena {
     2 * messageBytes + fieldBytesMax * fields + (4 << 10)
   }
 
-  /// The most that a request of so many bytes may take in an arena when it is decoded, bytes; blocks grow by doubling.
-  public static func bytesMax(messageBytes: Int) -> Int {
-    2
-      * decodingBudget(
-        messageBytes: messageBytes, fields: min(messageBytes / 2, requestFieldsMax))
+  /// The most that an arena may have become when such a message has been decoded, bytes: blocks grow by doubling.
+  static func bytesMax(messageBytes: Int, fields: Int) -> Int {
+    2 * decodingBudget(messageBytes: messageBytes, fields: fields)
   }
 
   /// What protobuf-c calls with; a new budget for a message of `messageBytes` with so many fields.

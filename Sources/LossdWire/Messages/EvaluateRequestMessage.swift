@@ -15,6 +15,15 @@ public struct EvaluateRequestMessage {
       raw.pointee.attributes, raw.pointee.n_attributes)
   }
 
+  /// What decoding these bytes may take of an arena at the most, for who charges it first. Throws as decoding does.
+  public static func decodedBytesMax(_ bytes: UnsafeRawBufferPointer) throws(StatusError) -> Int {
+    let fields = try withUnsafePointer(to: lossd__v1__evaluate_request__descriptor) {
+      (descriptor) throws(StatusError) in
+      try WireScan.check(bytes, descriptor, fieldsMax: MessageArena.requestFieldsMax)
+    }
+    return MessageArena.bytesMax(messageBytes: bytes.count, fields: fields)
+  }
+
   /// Empty in a stream's later requests.
   public var function: UnsafeRawBufferPointer { textBytes(raw.pointee.function) }
 

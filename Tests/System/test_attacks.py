@@ -306,6 +306,27 @@ class Attacks(unittest.TestCase):
             self.undisturbed(daemon, attack_once(attack))
             close_all(crowd)
 
+    def test_a_connection_whose_buffers_found_no_room_goes_on_when_there_is_some(self):
+        with self.daemon(limits__user_bytes="16MiB", limits__wait_timeout="20s") as daemon:
+            batch, payload = request("sigmoid", {"input": Tensor(bytes(8000))})
+            connections = []
+            # Until one is not answered any more.
+            for _ in range(12):
+                connection = daemon.connect(timeout=2)
+                connections.append(connection)
+                try:
+                    for _ in range(64):
+                        stream = connection.open(STREAM, credit=1)
+                        connection.send(frame(MESSAGE, stream, batch + unknown_fields(250), payload) * 8)
+                    connection.ping()
+                except OSError:
+                    break
+            last = connections.pop()
+            close_all(connections)
+            last.socket.settimeout(10)
+            last.ping()
+            last.close()
+
     # MARK: more than one's share
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root, to be two users")

@@ -96,10 +96,7 @@ final class Reading: FrameSink {
     }
     heard.isMidFrame = decoder.isMidFrame
     heard.header = decoder.currentHeader
-    // A message that has begun is counted whole.
-    let message = decoder.isMidMessage ? Int(decoder.currentHeader?.messageLength ?? 0) : 0
-    let bound = max(4 * stream.count, message) + (1 << 20)
-    require(decoder.heldBytes <= bound, "holds \(decoder.heldBytes)")
+    require(decoder.heldCapacity <= 4 * stream.count + (64 << 10), "holds \(decoder.heldCapacity)")
     return heard
   }
 

@@ -43,6 +43,9 @@ final class UserShare {
     return used <= leased || lease() == nil
   }
 
+  /// Whether there is room for all that is charged, or could be made.
+  var isCovered: Bool { used <= leased || lease() == nil }
+
   @inline(__always)
   func give(_ bytes: Int) {
     used -= bytes

@@ -91,6 +91,7 @@ final class Connection {
   private var sweptWritten = 0
   private var sweptTime: UInt64 = 0
   private var payloadWaiter: MemoryWaiter?
+  private var debtWaiter: MemoryWaiter?
   /// The client has sent descriptors, which nobody takes.
   var hasSentDescriptors = false
   let isUnix: Bool
@@ -306,20 +307,53 @@ final class Connection {
   /// Charges what the buffers have become.
   private func settle() {
     let bytes =
-      Connection.ownBytes + decoder.heldBytes + leftover.capacity + output.frames.capacity
+      Connection.ownBytes + decoder.heldBytesMax + leftover.capacity + output.frames.capacity
     let change = bytes - heldBytes
     if change == 0 { return }
     heldBytes = bytes
-    small.give(-min(change, 0))
-    if change > 0 { isInDebt = !small.force(change) || isInDebt }
-    if change < 0 { isInDebt = false }
+    if change < 0 {
+      small.give(-change)
+      if isInDebt { payDebt() }
+    } else if !small.force(change) {
+      isInDebt = true
+      waitForRoom()
+    }
+  }
+
+  /// The user's budget has no room for what the connection's buffers have become: nothing is read until it has, or the
+  /// connection ends.
+  private func waitForRoom() {
+    let waiter =
+      debtWaiter
+      ?? MemoryWaiter(
+        onRelease: { [unowned self] in payDebt() },
+        onTimeout: { [unowned self] reason in
+          fail(
+            BadFrame(
+              context.memoryTimedOut("what the connection's buffers hold", reason).message,
+              code: .resourceExhausted))
+        })
+    debtWaiter = waiter
+    context.waits.wait(
+      waiter, share.user, Shortage(budget: share.user.bytes), timeout: context.limits.waitTimeout)
+    // First in line, then tried again: memory released in between is not missed.
+    if share.isCovered { payDebt() }
+  }
+
+  private func payDebt() {
+    guard isInDebt, phase == .open else { return }
+    guard share.isCovered else { return waitForRoom() }
+    isInDebt = false
+    if let debtWaiter, debtWaiter.isWaiting { context.waits.cancel(debtWaiter) }
+    queueTurn()
+    updateWatch()
   }
 
   /// Charges memory for a message that is about to come, where it is more than any connection has anyway. False where there is
   /// no room.
   func reserveMessage(_ header: FrameHeader) -> Shortage? {
-    let bytes = Int(header.messageLength)
-    if bytes <= FrameDecoder.retainedBytes { return nil }
+    if Int(header.messageLength) <= FrameDecoder.retainedBytes { return nil }
+    let bytes = FrameDecoder.heldBytesMax(Int(header.messageLength))
     if let shortage = small.take(bytes) { return shortage }
     heldBytes += bytes
     return nil
@@ -569,6 +603,7 @@ final class Connection {
     output.removeAll()
     leftover = []
     stopWaitingForPayload()
+    if let debtWaiter, debtWaiter.isWaiting { context.waits.cancel(debtWaiter) }
     small.give(heldBytes)
     heldBytes = 0
     endRegions()

@@ -23,8 +23,6 @@ public final class FrameDecoder {
 
   /// What is kept of the buffer for partial messages between two frames, bytes.
   public static let retainedBytes = 16 << 10
-  /// What is allocated at once for a message that has begun, bytes; for more of it when it has come.
-  private static let reservedBytes = 1 << 20
 
   var rules: FrameRules
   var phase: Phase
@@ -89,11 +87,19 @@ public final class FrameDecoder {
     }
   }
 
-  /// Memory that is, or may soon be, held for a partial message, bytes.
-  public var heldBytes: Int {
-    if case .message = phase { return max(held.capacity, Int(current.messageLength)) }
+  /// Memory held for a partial message, bytes: it follows what has come.
+  public var heldCapacity: Int { held.capacity }
+
+  /// The most that will be held for the message that has begun, bytes; else what is held.
+  public var heldBytesMax: Int {
+    if case .message = phase {
+      return max(held.capacity, FrameDecoder.heldBytesMax(Int(current.messageLength)))
+    }
     return held.capacity
   }
+
+  /// The most that a partial message of so many bytes takes: memory for it doubles as it comes.
+  public static func heldBytesMax(_ messageBytes: Int) -> Int { 2 * messageBytes }
 
   /// How much of the payload under way has been read, bytes.
   public var payloadReceived: Int {
@@ -238,11 +244,7 @@ extension FrameDecoder {
     let missing = count - held.count
     let part = UnsafeRawBufferPointer(rebasing: input.prefix(missing))
     input = input.dropFirst(part.count)
-    if held.count == 0 {
-      if part.count == count { return part }
-      // A peer's word alone is worth no more memory than that.
-      held.reserve(min(count, FrameDecoder.reservedBytes))
-    }
+    if held.count == 0 && part.count == count { return part }
     held.append(part)
     return held.count == count ? held.bytes : nil
   }

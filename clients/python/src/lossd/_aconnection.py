@@ -16,7 +16,7 @@ from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
 from ._shm import Lease, Pool, Regions, Segment
-from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
+from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 Event = Union[Tuple[bytes, memoryview, bool], LossdError]
 
@@ -156,12 +156,13 @@ class AsyncConnection(asyncio.BufferedProtocol):
             raise NeverBegan("the connection is going away")
         call = AsyncCall(self._next, hello.stream_credit, deadline)
         call.lease = lease
-        self._next += 1
-        self._calls[call.stream] = call
         parts: List[Any] = [wire.open_call(call.stream, method, left_until(deadline))]
         if request is not None:
             parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
             parts += request.parts
+        # The call has a place from here on, and nothing that could fail lies between.
+        self._next += 1
+        self._calls[call.stream] = call
         self._write(parts)
         return call
 
@@ -364,7 +365,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
     async def close(self) -> None:
         if self.process != os.getpid() or self.loop is not asyncio.get_running_loop():
             return  # another process's, or of a loop that has ended: it goes with that
-        self._end(Unavailable("the client was closed"))
+        self._end(Closed("the client was closed"))
         await asyncio.wait({self._closed})
 
 

@@ -31,7 +31,7 @@ _TORCHS: Dict[str, Callable[..., torch.Tensor]] = {
 _are_transforms_active = torch._C._are_functorch_transforms_active
 _is_graph_kept: Callable[[], bool] = getattr(
     torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
-_OLD_VMAP = torch._C._parse_dispatch_key("Batched")
+_OLD_VMAP: Any = torch._C._parse_dispatch_key("Batched")
 
 
 class Operation:
@@ -89,7 +89,7 @@ class Evaluate(Function):
     """Operation and tensors to the result, and the gradients that are wanted."""
 
     @staticmethod
-    def forward(operation: Operation, *tensors: torch.Tensor) -> Tensors:  # type: ignore[override]
+    def forward(operation: Operation, *tensors: torch.Tensor) -> Tensors:
         return tuple(operation.evaluate(
             tensors, [operation.result, *(f"grad.{name}" for name in operation.wanted)]))
 
@@ -103,7 +103,7 @@ class Evaluate(Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Optional[torch.Tensor], *_: Any) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Optional[torch.Tensor], *_: Any) -> Any:
         operation: Operation = ctx.operation
         if upstream is None:
             return (None,) * (1 + len(operation.names))
@@ -120,13 +120,13 @@ class Evaluate(Function):
         return (None, *(found.get(name) for name in operation.names))
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, *tangents: Optional[torch.Tensor]) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, _: Any, *tangents: Optional[torch.Tensor]) -> Any:
         operation: Operation = ctx.operation
         (pushed,) = _push(operation.torchs, ctx.saved_tensors, tangents)
         return (pushed, *(None for _ in operation.wanted))
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, operation: Operation, *tensors: torch.Tensor) -> Any:  # type: ignore[override]
+    def vmap(info: Any, in_dims: Any, operation: Operation, *tensors: torch.Tensor) -> Any:
         moved = _batched.moved(in_dims[1:], tensors)
         return (_batched.apply(_evaluated, operation, info.batch_size, in_dims[1:], moved),), (0,)
 
@@ -140,7 +140,7 @@ class Gradient(Function):
     """Operation, names, upstream gradient and tensors to the gradients of the tensors of those names."""
 
     @staticmethod
-    def forward(operation: Operation, needed: Sequence[str], upstream: torch.Tensor,  # type: ignore[override]
+    def forward(operation: Operation, needed: Sequence[str], upstream: torch.Tensor,
                 *tensors: torch.Tensor) -> Tensors:
         return tuple(operation.evaluate(tensors, [f"grad.{name}" for name in needed], upstream))
 
@@ -152,17 +152,17 @@ class Gradient(Function):
         ctx.set_materialize_grads(False)  # In forward mode zeros would be tangents of what does not move.
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Optional[torch.Tensor]) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, *cotangents: Optional[torch.Tensor]) -> Any:
         given = [(name, item) for name, item in zip(ctx.needed, cotangents) if item is not None]
         gradient = _torchs_gradient(ctx.operation, [name for name, _ in given])
         return (None, None, *_pull(gradient, ctx.saved_tensors, [item for _, item in given], ctx.needs_input_grad[2:]))
 
     @staticmethod
-    def jvp(ctx: Any, _: Any, __: Any, *tangents: Optional[torch.Tensor]) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, _: Any, __: Any, *tangents: Optional[torch.Tensor]) -> Any:
         return _push(_torchs_gradient(ctx.operation, ctx.needed), ctx.saved_tensors, tangents)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, operation: Operation, needed: Sequence[str],  # type: ignore[override]
+    def vmap(info: Any, in_dims: Any, operation: Operation, needed: Sequence[str],
              upstream: torch.Tensor, *tensors: torch.Tensor) -> Any:
         upstream, *moved = _batched.moved(in_dims[2:], (upstream, *tensors))
         if in_dims[2] is None:
@@ -253,7 +253,7 @@ def _pull(function: Map, primals: Sequence[torch.Tensor], cotangents: Sequence[t
 
     some = [primals[index] for index in indices]
     if _are_transforms_active():
-        _, pull = torch.func.vjp(of_needed, *some)
+        pull: Any = torch.func.vjp(of_needed, *some)[1]
         found = pull(tuple(cotangents))
     else:
         is_recorded = torch.is_grad_enabled() and any(item.requires_grad for item in (*primals, *cotangents, *others))

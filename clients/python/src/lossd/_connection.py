@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Deque, Dict, List, Optional, Set, Tuple
 
 from . import _clock, _wire as wire
 from ._clock import deadline_after, left_until
@@ -16,8 +16,8 @@ from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
 from ._shm import Lease, Pool, Regions, Segment
-from ._writer import Writer
-from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
+from ._writer import Turn, Writer
+from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 #: Of the daemon, that are not answered yet.
 PINGS_MAX = 1000
@@ -37,6 +37,7 @@ class Call:
         #: Shared memory, until the daemon has ended the call.
         self.lease: Optional[Lease] = None
         self.is_abandoned = False
+        self.is_cancelled = False
 
 
 class Connection:
@@ -74,7 +75,8 @@ class Connection:
         self._hello: Any = None
         self._error: Optional[LossdError] = None
         self._is_draining = False
-        self._reserved = 0
+        #: Calls that have a place and no number yet.
+        self._reserved: Set[Call] = set()
         self._is_unix = kind == "unix"
         self._regions = Regions()
         self._pings_sent = self._pings_answered = 0
@@ -109,75 +111,88 @@ class Connection:
                 raise self._failed()
             return self._hello
 
-    def _reserve(self, hello: Any, deadline: Optional[float]) -> None:
+    def _reserve(self, call: Call, hello: Any, deadline: Optional[float]) -> None:
         """A place among the calls that the daemon takes at once."""
         with self._lock:
             while True:
                 if self._is_draining or self._error is not None or self._next >= 2**32 - 1:
                     raise NeverBegan("the connection is going away")
-                if len(self._calls) + self._reserved < hello.max_streams:
+                if len(self._calls) + len(self._reserved) < hello.max_streams:
                     break
-                if not self._changed.wait(left_until(deadline)):
+                if not self._changed.wait(left_until(deadline)) and left_until(deadline) == 0:
                     raise DeadlineExceeded("the timeout was over before the call could be sent")
-            self._reserved += 1
+            self._reserved.add(call)
 
     def open(self, method: str, deadline: Optional[float], request: Optional[wire.Request] = None,
-             lease: Optional[Lease] = None) -> Call:
+             lease: Optional[Lease] = None, opened: Optional[Deque[Any]] = None) -> Call:
         """Begins a call, with its only request where there is one, once the daemon's limits have room for it.
-        Raises NeverBegan where another connection has to be taken."""
+        Raises NeverBegan where another connection has to be taken. `opened` gets this connection and the call before
+        anything is sent: a stream that nobody knows of would never end."""
         hello = self.hello(deadline)
         if request is not None:
             request.check(hello)
-        self._reserve(hello, deadline)
-        call: Optional[Call] = None
+        call = Call(0, hello.stream_credit, deadline)
+        call.lease = lease
+        if opened is not None:
+            opened.append((self, call))
+        turn = Turn(self._writer)
         try:
-            self._writer.lock(deadline)
-        except DeadlineExceeded:
-            with self._lock:
-                self._reserved -= 1
-                self._changed.notify_all()
+            self._reserve(call, hello, deadline)
+            # OPENs go out in the order of their numbers.
+            turn.take(deadline)
+            self._register(call)
+            parts: List[Any] = [wire.open_call(call.stream, method, left_until(deadline))]
+            if request is not None:
+                parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
+                parts += request.parts
+            turn.write(parts, deadline)
+            return call
+        except BaseException:
+            self._end_opening(call, turn)
+            if turn.has_begun:
+                self.abandon(call)
             raise
-        # Under the writing lock: OPENs go out in the order of their numbers.
+        finally:
+            # Ctrl-C may come anywhere: what is not done the first time is done the second.
+            try:
+                self._end_opening(call, turn)
+            finally:
+                self._end_opening(call, turn)
+
+    def _register(self, call: Call) -> None:
         with self._lock:
-            self._reserved -= 1
-            if not self._is_draining and self._error is None:
-                call = Call(self._next, hello.stream_credit, deadline)
-                call.lease = lease
-                self._next += 1
-                self._calls[call.stream] = call
-        if call is None:
-            self._writer.unlock()
-            raise NeverBegan("the connection is going away")
-        left = left_until(deadline)
-        parts: List[Any] = [wire.open_call(call.stream, method, left)]
-        if request is not None:
-            parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
-            parts += request.parts
-        self._write_call(call, parts)
-        return call
+            if self._is_draining or self._error is not None:
+                raise NeverBegan("the connection is going away")
+            call.stream = self._next
+            self._next += 1
+            self._calls[call.stream] = call
+            self._reserved.discard(call)
+
+    def _end_opening(self, call: Call, turn: Turn) -> None:
+        if call in self._reserved or not turn.has_begun:
+            with self._lock:
+                self._reserved.discard(call)
+                if not turn.has_begun and self._calls.get(call.stream) is call:
+                    del self._calls[call.stream]  # The daemon has never heard of it.
+                    call.is_over = True
+                self._changed.notify_all()
+        turn.end()
 
     def send(self, call: Call, request: wire.Request) -> None:
         """Another request of a streaming call."""
         request.check(self._hello)
-        self._writer.lock(call.deadline)
-        self._write_call(
-            call, [wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts])
+        self._writer.send(
+            [wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts], call.deadline)
 
     def half_close(self, call: Call) -> None:
         self._writer.send([wire.frame(MESSAGE, call.stream, b"", 0, END_STREAM)], call.deadline)
 
-    def _write_call(self, call: Call, parts: List[Any]) -> None:
-        try:
-            self._writer.write_and_unlock(parts, call.deadline)
-        except DeadlineExceeded:
-            self.abandon(call)
-            raise
-
     def cancel(self, call: Call) -> None:
         """The daemon is asked to stop; how the call ended is still to come."""
-        if not call.is_over:
+        if call.stream and not call.is_over and not call.is_cancelled:
             try:
                 self._writer.send([wire.frame(CANCEL, call.stream)], deadline_after(_clock.GRACE))
+                call.is_cancelled = True
             except LossdError:
                 pass
 
@@ -235,28 +250,45 @@ class Connection:
         return evaluation.plain(), None
 
     def _send_region(self, segment: Segment, deadline: Optional[float]) -> None:
+        turn = Turn(self._writer)
         try:
-            self._writer.lock(deadline)
-            self._writer.write_and_unlock(
-                [wire.region_frame(REGION, segment.number, segment.size)], deadline, segment.fd)
+            turn.take(deadline)
+            turn.write([wire.region_frame(REGION, segment.number, segment.size)], deadline, segment.fd)
         except BaseException:
             with self._lock:
                 self._regions.forget(segment)
             raise
+        finally:
+            try:
+                turn.end()
+            finally:
+                turn.end()
 
     def ping(self, deadline: Optional[float]) -> None:
         self.hello(deadline)
-        self._writer.lock(deadline)
-        with self._lock:
-            self._pings_sent += 1
-            number = self._pings_sent
-        self._writer.write_and_unlock([wire.frame(PING, 0, struct.pack("<Q", number))], deadline)
+        turn = Turn(self._writer)
+        before = number = 0
+        try:
+            turn.take(deadline)
+            before = self._pings_sent
+            number = self._pings_sent = before + 1
+            turn.write([wire.frame(PING, 0, struct.pack("<Q", number))], deadline)
+        finally:
+            try:
+                self._end_pinging(turn, before, number)
+            finally:
+                self._end_pinging(turn, before, number)
         with self._lock:
             while self._pings_answered < number:
                 if self._error is not None:
                     raise self._failed()
-                if not self._changed.wait(left_until(deadline)):
+                if not self._changed.wait(left_until(deadline)) and left_until(deadline) == 0:
                     raise DeadlineExceeded("the daemon did not answer in time")
+
+    def _end_pinging(self, turn: Turn, before: int, number: int) -> None:
+        if number and not turn.has_begun and self._pings_sent == number:
+            self._pings_sent = before
+        turn.end()
 
     def receive(self, call: Call) -> Tuple[bytes, memoryview, bool]:
         """The next response; raises what ended the call."""
@@ -387,7 +419,7 @@ class Connection:
             return
         with self._lock:
             if self._error is None:
-                self._error = error or Unavailable("the client was closed")
+                self._error = error or Closed("the client was closed")
             for call in self._calls.values():
                 if call.lease is not None:
                     call.lease.end(is_safe=False)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from . import _shm, _wire as wire
 from ._shm import Lease, Pool
+from .errors import InvalidArgument
 
 
 class Evaluation:
     """What an evaluation asks for: as a request whose tensors go by the socket, or lie in shared memory."""
 
-    def __init__(self, function: str, inputs: Dict[str, Any], attributes: Optional[Dict[str, Any]],
-                 outputs: Sequence[str], id: int):
-        self.arrays = wire.arrays(inputs)
+    def __init__(self, function: str, inputs: Mapping[str, Any], attributes: Optional[Mapping[str, Any]],
+                 outputs: Union[str, Sequence[str]], id: int,
+                 arrays: Optional[wire.Arrays] = None):
+        """`arrays`: the inputs, where they have been made arrays before."""
+        if not isinstance(function, str):
+            raise InvalidArgument(f"function is {function!r}, expected a function's name")
+        if attributes is not None and not hasattr(attributes, "items"):
+            raise InvalidArgument(f"attributes is {type(attributes).__name__}, expected a dict of values by name")
+        self.arrays = wire.arrays(inputs) if arrays is None else arrays
         self.function = function
         self.attributes = attributes
-        self.outputs = tuple(outputs)
+        self.outputs = wire.names(outputs)
         self.id = id
         self._plain: Optional[wire.Request] = None
         self.bytes = sum(array.nbytes for array, _ in self.arrays.values())

@@ -11,6 +11,7 @@ import itertools
 import mmap
 import os
 import queue
+import sys
 import threading
 import weakref
 from typing import Any, Dict, List, Optional, Set, Tuple
@@ -23,6 +24,8 @@ from ._frames import BadFrame
 THRESHOLD = 256 << 10
 #: Bytes of segments that a client has at most; beyond, tensors go by the socket.
 TOTAL_MAX = 1 << 30
+#: A segment of so many bytes is made whatever there is: the daemon says whether it takes the region.
+ALONE = 256 << 20
 #: Bytes of segments that nobody uses which it keeps.
 IDLE_MAX = 512 << 20
 #: The daemon takes 256 for each connection.
@@ -103,9 +106,10 @@ class Pool:
                 self._idle.remove(best)
                 best.forks = _forks
                 return best
+            most = TOTAL_MAX if size < ALONE else sys.maxsize
             while self._idle and (self._total + size > TOTAL_MAX or len(self._all) >= SEGMENTS_MAX):
                 self._drop(self._idle.pop(0))
-            if self._is_closed or self._total + size > TOTAL_MAX or len(self._all) >= SEGMENTS_MAX:
+            if self._is_closed or self._total + size > most or len(self._all) >= SEGMENTS_MAX:
                 return None
             try:
                 segment = Segment(size)

@@ -113,7 +113,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize("place, name", STEPS, ids=lambda item: item if isinstance(item, str) else "")
-@pytest.mark.parametrize("error", [ValueError, MemoryError, OverflowError, KeyboardInterrupt, lossd.DeadlineExceeded])
+@pytest.mark.parametrize("error", [ValueError, MemoryError, OverflowError, KeyboardInterrupt, lossd.Internal])
 def test_whatever_a_step_raises_no_place_is_lost(narrow, place, name, error, monkeypatch):
     real = getattr(place, name)
 
@@ -123,11 +123,11 @@ def test_whatever_a_step_raises_no_place_is_lost(narrow, place, name, error, mon
         return real(*arguments, **options)
 
     with lossd.connect(narrow) as client:
-        assert client.sigmoid(np.float32(0), timeout=20) == 0.5
+        assert client.sigmoid(np.float32(0), timeout=3) == 0.5
         for _ in range(20):
             with monkeypatch.context() as patch:
                 patch.setattr(place, name, wrong)
                 with pytest.raises((error, lossd.LossdError)):
-                    client.sigmoid(np.float32(0), timeout=20)
+                    client.sigmoid(np.float32(0), timeout=3)
         for _ in range(20):
-            assert client.sigmoid(np.float32(0), timeout=20) == 0.5
+            assert client.sigmoid(np.float32(0), timeout=3) == 0.5

@@ -172,9 +172,10 @@ class Connection:
         if call in self._reserved or not turn.has_begun:
             with self._lock:
                 self._reserved.discard(call)
-                if not turn.has_begun and self._calls.get(call.stream) is call:
-                    del self._calls[call.stream]  # The daemon has never heard of it.
+                if not turn.has_begun:  # The daemon has never heard of it.
                     call.is_over = True
+                    if self._calls.get(call.stream) is call:
+                        del self._calls[call.stream]
                 self._changed.notify_all()
         turn.end()
 

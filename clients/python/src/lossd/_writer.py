@@ -22,11 +22,15 @@ class Turn:
 
     def __init__(self, writer: "Writer"):
         self._writer = writer
-        #: Something may have been sent: what is left will be, too.
-        self.has_begun = False
-        self._rest: List[memoryview] = []
+        #: What is still to be sent; None until something is.
+        self._rest: Optional[List[memoryview]] = None
         #: What the system took is not yet gone from the rest.
         self._is_sending = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Something may have been sent: what is left will be, too."""
+        return self._rest is not None
 
     def take(self, deadline: Optional[float]) -> None:
         """DeadlineExceeded where others write until then."""
@@ -43,10 +47,9 @@ class Turn:
 
     def write(self, parts: List[Any], deadline: Optional[float], descriptor: Optional[int] = None) -> None:
         """`descriptor` goes along with the first byte."""
-        self._rest = [memoryview(part) for part in parts if len(part)]
-        self.has_begun = True
+        rest = self._rest = [memoryview(part) for part in parts if len(part)]
         try:
-            self._write(deadline, descriptor)
+            self._write(rest, deadline, descriptor)
         except BlockingIOError:
             raise DeadlineExceeded("the daemon did not take the request within the timeout") from None
         except OSError:
@@ -58,9 +61,9 @@ class Turn:
                 # A frame with a descriptor is so small that it goes whole or not at all.
                 self._rest = []
 
-    def _write(self, deadline: Optional[float], descriptor: Optional[int]) -> None:
+    def _write(self, rest: List[memoryview], deadline: Optional[float], descriptor: Optional[int]) -> None:
         """What has been written is gone from the rest, also when this raises. BlockingIOError: the timeout is over."""
-        writer, rest = self._writer, self._rest
+        writer = self._writer
         ancillary: List[Any] = []
         if descriptor is not None:
             ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor)))

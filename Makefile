@@ -1,6 +1,6 @@
 # lossd: `make` lists the targets.
 .DEFAULT_GOAL := help
-SOURCES := Sources Plugins Tests Benchmarks Package.swift
+SOURCES := Sources Plugins Tests Benchmarks Fuzz Package.swift
 PROTO_C := Sources/CLossdProto
 
 PYTHON ?= python3
@@ -134,6 +134,12 @@ tsan: build ## the system tests against a daemon built with the thread sanitizer
 .PHONY: asan
 asan: build ## and with the address sanitizer, which sees what is used after it was freed
 	scripts/sanitize.sh address
+
+TIME ?= 120
+.PHONY: fuzz
+fuzz: setup ## everything that reads hostile bytes under libFuzzer, for TIME=120 seconds in all; Fuzz/README.md
+	@scripts/setup.sh gcc
+	@scripts/fuzz.sh run $(TIME)
 
 proto: setup ## regenerate what is made of proto/lossd.proto: C code, the Python client's schema
 	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto

@@ -49,11 +49,16 @@ let kernels = kernelFeatures.flatMap { features in
   }
 }
 
+/// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is.
+let fuzzer = Context.environment["LOSSD_FUZZ"]
+
 /// The request path. What Swift checks at run time in debug builds, where the tests run, costs a quarter of a
 /// small call: whether two accesses to one property overlap, which is a mistake of ours and never of a client.
-let hot: [SwiftSetting] = [
-  .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))
-]
+/// The fuzzers look for mistakes of ours.
+let hot: [SwiftSetting] =
+  fuzzer != nil
+  ? []
+  : [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]
 
 let package = Package(
   name: "lossd",
@@ -184,3 +189,47 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6], cxxLanguageStandard: .cxx17
 )
+
+/// Each folder of Fuzz/Targets is a program, and what the program looks into.
+let fuzzed: [(name: String, dependencies: [Target.Dependency])] = [
+  ("Frames", ["LossdWire", "LossdTensor"]),
+  ("Messages", ["LossdWire", "LossdTensor"]),
+  ("Requests", ["FuzzEvaluation", "LossdEngine", "LossdWire", "LossdTensor"]),
+  ("Plans", ["CLossdPlugin", "FuzzEvaluation", "LossdEngine", "LossdTensor"]),
+  ("Files", ["LossdFiles", "LossdTensor"]),
+  (
+    "Workers",
+    [
+      "CLinux", "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor",
+    ]
+  ),
+  ("Libraries", ["LossdPluginHost", "LossdTensor"]),
+  (
+    "Settings",
+    [
+      "LossdPluginHost", "LossdServer", "LossdSocket", "LossdThreads",
+      .product(name: "Configuration", package: "swift-configuration"),
+      .product(name: "Logging", package: "swift-log"),
+      .product(name: "SystemPackage", package: "swift-system"), "Yams",
+    ]
+  ),
+]
+
+if let fuzzer {
+  package.targets += [
+    .target(name: "CLibFuzzer", path: "Fuzz/Driver"),
+    .target(name: "FuzzSupport", dependencies: ["CLibFuzzer"], path: "Fuzz/Support"),
+    .target(
+      name: "FuzzEvaluation",
+      dependencies: [
+        "CLossdPlugin", "FuzzSupport", "LossdCatalogue", "LossdEngine", "LossdTensor",
+      ],
+      path: "Fuzz/Evaluation"),
+  ]
+  package.targets += fuzzed.map { target in
+    .executableTarget(
+      name: "Fuzz" + target.name, dependencies: ["FuzzSupport"] + target.dependencies,
+      path: "Fuzz/Targets/" + target.name,
+      linkerSettings: [.unsafeFlags([fuzzer]), .linkedLibrary("stdc++")])
+  }
+}

@@ -1,6 +1,9 @@
 """Servers that tests play, right or wrong, for clients in any language."""
 
+import array
 import contextlib
+import fcntl
+import mmap
 import os
 import pathlib
 import socket
@@ -11,10 +14,15 @@ import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Tests" / "System"))
 
-from wire import END_STREAM, GOAWAY, HELLO, MESSAGE, STATUS, block, double, frame, number, varint  # noqa: E402
+from wire import (  # noqa: E402
+    END_STREAM, GOAWAY, HELLO, MESSAGE, REGION, STATUS, block, double, frame, number, parse, varint)
 
 #: What a daemon says first.
 HI = frame(HELLO, 0, block(1, "fake") + number(4, 256) + number(5, 8))
+#: The same from one that shares memory.
+SHM_HI = frame(HELLO, 0, block(1, "fake") + number(4, 256) + number(5, 8) + block(6, "shm"))
+#: fcntl's.
+ADD_SEALS, SEALS = 1033, 1 | 2 | 4  # against other seals, shrinking and growing
 OK3 = struct.pack("<3f", 0.5, 0.731, 0.269)
 
 
@@ -62,6 +70,8 @@ class Fake:
         self.socket.settimeout(20)
         self.sent = 0
         self.has_preface = False
+        #: Regions that the client has been given, by number: mapped.
+        self.regions = {}
         #: Frames that came: (type, stream, flags, message, payload).
         self.frames = []
 
@@ -91,6 +101,32 @@ class Fake:
                 count -= 1
                 if count == 0:
                     return item
+
+    def region(self):
+        """Reads up to the next REGION: its number and length."""
+        while True:
+            item = self.frame()
+            if item[0] == REGION:
+                fields = parse(item[3])
+                return fields[1][0], fields[2][0]
+
+    def give_region(self, number_, length, seals=SEALS, size=None, descriptors=1, message=None):
+        """The answer to a REGION, with a memfd, which may be wrong."""
+        fd = os.memfd_create("fake", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, length if size is None else size)
+            if seals:
+                fcntl.fcntl(fd, ADD_SEALS, seals)
+            if size is None:
+                self.regions[number_] = mmap.mmap(fd, length)
+            self.send_with_descriptors(
+                frame(REGION, 0, number(1, number_)) if message is None else message, [fd] * descriptors)
+        finally:
+            os.close(fd)
+
+    def send_with_descriptors(self, data, descriptors):
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        assert self.socket.sendmsg([data], ancillary) == len(data)
 
     def send(self, data, piece=None):
         if piece is None:

@@ -92,7 +92,7 @@ final class PreparedCase {
     grow(&results, evaluation.resultBytes)
     grow(&workspace, evaluation.workspaceBytes)
     grow(&scratch, evaluation.scratchBytes)
-    evaluation.bind(results: results.base, workspace: workspace)
+    try evaluation.bind(results: results.base, workspace: workspace)
     // As the daemon does it.
     if let scheduler, evaluation.cost > Scheduler.loneCallCost {
       let done = Flag()

@@ -83,9 +83,14 @@ extension BinaryLoss {
     if call.wants(2) { plan.setOutput(2, target.dataType, shape: input.shape) }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
     let isVector = isVector(call)
-    if isVector { plan.setScratch(bytes: vectorScratch) }
-    plan.addPass(
-      units: Blocks.count(input.count), unitCost: (isVector ? 2 : 25) * Double(Blocks.size))
+    if isVector && input.count > 0 { plan.setScratch(bytes: vectorScratch) }
+    var cost = isVector ? 2.0 : 25
+    for index in hasLogits ? 3...4 : 3...3 {
+      if let weight = call.input(index), weight.count > 1, !weight.hasShape(input.shape) {
+        cost += broadcastCost(rank: weight.rank)
+      }
+    }
+    plan.addPass(units: Blocks.count(input.count), unitCost: cost * Double(Blocks.size))
     return BinaryState(count: input.count, isVector: isVector)
   }
 

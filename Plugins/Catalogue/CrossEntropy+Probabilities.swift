@@ -46,7 +46,10 @@ extension ClassLoss {
       return state
     }
     var state = ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
-    state.isVector = isVectorOfProbabilities(call, layout)
+    // Of no elements the sums are those of nothing: 0, and NaN for their mean. Positions without classes count where
+    // each has its own loss alone.
+    if input.count == 0 && (isReduced || !call.wants(0)) { return state }
+    state.isVector = isVectorOfProbabilities(call, layout) && input.count > 0
     if state.isVector {
       plan.setScratch(bytes: vectorScratch(input, layout))
       plan.addPass(

@@ -1,4 +1,5 @@
 import Glibc
+import LossdKernelTable
 import LossdKernels
 import LossdPluginKit
 import LossdTensor
@@ -63,6 +64,9 @@ enum CrossEntropy: ClassLoss { static let hasLogits = true }
 enum NLLLoss: ClassLoss { static let hasLogits = false }
 
 extension ClassLoss {
+  /// Elements of the gradient that one unit of work writes at most: some 2 ms.
+  private static var gradientElementsMax: Int { 1 << 22 }
+
   static var declaration: FunctionDeclaration {
     var outputs = [
       OutputDeclaration("loss", isDefault: true, help: "scalar, or one a position for none"),
@@ -137,7 +141,8 @@ extension ClassLoss {
         plan.setReducedOutput(0, input.dataType)
       }
     }
-    let isVector = isVector(call, input, layout)
+    let isVector =
+      isVector(call, input, layout) && !(call.wants(1) && hasLongGradientRows(layout))
     if call.wants(1) {
       plan.setOutput(
         1, input.dataType, shape: input.shape, isZeroed: !hasLogits && !isVector)
@@ -148,6 +153,14 @@ extension ClassLoss {
     state.isVector = isVector
     planPasses(call, &plan, input, &state)
     return state
+  }
+
+  /// Whether a unit of the kernels' work would write so much of the gradient of the likelihood that nobody could stop it
+  /// meanwhile. The host clears such a gradient in pieces, and the reference writes what is not 0.
+  private static func hasLongGradientRows(_ layout: ClassLayout) -> Bool {
+    if hasLogits || layout.positions == 0 { return false }
+    let rows = layout.inner == 1 ? 1 : min(layout.inner, StridedRows.tileRows(size: layout.classes))
+    return layout.classes > gradientElementsMax / rows
   }
 
   private static func planPasses(
@@ -163,13 +176,14 @@ extension ClassLoss {
       state.long = planLong(
         call, &plan, layout, input, firstPass: state.sumsWeightsFirst ? 1 : 0,
         hasProbabilities: false)
-    } else if state.isVector {
+    } else if state.isVector && layout.positions > 0 {
       plan.setScratch(bytes: vectorScratch(input, layout))
       let element = hasLogits ? 1 : call.wants(1) ? 0.2 : 0
       plan.addPass(
         units: state.units.count,
         unitCost: state.units.cost(size: layout.classes, element: element, row: 5))
     } else {
+      // Without classes each target is looked at, and is wrong unless it is ignored.
       plan.addPass(
         units: layout.positions, unitCost: 20 + (hasLogits ? 30 * Double(layout.classes) : 0))
     }

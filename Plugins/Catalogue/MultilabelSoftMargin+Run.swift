@@ -17,9 +17,10 @@ struct MultilabelPasses: BitwiseCopyable {
 
   init(_ call: Call, _ plan: inout Plan, _ state: MultilabelSoftMarginLoss.State) {
     let cost = state.isVector ? 2.0 : 60.0
+    let broadcasting = broadcastCost(rank: state.space.rank)
     rows = plan.addPass(
-      units: state.positions * state.pieces,
-      unitCost: 40 + cost * Double(min(state.length, Pieces.size)))
+      units: state.isOneForAll ? 1 : state.positions * state.pieces,
+      unitCost: 40 + broadcasting + cost * Double(min(state.length, Pieces.size)))
     var partials = 0
     let isPerRow = Reduction(call.attributes) == .none && call.wants(0)
     if isPerRow && state.pieces > 1 {
@@ -31,7 +32,8 @@ struct MultilabelPasses: BitwiseCopyable {
       let repeats = state.space.count / max(tensor.count, 1)
       let pieces = Pieces.count(repeats)
       let sums = plan.addPass(
-        units: tensor.count * pieces, unitCost: 40 + 2 * cost * Double(min(repeats, Pieces.size)))
+        units: tensor.count * pieces,
+        unitCost: 40 + (2 * cost + 2 * broadcasting) * Double(min(repeats, Pieces.size)))
       let merged = plan.addPass(units: tensor.count, unitCost: 10 * Double(pieces))
       // One after the other, so that all may use the same memory.
       partials = max(partials, tensor.count * pieces)
@@ -53,14 +55,18 @@ extension MultilabelSoftMarginLoss {
       } else {
         chunk.sums[0] += runRows(call, state, chunk.range, input, target)
       }
+      if state.isOneForAll {
+        chunk.sums[1] += Double(state.positions)
+        return
+      }
       // A row counts once, with its first piece.
       let rows = (chunk.range.upperBound + state.pieces - 1) / state.pieces
       chunk.sums[1] += Double(rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces)
     case passes.mergedRows:
       guard let loss = call.output(0) else { return }
       merge(call, chunk, loss, pieces: state.pieces, divisor: state.classes)
-    case passes.inputSums: sumGradient(call, state, chunk, 0, input, target)
-    case passes.targetSums: sumGradient(call, state, chunk, 1, input, target)
+    case passes.inputSums: try sumGradient(call, state, chunk, 0, input, target)
+    case passes.targetSums: try sumGradient(call, state, chunk, 1, input, target)
     case passes.mergedInput, passes.mergedTarget:
       let operand = chunk.pass == passes.mergedInput ? 0 : 1
       guard let tensor = call.input(operand), let gradient = call.output(1 + operand) else {
@@ -114,7 +120,7 @@ extension MultilabelSoftMarginLoss {
   private static func sumGradient(
     _ call: Call, _ state: State, _ chunk: Chunk, _ operand: Int, _ input: TensorView,
     _ target: TensorView
-  ) {
+  ) throws(StatusError) {
     guard let partials = call.workspace(when: true), let tensor = call.input(operand) else {
       return
     }
@@ -130,6 +136,8 @@ extension MultilabelSoftMarginLoss {
       let base = space.offsets(element) { space.strides[operand][$0] != 0 }
       var sum = CompensatedSum()
       for index in Pieces.elements(piece, of: repeats) {
+        // 64 dimensions make an element take microseconds.
+        if index % 1024 == 0 { try call.checkCancelled() }
         let more = space.offsets(index) { space.strides[operand][$0] == 0 }
         let (place, targetPlace) = (base[0] + more[0], base[1] + more[1])
         let w = weight.map { $0[base[2] + more[2]] } ?? 1

@@ -16,6 +16,8 @@ enum MultilabelSoftMarginLoss: Function {
     var length: Int
     var pieces: Int
     var classes: Double
+    /// Rows without elements, whose losses are all alike and wanted as a sum alone: one stands for all.
+    var isOneForAll = false
     var passes = MultilabelPasses()
     /// The vector kernels compute the rows.
     var isVector = false
@@ -75,8 +77,11 @@ enum MultilabelSoftMarginLoss: Function {
     if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
     if call.wants(2) { plan.setOutput(2, target.dataType, shape: target.shape) }
     plan.setRows(state.space.rank == 1 ? 1 : state.space.shape[0])
+    state.isOneForAll =
+      state.length == 0 && state.positions > 0
+      && !(Reduction(call.attributes) == .none && call.wants(0))
     state.isVector = isVector(call, state)
-    if state.isVector { plan.setScratch(bytes: vectorScratch) }
+    if state.isVector && state.space.count > 0 { plan.setScratch(bytes: vectorScratch) }
     state.passes = MultilabelPasses(call, &plan, state)
     return state
   }

@@ -152,11 +152,11 @@ extension SoftmaxFunction {
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(0) else { return }
     if let blocks = state.blocks, let kernels = Kernels.chosen {
-      runBlocks(kernels, call, blocks, chunk)
+      try runBlocks(kernels, call, blocks, chunk)
       return
     }
     if let long = state.long {
-      runLong(call, state, long, chunk)
+      try runLong(call, state, long, chunk)
       return
     }
     if state.isVector, let kernels = Kernels.chosen {

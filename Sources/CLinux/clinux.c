@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,10 +27,9 @@ int clinux_peer_credentials(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid) 
 void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 void clinux_lower_priority(int steps) {
-  /* On Linux a thread has its own nice value, under its own id. */
-  id_t thread = (id_t)syscall(SYS_gettid);
-  int now = getpriority(PRIO_PROCESS, thread);
-  setpriority(PRIO_PROCESS, thread, now + steps > 19 ? 19 : now + steps);
+  /* On Linux a thread has its own nice value; 0 is the calling one, the only one that a plugin's process may name. */
+  int now = getpriority(PRIO_PROCESS, 0);
+  setpriority(PRIO_PROCESS, 0, now + steps > 19 ? 19 : now + steps);
 }
 
 int clinux_has_avx2(void) {

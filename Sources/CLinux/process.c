@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -24,6 +23,9 @@
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16 */
 #endif
 
 /* ---- Starting a process ---- */
@@ -68,10 +70,20 @@ out:
   return code;
 }
 
-int clinux_end_with_parent(int32_t parent) {
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return -1;
-  /* It may have died before. */
-  return getppid() == parent ? 0 : -1;
+int clinux_end_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
+void clinux_name_process(const char *name) {
+  /* The arguments lie one behind another where the kernel put them, for /proc/PID/cmdline to show. */
+  char *place = program_invocation_name;
+  prctl(PR_SET_NAME, name, 0, 0, 0);
+  if (strcmp(place, CLINUX_PROCESS_PROGRAM) != 0) return;
+  place += sizeof CLINUX_PROCESS_PROGRAM;
+  if (strcmp(place, CLINUX_PROCESS_COMMAND) != 0) return;
+  place += sizeof CLINUX_PROCESS_COMMAND;
+  size_t room = strlen(place), count = strlen(name);
+  if (count > room) return;
+  memcpy(place, name, count);
+  memset(place + count, 0, room - count);
 }
 
 int clinux_wait(int32_t pid, int *signal_number, int *exit_status) {
@@ -99,6 +111,9 @@ const char *clinux_signal_name(int number) {
 int clinux_message_pair(int fds[2], int bytes) {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) return -1;
   for (int i = 0; i < 2; i++) setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  /* The first end takes no descriptors, where the kernel can refuse them: closing one can take any time. */
+  int none = 0;
+  setsockopt(fds[0], SOL_SOCKET, SO_PASSRIGHTS, &none, sizeof none);
   return 0;
 }
 
@@ -290,7 +305,7 @@ int clinux_drop_capabilities(void) {
 
 int clinux_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
 
-void clinux_forbid_inspection(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+int clinux_forbid_inspection(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
 uint64_t clinux_processor_time(int32_t pid) {
   clockid_t clock;
@@ -299,39 +314,55 @@ uint64_t clinux_processor_time(int32_t pid) {
   return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-void clinux_set_limit(int resource, uint64_t value) {
+int clinux_set_limit(int resource, uint64_t value) {
   struct rlimit limit = {value, value}, now;
   if (getrlimit((__rlimit_resource_t)resource, &now) == 0 && now.rlim_max < value)
     limit.rlim_cur = limit.rlim_max = now.rlim_max;
-  setrlimit((__rlimit_resource_t)resource, &limit);
+  return setrlimit((__rlimit_resource_t)resource, &limit);
+}
+
+/* linux/landlock.h's of version 6, which Debian 12's header does not know whole. */
+struct landlock_rules {
+  uint64_t files, network, scope;
+};
+#define LANDLOCK_FILES_1 ((UINT64_C(1) << 13) - 1)    /* EXECUTE to MAKE_SYM */
+#define LANDLOCK_REFER (UINT64_C(1) << 13)            /* since 2 */
+#define LANDLOCK_TRUNCATE (UINT64_C(1) << 14)         /* since 3 */
+#define LANDLOCK_NETWORK_4 UINT64_C(3)                /* BIND_TCP, CONNECT_TCP */
+#define LANDLOCK_IOCTL_DEV (UINT64_C(1) << 15)        /* since 5 */
+#define LANDLOCK_SCOPE_ABSTRACT_SOCKETS UINT64_C(1)   /* since 6 */
+#define LANDLOCK_SCOPE_SIGNALS UINT64_C(2)
+
+static void landlock_allow(int ruleset, const char *path) {
+  struct landlock_path_beneath_attr rule = {
+      .allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
+                        LANDLOCK_ACCESS_FS_READ_DIR,
+      .parent_fd = open(path, O_PATH | O_CLOEXEC)};
+  if (rule.parent_fd < 0) return;
+  if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
+    /* A file knows no READ_DIR. */
+    rule.allowed_access &= ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR;
+    syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+  }
+  close(rule.parent_fd);
 }
 
 int clinux_confine_files(const char *const *readable) {
-  struct landlock_ruleset_attr attributes = {
-      .handled_access_fs =
-          LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |
-          LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR |
-          LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
-          LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
-          LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM};
-  int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0);
-  if (ruleset < 0) return -1;
-  for (; *readable; readable++) {
-    struct landlock_path_beneath_attr rule = {
-        .allowed_access = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
-                          LANDLOCK_ACCESS_FS_READ_DIR,
-        .parent_fd = open(*readable, O_PATH | O_CLOEXEC)};
-    if (rule.parent_fd < 0) continue;
-    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
-      /* A file knows no READ_DIR. */
-      rule.allowed_access &= ~(uint64_t)LANDLOCK_ACCESS_FS_READ_DIR;
-      syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-    }
-    close(rule.parent_fd);
-  }
+  int version = (int)syscall(SYS_landlock_create_ruleset, (void *)0, (size_t)0, 1 /* VERSION */);
+  if (version < 1) return 0;
+  struct landlock_rules rules = {LANDLOCK_FILES_1, 0, 0};
+  if (version >= 2) rules.files |= LANDLOCK_REFER;
+  if (version >= 3) rules.files |= LANDLOCK_TRUNCATE;
+  if (version >= 4) rules.network = LANDLOCK_NETWORK_4;
+  if (version >= 5) rules.files |= LANDLOCK_IOCTL_DEV;
+  if (version >= 6) rules.scope = LANDLOCK_SCOPE_ABSTRACT_SOCKETS | LANDLOCK_SCOPE_SIGNALS;
+  size_t size = version >= 6 ? sizeof rules : version >= 4 ? 2 * sizeof(uint64_t) : sizeof(uint64_t);
+  int ruleset = (int)syscall(SYS_landlock_create_ruleset, &rules, size, 0);
+  if (ruleset < 0) return 0;
+  for (; *readable; readable++) landlock_allow(ruleset, *readable);
   int code = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
   close(ruleset);
-  return code;
+  return code == 0 ? version : 0;
 }
 
 int clinux_pipe(int fds[2]) {
@@ -339,31 +370,4 @@ int clinux_pipe(int fds[2]) {
   /* The reader never waits. */
   fcntl(fds[0], F_SETFL, O_NONBLOCK);
   return 0;
-}
-
-/* ---- Memory that a client brings ---- */
-
-#ifndef TMPFS_MAGIC
-#define TMPFS_MAGIC 0x01021994
-#endif
-
-const char *clinux_check_shared(int fd, uint64_t length) {
-  struct stat file;
-  struct statfs system;
-  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || fstatfs(fd, &system) != 0)
-    return "it is not a memfd";
-  if (system.f_type != TMPFS_MAGIC) return "it is not a memfd of ordinary pages";
-  int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0) return "it is not a memfd";
-  if (!(seals & F_SEAL_SHRINK)) return "it is not sealed against shrinking (F_SEAL_SHRINK)";
-  if (length == 0) return "its length is 0";
-  if ((uint64_t)file.st_size < length) return "it is shorter than its length says";
-  return 0;
-}
-
-void *clinux_map_shared(int fd, size_t length, int *writable) {
-  void *memory = mmap(0, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  *writable = memory != MAP_FAILED;
-  if (memory == MAP_FAILED) memory = mmap(0, length, PROT_READ, MAP_SHARED, fd, 0);
-  return memory == MAP_FAILED ? 0 : memory;
 }

@@ -3903,7 +3903,7 @@ const ProtobufCMessageDescriptor lossd__v1__function_latency__descriptor =
   (ProtobufCMessageInit) lossd__v1__function_latency__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__limits__field_descriptors[14] =
+static const ProtobufCFieldDescriptor lossd__v1__limits__field_descriptors[24] =
 {
   {
     "max_message_bytes",
@@ -4073,8 +4073,129 @@ static const ProtobufCFieldDescriptor lossd__v1__limits__field_descriptors[14] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "user_bytes",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, user_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "user_connections",
+    16,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, user_connections),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "user_streams",
+    17,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, user_streams),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "region_bytes",
+    18,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, region_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "user_region_bytes",
+    19,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, user_region_bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "regions",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, regions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "user_regions",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, user_regions),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "region_grace_us",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, region_grace_us),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "call_cost_us",
+    23,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, call_cost_us),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "wait_timeout_us",
+    24,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Limits, wait_timeout_us),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__limits__field_indices_by_name[] = {
+  22,   /* field[22] = call_cost_us */
   5,   /* field[5] = connection_bytes */
   12,   /* field[12] = drain_timeout_us */
   8,   /* field[8] = frame_timeout_us */
@@ -4085,15 +4206,24 @@ static const unsigned lossd__v1__limits__field_indices_by_name[] = {
   1,   /* field[1] = max_payload_bytes */
   2,   /* field[2] = max_streams */
   13,   /* field[13] = queued_bytes */
+  17,   /* field[17] = region_bytes */
+  21,   /* field[21] = region_grace_us */
+  19,   /* field[19] = regions */
   11,   /* field[11] = starve_timeout_us */
   3,   /* field[3] = stream_credit */
   6,   /* field[6] = total_bytes */
+  14,   /* field[14] = user_bytes */
+  15,   /* field[15] = user_connections */
+  18,   /* field[18] = user_region_bytes */
+  20,   /* field[20] = user_regions */
+  16,   /* field[16] = user_streams */
+  23,   /* field[23] = wait_timeout_us */
   10,   /* field[10] = write_timeout_us */
 };
 static const ProtobufCIntRange lossd__v1__limits__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 14 }
+  { 0, 24 }
 };
 const ProtobufCMessageDescriptor lossd__v1__limits__descriptor =
 {
@@ -4103,7 +4233,7 @@ const ProtobufCMessageDescriptor lossd__v1__limits__descriptor =
   "Lossd__V1__Limits",
   "lossd.v1",
   sizeof(Lossd__V1__Limits),
-  14,
+  24,
   lossd__v1__limits__field_descriptors,
   lossd__v1__limits__field_indices_by_name,
   1,  lossd__v1__limits__number_ranges,

@@ -21,14 +21,14 @@ extension Evaluation {
     outputs: [lossd_planned_output]
   ) throws(StatusError) {
     clearPlan()
-    guard rows >= 0, workspaceBytes <= 1 << 46, scratchBytes <= 1 << 40, cost >= 0, cost.isFinite,
-      outputs.count == wantedOutputs.count
-    else { throw lie("planned impossible amounts of memory or rows") }
+    guard outputs.count == wantedOutputs.count else {
+      throw lie("planned \(outputs.count) outputs, expected \(wantedOutputs.count)")
+    }
     for (position, index) in wantedOutputs.enumerated() { planned[index] = outputs[position] }
     _ = try layOutResults()
-    planDone(
-      rows: Int(rows), workspaceBytes: Int(workspaceBytes), scratchBytes: Int(scratchBytes),
-      cost: cost)
+    try accept(
+      PlanBounds(rows: rows, workspaceBytes: workspaceBytes, scratchBytes: scratchBytes, cost: cost)
+    )
   }
 
   /// Whether another evaluation of the same request was planned like this one.
@@ -52,6 +52,17 @@ extension Evaluation {
     for (position, index) in wantedOutputs.enumerated() {
       outputs[index].data = results.map { $0 + offsets[position] }
     }
+  }
+
+  /// Copies results over that another process sent, of exactly `resultBytes` bytes, and makes what lies between
+  /// them zeros: what the process put there is nobody's result.
+  public func adoptResults(_ bytes: UnsafeRawBufferPointer, to results: UnsafeMutableRawPointer) {
+    precondition(bytes.count == resultBytes)
+    if let base = bytes.baseAddress, !bytes.isEmpty {
+      results.copyMemory(from: base, byteCount: bytes.count)
+    }
+    bindAdopted(results: results)
+    fillGaps(results, with: 0)
   }
 
   /// Another process has computed it.

@@ -1,7 +1,7 @@
 import CLossdPlugin
 import LossdTensor
 
-/// A stretch of chunks that may run at the same time: one pass, or the host's own work.
+/// Chunks that depend on none of each other: one pass, or the host's own work.
 struct Stage {
   static let clearing = -1
   /// Less the index of the input.
@@ -21,24 +21,31 @@ struct Stage {
 enum Chunking {
   /// What a chunk aims at, nanoseconds: small enough that a call behind it waits under a millisecond.
   static let chunkCost = 400_000.0
-  static let chunksMax = 1 << 16
+  /// A unit counts as this much at least, nanoseconds: a plan that calls its units free does not make one endless chunk.
+  static let unitCostMin = 0.01
+  /// Chunks that run before their sums are added to those before: the memory for sums is bounded, and a chunk's length
+  /// need not be. They are added in the order of the chunks, so that the bits of a sum do not depend on this number.
+  static let stretch = 1 << 12
   static let clearedBytesPerChunk = 1 << 20
   /// So few are not worth a stage of their own.
   static let clearedAtOnceMax = 1 << 14
 
   static func unitsPerChunk(units: Int, unitCost: Double) -> Int {
-    var count = units
-    if unitCost > 0 { count = Int(min(Double(units), max(1, chunkCost / unitCost))) }
+    // At most 4e7: the quotient is a number that an Int holds.
+    var count = min(units, Int(max(1, chunkCost / max(unitCost, unitCostMin))))
     // Many small units: whole multiples of 64, so that no two chunks write one cache line.
     if count >= 64 { count = count / 64 * 64 }
-    return max(count, (units + chunksMax - 1) / chunksMax, 1)
+    return max(count, 1)
+  }
+
+  /// How many chunks so many units make.
+  static func chunks(_ units: Int, _ unitsPerChunk: Int) -> Int {
+    units / unitsPerChunk + (units % unitsPerChunk == 0 ? 0 : 1)
   }
 }
 
 extension Evaluation {
   static let resultBytesMax = Int(UInt32.max)
-  /// A year, nanoseconds.
-  static let costMax = 3.2e16
   /// Between, before and behind the results of a library's function: what is written there is noticed.
   static let fenceBytes = 64
 
@@ -53,8 +60,13 @@ extension Evaluation {
     try believePlan()
   }
 
-  /// INVALID_ARGUMENT where an input or attribute that must be there is not.
+  /// INVALID_ARGUMENT where an input or attribute that must be there is not, or an input has too many dimensions.
   public func checkRequired() throws(StatusError) {
+    for index in 0..<entry.inputs.count where inputs[index].rank > UInt32(LOSSD_RANK_MAX) {
+      throw invalid(
+        "\(String(cString: entry.inputs[index].name)) has \(inputs[index].rank) dimensions, over the limit of "
+          + "\(LOSSD_RANK_MAX)")
+    }
     for index in 0..<entry.inputs.count
     where entry.inputs[index].flags & UInt32(LOSSD_INPUT_REQUIRED) != 0 && !hasInput(index) {
       throw invalid("the input `\(String(cString: entry.inputs[index].name))` is missing")
@@ -77,7 +89,7 @@ extension Evaluation {
       stages.append(
         Stage(
           pass: Stage.clearing, units: layoutBytes, unitsPerChunk: piece,
-          chunks: (layoutBytes + piece - 1) / piece))
+          chunks: Chunking.chunks(layoutBytes, piece)))
       cost += Double(cleared) * 0.1
     }
     guard plan.pointee.pass_count <= UInt32(LOSSD_PASSES_MAX) else {
@@ -93,20 +105,16 @@ extension Evaluation {
       let size = Chunking.unitsPerChunk(units: units, unitCost: answer.unit_cost_ns)
       stages.append(
         Stage(
-          pass: pass, units: units, unitsPerChunk: size, chunks: (units + size - 1) / size))
-      cost += Double(units) * answer.unit_cost_ns
+          pass: pass, units: units, unitsPerChunk: size, chunks: Chunking.chunks(units, size)))
+      // 2^62 units of nothing are no plan either: each costs a nanosecond at least.
+      cost += Double(units) * max(answer.unit_cost_ns, 1)
     }
-    // 2^62 units of nothing are no plan either: each costs a nanosecond at least.
-    let units = stages.reduce(0.0) { $0 + Double($1.units) }
-    guard max(cost, units) <= Evaluation.costMax else {
-      throw lie("planned \(max(cost, units)) ns of work")
-    }
-    guard plan.pointee.rows >= 0, plan.pointee.workspace_bytes <= 1 << 46,
-      plan.pointee.scratch_bytes <= 1 << 40
-    else { throw lie("planned impossible amounts of memory or rows") }
-    planDone(
-      rows: Int(plan.pointee.rows), workspaceBytes: Int(plan.pointee.workspace_bytes),
-      scratchBytes: Int(plan.pointee.scratch_bytes), cost: cost)
+    // size_t is imported as a signed number.
+    let bounds = PlanBounds(
+      rows: plan.pointee.rows,
+      workspaceBytes: UInt64(UInt(bitPattern: plan.pointee.workspace_bytes)),
+      scratchBytes: UInt64(UInt(bitPattern: plan.pointee.scratch_bytes)), cost: cost)
+    try accept(bounds)
   }
 
   /// Checks the outputs that were planned and gives each its place. Returns how many bytes are to be
@@ -121,10 +129,10 @@ extension Evaluation {
       guard let type = DataType(rawValue: answer.data_type), answer.rank <= UInt32(LOSSD_RANK_MAX)
       else { throw lie("planned no type or rank for \(name)") }
       let shape = shapePointer(index)
-      guard
-        let count = checkedElementCount(
-          UnsafeBufferPointer(start: shape, count: Int(answer.rank)), byteSize: type.byteSize)
-      else { throw lie("planned an impossible shape for \(name)") }
+      let sizes = UnsafeBufferPointer(start: shape, count: Int(answer.rank))
+      guard let count = checkedElementCount(sizes, byteSize: type.byteSize) else {
+        throw impossibleShape(name, type, sizes)
+      }
       if answer.flags & UInt32(LOSSD_PLANNED_REDUCED) != 0 {
         guard answer.rank == 0, Int(answer.value_index) < entry.valueCount, type.isFloatingPoint
         else { throw lie("planned a wrong reduced output \(name)") }
@@ -215,7 +223,7 @@ extension Evaluation {
       stages.append(
         Stage(
           pass: Stage.copying - index, units: count, unitsPerChunk: piece,
-          chunks: (count + piece - 1) / piece))
+          chunks: Chunking.chunks(count, piece)))
       cost += Double(count) * 0.1
     }
     return cost
@@ -238,7 +246,7 @@ extension Evaluation {
       stages.append(
         Stage(
           pass: Stage.boolCheck - index, units: count, unitsPerChunk: piece,
-          chunks: (count + piece - 1) / piece))
+          chunks: Chunking.chunks(count, piece)))
       cost += Double(count) * 0.2
     }
     return cost
@@ -267,9 +275,6 @@ extension Evaluation {
     }
   }
 
-  func lie(_ text: String) -> StatusError {
-    StatusError(.internal, "\(entry.name): the plugin \(entry.plugin) \(text)")
-  }
 }
 
 extension lossd_planned_output {

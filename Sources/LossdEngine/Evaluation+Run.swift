@@ -3,8 +3,10 @@ import LossdTensor
 import Synchronization
 
 extension Evaluation {
-  /// Gives the planned call its memory: `resultBytes` for the results, and a workspace.
-  public func bind(results: UnsafeMutableRawPointer?, workspace: AlignedBuffer?) {
+  /// Gives the planned call its memory: `resultBytes` for the results, and a workspace. RESOURCE_EXHAUSTED where there
+  /// is none for its sums.
+  public func bind(results: UnsafeMutableRawPointer?, workspace: AlignedBuffer?) throws(StatusError)
+  {
     for (position, index) in wantedOutputs.enumerated() {
       outputs[index].data = results.map { $0 + offsets[position] }
     }
@@ -15,46 +17,54 @@ extension Evaluation {
       outputs[wantedOutputs[placement.position]].data = placement.base
     }
     self.results = results
-    if let results { raiseFences(results) }
+    if let results {
+      // The memory has been others', and is sent as it lies.
+      fillGaps(results, with: entry.isForeign ? Evaluation.fenceByte : 0)
+    }
     if clearsAtBind { clear(0, layoutBytes) }
     self.workspace = workspace
     call.pointee.workspace = workspace?.base
     accumulator.reset(fields: entry.accumulatorCount)
     accumulator.write(to: totals)
-    beginStage()
+    try beginStage()
   }
 
-  // MARK: - Fences
+  // MARK: - Gaps and fences
 
   private static let fenceByte: UInt8 = 0xC5
 
-  private func eachFence(
+  /// The memory before each result, and that behind the last one, up to `resultBytes`. Results elsewhere take none.
+  private func eachGap(
     _ results: UnsafeMutableRawPointer, _ body: (Int, UnsafeMutableRawBufferPointer) -> Void
   ) {
     var begin = 0
     for (position, index) in wantedOutputs.enumerated() {
       let end = offsets[position]
-      body(position, UnsafeMutableRawBufferPointer(start: results + begin, count: end - begin))
+      // In an input's place, or in memory that the request names: their offsets lie behind all others.
+      if end >= resultBytes { continue }
+      if end > begin {
+        body(position, UnsafeMutableRawBufferPointer(start: results + begin, count: end - begin))
+      }
       let size = DataType(rawValue: outputs[index].data_type)?.byteSize ?? 0
       begin = end + Int(outputs[index].element_count) * size
     }
-    body(
-      wantedOutputs.count,
-      UnsafeMutableRawBufferPointer(start: results + begin, count: resultBytes - begin))
+    if resultBytes > begin {
+      body(
+        wantedOutputs.count,
+        UnsafeMutableRawBufferPointer(start: results + begin, count: resultBytes - begin))
+    }
   }
 
-  private func raiseFences(_ results: UnsafeMutableRawPointer) {
-    guard entry.isForeign else { return }
-    eachFence(results) { _, fence in
-      fence.initializeMemory(as: UInt8.self, repeating: Evaluation.fenceByte)
-    }
+  /// Writes every byte of the results' memory that belongs to no result. One result has none before or behind it.
+  func fillGaps(_ results: UnsafeMutableRawPointer, with byte: UInt8) {
+    eachGap(results) { _, gap in gap.initializeMemory(as: UInt8.self, repeating: byte) }
   }
 
   /// Makes the fences the zeros that gaps are sent as; INTERNAL where somebody wrote on one.
   private func checkFences() throws(StatusError) {
     guard entry.isForeign, let results else { return }
     var broken: Int?
-    eachFence(results) { position, fence in
+    eachGap(results) { position, fence in
       if broken == nil, fence.contains(where: { $0 != Evaluation.fenceByte }) { broken = position }
       fence.initializeMemory(as: UInt8.self, repeating: 0)
     }
@@ -81,14 +91,23 @@ extension Evaluation {
 
   // MARK: - Running
 
-  func beginStage() {
+  private func beginStage() throws(StatusError) {
     nextChunk = 0
+    chunkEnd = 0
     outstanding = 0
     guard stage < stages.count else { return }
-    prepareSums(stages[stage].chunks * entry.accumulatorCount)
+    try beginStretch()
   }
 
-  /// Runs one chunk of the current stage.
+  /// The next chunks of the stage become those that may run.
+  private func beginStretch() throws(StatusError) {
+    firstChunk = chunkEnd
+    nextChunk = firstChunk
+    chunkEnd = min(stages[stage].chunks, firstChunk + Chunking.stretch)
+    try prepareSums((chunkEnd - firstChunk) * entry.accumulatorCount)
+  }
+
+  /// Runs one chunk of the current stretch.
   func runChunk(_ index: Int, sums: UnsafeMutablePointer<Double>, scratch: UnsafeMutableRawPointer)
     throws(StatusError)
   {
@@ -110,7 +129,7 @@ extension Evaluation {
     var chunk = lossd_chunk(
       struct_size: UInt32(MemoryLayout<lossd_chunk>.size), pass: UInt32(current.pass),
       begin: Int64(begin), end: Int64(end),
-      accumulator: sums + index * entry.accumulatorCount, scratch: scratch)
+      accumulator: sums + (index - firstChunk) * entry.accumulatorCount, scratch: scratch)
     var error = FunctionEntry.noError()
     let code = entry.run(call, &chunk, &error)
     if code != LOSSD_OK { throw StatusError(entry.name, code, error) }
@@ -132,18 +151,24 @@ extension Evaluation {
     }
   }
 
-  /// Adds up the stage's sums and goes on to the next; false when there is none.
-  func advanceStage() throws(StatusError) -> Bool {
+  /// Adds up the stretch's sums and goes on to the next, of this stage or the one behind; false when there is none.
+  func advance() throws(StatusError) -> Bool {
+    let isWhole = chunkEnd == stages[stage].chunks
     if stages[stage].pass >= 0 && entry.accumulatorCount > 0 {
       try Unretained(entry).with { (entry) throws(StatusError) in
-        for chunk in 0..<stages[stage].chunks {
+        for chunk in 0..<chunkEnd - firstChunk {
           try accumulator.add(sumsBase + chunk * entry.accumulatorCount, entry)
         }
       }
-      accumulator.write(to: totals)
+      // The totals are those of the passes before, while a pass runs.
+      if isWhole { accumulator.write(to: totals) }
+    }
+    if !isWhole {
+      try beginStretch()
+      return true
     }
     stage += 1
-    beginStage()
+    try beginStage()
     return stage < stages.count
   }
 
@@ -203,7 +228,7 @@ extension Evaluation {
     guard cost <= small.costMax, resultBytes <= small.resultBytes,
       workspaceBytes <= small.workspace.count, scratchBytes <= scratch.count
     else { return }
-    bind(results: small.results, workspace: workspaceBytes > 0 ? small.workspace : nil)
+    try bind(results: small.results, workspace: workspaceBytes > 0 ? small.workspace : nil)
     try runInline(scratch: scratch.base)
     isComputed = true
   }
@@ -211,11 +236,11 @@ extension Evaluation {
   /// Runs everything in this thread, in the same chunks as the workers would.
   public func runInline(scratch: UnsafeMutableRawPointer) throws(StatusError) {
     while stage < stages.count {
-      for chunk in 0..<stages[stage].chunks {
+      for chunk in firstChunk..<chunkEnd {
         if let stop = reasonToStop() { throw stop }
         try runChunk(chunk, sums: sumsBase, scratch: scratch)
       }
-      _ = try advanceStage()
+      _ = try advance()
     }
     try finishOutputs()
   }

@@ -1,4 +1,5 @@
 import CLossdPlugin
+import Glibc
 import LossdTensor
 import Synchronization
 
@@ -58,7 +59,7 @@ public final class Evaluation: @unchecked Sendable {
   var stages: [Stage] = []
   // Raw memory, since several threads write different slots of it at the same time.
   private(set) var sumsBase: UnsafeMutablePointer<Double>
-  private var sumsCapacity = 16
+  private var sums = AlignedBuffer(count: 16 * MemoryLayout<Double>.stride)
   var workspace: AlignedBuffer?
   /// Where the results go, once it is bound.
   var results: UnsafeMutableRawPointer?
@@ -67,7 +68,14 @@ public final class Evaluation: @unchecked Sendable {
   var clearsAtBind = false
 
   // Progress, under the scheduler's lock while it is scheduled.
+  /// Of its place among those that wait for a worker; 0: it does not wait.
+  var ticket: UInt64 = 0
+  /// While it is scheduled.
+  var group: WorkGroup?
   var stage = 0
+  /// The chunks of the stage that may run now, and the next of them to hand out.
+  var firstChunk = 0
+  var chunkEnd = 0
   var nextChunk = 0
   var outstanding = 0
   var failure: (stage: Int, chunk: Int, error: StatusError)?
@@ -103,7 +111,7 @@ public final class Evaluation: @unchecked Sendable {
     state = .allocate(byteCount: Int(LOSSD_STATE_BYTES_MAX), alignment: 64)
     totals = .allocate(capacity: Int(LOSSD_ACCUMULATORS_MAX))
     values = .allocate(capacity: Int(LOSSD_VALUES_MAX))
-    sumsBase = .allocate(capacity: sumsCapacity)
+    sumsBase = sums.base.assumingMemoryBound(to: Double.self)
     call.initialize(to: lossd_call())
     plan.initialize(to: lossd_plan())
     // Unretained: the call's memory is freed in deinit and so never outlives this object.
@@ -123,11 +131,10 @@ public final class Evaluation: @unchecked Sendable {
     state.deallocate()
     totals.deallocate()
     values.deallocate()
-    sumsBase.deallocate()
   }
 
   private func freeText() {
-    for text in text { text.deallocate() }
+    for text in text { free(text) }
     text.removeAll(keepingCapacity: true)
   }
 
@@ -192,7 +199,7 @@ public final class Evaluation: @unchecked Sendable {
     }
     memset64(state, Int(entry.function.pointee.state_bytes))
     planned.initialize(repeating: lossd_planned_output(), count: plannedCapacity)
-    sumsBase.initialize(repeating: 0, count: sumsCapacity)
+    memset64(sums.base, sums.count)
     totals.initialize(repeating: 0, count: Int(LOSSD_ACCUMULATORS_MAX))
     accumulator.reset(fields: entry.accumulatorCount)
     if let workspace {
@@ -209,7 +216,8 @@ public final class Evaluation: @unchecked Sendable {
     call.pointee.wanted = other.call.pointee.wanted
   }
 
-  /// Asks it to stop between two chunks. Any thread.
+  /// Asks it to stop between two chunks, or, where a function asks, within one. Any thread. One that may wait for a worker
+  /// ends sooner by `Scheduler.stop`.
   public func stop() { stopped.store(true, ordering: .relaxed) }
 
   // MARK: - Setting up
@@ -285,7 +293,7 @@ public final class Evaluation: @unchecked Sendable {
   /// Sets the attribute at this place of the declaration.
   public func setAttribute(_ index: Int, _ value: AttributeArgument) throws(StatusError) {
     let declared = entry.attributes[index]
-    guard let converted = convert(value, to: declared.type) else {
+    guard let converted = try convert(value, to: declared.type) else {
       throw invalid(
         "the attribute \(String(cString: declared.name)) is \(value.kindText), expected "
           + AttributeArgument.kindText(declared.type))
@@ -327,7 +335,9 @@ public final class Evaluation: @unchecked Sendable {
     wantedOutputs.append(index)
   }
 
-  private func convert(_ value: AttributeArgument, to type: UInt32) -> lossd_value? {
+  private func convert(
+    _ value: AttributeArgument, to type: UInt32
+  ) throws(StatusError) -> lossd_value? {
     var result = lossd_value()
     result.kind = type
     switch (value, type) {
@@ -336,11 +346,14 @@ public final class Evaluation: @unchecked Sendable {
     case (.int(let int), UInt32(LOSSD_VALUE_FLOAT)): result.as.floating = Double(int)
     case (.float(let float), UInt32(LOSSD_VALUE_FLOAT)): result.as.floating = float
     case (.string(let bytes), UInt32(LOSSD_VALUE_STRING)):
-      let copy = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count + 1)
+      guard let length = UInt32(exactly: bytes.count), let memory = malloc(bytes.count + 1) else {
+        throw AlignedBuffer.exhausted(bytes.count)
+      }
+      let copy = memory.bindMemory(to: CChar.self, capacity: bytes.count + 1)
       for index in 0..<bytes.count { copy[index] = CChar(bitPattern: bytes[index]) }
       copy[bytes.count] = 0
       text.append(copy)
-      result.length = UInt32(bytes.count)
+      result.length = length
       result.as.string = UnsafePointer(copy)
     default: return nil
     }
@@ -392,12 +405,12 @@ public final class Evaluation: @unchecked Sendable {
     StatusError(.invalidArgument, "\(entry.name): \(text)")
   }
 
-  /// Zeroed slots for the sums of a stage's chunks.
-  func prepareSums(_ count: Int) {
-    if count > sumsCapacity {
-      sumsBase.deallocate()
-      sumsCapacity = count
-      sumsBase = .allocate(capacity: count)
+  /// Zeroed slots for the sums of a stretch's chunks.
+  func prepareSums(_ count: Int) throws(StatusError) {
+    let bytes = count * MemoryLayout<Double>.stride
+    if bytes > sums.count {
+      sums = try AlignedBuffer(reserving: bytes)
+      sumsBase = sums.base.assumingMemoryBound(to: Double.self)
     }
     sumsBase.initialize(repeating: 0, count: count)
   }
@@ -414,6 +427,8 @@ public final class Evaluation: @unchecked Sendable {
     overwrites.removeAll(keepingCapacity: true)
     stages.removeAll(keepingCapacity: true)
     stage = 0
+    firstChunk = 0
+    chunkEnd = 0
     nextChunk = 0
     outstanding = 0
   }

@@ -65,10 +65,11 @@ public struct Evaluator: Sendable {
       try withBytes(name) { name throws(StatusError) in try evaluation.setInput(name, view) }
     }
     try evaluation.makePlan()
-    let results = AlignedBuffer(count: evaluation.resultBytes)
-    evaluation.bind(
-      results: results.base, workspace: AlignedBuffer(count: evaluation.workspaceBytes))
-    let scratch = AlignedBuffer(count: evaluation.scratchBytes)
+    let results = try AlignedBuffer(reserving: evaluation.resultBytes)
+    try evaluation.bind(
+      results: results.base,
+      workspace: try AlignedBuffer(reserving: evaluation.workspaceBytes))
+    let scratch = try AlignedBuffer(reserving: evaluation.scratchBytes)
     // Held until the end: a pointer does not keep its buffer.
     defer { withExtendedLifetime(scratch) {} }
     try evaluation.runInline(scratch: scratch.base)

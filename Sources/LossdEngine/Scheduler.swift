@@ -3,16 +3,8 @@ import Glibc
 import LossdTensor
 import Synchronization
 
-/// The calls of one connection that wait for workers. Belongs to the scheduler's lock.
-public final class WorkGroup: @unchecked Sendable {
-  fileprivate var calls: [Evaluation] = []
-  fileprivate var cursor = 0
-  fileprivate var isQueued = false
-  public init() {}
-}
-
-/// Worker threads that take chunks in turn: connection by connection, within one call by call, so
-/// that a huge call delays a small one by a chunk and not by itself.
+/// Worker threads that take chunks in turn: user by user, within one connection by connection, within one call by
+/// call, so that a huge call delays a small one by a chunk and not by itself.
 ///
 /// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
 public final class Scheduler: @unchecked Sendable {
@@ -31,8 +23,7 @@ public final class Scheduler: @unchecked Sendable {
   private let watchesThreads: Bool
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let wake: UnsafeMutablePointer<pthread_cond_t>
-  private var groups: [WorkGroup] = []
-  private var cursor = 0
+  private var queue = WorkQueue()
   private var isStopping = false
   private var threads: [Worker] = []
   /// Those that were given up and not joined.
@@ -47,7 +38,6 @@ public final class Scheduler: @unchecked Sendable {
     var thread = pthread_t()
     /// What it is inside of, and since when.
     var call: Evaluation?
-    var group: WorkGroup?
     var since: UInt64 = 0
     /// Its callback did not return in time: another thread has its place.
     var isGivenUp = false
@@ -75,6 +65,8 @@ public final class Scheduler: @unchecked Sendable {
   }
 
   deinit {
+    // A group that waits and its user hold each other.
+    while queue.next() != nil {}
     pthread_mutex_destroy(lock)
     pthread_cond_destroy(wake)
     lock.deallocate()
@@ -144,6 +136,14 @@ public final class Scheduler: @unchecked Sendable {
     submit(evaluation, group, nil, completion)
   }
 
+  /// Stops a call: it ends after the chunks that are running, however many others wait. Any thread.
+  public func stop(_ evaluation: Evaluation) {
+    evaluation.stop()
+    pthread_mutex_lock(lock)
+    if let group = evaluation.group { queue.hurry(evaluation, group) }
+    pthread_mutex_unlock(lock)
+  }
+
   /// Plans a call whose plan may take its time, on a worker, and computes it there where it fits into `small`.
   /// `completion` is called once, on a worker; the call's `isComputed` says whether it is done.
   public func prepare(
@@ -206,41 +206,22 @@ public final class Scheduler: @unchecked Sendable {
     pthread_mutex_lock(lock)
     evaluation.task = task
     evaluation.completion = completion
+    evaluation.group = group
     waiting += 1
     enqueue(evaluation, group)
+    if evaluation.stopped.load(ordering: .relaxed) { queue.hurry(evaluation, group) }
     pthread_mutex_unlock(lock)
   }
 
   private func enqueue(_ evaluation: Evaluation, _ group: WorkGroup) {
-    group.calls.append(evaluation)
-    if !group.isQueued {
-      group.isQueued = true
-      groups.append(group)
-    }
+    queue.append(evaluation, group)
     pthread_cond_broadcast(wake)
-  }
-
-  /// The next call in turn that has a chunk to hand out, and its group.
-  private func next() -> (Evaluation, WorkGroup)? {
-    while !groups.isEmpty {
-      if cursor >= groups.count { cursor = 0 }
-      let group = groups[cursor]
-      if group.calls.isEmpty {
-        group.isQueued = false
-        groups.remove(at: cursor)
-        continue
-      }
-      cursor += 1
-      if group.cursor >= group.calls.count { group.cursor = 0 }
-      let call = group.calls[group.cursor]
-      group.cursor += 1
-      return (call, group)
-    }
-    return nil
   }
 
   /// Workers are this much nicer than event loops, so that a loop gets a core at once when it wakes.
   private static let niceness: Int32 = 5
+  /// What a worker keeps of the scratch memory of calls before, bytes, while nothing waits.
+  private static let keptScratchBytesMax = 1 << 20
 
   private func work(_ me: Worker) {
     clinux_name_thread("lossd-worker")
@@ -248,12 +229,20 @@ public final class Scheduler: @unchecked Sendable {
     if watchesThreads { clinux_watch_thread(CLINUX_WATCH_ALL) }
     defer { if watchesThreads { clinux_unwatch_thread() } }
     onStart()
-    var scratch = AlignedBuffer.zeroed(count: SmallMemory.scratchBytes)
+    let own = AlignedBuffer.zeroed(count: SmallMemory.scratchBytes)
+    var scratch = own
     pthread_mutex_lock(lock)
     while !me.isGivenUp && !me.isRetiring {
-      guard let (call, group) = next() else {
+      guard let (call, group) = queue.next() else {
         if isStopping { break }
-        pthread_cond_wait(wake, lock)
+        if scratch.count > Scheduler.keptScratchBytesMax {
+          // Nobody's account has it while nobody computes. Freed without the lock: that takes its time.
+          pthread_mutex_unlock(lock)
+          scratch = own
+          pthread_mutex_lock(lock)
+        } else {
+          pthread_cond_wait(wake, lock)
+        }
         continue
       }
       if isStopping { break }
@@ -261,9 +250,9 @@ public final class Scheduler: @unchecked Sendable {
         call.failure = (call.stage, -1, stop)
       }
       if let task = call.task {
-        perform(task, call, group, me, scratch)
+        perform(task, call, me, own)
       } else {
-        takeChunk(call, group, me, &scratch)
+        takeChunk(call, group, me, own, &scratch)
       }
     }
     me.isBack = true
@@ -275,28 +264,31 @@ public final class Scheduler: @unchecked Sendable {
   }
 
   private func takeChunk(
-    _ call: Evaluation, _ group: WorkGroup, _ me: Worker, _ scratch: inout AlignedBuffer
+    _ call: Evaluation, _ group: WorkGroup, _ me: Worker, _ own: AlignedBuffer,
+    _ scratch: inout AlignedBuffer
   ) {
     let chunk = call.nextChunk
     let hasChunk =
-      call.failure == nil && call.stage < call.stages.count
-      && chunk < call.stages[call.stage].chunks
+      call.failure == nil && call.stage < call.stages.count && chunk < call.chunkEnd
     if hasChunk {
       call.nextChunk += 1
       call.outstanding += 1
-    }
-    if !hasChunk || call.nextChunk == call.stages[call.stage].chunks { remove(call, group) }
-    if hasChunk {
-      let error = inside(call, group, me) {
-        if scratch.count < call.scratchBytes {
-          scratch = AlignedBuffer(count: call.scratchBytes)
-        }
+      // Behind the others of its group; nobody has to be woken for what was there already.
+      if call.nextChunk < call.chunkEnd { queue.append(call, group) }
+      let error: StatusError? = inside(call, me) {
+        do throws(StatusError) {
+          if scratch.count < call.scratchBytes {
+            // The old one first: a call takes its scratch once a worker.
+            scratch = own
+            scratch = try AlignedBuffer(reserving: call.scratchBytes)
+          }
+        } catch { return error }
         return run(call, chunk, scratch)
       }
       if me.isGivenUp { return letGo(call) }
       call.outstanding -= 1
       if let error, call.failure == nil || chunk < (call.failure?.chunk ?? 0) {
-        if call.failure == nil { remove(call, group) }
+        queue.remove(call)
         call.failure = (call.stage, chunk, error)
       }
     }
@@ -304,13 +296,11 @@ public final class Scheduler: @unchecked Sendable {
   }
 
   private func perform(
-    _ task: @escaping Evaluation.Task, _ call: Evaluation, _ group: WorkGroup, _ me: Worker,
-    _ scratch: AlignedBuffer
+    _ task: @escaping Evaluation.Task, _ call: Evaluation, _ me: Worker, _ scratch: AlignedBuffer
   ) {
-    remove(call, group)
     call.task = nil
     if call.failure == nil {
-      let error: StatusError? = inside(call, group, me) {
+      let error: StatusError? = inside(call, me) {
         defer { clear(scratch, call) }
         do throws(StatusError) {
           try task(call, scratch)
@@ -325,11 +315,10 @@ public final class Scheduler: @unchecked Sendable {
 
   /// Does something of a call without the lock, as what `me` is inside of.
   private func inside<Result>(
-    _ call: Evaluation, _ group: WorkGroup, _ me: Worker, _ body: () -> Result
+    _ call: Evaluation, _ me: Worker, _ body: () -> Result
   ) -> Result {
     chunksTaken &+= 1
     me.call = call
-    me.group = group
     me.since = Clock.now
     pthread_mutex_unlock(lock)
     let result = body()
@@ -337,7 +326,6 @@ public final class Scheduler: @unchecked Sendable {
     if watchesThreads && call.entry.isForeign { clinux_restore_thread() }
     pthread_mutex_lock(lock)
     me.call = nil
-    me.group = nil
     return result
   }
 
@@ -345,16 +333,15 @@ public final class Scheduler: @unchecked Sendable {
   private func settle(_ call: Evaluation, _ group: WorkGroup, _ me: Worker) {
     guard call.outstanding == 0, call.completion != nil, !call.isSettling else { return }
     let isOver = call.failure != nil
-    let isStageDone =
-      call.stage >= call.stages.count || call.nextChunk == call.stages[call.stage].chunks
-    guard isOver || isStageDone else { return }
+    let isStretchDone = call.stage >= call.stages.count || call.nextChunk == call.chunkEnd
+    guard isOver || isStretchDone else { return }
     if isOver { return end(call) }
-    // Nobody else can take a chunk now: the call is out of its group and no chunk is running.
+    // Nobody else can take a chunk now: the call waits no more and no chunk is running.
     call.isSettling = true
     var goesOn = false
-    let failure: StatusError? = inside(call, group, me) {
+    let failure: StatusError? = inside(call, me) {
       do throws(StatusError) {
-        if call.stage < call.stages.count { goesOn = try call.advanceStage() }
+        if call.stage < call.stages.count { goesOn = try call.advance() }
         if !goesOn { try call.finishOutputs() }
         return nil
       } catch { return error }
@@ -373,16 +360,11 @@ public final class Scheduler: @unchecked Sendable {
   private func end(_ call: Evaluation) {
     let completion = call.completion
     call.completion = nil
+    call.group = nil
     waiting -= 1
     pthread_mutex_unlock(lock)
     completion?(call)
     pthread_mutex_lock(lock)
-  }
-
-  private func remove(_ call: Evaluation, _ group: WorkGroup) {
-    guard let index = group.calls.firstIndex(where: { $0 === call }) else { return }
-    group.calls.remove(at: index)
-    if group.cursor > index { group.cursor -= 1 }
   }
 
   private func run(_ call: Evaluation, _ chunk: Int, _ scratch: AlignedBuffer) -> StatusError? {
@@ -423,14 +405,15 @@ public final class Scheduler: @unchecked Sendable {
       if !worker.isRetiring { _ = startWorker() }
       lost.append(worker)
       worker.isGivenUp = true
-      if let group = worker.group { remove(evaluation, group) }
     }
+    queue.remove(evaluation)
     threads.removeAll { $0.isGivenUp }
     // Who waits for one that is retiring waits no longer.
     pthread_cond_broadcast(wake)
     evaluation.pinned = owner
     evaluation.stuckThreads = stuck.count
     evaluation.completion = nil
+    evaluation.group = nil
     waiting -= 1
     return true
   }

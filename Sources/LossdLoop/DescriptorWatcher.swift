@@ -19,7 +19,7 @@ public final class DescriptorWatcher {
   /// Dropped by `close`, which breaks the cycle with the owner.
   private var onReady: ((Events) -> Void)?
 
-  /// `onReady` gets what the descriptor is ready for; both when it failed.
+  /// `onReady` gets what the descriptor is ready for; all of it when it failed.
   public init(
     _ loop: Loop, descriptor: Int32, onReady: @escaping (Events) -> Void
   ) throws(LoopError) {
@@ -43,8 +43,14 @@ public final class DescriptorWatcher {
     uv_poll_start(handle.raw, events.rawValue) { raw, status, events in
       guard let watcher = Handle<uv_poll_t>.owner(raw?.pointee.data, DescriptorWatcher.self)
       else { return }
-      // A failed descriptor reports itself through the next read or write.
-      watcher.onReady?(status < 0 ? [.readable, .writable] : Events(rawValue: events))
+      guard status < 0 else {
+        watcher.onReady?(Events(rawValue: events))
+        return
+      }
+      // A failed descriptor reports itself through the next read or write. libuv has stopped watching it: who does not
+      // read at once watches anew.
+      watcher.watched = []
+      watcher.onReady?([.readable, .writable, .disconnected])
     }
   }
 

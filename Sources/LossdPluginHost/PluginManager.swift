@@ -219,9 +219,9 @@ public final class PluginManager: Sendable {
     defer { if copy >= 0 { _ = Glibc.close(copy) } }
     // Its code runs in a process of its own first, whatever comes then: a library that crashes, hangs or exits while
     // it is loaded does so there.
-    let isolated = try IsolatedPlugin(file, policy.processes) { [log] in
-      log(false, "\(path), being loaded: \($0)")
-    }
+    let isolated = try IsolatedPlugin(
+      file, policy.processes, log: { [log] in log(false, "\(path), being loaded: \($0)") },
+      warn: { [log] in log(true, $0) })
     let plugin = isolated.image.plugin.pointee
     let (name, version) = (String(cString: plugin.name), String(cString: plugin.version))
     var placement = placement(wanted, name, version, path, identity)

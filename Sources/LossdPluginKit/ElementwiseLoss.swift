@@ -51,9 +51,12 @@ extension ElementwiseLoss {
     }
     try F.plan(call, plan, reduction, input, lossShape: input.shape)
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
-    plan.setScratch(bytes: Elementwise.tileCount * Elementwise.tile * MemoryLayout<Double>.stride)
+    if input.count > 0 {
+      plan.setScratch(
+        bytes: Elementwise.tileCount * Elementwise.tile * MemoryLayout<Double>.stride)
+    }
     plan.addPass(
-      units: (input.count + Elementwise.unit - 1) / Elementwise.unit,
+      units: input.count / Elementwise.unit + (input.count % Elementwise.unit == 0 ? 0 : 1),
       unitCost: F.cost * Double(Elementwise.unit))
   }
 }

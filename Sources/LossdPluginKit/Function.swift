@@ -109,8 +109,12 @@ extension TensorView {
 public struct Plan {
   let raw: UnsafeMutablePointer<lossd_plan>
 
-  /// Samples in this batch, for statistics and the Summary of a stream.
-  public func setRows(_ rows: Int) { raw.pointee.rows = Int64(rows) }
+  /// The host takes no more rows than this for true.
+  private static let rowsMax = 1 << 48
+
+  /// Samples in this batch, for statistics and the Summary of a stream. A tensor without elements may have more of them
+  /// than anybody counts; then as many as can be.
+  public func setRows(_ rows: Int) { raw.pointee.rows = Int64(min(rows, Plan.rowsMax)) }
 
   /// A wanted output's type and shape. `isZeroed`: the host clears it before any chunk runs.
   /// `isSeparate`: this time not in the place of the input that `mayOverwrite` names.

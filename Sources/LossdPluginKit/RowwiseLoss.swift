@@ -71,6 +71,8 @@ extension RowPairLoss {
   @usableFromInline var reduction: LossReduction
   @usableFromInline var rows: Int
   @usableFromInline var classes: Int
+  /// Rows without elements, whose losses are all alike and wanted as a sum alone: one stands for all.
+  @usableFromInline var isOneForAll: Bool
 
   init(_ call: Call, _ plan: Plan) throws(StatusError) {
     guard let input = call.input(Place.input), let target = call.input(Place.target) else {
@@ -91,8 +93,14 @@ extension RowPairLoss {
     }
     try F.plan(call, plan, reduction, input, lossShape: lossShape)
     plan.setRows(rows)
-    plan.setScratch(bytes: 3 * classes * MemoryLayout<Double>.stride)
-    plan.addPass(units: rows, unitCost: 20 + F.cost * Double(classes))
+    isOneForAll =
+      F.hasTargetRows && classes == 0 && rows > 0
+      && !(reduction == .none && call.wants(Place.loss))
+    // A tensor without elements may have a dimension of nearly 2^63.
+    if input.count > 0 {
+      plan.setScratch(bytes: 3 * min(classes, 1 << 48) * MemoryLayout<Double>.stride)
+    }
+    plan.addPass(units: isOneForAll ? 1 : rows, unitCost: 20 + F.cost * Double(classes))
   }
 }
 
@@ -133,6 +141,13 @@ extension RowwiseLoss {
     let scale = gradient == nil ? 1 : state.reduction.gradientScale(upstream, state.rows)
     let classes = state.classes
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
+    if state.isOneForAll {
+      let value = try state.loss.evaluate(
+        Row(view(input, 0, scratch, 0), 0), target, 0, scratch, nil)
+      chunk.sums[0] += value * Double(state.rows)
+      chunk.sums[1] += Double(state.rows)
+      return
+    }
     let (ownX, ownY, ownSlopes) = (scratch, scratch + classes, scratch + 2 &* classes)
     for index in chunk.range {
       let x = Row(view(input, index &* classes, ownX, classes), classes)

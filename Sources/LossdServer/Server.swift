@@ -51,12 +51,13 @@ public final class Server: @unchecked Sendable {
     _ registry: Registry, _ settings: Settings, plugins: PluginManager? = nil
   ) throws(LoopError) {
     adminPeers = settings.adminPeers
+    Server.setCallCost(settings.limits)
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     daemon = DaemonState(
       registry: registry, scheduler: Scheduler(workers: workers, watchesThreads: true),
       software: settings.software,
-      kernels: settings.kernels, totalBytesMax: settings.limits.totalBytesMax,
+      kernels: settings.kernels, limits: settings.limits,
       pooledBytesMax: settings.pooledBytesMax,
       plugins: plugins)
     var loops: [ServerLoop] = []
@@ -71,9 +72,7 @@ public final class Server: @unchecked Sendable {
     let first = loops[0]
     plugins?.setOnIsolated { plugin in first.loop.execute { first.foreign.adopt(plugin) } }
     let all = loops
-    daemon.budget.setOnRelease {
-      for loop in all { loop.loop.execute { loop.memoryReleased() } }
-    }
+    daemon.loops.withLock { $0 = all }
   }
 
   /// Where lines for the log go; called on any thread.
@@ -130,7 +129,13 @@ public final class Server: @unchecked Sendable {
   /// messages and payloads, the number of streams, the credit; and its own bytes in flight. Any thread.
   public func setLimits(_ limits: ServerLimits) {
     daemon.budget.setBytesMax(limits.totalBytesMax)
+    daemon.users.setBytesMax(limits.userBytes)
+    Server.setCallCost(limits)
     for target in loops { target.loop.execute { target.limits = limits } }
+  }
+
+  private static func setCallCost(_ limits: ServerLimits) {
+    Evaluation.callCostMax = limits.callCostMax
   }
 
   /// Calls `onAlive` on the first loop's thread every `period` nanoseconds, as long as every loop turns and
@@ -164,6 +169,7 @@ public final class Server: @unchecked Sendable {
     liveness?.close()
     loops[0].tearDown()
     daemon.scheduler.stop()
+    daemon.regions.keeper.stop()
     accessLog?.close()
   }
 

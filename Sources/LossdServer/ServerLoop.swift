@@ -3,11 +3,15 @@ import LossdEngine
 import LossdLoop
 import LossdSocket
 import LossdTensor
+import LossdWire
 import Synchronization
 
 /// One event loop of the server and its connections. Confined to its thread, but for `loop.execute`.
 final class ServerLoop: LoopContext, @unchecked Sendable {
   private static let spareCallsMax = 1024
+  /// Refused connections that are open for a moment more, and for how long, nanoseconds.
+  private static let refusedMax = 64
+  private static let refusedTime: UInt64 = 250_000_000
 
   /// Where bytes are read that do not go straight to a payload's buffer: decoded before the next read.
   let readBuffer = AlignedBuffer(count: 64 << 10)
@@ -15,19 +19,27 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private var nextNumber: UInt64 = 0
   private var toFlush: [Connection] = []
   private var toResume: [Connection] = []
-  private var waiting: [Connection] = []
+  private let turns = TurnQueue()
+  private let keepTurning: KeepTurning
+  private var shares: [ObjectIdentifier: UserShare] = [:]
+  private(set) var sweepEntry: DeadlineEntry?
   private var spareCalls: [StreamCall] = []
   /// Until the turn ends.
   private var forgotten: [Connection] = []
   private var turnHook: TurnHook?
   private let busyPoll: BusyPoll
+  /// Bytes that a connection decodes anew.
+  var spareBytes: [UInt8] = []
   private var drainEntries: [DeadlineEntry] = []
+  private var refused: [Int32] = []
+  private var refusedEntry: DeadlineEntry?
   private var isDraining = false
   private var onDrained: (() -> Void)?
 
   /// `busyPoll`: see `Server.Settings`.
   init(_ loop: Loop, _ daemon: DaemonState, _ limits: ServerLimits, busyPoll: UInt64) {
     self.busyPoll = BusyPoll(loop, limit: busyPoll) { Clock.now }
+    keepTurning = KeepTurning(loop)
     super.init(loop, daemon, limits)
     daemon.metrics.withLock { $0.append(metrics) }
     turnHook = TurnHook(loop) { [unowned self] in endTurn() }
@@ -37,14 +49,17 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   /// Lets the loop's handles go; afterwards it cannot run again.
   func tearDown() {
     for connection in Array(connections.values) { connection.close() }
+    while !refused.isEmpty { closeOldestRefused() }
     foreign.close()
     turnHook?.close()
     busyPoll.close()
+    keepTurning.close()
     deadlines.close()
   }
 
   /// Once a turn; lets go of what the turn may have left on its stack.
   private func endTurn() {
+    turns.serve()
     // Resuming and flushing may ask for more of either.
     while !toResume.isEmpty || !toFlush.isEmpty {
       let (resuming, flushing) = (toResume, toFlush)
@@ -58,6 +73,7 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
       spareCalls.removeLast(spareCalls.count - ServerLoop.spareCallsMax)
     }
     if !forgotten.isEmpty { forgotten.removeAll() }
+    keepTurning.set(!turns.isEmpty)
     // While workers compute, the processors are theirs.
     busyPoll.turnEnded { scheduler.queueDepth == 0 }
   }
@@ -65,13 +81,28 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   /// A connection's descriptor has become ready.
   func noteEvent() { busyPoll.noteEvent() }
 
+  /// A connection has something to do when it is its turn.
+  func turnLater(_ connection: Connection) { turns.append(connection) }
+
   // MARK: - Connections
 
-  /// Takes over a connection that was accepted.
-  func adopt(_ descriptor: Int32, _ administration: Administration) {
+  /// Takes over a connection that was accepted. One that is its user's one too many is told so and closed.
+  func adopt(_ raw: Int32, _ administration: Administration) {
     nextNumber += 1
+    let descriptor = Descriptor(adopting: raw)
+    let id = UserID(peerOf: raw, connection: daemon.nextConnection())
+    if case .connection = id { daemon.warnOfUnknownPeers() }
+    guard let user = daemon.users.join(id, connectionsMax: limits.userConnectionsMax) else {
+      daemon.connectionCount.subtract(1, ordering: .relaxed)
+      metrics.update { $0.accepted += 1 }
+      return refuse(descriptor, id)
+    }
+    let key = ObjectIdentifier(user)
+    let share = shares[key] ?? UserShare(user, daemon)
+    shares[key] = share
+    share.connections += 1
     let connection = Connection(
-      self, Descriptor(adopting: descriptor), number: nextNumber, administration)
+      self, descriptor, number: nextNumber, administration, share)
     metrics.update {
       $0.accepted += 1
       $0.open += 1
@@ -81,9 +112,55 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     if isDraining { connection.drain() }
   }
 
+  /// Says why with GOAWAY, and closes soon: by then the client has sent its HELLO, and reads the answer.
+  private func refuse(_ descriptor: consuming Descriptor, _ id: UserID) {
+    let frames = OutputBuffer()
+    frames.encodeFrame(hello: Connection.hello(daemon, limits, isUnix: false))
+    frames.encodeFrame(
+      goAway: GoAwayMessage(
+        lastStreamID: 0,
+        status: StatusMessage(
+          StatusError(
+            .resourceExhausted,
+            "user \(id) has \(limits.userConnectionsMax) connections open, the most there may be "
+              + "(limits.user_connections)"))))
+    var vector = iovec(
+      iov_base: UnsafeMutableRawPointer(mutating: frames.bytes.baseAddress),
+      iov_len: frames.count)
+    _ = withUnsafePointer(to: &vector) {
+      send(descriptor.raw, UnsafeBufferPointer(start: $0, count: 1))
+    }
+    shutdownWriting(descriptor.raw)
+    if refused.count >= ServerLoop.refusedMax { closeOldestRefused() }
+    refused.append(descriptor.take())
+    if refused.count == 1 { watchRefused() }
+  }
+
+  private func watchRefused() {
+    let entry =
+      refusedEntry
+      ?? DeadlineEntry { [unowned self] in
+        while !refused.isEmpty { closeOldestRefused() }
+      }
+    refusedEntry = entry
+    deadlines.set(entry, at: Clock.now + ServerLoop.refusedTime)
+  }
+
+  private func closeOldestRefused() {
+    if refused.isEmpty { return }
+    let raw = refused.removeFirst()
+    if mayHoldDescriptors(raw) {
+      // What it has sent may take for ever to be closed.
+      daemon.closer.close(raw, of: UserID(peerOf: raw, connection: 0))
+    } else {
+      _ = Glibc.close(raw)
+    }
+  }
+
   /// A connection's descriptor is closed.
   func closed(_ connection: Connection) {
     metrics.update { $0.open -= 1 }
+    daemon.users.leave(connection.share.user)
     daemon.connectionCount.subtract(1, ordering: .relaxed)
   }
 
@@ -92,8 +169,16 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     if let connection = connections.removeValue(forKey: connection.number) {
       forgotten.append(connection)
     }
-    waiting.removeAll { $0 === connection }
+    leave(connection.share)
     endIfDrained()
+  }
+
+  /// A connection of this share is gone.
+  private func leave(_ share: UserShare) {
+    share.connections -= 1
+    if share.connections > 0 { return }
+    share.giveBack()
+    if share.used == 0 { shares[ObjectIdentifier(share.user)] = nil }
   }
 
   func flushLater(_ connection: Connection) { toFlush.append(connection) }
@@ -101,14 +186,26 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
 
   // MARK: - Memory
 
-  func waitForMemory(_ connection: Connection) {
-    if !waiting.contains(where: { $0 === connection }) { waiting.append(connection) }
+  /// Memory of a budget has been released that somebody may wait for.
+  func memoryReleased(_ budget: MemoryBudget) {
+    budget.takeRelease()
+    waits.released(budget)
   }
 
-  func memoryReleased() {
-    let connections = waiting
-    waiting.removeAll()
-    for connection in connections { connection.memoryReleased() }
+  /// Somebody waits for memory, here or on another loop: from now on calls that hold memory and do not get on are looked for.
+  func beginSweeps() {
+    let entry = sweepEntry ?? DeadlineEntry { [unowned self] in sweep() }
+    sweepEntry = entry
+    if !entry.isSet { deadlines.set(entry, at: Clock.now + limits.starveTimeout / 4) }
+  }
+
+  private func sweep() {
+    guard daemon.hasWaiters, let sweepEntry else { return }
+    let now = Clock.now
+    for connection in Array(connections.values) where connection.account.hasWaiting {
+      connection.sweep(now)
+    }
+    deadlines.set(sweepEntry, at: now + limits.starveTimeout / 4)
   }
 
   // MARK: - Calls

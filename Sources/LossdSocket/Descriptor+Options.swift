@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 extension Descriptor {
@@ -33,3 +34,14 @@ public func socketFamily(_ fd: Int32) -> Int32? {
   if getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0 { return nil }
   return family
 }
+
+/// Peers cannot send descriptors to this listening socket's connections, where the kernel can see to that (Linux 6.16). The
+/// environment variable LOSSD_TEST_PASSRIGHTS=1 leaves them on: for tests of what is done elsewhere.
+func refuseDescriptors(_ fd: Int32) {
+  if let value = getenv("LOSSD_TEST_PASSRIGHTS"), strcmp(value, "1") == 0 { return }
+  _ = clinux_refuse_descriptors(fd)
+}
+
+/// Whether peers may have sent descriptors to this accepted Unix socket: it was connected to before its listener refused
+/// them, or the kernel cannot refuse them. They may take for ever to be closed, with the socket or by themselves.
+public func mayHoldDescriptors(_ fd: Int32) -> Bool { clinux_may_hold_descriptors(fd) != 0 }

@@ -49,7 +49,7 @@ public final class ListeningSocket: Sendable {
     else { throw SocketError(operation, text: "it is not a listening stream socket") }
     try descriptor.setNonBlocking(true)
     try descriptor.setCloseOnExec()
-    if case .tcp = address { setNoDelay(descriptor.raw) }
+    if case .tcp = address { setNoDelay(descriptor.raw) } else { refuseDescriptors(descriptor.raw) }
     self.init(descriptor, address)
   }
 
@@ -60,6 +60,7 @@ public final class ListeningSocket: Sendable {
       throw SocketError(operation, text: error.text)
     }
     let descriptor = try Descriptor.socket(AF_UNIX, nonBlocking: true, for: operation)
+    refuseDescriptors(descriptor.raw)
     // The file gets the socket's own mode less the umask: it is never more open than asked for.
     if fchmod(descriptor.raw, mode) != 0 { throw SocketError(operation, errno: errno) }
     let lock = try FolderLock(ofFolderOf: path, operation)

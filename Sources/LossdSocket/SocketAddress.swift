@@ -109,3 +109,35 @@ public func localAddress(_ fd: Int32) -> Address? {
 public func peerAddress(_ fd: Int32) -> Address? {
   SocketAddress.filled { getpeername(fd, $0, $1) }?.address
 }
+
+/// The network that the host at the other end of `fd` stands for, as text: an IPv4 address (also one that IPv6 carries), or the
+/// first 64 bits of an IPv6 address, which one host has to itself. Nil for what is no internet socket.
+public func peerNetwork(_ fd: Int32) -> String? {
+  SocketAddress.filled { getpeername(fd, $0, $1) }?.network
+}
+
+extension SocketAddress {
+  fileprivate var network: String? {
+    withUnsafeBytes(of: storage) { bytes in
+      // sockaddr_in: family, port, 4 bytes; sockaddr_in6: family, port, flow, 16 bytes.
+      switch family {
+      case AF_INET: return SocketAddress.dotted(bytes[4..<8])
+      case AF_INET6:
+        let address = bytes[8..<24]
+        let mappedPrefix = Array(repeating: UInt8(0), count: 10) + [0xFF, 0xFF]
+        if address.prefix(12).elementsEqual(mappedPrefix) {
+          return SocketAddress.dotted(address.suffix(4))
+        }
+        let groups = stride(from: 8, to: 16, by: 2).map {
+          String(UInt16(bytes[$0]) << 8 | UInt16(bytes[$0 + 1]), radix: 16)
+        }
+        return groups.joined(separator: ":") + "::/64"
+      default: return nil
+      }
+    }
+  }
+
+  private static func dotted(_ bytes: Slice<UnsafeRawBufferPointer>) -> String {
+    bytes.map { "\($0)" }.joined(separator: ".")
+  }
+}

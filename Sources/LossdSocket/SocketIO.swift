@@ -1,9 +1,10 @@
+import CLinux
 import Glibc
 
 // Hot paths, one system call each: unsafe pointers, no closure that escapes, no heap allocation.
 
 /// Reads what is there into `first`, then `second`; `second` may be empty, `first` may not. Any
-/// descriptors that a Unix socket's peer sends along are closed by the kernel.
+/// descriptors that a Unix socket's peer sends along are closed by the kernel: not for a server's sockets.
 public func receive(
   _ fd: Int32, _ first: UnsafeMutableRawBufferPointer,
   _ second: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0)
@@ -22,33 +23,29 @@ public func receive(
   }
 }
 
-/// As `receive(_:_:_:)`, for Unix sockets whose peer may send descriptors (SCM_RIGHTS).
+/// As `receive(_:_:_:)`, for Unix sockets whose peer may send descriptors (SCM_RIGHTS): those that came along are
+/// `refused`'s to close, elsewhere, since a peer's descriptor may take for ever to be closed. The kernel closes none here.
 public func receive(
   _ fd: Int32, _ first: UnsafeMutableRawBufferPointer,
   _ second: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0),
-  descriptors: inout ReceivedDescriptors
+  refused: (UnsafeBufferPointer<Int32>) -> Void
 ) -> IOResult {
   precondition(first.count > 0)
   var vectors = (
     iovec(iov_base: first.baseAddress, iov_len: first.count),
     iovec(iov_base: second.baseAddress, iov_len: second.count)
   )
-  var control = ControlBuffer()
   return withUnsafeMutableBytes(of: &vectors) { bytes in
-    withUnsafeMutableBytes(of: &control) { control in
-      var message = msghdr()
-      message.msg_iov = bytes.assumingMemoryBound(to: iovec.self).baseAddress
-      message.msg_iovlen = second.isEmpty ? 1 : 2
-      message.msg_control = control.baseAddress
-      message.msg_controllen = control.count
-      let outcome = result(ofReading: fd) {
-        recvmsg($0, &message, Int32(MSG_CMSG_CLOEXEC))
-      }
-      if case .bytes = outcome, message.msg_controllen > 0 {
-        takeDescriptors(UnsafeRawBufferPointer(control), message.msg_controllen, &descriptors)
-      }
-      if message.msg_flags & Int32(MSG_CTRUNC) != 0 { descriptors.isTruncated = true }
-      return outcome
+    withUnsafeTemporaryAllocation(of: Int32.self, capacity: Int(CLINUX_DESCRIPTORS_MAX)) {
+      var descriptors = 0
+      let count = clinux_receive(
+        fd, bytes.assumingMemoryBound(to: iovec.self).baseAddress, second.isEmpty ? 1 : 2,
+        $0.baseAddress, &descriptors)
+      let failure = errno
+      if descriptors > 0 { refused(UnsafeBufferPointer(rebasing: $0[..<descriptors])) }
+      if count > 0 { return .bytes(count) }
+      if count == 0 { return .endOfFile }
+      return failure == EAGAIN ? .wouldBlock : .failed(failure)
     }
   }
 }
@@ -120,28 +117,7 @@ private enum ControlHeader {
   static let size = 16
 }
 
-/// CMSG_SPACE of `ReceivedDescriptors.countMax` descriptors, 16 + 4 * 4, aligned as cmsghdr is.
+/// CMSG_SPACE of one descriptor, aligned as cmsghdr is.
 private struct ControlBuffer {
-  var words: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
-}
-
-private func takeDescriptors(
-  _ control: UnsafeRawBufferPointer, _ length: Int, _ descriptors: inout ReceivedDescriptors
-) {
-  let end = min(length, control.count)
-  var offset = 0
-  while offset + ControlHeader.size <= end {
-    let size = control.load(fromByteOffset: offset, as: Int.self)
-    if size < ControlHeader.size { return }
-    let level = control.load(fromByteOffset: offset + ControlHeader.levelOffset, as: Int32.self)
-    let type = control.load(fromByteOffset: offset + ControlHeader.typeOffset, as: Int32.self)
-    if level == SOL_SOCKET && type == Int32(SCM_RIGHTS) {
-      var position = offset + ControlHeader.size
-      while position + 4 <= min(offset + size, end) {
-        descriptors.append(control.load(fromByteOffset: position, as: Int32.self))
-        position += 4
-      }
-    }
-    offset += (size + 7) & ~7
-  }
+  var words: (UInt64, UInt64, UInt64) = (0, 0, 0)
 }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// 64-byte-aligned memory of its own, freed with the last reference. `count` bytes are in use.
 ///
 /// The bytes are not synchronised: `@unchecked Sendable` holds because an owner hands a buffer on and
@@ -9,15 +11,45 @@ public final class AlignedBuffer: @unchecked Sendable {
   public let capacity: Int
   public let count: Int
 
-  /// Uninitialised memory; `capacity` may exceed `count`. Both in bytes.
-  public init(count: Int, capacity: Int? = nil) {
-    precondition(count >= 0 && (capacity ?? count) >= count)
+  /// Takes memory over that `memory(_:)` gave.
+  private init(_ base: UnsafeMutableRawPointer, count: Int, capacity: Int) {
+    self.base = base
     self.count = count
-    self.capacity = Swift.max(capacity ?? count, 1)
-    base = .allocate(byteCount: self.capacity, alignment: AlignedBuffer.alignment)
+    self.capacity = capacity
   }
 
-  deinit { base.deallocate() }
+  /// Uninitialised memory; `capacity` may exceed `count`. Both in bytes. Ends the program where there is none: for
+  /// sizes that the program chooses itself. Sizes that a request, a file or a plugin chooses are for `init(reserving:)`.
+  public convenience init(count: Int, capacity: Int? = nil) {
+    precondition(count >= 0 && (capacity ?? count) >= count)
+    let bytes = Swift.max(capacity ?? count, 1)
+    guard let base = AlignedBuffer.memory(bytes) else {
+      preconditionFailure("cannot allocate \(bytes) bytes")
+    }
+    self.init(base, count: count, capacity: bytes)
+  }
+
+  /// The same for a size that somebody else chooses: RESOURCE_EXHAUSTED where there is no memory of that size.
+  public convenience init(reserving count: Int, capacity: Int? = nil) throws(StatusError) {
+    let bytes = Swift.max(capacity ?? count, 1)
+    guard count >= 0, bytes >= count, let base = AlignedBuffer.memory(bytes) else {
+      throw AlignedBuffer.exhausted(bytes)
+    }
+    self.init(base, count: count, capacity: bytes)
+  }
+
+  deinit { free(base) }
+
+  private static func memory(_ bytes: Int) -> UnsafeMutableRawPointer? {
+    var base: UnsafeMutableRawPointer?
+    return posix_memalign(&base, alignment, bytes) == 0 ? base : nil
+  }
+
+  /// What a call ends with for which there is no memory.
+  public static func exhausted(_ bytes: Int) -> StatusError {
+    StatusError(
+      .resourceExhausted, "cannot allocate \(bytes) bytes: the system has no memory for them now")
+  }
 
   public static func zeroed(count: Int) -> AlignedBuffer {
     let buffer = AlignedBuffer(count: count)

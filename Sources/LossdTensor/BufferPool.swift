@@ -31,9 +31,9 @@ public final class BufferPool: Sendable {
 
   public var statistics: Statistics { state.withLock { $0.statistics } }
 
-  /// At least `count` uninitialised bytes.
-  public func take(_ count: Int) -> AlignedBuffer {
-    let sizeClass = BufferPool.sizeClass(count)
+  /// At least `count` uninitialised bytes. RESOURCE_EXHAUSTED where the system has no memory for them.
+  public func take(_ count: Int) throws(StatusError) -> AlignedBuffer {
+    guard let sizeClass = BufferPool.sizeClass(count) else { throw AlignedBuffer.exhausted(count) }
     let found = state.withLock { state in
       let buffer = state.classes[sizeClass].popLast()
       if let buffer {
@@ -44,28 +44,31 @@ public final class BufferPool: Sendable {
       }
       return buffer
     }
-    return found ?? AlignedBuffer(count: BufferPool.capacity(sizeClass))
+    if let found { return found }
+    return try AlignedBuffer(reserving: BufferPool.capacity(sizeClass))
   }
 
-  /// Gives back what `take` returned; nobody may use it any more.
-  public func give(_ buffer: AlignedBuffer) {
-    let sizeClass = BufferPool.sizeClass(buffer.capacity)
-    state.withLock { state in
-      guard state.statistics.cachedBytes + buffer.capacity <= cacheBytesMax else { return }
+  /// Gives back what `take` returned; nobody may use it any more. Returns whether it was kept: else its memory is free with
+  /// the last reference.
+  @discardableResult
+  public func give(_ buffer: AlignedBuffer) -> Bool {
+    guard let sizeClass = BufferPool.sizeClass(buffer.capacity) else { return false }
+    return state.withLock { state in
+      guard state.statistics.cachedBytes + buffer.capacity <= cacheBytesMax else { return false }
       state.statistics.cachedBytes += buffer.capacity
       state.classes[sizeClass].append(buffer)
+      return true
     }
   }
-
-  /// The bytes that `take(count)` really uses, for accounting.
-  public static func capacity(for count: Int) -> Int { capacity(sizeClass(count)) }
 
   private static func capacity(_ sizeClass: Int) -> Int {
     let octave = 1 << (smallestShift + sizeClass / 4)
     return octave + octave / 4 * (sizeClass % 4)
   }
 
-  private static func sizeClass(_ count: Int) -> Int {
+  /// nil where no class is so large.
+  private static func sizeClass(_ count: Int) -> Int? {
+    guard count <= capacity(classCount - 1) else { return nil }
     let count = max(count, 1 << smallestShift)
     let shift = Int.bitWidth - 1 - (count - 1).leadingZeroBitCount
     if count <= 1 << smallestShift { return 0 }
@@ -73,7 +76,6 @@ public final class BufferPool: Sendable {
     let octave = 1 << shift
     let quarter = (count - octave + octave / 4 - 1) / (octave / 4)
     let index = 4 * (shift - smallestShift) + quarter
-    precondition(index < classCount)
-    return index
+    return index < classCount ? index : nil
   }
 }

@@ -135,7 +135,14 @@ extension LimitsMessage {
       ("write_timeout_us", .unsigned(writeTimeoutMicroseconds)),
       ("starve_timeout_us", .unsigned(starveTimeoutMicroseconds)),
       ("drain_timeout_us", .unsigned(drainTimeoutMicroseconds)),
-      ("queued_bytes", .unsigned(queuedBytes)),
+      ("queued_bytes", .unsigned(queuedBytes)), ("user_bytes", .unsigned(userBytes)),
+      ("user_connections", .unsigned(UInt64(userConnections))),
+      ("user_streams", .unsigned(UInt64(userStreams))), ("region_bytes", .unsigned(regionBytes)),
+      ("user_region_bytes", .unsigned(userRegionBytes)), ("regions", .unsigned(UInt64(regions))),
+      ("user_regions", .unsigned(UInt64(userRegions))),
+      ("region_grace_us", .unsigned(regionGraceMicroseconds)),
+      ("call_cost_us", .unsigned(callCostMicroseconds)),
+      ("wait_timeout_us", .unsigned(waitTimeoutMicroseconds)),
     ])
   }
 }

@@ -6,11 +6,7 @@ import LossdPluginHost
 enum Main {
   static func main() async {
     let arguments = CommandLine.arguments.dropFirst()
-    if arguments.first == "plugin-host",
-      let parent = arguments.dropFirst().first.flatMap({ Int32($0) })
-    {
-      exit(PluginProcess.main(parent: parent))
-    }
+    if arguments.first == PluginProcess.command { exit(PluginProcess.main()) }
     await LossdCommand.main()
   }
 }

@@ -19,7 +19,8 @@ struct ReloadOutcome: Equatable {
       let parts = line.split(separator: "=", maxSplits: 1)
       if parts.count == 2 { values[parts[0]] = parts[1] }
     }
-    guard let pid = values["pid"].flatMap({ pid_t($0) }),
+    // 0 and what is negative are more than one process to kill(2).
+    guard let pid = values["pid"].flatMap({ pid_t($0) }), pid > 0,
       let begun = values["begun"].flatMap({ Int($0) }),
       let done = values["done"].flatMap({ Int($0) })
     else { return nil }

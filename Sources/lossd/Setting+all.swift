@@ -112,6 +112,17 @@ extension Setting {
     .bytes(
       "plugins.memory", "private memory of a plugin's process", (16 << 20)...(1 << 46),
       \.plugins.processes.memoryBytes, needsRestart: true),
+    Setting(
+      name: "plugins.confinement",
+      help:
+        "whether a plugin is refused whose process the kernel cannot confine in full, or confined as far as possible",
+      kind: "full or best", needsRestart: true,
+      apply: { settings, text in
+        guard let demand = ConfinementDemand(rawValue: text.trimmed) else {
+          throw SettingError("\(text) is not full or best")
+        }
+        settings.plugins.processes.confinement = demand
+      }, show: { $0.plugins.processes.confinement.rawValue }),
     .number(
       "plugins.processes", "processes of one plugin at once, for each loop", 1...64,
       \.plugins.processes.processesMax, needsRestart: true),
@@ -149,6 +160,37 @@ extension Setting {
       "limits.total_bytes", "bytes in flight of all connections", (1 << 20)...(1 << 46),
       \.server.limits.totalBytesMax),
     .bytes(
+      "limits.user_bytes",
+      "bytes in flight of all connections of one user; 0: half of limits.total_bytes",
+      0...(1 << 46), \.server.limits.userBytesMax),
+    .number(
+      "limits.user_connections", "connections of one user open at once", 1...1_000_000,
+      \.server.limits.userConnectionsMax),
+    .number(
+      "limits.user_streams", "calls of one user open at once",
+      Int(ServerLimits.streamsMin)...10_000_000,
+      \.server.limits.userStreamsMax),
+    .bytes(
+      "limits.region_bytes", "shared memory of all connections", 0...(1 << 46),
+      \.server.limits.regionBytesMax),
+    .bytes(
+      "limits.user_region_bytes",
+      "shared memory of all connections of one user; 0: half of limits.region_bytes",
+      0...(1 << 46), \.server.limits.userRegionBytesMax),
+    .number(
+      "limits.regions", "regions of shared memory of all connections", 0...1_000_000,
+      \.server.limits.regionsMax),
+    .number(
+      "limits.user_regions", "regions of shared memory of all connections of one user",
+      0...1_000_000, \.server.limits.userRegionsMax),
+    .duration(
+      "limits.region_grace",
+      "from a connection's end until the pages of its shared memory are freed",
+      \.server.limits.regionGrace),
+    .duration(
+      "limits.call_cost", "the estimated work of one call, in time of one core; 0: none",
+      \.server.limits.callCostMax),
+    .bytes(
       "limits.queued_bytes", "output queued beyond which a connection is not read from",
       (1 << 16)...(1 << 40), \.server.limits.queuedBytesMax),
     .duration(
@@ -163,7 +205,11 @@ extension Setting {
       "limits.write_timeout", "without a byte taken from queued output",
       \.server.limits.writeTimeout),
     .duration(
-      "limits.starve_timeout", "a call may keep memory from others so long",
+      "limits.wait_timeout", "how long a call waits for memory before it is refused",
+      \.server.limits.waitTimeout),
+    .duration(
+      "limits.starve_timeout",
+      "how long a call may hold memory without getting on while others wait for memory",
       \.server.limits.starveTimeout),
     .duration(
       "limits.callback_timeout",

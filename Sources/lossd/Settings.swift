@@ -103,20 +103,32 @@ struct Settings: Sendable {
     guard let mapping = node.mapping else {
       throw SettingError("\(file): expected settings, `key: value` lines")
     }
-    let known = Set(Setting.all.map(\.name))
     let sections = Set(
-      known.compactMap { $0.split(separator: ".").dropLast().first.map(String.init) })
+      Setting.all.compactMap { $0.name.split(separator: ".").dropLast().first.map(String.init) })
     for (key, value) in mapping {
       let name = key.string ?? "?"
       if let section = value.mapping, sections.contains(name) {
-        for (key, _) in section where !known.contains("\(name).\(key.string ?? "?")") {
-          throw SettingError("\(file): there is no setting \(name).\(key.string ?? "?")")
-        }
-      } else if !known.contains(name) {
-        throw SettingError("\(file): there is no setting \(name)")
+        for (key, value) in section { try check("\(name).\(key.string ?? "?")", value, file) }
+      } else {
+        try check(name, value, file)
       }
     }
     return !mapping.isEmpty
+  }
+
+  /// A key that nobody reads, or a value of the wrong kind, which would not be read and leave the setting as it was.
+  private static func check(_ name: String, _ value: Node, _ file: String) throws {
+    guard let setting = Setting.all.first(where: { $0.name == name }) else {
+      throw SettingError("\(file): there is no setting \(name)")
+    }
+    switch value {
+    case .scalar: return
+    case .sequence(let items) where setting.isList && items.allSatisfy { $0.scalar != nil }: return
+    default:
+      throw SettingError(
+        "\(file): \(name) is \(value.mapping == nil ? "a list" : "a mapping"), expected \(setting.kind)"
+      )
+    }
   }
 }
 

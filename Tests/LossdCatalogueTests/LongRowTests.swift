@@ -134,7 +134,7 @@ import Testing
     try evaluation.makePlan()
     let results = AlignedBuffer(count: evaluation.resultBytes)
     let workspace = AlignedBuffer(count: evaluation.workspaceBytes)
-    evaluation.bind(results: results.base, workspace: workspace)
+    try evaluation.bind(results: results.base, workspace: workspace)
     let scheduler = Scheduler(workers: workers)
     let isDone = Atomic<Bool>(false)
     scheduler.submit(evaluation, group: WorkGroup()) { _ in

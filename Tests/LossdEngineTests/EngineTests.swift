@@ -83,6 +83,11 @@ enum HalfSquare: Function {
     }
     let evaluator = Evaluator(registry)
     #expect(code { _ = try evaluator.evaluate("nope", inputs: [:]) }?.code == .notFound)
+    let wide = code {
+      _ = try evaluator.evaluate(
+        "half_square", inputs: ["input": Tensor([1.0], shape: Array(repeating: 1, count: 65))])
+    }
+    #expect(wide?.message == "half_square: input has 65 dimensions, over the limit of 64")
     let missing = code { _ = try evaluator.evaluate("half_square", inputs: [:]) }
     #expect(missing?.message == "half_square: the input `input` is missing")
     let type = code {
@@ -170,7 +175,9 @@ enum HalfSquare: Function {
       try evaluation.makePlan()
     } catch { return (error, .nan, []) }
     let results = AlignedBuffer.zeroed(count: evaluation.resultBytes)
-    evaluation.bind(results: results.base, workspace: nil)
+    do throws(StatusError) {
+      try evaluation.bind(results: results.base, workspace: nil)
+    } catch { return (error, .nan, []) }
     evaluation.deadline = deadline
     if stop { evaluation.stop() }
     let isDone = Atomic<Bool>(false)

@@ -67,7 +67,7 @@ import Testing
     try evaluation.makePlan()
     let results = AlignedBuffer(count: evaluation.resultBytes)
     results.bytes.initializeMemory(as: UInt8.self, repeating: 0xEE)
-    evaluation.bind(results: results.base, workspace: nil)
+    try evaluation.bind(results: results.base, workspace: nil)
     evaluation.runToEnd(scratch: results.base)
     let output = evaluation.result(0).view.elements(as: Float.self)
     return withExtendedLifetime(results) { (evaluation.error, (0..<3).map { output[$0] }) }

@@ -33,7 +33,7 @@ import Testing
   private func compute(_ evaluation: Evaluation) throws -> AlignedBuffer {
     try evaluation.makePlan()
     let results = AlignedBuffer.zeroed(count: evaluation.resultBytes)
-    evaluation.bind(
+    try evaluation.bind(
       results: results.base, workspace: AlignedBuffer(count: evaluation.workspaceBytes))
     let scratch = AlignedBuffer(count: evaluation.scratchBytes)
     withExtendedLifetime(scratch) { evaluation.runToEnd(scratch: scratch.base) }
@@ -317,6 +317,32 @@ import Testing
     #expect(try process.hear().descriptors.isEmpty, "it is known")
   }
 
+  @Test("inputs that lie in no segment are copied by the caller, beyond what a loop may copy")
+  func loose() throws {
+    let process = try FakeProcess()
+    let entry = try Library.entry("sigmoid", isElsewhere: true)
+    for (count, isSent) in [(16_384, true), (16_385, false), (1 << 20, false)] {
+      let evaluation = Evaluation(entry)
+      try evaluation.setInput(
+        0,
+        tensors.make([Float](repeating: 1, count: count), .float32, [Int64(count)]))
+      evaluation.wantDefault()
+      var refused: StatusError?
+      do throws(OrderFailure) {
+        try process.link.evaluate(evaluation, function: 0, segments: [])
+      } catch {
+        if case .refused(let status) = error { refused = status }
+      }
+      if isSent {
+        #expect(refused == nil, "\(count) elements")
+        for descriptor in try process.hear().descriptors { _ = close(descriptor) }
+        process.link.settle()
+      } else {
+        #expect(refused?.code == .internal, "\(count) elements")
+      }
+    }
+  }
+
   @Test("descriptors that a process sends are closed")
   func descriptors() throws {
     // Of a file of its own: other tests open and close descriptors meanwhile.
@@ -332,6 +358,17 @@ import Testing
     _ = try order(process)
     let numbers = [Int32](repeating: file, count: 40)
     let answer = packed { $0.put(failure: StatusError(.internal, "x"), 1) }
+    // Where the kernel keeps them from coming (SO_PASSRIGHTS), it does not now.
+    var yes: Int32 = 1
+    if setsockopt(process.link.handle.socket, SOL_SOCKET, 83, &yes, 4) == 0 {
+      var no: Int32 = 0
+      setsockopt(process.link.handle.socket, SOL_SOCKET, 83, &no, 4)
+      let refused = answer.withUnsafeBytes {
+        clinux_send_message(process.socket, $0.baseAddress, $0.count, numbers, 40, 0)
+      }
+      #expect(refused == -1 && errno == EPERM)
+      setsockopt(process.link.handle.socket, SOL_SOCKET, 83, &yes, 4)
+    }
     for _ in 0..<3 {
       let sent = answer.withUnsafeBytes {
         clinux_send_message(process.socket, $0.baseAddress, $0.count, numbers, 40, 0)

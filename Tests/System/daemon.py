@@ -24,9 +24,12 @@ def program(name):
 
 
 class Daemon:
-    """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file."""
+    """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file. `user`: whose it is, without
+    a privilege; `before`: called in its process before it begins."""
 
-    def __init__(self, tcp=False, descriptors=None, kernels=None, **settings):
+    def __init__(
+            self, tcp=False, descriptors=None, kernels=None, user=None, before=None, passes_descriptors=False,
+            **settings):
         self.folder = tempfile.TemporaryDirectory(prefix="lossd-test-")
         self.path = os.path.join(self.folder.name, "lossd.sock")
         self.unix = f"unix:{self.path}"
@@ -41,12 +44,21 @@ class Daemon:
         def limit():
             if descriptors:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+            if before:
+                before()
 
         environment = dict(os.environ)
         if kernels:
             environment["LOSSD_KERNELS"] = kernels
+        whose = {}
+        if user is not None:
+            os.chown(self.folder.name, user, user)
+            whose = {"user": user, "group": user, "extra_groups": [], "cwd": "/"}
+        if passes_descriptors:
+            # As on a kernel before 6.16, which cannot keep clients from sending them.
+            environment["LOSSD_TEST_PASSRIGHTS"] = "1"
         self.process = subprocess.Popen(
-            arguments, stderr=self.log_file, preexec_fn=limit, env=environment)
+            arguments, stderr=self.log_file, preexec_fn=limit, env=environment, **whose)
         self.wait_until_ready()
         if tcp:
             lines = [line for line in self.log().splitlines() if "listening on tcp:" in line]

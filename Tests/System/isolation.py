@@ -42,6 +42,8 @@ class PluginDaemon:
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="lossd-folder-"))
         os.chmod(self.folder, 0o755)
         self.admin = f"unix:{self.folder}/admin.sock"
+        if settings.get("user") is not None:
+            os.chown(self.folder, settings["user"], settings["user"])
         for file in files:
             self.put(file)
         settings = {"state_folder": self.folder, **settings}

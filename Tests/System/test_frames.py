@@ -130,17 +130,18 @@ class Frames(unittest.TestCase):
         self.assertEqual(len(connection.finish(1)[1]), 12)
         connection.close()
 
-    def test_a_descriptor_where_none_belongs_is_a_bad_frame_and_closed(self):
-        before = self.daemon.descriptors()
-        connection = self.daemon.connect()
-        self.assertEqual(connection.receive()[0], HELLO)
-        with open("/dev/null") as file:
-            connection.send_with_descriptor(frame(PING, 0, b"x"), file.fileno())
-        self.assertEqual(connection.receive()[0], GOAWAY)
-        connection.close()
-        with self.daemon.connect() as other:
-            other.ping()
-        self.assertLessEqual(self.daemon.descriptors(), before + 1)
+    def test_a_descriptor_is_a_bad_frame_and_closed(self):
+        with Daemon(passes_descriptors=True) as daemon:
+            before = daemon.descriptors()
+            connection = daemon.connect()
+            self.assertEqual(connection.receive()[0], HELLO)
+            with open("/dev/null") as file:
+                connection.send_with_descriptors(frame(PING, 0, b"x"), [file.fileno()])
+            self.assertEqual(connection.receive()[0], GOAWAY)
+            connection.close()
+            with daemon.connect() as other:
+                other.ping()
+            self.assertLessEqual(daemon.descriptors(), before + 1)
 
     def test_a_storm_of_malformed_frames(self):
         seed = int(os.environ.get("LOSSD_SEED", random.SystemRandom().randrange(2**32)))

@@ -28,7 +28,7 @@ NOT_HERE = {
     "descriptors", "copies",
     # By then the memory may be another call's.
     "late_write"}
-HERE = {"executes": 0, "forks": 0, "fork_returns": 0, "writes_input": 10, "try": any}
+HERE = {"executes": 0, "forks": 0, "fork_returns": 0, "writes_input": 10, "try": any, "forges": 10}
 
 
 def denormals(connection):

@@ -55,6 +55,7 @@ OUTCOMES = {
     "code": (INTERNAL, "wicked: a code that I like"), "code_no_text": (INTERNAL, "wicked: failed"),
     "text_no_end": (INTERNAL, "wicked: x{496}$"), "text_bytes": (INTERNAL, r"wicked: .*\?\[31mred\?lossd: forged"),
     "try": any,
+    "forges": (UNAVAILABLE, "wicked: the process of the plugin wicked was ended: it sent what nobody had asked for"),
 }
 # These take their time, or what they find out is looked at elsewhere.
 ELSEWHERE = {"search"}

@@ -60,12 +60,16 @@ class Limits(unittest.TestCase):
             "connections": 77, "connection_bytes": "5MiB", "total_bytes": "6MiB",
             "hello_timeout": "7s", "frame_timeout": "8s", "idle_timeout": "9s",
             "write_timeout": "10s", "starve_timeout": "11s", "drain_timeout": "12s",
-            "queued_bytes": "2MiB"}
+            "queued_bytes": "2MiB", "user_bytes": "4MiB", "user_connections": 33,
+            "user_streams": 44, "region_bytes": "7MiB", "user_region_bytes": "3MiB",
+            "regions": 55, "user_regions": 22, "region_grace": "13s", "call_cost": "14s",
+            "wait_timeout": "15s"}
         with Daemon(**{f"limits__{name}": item for name, item in settings.items()}) as daemon:
             told = parse(daemon.status()[14][0])
-            self.assertEqual([told[field][0] for field in range(1, 15)], [
+            self.assertEqual([told[field][0] for field in range(1, 25)], [
                 MIB, 3 * MIB, 11, 5, 77, 5 * MIB, 6 * MIB, 7_000_000, 8_000_000, 9_000_000,
-                10_000_000, 11_000_000, 12_000_000, 2 * MIB])
+                10_000_000, 11_000_000, 12_000_000, 2 * MIB, 4 * MIB, 33, 44, 7 * MIB, 3 * MIB, 55,
+                22, 13_000_000, 14_000_000, 15_000_000])
 
     def test_the_clients_own_limits_are_kept(self):
         with Daemon() as daemon, daemon.connect(max_payload_bytes=MIB) as connection:
@@ -186,7 +190,7 @@ class Crowds(unittest.TestCase):
         count = min(10_000, hard - 200)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 200), hard))
         try:
-            with Daemon() as daemon:
+            with Daemon(limits__user_connections=20_000) as daemon:
                 print(f"{count} idle connections")
                 crowd = []
                 for _ in range(count):

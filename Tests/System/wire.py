@@ -4,6 +4,8 @@ It says exactly what it is told, right or wrong, so that tests can break every r
 """
 
 import array
+import mmap
+import os
 import socket
 import struct
 import time
@@ -92,6 +94,11 @@ def parse(data):
 def frame(kind, stream=0, message=b"", payload=b"", flags=0, reserved=0):
     return struct.pack(
         "<IIIBBH", len(payload), len(message), stream, kind, flags, reserved) + message + payload
+
+
+def header(kind, stream, message_bytes, payload_bytes, flags=0):
+    """The header alone of a frame whose rest may never come."""
+    return struct.pack("<IIIBBH", payload_bytes, message_bytes, stream, kind, flags, 0)
 
 
 def hello(features=(), **limits):
@@ -229,6 +236,19 @@ class CallError(Exception):
         super().__init__(f"{self.code}: {self.text}")
 
 
+class Memory:
+    """A region that the daemon has made, mapped."""
+
+    def __init__(self, fd, length):
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+        self.map = mmap.mmap(fd, length)
+
+    def close(self):
+        self.map.close()
+        os.close(self.fd)
+
+
 class Connection:
     """A socket and the frames on it. `address` is unix:PATH or tcp:HOST:PORT."""
 
@@ -243,6 +263,8 @@ class Connection:
             self.socket = socket.create_connection((host, int(port)), timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.next_stream = 1
+        #: Those that have come, in order.
+        self.descriptors = []
         if greet:
             self.send(PREFACE + hello(**limits))
 
@@ -254,19 +276,27 @@ class Connection:
 
     def close(self):
         self.socket.close()
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
     def send(self, data):
         self.socket.sendall(data)
 
-    def send_with_descriptor(self, data, descriptor):
+    def send_with_descriptors(self, data, descriptors):
         self.socket.sendmsg(
-            [data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))])
+            [data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
     def read(self, count):
         data = bytearray(count)
         view, have = memoryview(data), 0
         while have < count:
-            part = self.socket.recv_into(view[have:])
+            if self.socket.family == socket.AF_UNIX:
+                part, ancillary, _, _ = self.socket.recvmsg_into(
+                    [view[have:]], socket.CMSG_SPACE(64), socket.MSG_CMSG_CLOEXEC)
+                for _, _, passed in ancillary:
+                    self.descriptors.extend(array.array("i", passed))
+            else:
+                part = self.socket.recv_into(view[have:])
             if part == 0:
                 raise EOFError(f"end of file after {have} of {count} bytes")
             have += part
@@ -286,6 +316,36 @@ class Connection:
                 return item
             if item[0] == GOAWAY:
                 raise CallError(parse(item[3])[2][0])
+
+    # ---- shared memory
+
+    def ask_region(self, id, length):
+        self.send(frame(REGION, 0, number(1, id) + number(2, length)))
+
+    def release(self, id):
+        self.send(frame(RELEASE, 0, number(1, id)))
+
+    def answer_of(self, kind, id):
+        """The next answer to a REGION or RELEASE, others than those being thrown away: its code and text."""
+        while True:
+            got, _, _, message, _ = self.receive()
+            if got == GOAWAY:
+                raise CallError(parse(message)[2][0])
+            if got == kind:
+                break
+        fields = parse(message)
+        assert fields.get(1, [0])[0] == id
+        status = parse(fields[2][0]) if 2 in fields else {}
+        return status.get(1, [0])[0], status.get(2, [b""])[0].decode()
+
+    def region(self, id, length):
+        """A region that the daemon makes; CallError where it does not."""
+        self.ask_region(id, length)
+        code, text = self.answer_of(REGION, id)
+        if code:
+            assert not self.descriptors
+            raise CallError(number(1, code) + block(2, text))
+        return Memory(self.descriptors.pop(0), length)
 
     def open(self, method, **options):
         stream = self.next_stream

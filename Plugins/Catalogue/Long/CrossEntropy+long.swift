@@ -95,7 +95,7 @@ extension ClassLoss {
     let extremes = Extremes(input.dataType)
     let perRow = Reduction(call.attributes) == .none ? call.output(0) : nil
     for unit in chunk.range {
-      long.layout.merge(unit, call.workspace, sharesAreScaled: false)
+      try long.layout.merge(unit, call, sharesAreScaled: false)
       let block = long.layout.block(unit * long.layout.blocks)
       for row in block.row..<block.row + block.columns {
         if state.hasProbabilities {

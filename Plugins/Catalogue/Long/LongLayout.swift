@@ -1,3 +1,4 @@
+import LossdPluginKit
 import LossdTensor
 
 /// How rows too long for one unit of work are cut: in blocks along the row, and across rows that lie next
@@ -26,9 +27,9 @@ struct LongLayout: BitwiseCopyable {
     self.size = size
     self.inner = inner
     width = min(inner, LongLayout.widthMax)
-    tiles = (inner + width - 1) / width
+    tiles = parts(inner, of: width)
     length = LongLayout.blockElements / width
-    blocks = (size + length - 1) / length
+    blocks = parts(size, of: length)
   }
 
   var rows: Int { outer * inner }
@@ -57,10 +58,13 @@ struct LongLayout: BitwiseCopyable {
   }
 
   /// Merges the blocks of one tile's rows.
-  func merge(_ unit: Int, _ workspace: UnsafeMutableRawPointer, sharesAreScaled: Bool) {
+  func merge(_ unit: Int, _ call: Call, sharesAreScaled: Bool) throws(StatusError) {
+    let workspace = call.workspace
     let (partials, merged) = (states(workspace), rowStates(workspace))
     let block = block(unit * blocks)
     for column in 0..<block.columns {
+      // So many that all columns together take a tenth of a second.
+      if blocks > 1 << 10 { try call.checkCancelled() }
       merged[block.row + column] = RowState(
         merging: partials + block.state + column, count: blocks, step: width,
         sharesAreScaled: sharesAreScaled)

@@ -14,10 +14,12 @@ extension SoftmaxFunction {
     plan.setScratch(bytes: 3 * LongLayout.blockElements * bytes)
   }
 
-  static func runLong(_ call: Call, _ state: SoftmaxState, _ long: LongLayout, _ chunk: Chunk) {
+  static func runLong(
+    _ call: Call, _ state: SoftmaxState, _ long: LongLayout, _ chunk: Chunk
+  ) throws(StatusError) {
     if chunk.pass == 1 {
       for unit in chunk.range {
-        long.merge(unit, call.workspace, sharesAreScaled: !isLogarithmic)
+        try long.merge(unit, call, sharesAreScaled: !isLogarithmic)
       }
     } else if state.type == .float64 {
       runBlocks(Double.self, call, state, long, chunk)

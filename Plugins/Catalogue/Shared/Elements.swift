@@ -79,6 +79,17 @@ func rounded(_ value: Double, _ type: DataType) -> Double {
 
 func invalid(_ text: String) -> StatusError { StatusError(.invalidArgument, text) }
 
+extension Call {
+  /// Ends a unit of work that may take long, once its call is cancelled or has run out of time.
+  func checkCancelled() throws(StatusError) {
+    if isCancelled { throw StatusError(.cancelled, "cancelled") }
+  }
+}
+
+/// What reading one element of a tensor by broadcasting takes beyond what any element does, nanoseconds: a division for
+/// each dimension. The few that tensors have are in the functions' own costs.
+func broadcastCost(rank: Int) -> Double { 6 * Double(max(rank - 8, 0)) }
+
 /// A sum in about twice float64's precision (Neumaier); infinities and NaN pass through.
 struct CompensatedSum {
   private var sum = 0.0

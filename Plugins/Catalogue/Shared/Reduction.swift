@@ -37,10 +37,17 @@ enum Reduction {
   }
 }
 
+/// How many parts of at most `size` so many elements make. Of any number: a tensor without elements may have a dimension
+/// of nearly 2^63.
+@inline(__always)
+func parts(_ elements: Int, of size: Int) -> Int {
+  elements / size + (elements % size == 0 ? 0 : 1)
+}
+
 /// How elementwise functions are cut: in blocks, so that planning and claiming cost nothing.
 enum Blocks {
   static let size = 1024
-  static func count(_ elements: Int) -> Int { (elements + size - 1) / size }
+  static func count(_ elements: Int) -> Int { parts(elements, of: size) }
   static func elements(_ blocks: Range<Int>, of count: Int) -> Range<Int> {
     blocks.lowerBound * size..<min(blocks.upperBound * size, count)
   }
@@ -50,7 +57,7 @@ enum Blocks {
 enum Pieces {
   static let size = 1 << 14
   /// At least one, so that a sum of nothing is written too.
-  static func count(_ elements: Int) -> Int { max((elements + size - 1) / size, 1) }
+  static func count(_ elements: Int) -> Int { max(parts(elements, of: size), 1) }
   static func elements(_ piece: Int, of count: Int) -> Range<Int> {
     piece * size..<min((piece + 1) * size, count)
   }

@@ -30,7 +30,7 @@ struct BlockLayout: BitwiseCopyable {
     self.inner = inner
     tiles = max(inner / BlockLayout.columnsPerTile, 1)
     length = max(BlockLayout.blockElements / min(inner, BlockLayout.columnsPerTile), 1)
-    blocks = (size + length - 1) / length
+    blocks = parts(size, of: length)
   }
 
   var blockUnits: Int { slabs * blocks * tiles }
@@ -88,14 +88,14 @@ extension SoftmaxFunction {
 
   static func runBlocks(
     _ build: KernelBuild, _ call: Call, _ layout: BlockLayout, _ chunk: Chunk
-  ) {
+  ) throws(StatusError) {
     guard let input = call.input(0) else { return }
     let tiles = Tiles(build, input)
     let upstream = call.wants(1) ? call.input(1) : nil
     let isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
     for unit in chunk.range {
       if chunk.pass == 1 {
-        merge(build, call, layout, layout.block(unitOfTile(unit, layout)), chunk.scratch)
+        try merge(build, call, layout, layout.block(unitOfTile(unit, layout)), chunk.scratch)
         continue
       }
       let block = layout.block(unit)
@@ -135,7 +135,7 @@ extension SoftmaxFunction {
   private static func merge(
     _ build: KernelBuild, _ call: Call, _ layout: BlockLayout, _ block: BlockLayout.Block,
     _ scratch: UnsafeMutableRawPointer
-  ) {
+  ) throws(StatusError) {
     func numbers(_ number: Int, _ kind: Int) -> UnsafeMutablePointer<Double> {
       layout.numbers(call.workspace, block.slab, block: number, kind: kind) + block.column
     }
@@ -145,12 +145,15 @@ extension SoftmaxFunction {
     let (sumErrors, dotErrors) = (factors + count, factors + 2 * count)
     let hasUpstream = call.wants(1) && call.input(1) != nil
     for index in 0..<count {
+      // There may be so many blocks that merging them takes a tenth of a second.
+      if index % 64 == 0 { try call.checkCancelled() }
       var most = -Double.infinity
       for part in 0..<layout.blocks { most = max(most, numbers(part, 0)[index]) }
       maxima[index] = most
       (sums[index], dots[index], sumErrors[index], dotErrors[index]) = (0, 0, 0, 0)
     }
     for part in 0..<layout.blocks {
+      if part % 64 == 0 { try call.checkCancelled() }
       let (partMaxima, partSums, partShares) = (
         numbers(part, 0), numbers(part, 1), numbers(part, 2)
       )

@@ -157,7 +157,7 @@ struct RowUnits: BitwiseCopyable {
   init(rows: Int, size: Int, inner: Int) {
     self.inner = inner
     perUnit = inner == 1 ? 1 : min(StridedRows.tileRows(size: size), inner)
-    unitsPerSlab = inner == 0 ? 0 : (inner + perUnit - 1) / perUnit
+    unitsPerSlab = inner == 0 ? 0 : parts(inner, of: perUnit)
     count = inner <= 1 ? rows : rows / inner * unitsPerSlab
   }
 

@@ -71,8 +71,17 @@ void clinux_unwatch_thread(void);
 int clinux_spawn(int32_t *pid, const char *path, char *const argv[], char *const envp[],
                  const int *fds, int count);
 
-/* This process is killed when the thread that started it ends; -1 where `parent` is not its parent any more. */
-int clinux_end_with_parent(int32_t parent);
+/* From now on this process is killed when the thread that started it ends, which may have happened before. 0, or -1
+ * with errno set. */
+int clinux_end_with_parent(void);
+
+/* The first two arguments of a process that runs a plugin; the third is the plugin's name. */
+#define CLINUX_PROCESS_PROGRAM "lossd"
+#define CLINUX_PROCESS_COMMAND "plugin-host"
+
+/* Names this process, whose arguments are the above, and the calling thread after a plugin: in the list of processes by
+ * the first 15 bytes, in the third argument where there is room. */
+void clinux_name_process(const char *name);
 
 /* Whether a child has ended, and then the signal that ended it, or 0 and its status. Does not wait. */
 int clinux_wait(int32_t pid, int *signal_number, int *exit_status);
@@ -81,7 +90,8 @@ int clinux_wait(int32_t pid, int *signal_number, int *exit_status);
 const char *clinux_signal_name(int number);
 
 /* Two connected Unix sockets that keep messages apart (SOCK_SEQPACKET), close-on-exec, for messages of at most
- * `bytes`. 0, or -1 with errno set. */
+ * `bytes`. Where the kernel can see to that (Linux 6.16), the first receives no descriptors: the sender of one gets EPERM.
+ * 0, or -1 with errno set. */
 int clinux_message_pair(int fds[2], int bytes);
 
 /* A pipe, close-on-exec, whose reading end (the first) never waits. 0, or -1 with errno set. */
@@ -117,12 +127,34 @@ int clinux_populate(void *memory, size_t bytes, int writable);
  * a SIGBUS for who writes to it first. -1 with errno set. */
 int clinux_allocate(int fd, void *memory, size_t offset, size_t bytes);
 
-/* Why a descriptor that a client sent cannot be shared memory of so many bytes; NULL: it can. A sealed memfd of ordinary
- * pages cannot become shorter, so that touching it is never a SIGBUS. */
-const char *clinux_check_shared(int fd, uint64_t length);
+/* ---- Clients' shared memory and descriptors (region.c) ---- */
 
-/* Maps it, for reading alone where it may not be written. NULL with errno set. */
-void *clinux_map_shared(int fd, size_t length, int *writable);
+struct iovec;
+
+/* Memory of a fixed size for a client: a memfd that can neither shrink, grow nor be sealed otherwise, mapped here for
+ * reading and writing and in no child. Its pages are allocated when they are first used. The descriptor, close-on-exec,
+ * or -1 with errno set. */
+int clinux_region(size_t bytes, void **base);
+
+/* Frees the pages of a piece of such memory, at multiples of a page, in every process: what is read there later is 0.
+ * 0, or -1 with errno set. */
+int clinux_free_pages(void *memory, size_t bytes);
+
+/* From now on nobody can send descriptors to this socket, nor to those that will be accepted from it
+ * (SO_PASSRIGHTS 0). 0, or -1 with errno set where the kernel is older than 6.16. */
+int clinux_refuse_descriptors(int fd);
+
+/* Whether descriptors may have been sent to it: it has never refused them. */
+int clinux_may_hold_descriptors(int fd);
+
+/* As many as Linux lets a message have (SCM_MAX_FD): with room for all of them the kernel closes none in the receiver,
+ * where that may take as long as the sender likes. */
+#define CLINUX_DESCRIPTORS_MAX 253
+
+/* recvmsg that never waits, and takes all descriptors that came along, close-on-exec: the caller's. The bytes received
+ * (0: end of file), or -1 with errno set. */
+long clinux_receive(int fd, struct iovec *vectors, size_t count, int32_t *descriptors,
+                    size_t *descriptor_count);
 
 /* Signal handlers and mask, locale and working directory as they are. `restore` puts back what has changed
  * since, frees, and returns the name of a thing that had; NULL: nothing had. */
@@ -134,17 +166,20 @@ int clinux_no_new_privileges(void);
 /* Of the calling thread, and of those that it starts; root's too. */
 int clinux_drop_capabilities(void);
 
-/* This process makes no core files, and others of its user cannot look into it (PR_SET_DUMPABLE). */
-void clinux_forbid_inspection(void);
+/* This process makes no core files, and others of its user cannot look into it (PR_SET_DUMPABLE). 0, or -1 with errno
+ * set. */
+int clinux_forbid_inspection(void);
 
 /* Processor time that a process has used, all threads together, nanoseconds; 0 where it is not there. */
 uint64_t clinux_processor_time(int32_t pid);
 
-/* Sets a resource limit, soft and hard, to `value` or what the hard limit is already. */
-void clinux_set_limit(int resource, uint64_t value);
+/* Sets a resource limit, soft and hard, to `value` or what the hard limit is already. 0, or -1 with errno set. */
+int clinux_set_limit(int resource, uint64_t value);
 
-/* From now on no file can be opened but beneath these (NULL-terminated), for reading and executing: Landlock. -1 with
- * errno set where the kernel has none. */
+/* From now on the calling thread, and those that it starts, can open no file but beneath these (NULL-terminated), for
+ * reading and executing. By the version of Landlock they can besides: from 4 (Linux 6.7) on reach no TCP port, from 6
+ * (Linux 6.12) on send no signal to another process, by SIGIO either, and reach no abstract Unix socket. Returns the
+ * version that is in force; 0: nothing is, since the kernel has no Landlock or refuses it. */
 int clinux_confine_files(const char *const *readable);
 
 /* Makes the calling thread nicer by so many steps; what fails changes speed at most. */

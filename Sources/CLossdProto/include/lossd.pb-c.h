@@ -192,7 +192,7 @@ struct  Lossd__V1__Region
    */
   uint64_t region;
   /*
-   * bytes; 0 in RELEASE
+   * bytes that the server is to make; 0 in RELEASE
    */
   uint64_t length;
 };
@@ -206,7 +206,7 @@ struct  Lossd__V1__RegionResult
   ProtobufCMessage base;
   uint64_t region;
   /*
-   * absent or code 0: done
+   * absent or code 0: done; to REGION, a descriptor comes along
    */
   Lossd__V1__Status *status;
 };
@@ -646,10 +646,50 @@ struct  Lossd__V1__Limits
    * output queued on a connection beyond which nothing is read from it
    */
   uint64_t queued_bytes;
+  /*
+   * in flight, all connections of one user
+   */
+  uint64_t user_bytes;
+  /*
+   * connections of one user
+   */
+  uint32_t user_connections;
+  /*
+   * calls of one user
+   */
+  uint32_t user_streams;
+  /*
+   * shared memory, all connections
+   */
+  uint64_t region_bytes;
+  /*
+   * shared memory, all connections of one user
+   */
+  uint64_t user_region_bytes;
+  /*
+   * regions of shared memory, all connections
+   */
+  uint32_t regions;
+  /*
+   * regions of shared memory, all connections of one user
+   */
+  uint32_t user_regions;
+  /*
+   * from a connection's end until the pages of its regions are freed
+   */
+  uint64_t region_grace_us;
+  /*
+   * estimated work of one call, time of one core; 0: no limit
+   */
+  uint64_t call_cost_us;
+  /*
+   * how long a call waits for memory before it is refused
+   */
+  uint64_t wait_timeout_us;
 };
 #define LOSSD__V1__LIMITS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__limits__descriptor) \
-    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 
 /*

@@ -33,6 +33,8 @@ public struct StridedRows {
 
   /// Bytes of scratch that a kernel needs for rows of this size.
   public static func scratchBytes(size: Int, isContiguous: Bool, isDouble: Bool) -> Int {
+    // No memory holds a longer row, and no product overflows.
+    let size = min(size, 1 << 48)
     let scalar = isDouble ? 8 : 4
     if isContiguous {
       // Three rows, the one before, the one that is computed and the next, with room for a vector more.

@@ -33,17 +33,19 @@ public final class IsolatedPlugin: FunctionOwner, Sendable {
   var version: String { String(cString: image.plugin.pointee.version) }
 
   /// Starts a process for a checked file and waits until it has loaded it. FAILED_PRECONDITION with the reason.
-  /// - Parameter log: gets what it writes to its log meanwhile, line by line.
+  /// - Parameters:
+  ///   - log: gets what it writes to its log meanwhile, line by line.
+  ///   - warn: gets the line that says of what processes cannot be kept here, the first time.
   init(
     _ file: consuming PluginFile, _ settings: IsolationSettings,
-    log: @escaping (String) -> Void = { _ in }
+    log: @escaping (String) -> Void = { _ in }, warn: @escaping (String) -> Void = { _ in }
   ) throws(StatusError) {
     self.settings = settings
     var file = file
     path = file.path
     library = file.take()
     do throws(StatusError) {
-      let trial = try PluginTrial.run(library, path, settings, log)
+      let trial = try PluginTrial.run(library, path, settings, log, warn)
       image = trial.image
       startsThreads = trial.startsThreads
       state = Mutex(State(spare: trial.handle, processes: [trial.handle.pid]))
@@ -87,7 +89,8 @@ public final class IsolatedPlugin: FunctionOwner, Sendable {
   public func spawn(
     _ completion: @escaping @Sendable (Result<WorkerHandle, StatusError>) -> Void
   ) {
-    ProcessSpawner.shared.spawn(settings, library: library, path: path) { [self] result in
+    ProcessSpawner.shared.spawn(settings, library: library, name: name, path: path) {
+      [self] result in
       if case .success(let handle) = result {
         state.withLock { $0.processes.append(handle.pid) }
       }

@@ -25,6 +25,8 @@ enum Order: UInt32 {
   case answer = 18
   /// Its library is closed.
   case closed = 19
+  /// What could not be taken from the process, before it has opened the library: a `ConfinementGaps`.
+  case confined = 20
 
   /// What stands for an order of a call, the greater the later.
   func mark(_ call: UInt64) -> UInt64 { call << 1 | (self == .run ? 1 : 0) }

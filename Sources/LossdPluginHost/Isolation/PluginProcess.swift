@@ -7,12 +7,14 @@ import Synchronization
 
 /// The other end of `lossd plugin-host`: a process that opens one plugin and computes its functions, one call at a
 /// time, for the daemon that started it. Its socket is descriptor 3, the sealed library descriptor 4, its log
-/// descriptor 2. It knows no client and no path, and ends with the socket.
+/// descriptor 2; its argument is the plugin's name. It knows no client and no path, and ends with the socket.
 public final class PluginProcess: @unchecked Sendable {
   // Safe to share: `current` is behind a lock; all else is used by the main thread and, between `begin` and the answer
   // of a call that the workers compute, by the worker that completes it.
   static let socket: Int32 = 3
   static let library: Int32 = 4
+  /// The daemon's first argument in such a process.
+  public static let command = CLINUX_PROCESS_COMMAND
   /// Work up to this is done by the thread that reads, nanoseconds.
   private static let ownCost = 200_000.0
 
@@ -34,8 +36,8 @@ public final class PluginProcess: @unchecked Sendable {
   private let answering: UnsafeMutablePointer<pthread_mutex_t>
 
   /// Runs the process; returns its exit status.
-  public static func main(parent: Int32) -> Int32 {
-    guard clinux_end_with_parent(parent) == 0 else { return 1 }
+  public static func main() -> Int32 {
+    guard clinux_end_with_parent() == 0 else { return 1 }
     signal(SIGPIPE, SIG_IGN)
     PluginLog.setSink { level, text in
       // syslog(3)'s numbers, which the daemon knows again.
@@ -54,11 +56,24 @@ public final class PluginProcess: @unchecked Sendable {
     let memoryBytes: UInt64 = order.take()
     let sharedBytes: UInt64 = order.take()
     let threads = Int(order.take(UInt32.self))
+    let isFullDemanded = order.take(UInt32.self) != 0
+    let parent: Int32 = order.take()
+    let name = order.takeText()
     let path = order.takeText()
+    // The daemon compares the plan with its setting, which it may change at any time.
+    Evaluation.callCostMax = 0
+    // It may have died before this process was to end with it.
+    guard !order.isBroken, getppid() == parent else { return 1 }
+    clinux_name_process(name)
+    // While its own threads can still be looked at.
+    let tasks = ThreadCount()
     do throws(StatusError) {
-      Confinement.limit(memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads)
+      let gaps = Confinement.limit(
+        memoryBytes: memoryBytes, sharedBytes: sharedBytes, threads: threads
+      ).union(Confinement.confineFiles())
+      try tell(gaps, isFullDemanded: isFullDemanded, memory)
       let process = try PluginProcess(
-        path, threads: threads, words)
+        path, threads: threads, words, tasks)
       process.serve()
       return 0
     } catch {
@@ -70,17 +85,33 @@ public final class PluginProcess: @unchecked Sendable {
     }
   }
 
+  /// Says what this process could not be kept from, or FAILED_PRECONDITION where that is not to be borne.
+  private static func tell(
+    _ gaps: ConfinementGaps, isFullDemanded: Bool, _ memory: MessageMemory
+  ) throws(StatusError) {
+    if gaps.isEmpty { return }
+    if isFullDemanded {
+      throw StatusError(
+        .failedPrecondition,
+        "its process cannot be confined in full, which plugins.confinement asks for: \(gaps.text)")
+    }
+    var answer = Packer(memory.all)
+    answer.put(Order.confined, 0)
+    answer.put(gaps.rawValue)
+    send(answer.bytes)
+  }
+
   private init(
-    _ path: String, threads: Int, _ words: SharedWords.View
+    _ path: String, threads: Int, _ words: SharedWords.View, _ tasks: ThreadCount
   ) throws(StatusError) {
     self.words = words
     answering = .allocate(capacity: 1)
     pthread_mutex_init(answering, nil)
-    let tasks = ThreadCount()
     if let reason = Confinement.beforeLoading() {
       throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
     }
     let library = try PluginLibrary(copy: PluginProcess.library, path: path)
+    clinux_name_process(library.name)
     let registry = Registry()
     try registry.add(library.plugin, owner: library)
     entries = try PluginProcess.entries(library, registry)
@@ -198,7 +229,7 @@ public final class PluginProcess: @unchecked Sendable {
         && evaluation.workspaceBytes <= Order.ownWorkspaceBytes
         && evaluation.scratchBytes <= Order.ownScratchBytes
       guard isSmall else { return planned(call) }
-      evaluation.bind(
+      try evaluation.bind(
         results: ownResults.base, workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
       guard evaluation.cost <= PluginProcess.ownCost else { return compute(call) }
       evaluation.runToEnd(scratch: ownScratch.base)
@@ -232,8 +263,9 @@ public final class PluginProcess: @unchecked Sendable {
       }
       let workspace =
         evaluation.workspaceBytes > Order.ownWorkspaceBytes
-        ? AlignedBuffer(count: evaluation.workspaceBytes) : ownWorkspace
-      evaluation.bind(results: results, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
+        ? try AlignedBuffer(reserving: evaluation.workspaceBytes) : ownWorkspace
+      try evaluation.bind(
+        results: results, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
       compute(call)
     } catch {
       call.evaluation.fail(error)

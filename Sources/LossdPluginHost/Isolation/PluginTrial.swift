@@ -14,25 +14,38 @@ struct PluginTrial {
   /// FAILED_PRECONDITION with the reason where the library cannot be loaded, UNAVAILABLE where no process can be had.
   static func run(
     _ library: Int32, _ path: String, _ settings: IsolationSettings,
-    _ log: @escaping (String) -> Void
+    _ log: @escaping (String) -> Void, _ warn: (String) -> Void
   ) throws(StatusError) -> PluginTrial {
     let done = Gate()
-    ProcessSpawner.shared.spawn(settings, library: library, path: path) { [done] result in
+    // Its own name is known when it has been loaded.
+    let file = splitPath(path).file
+    let name = file.hasSuffix(".so") ? String(file.dropLast(3)) : file
+    ProcessSpawner.shared.spawn(settings, library: library, name: name, path: path) {
+      [done] result in
       done.open(result)
     }
     let handle = try done.wait().get()
     var lines = Lines(log)
     defer { lines.end(handle) }
-    guard waitForWord(handle, Clock.now + settings.loadTimeout, &lines) else {
-      handle.kill()
-      throw PluginFile.refused(
-        path, "it has not loaded within \(settings.loadTimeout / 1_000_000) ms")
-    }
+    let deadline = Clock.now + settings.loadTimeout
     let memory = MessageMemory()
-    var answer = receiveAnswer(handle, memory)
-    let kind = Order(rawValue: answer.take())
-    _ = answer.take(UInt32.self)
-    _ = answer.take(UInt64.self)
+    var answer: Unpacker
+    var kind: Order?
+    var isFirst = true
+    repeat {
+      guard waitForWord(handle, deadline, &lines) else {
+        handle.kill()
+        throw PluginFile.refused(
+          path, "it has not loaded within \(settings.loadTimeout / 1_000_000) ms")
+      }
+      answer = receiveAnswer(handle, memory)
+      kind = Order(rawValue: answer.take())
+      _ = answer.take(UInt32.self)
+      _ = answer.take(UInt64.self)
+      guard isFirst, kind == .confined else { break }
+      isFirst = false
+      if let line = ConfinementGaps(rawValue: answer.take()).takeLine() { warn(line) }
+    } while true
     switch kind {
     case .ready:
       let startsThreads = answer.take(UInt32.self) != 0

@@ -11,6 +11,8 @@ public final class ProcessSpawner: Sendable {
   public static let shared = ProcessSpawner()
   /// From the end of its socket to the end of a process, nanoseconds.
   private static let endTime: UInt64 = 1_000_000_000
+  /// As much of a plugin's name is shown in the list of processes, bytes.
+  private static let nameBytesMax = 64
 
   private struct State {
     var work: [@Sendable () -> Void] = []
@@ -24,15 +26,15 @@ public final class ProcessSpawner: Sendable {
 
   private init() {}
 
-  /// Starts a process for the sealed library `descriptor`, copied from `path`; `completion` gets its handle on
-  /// the spawner's thread. It loads the library next, and says READY or why not on its socket.
+  /// Starts a process for the sealed library `descriptor` of the plugin `name`, copied from `path`; `completion` gets its
+  /// handle on the spawner's thread. It loads the library next, and says READY or why not on its socket.
   func spawn(
-    _ settings: IsolationSettings, library: Int32, path: String,
+    _ settings: IsolationSettings, library: Int32, name: String, path: String,
     completion: @escaping @Sendable (Result<WorkerHandle, StatusError>) -> Void
   ) {
     perform {
       do throws(StatusError) {
-        completion(.success(try ProcessSpawner.start(settings, library, path)))
+        completion(.success(try ProcessSpawner.start(settings, library, name, path)))
       } catch { completion(.failure(error)) }
     }
   }
@@ -84,7 +86,7 @@ public final class ProcessSpawner: Sendable {
   }
 
   private static func start(
-    _ settings: IsolationSettings, _ library: Int32, _ path: String
+    _ settings: IsolationSettings, _ library: Int32, _ name: String, _ path: String
   ) throws(StatusError) -> WorkerHandle {
     func failure(_ what: String, _ number: Int32) -> StatusError {
       StatusError(
@@ -109,7 +111,10 @@ public final class ProcessSpawner: Sendable {
       throw failure("pipe", number)
     }
     var pid: Int32 = 0
-    let number = withCStrings(["lossd", "plugin-host", String(getpid())]) { arguments in
+    let shownName = PluginLog.harmless(name.utf8.prefix(ProcessSpawner.nameBytesMax))
+    let number = withCStrings([
+      CLINUX_PROCESS_PROGRAM, CLINUX_PROCESS_COMMAND, shownName,
+    ]) { arguments in
       withCStrings(["LC_ALL=C", "MALLOC_ARENA_MAX=2"]) { environment in
         clinux_spawn(
           &pid, settings.program, UnsafeMutablePointer(mutating: arguments).mutableStrings,
@@ -128,6 +133,9 @@ public final class ProcessSpawner: Sendable {
     order.put(settings.memoryBytes)
     order.put(settings.sharedBytesMax)
     order.put(UInt32(settings.threads))
+    order.put(UInt32(settings.confinement == .full ? 1 : 0))
+    order.put(getpid())
+    order.put(shownName)
     order.put(path)
     let sent = clinux_send_message(
       ends.0, order.bytes.baseAddress, order.count, words.descriptors, 2, 0)

@@ -124,6 +124,8 @@ public struct IsolationSettings: Sendable, Equatable {
   public var threads = 1
   /// Processes of one plugin that may run at once, for each loop.
   public var processesMax = 2
+  /// Whether a plugin is refused whose process the kernel cannot confine in full.
+  public var confinement = ConfinementDemand.best
   /// How long a plugin may take to load, nanoseconds.
   public var loadTimeout: UInt64 = 10_000_000_000
   /// The program that has `plugin-host`.

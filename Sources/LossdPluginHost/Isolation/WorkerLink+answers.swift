@@ -8,6 +8,8 @@ import LossdTensor
 public enum WorkerEvent {
   /// It has loaded the plugin.
   case ready
+  /// Of what it cannot be kept; it loads the plugin next.
+  case confined(ConfinementGaps)
   case refused(StatusError)
   case failed(StatusError)
   /// The evaluation has its plan; `run` is to follow.
@@ -48,6 +50,7 @@ extension WorkerLink {
     case (.ready, .ready):
       expected = .nothing
       return .ready
+    case (.confined, .ready): return .confined(ConfinementGaps(rawValue: answer.take()))
     case (.refused, .ready):
       expected = .nothing
       return .refused(answer.takeError())

@@ -21,6 +21,11 @@ public final class WorkerLink {
     case values, sums
   }
 
+  /// Tensors that lie in no segment go with an order up to this, all together, bytes; beyond it the caller copies them.
+  public static let inlineBytesMax = Order.inlineBytesMax
+  /// What a caller has left is copied here up to this, bytes; beyond it the order is refused.
+  private static let copiedBytesMax = 64 << 10
+
   public let handle: WorkerHandle
   let incoming = MessageMemory()
   var descriptors = ReceivedNumbers()
@@ -109,6 +114,13 @@ public final class WorkerLink {
       bytes += (view.byteCount + 63) & ~63
     }
     if bytes <= Order.inlineBytesMax { return segments }
+    guard bytes <= WorkerLink.copiedBytesMax else {
+      throw .refused(
+        StatusError(
+          .internal,
+          "\(evaluation.entry.name): \(bytes) bytes of inputs lie in no memory that the plugin's process can be shown"
+        ))
+    }
     do throws(StatusError) {
       let segment = try SharedSegment(bytes, isInput: true)
       try segment.allocate(0, bytes)

@@ -111,7 +111,13 @@ extension PluginFile.Identity {
   init(_ status: stat) {
     self.init(
       device: status.st_dev, inode: status.st_ino, size: Int(status.st_size),
-      modified: status.st_mtim.tv_sec * 1_000_000_000 + status.st_mtim.tv_nsec,
-      changed: status.st_ctim.tv_sec * 1_000_000_000 + status.st_ctim.tv_nsec)
+      modified: PluginFile.Identity.nanoseconds(status.st_mtim),
+      changed: PluginFile.Identity.nanoseconds(status.st_ctim))
+  }
+
+  /// Since 1970. Anybody who owns a file can say that it is of any year: what is too far away is 100 years away.
+  static func nanoseconds(_ time: timespec) -> Int {
+    let seconds = min(max(time.tv_sec, -3_155_760_000), 3_155_760_000 + 1_767_225_600)
+    return seconds * 1_000_000_000 + min(max(time.tv_nsec, 0), 999_999_999)
   }
 }

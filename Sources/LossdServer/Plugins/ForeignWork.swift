@@ -7,8 +7,10 @@ import LossdTensor
 final class ForeignWork {
   /// Between being asked to stop and being given up.
   static let stopGrace: UInt64 = 100_000_000
-  /// A call may take what its plan estimated, this often, beyond the time that any callback has.
+  /// A call may take what its plan estimated, this often, beyond the time that any callback has, but no longer than that
+  /// time this often: the estimate is the plugin's own.
   static let costFactor = 20.0
+  static let allowanceMax: UInt64 = 10
 
   private unowned let context: LoopContext
   /// By the plugins' numbers.
@@ -84,7 +86,7 @@ final class ForeignWork {
   /// Asks it to stop; what has not within the grace is given up. `done` comes in any case.
   func stop(_ call: ForeignCall) {
     guard !call.isOver, call.stopEntry == nil else { return }
-    call.evaluation.stop()
+    context.scheduler.stop(call.evaluation)
     existingPool(call)?.stop(call)
     let entry = DeadlineEntry { [unowned self] in
       call.stopEntry = nil
@@ -139,7 +141,10 @@ final class ForeignWork {
   private func allowedTime(_ call: ForeignCall) -> UInt64 {
     let limit = context.limits.callbackTimeout
     if !call.entry.isElsewhere { return limit }
-    return limit + UInt64(min(call.evaluation.cost * ForeignWork.costFactor, 1e18))
+    // A setting may be a year, which is 3e16.
+    let allowance = min(
+      call.evaluation.cost * ForeignWork.costFactor, Double(limit * ForeignWork.allowanceMax))
+    return limit + UInt64(max(allowance, 0))
   }
 
   /// Looks when a callback could have taken longer than any may.

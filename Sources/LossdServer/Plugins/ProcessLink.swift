@@ -19,6 +19,9 @@ final class ProcessLink {
 
   /// Answers that are taken in one turn of the loop: more than one for each order only a process sends that means ill.
   private static let eventsMax = 8
+  /// From its being killed to its being let go of: one that the kernel holds in a file system that does not answer does
+  /// not end, and its call has to.
+  private static let endTime: UInt64 = 1_000_000_000
 
   let handle: WorkerHandle
   private unowned let pool: ProcessPool
@@ -146,6 +149,9 @@ final class ProcessLink {
     if killReason == nil { killReason = "was ended: it \(reason)" }
     phase = .ending
     handle.kill()
+    if watcher != nil {
+      setTimer(ProcessLink.endTime) { [unowned self] in letGo("cannot be ended") }
+    }
   }
 
   // MARK: - Answers
@@ -178,6 +184,8 @@ final class ProcessLink {
       if let timer { context.deadlines.cancel(timer) }
       phase = .idle
       pool.becameIdle(self)
+    case .confined(let gaps):
+      if let line = gaps.takeLine() { context.daemon.log(.warning, line) }
     case .refused(let error): kill("refused: \(error.message)")
     case .failed(let error): failed(error)
     case .planned: becamePlanned()
@@ -272,10 +280,17 @@ final class ProcessLink {
   private func waitForEnd(triesLeft: Int) {
     guard let end = handle.end() else {
       if triesLeft == 0 { handle.kill() }
+      if triesLeft < -1000 { return letGo("has closed its socket, and cannot be ended") }
       return setTimer(1_000_000) { [unowned self] in waitForEnd(triesLeft: triesLeft - 1) }
     }
     let isOurs = triesLeft < 0 && end.signal == SIGKILL
-    let what = killReason ?? (isOurs ? "was ended: it has closed its socket" : end.text)
+    letGo(isOurs ? "was ended: it has closed its socket" : end.text)
+  }
+
+  /// Lets go of it and says what has become of it, and its call.
+  private func letGo(_ fate: String) {
+    if phase == .dead { return }
+    let what = killReason ?? fate
     let call = self.call
     close()
     if let call, call.failure == nil {

@@ -12,6 +12,7 @@ final class ProcessLog {
   private unowned let context: LoopContext
   private let onLine: ([UInt8]) -> Void
   private var watcher: DescriptorWatcher?
+  /// Ends the pause after too many lines; one for good, since one that was forgotten would outlive this object.
   private var pause: DeadlineEntry?
   /// The begin of a line whose end has not come.
   private var rest: [UInt8] = []
@@ -48,7 +49,7 @@ final class ProcessLog {
     }
     guard lines >= ProcessLog.linesMax, watcher != nil else { return }
     watcher?.watch([])
-    let entry = DeadlineEntry { [unowned self] in watcher?.watch(.readable) }
+    let entry = pause ?? DeadlineEntry { [unowned self] in watcher?.watch(.readable) }
     pause = entry
     context.deadlines.set(entry, at: windowStart + ProcessLog.second)
   }

@@ -18,7 +18,7 @@ class Call {
   final var context: LoopContext { loopContext.object }
 
   /// What the call's buffers are charged to.
-  var account: MemoryAccount { preconditionFailure("a transport's") }
+  var account: MemoryBudget { preconditionFailure("a transport's") }
   /// Who the call's work is scheduled with.
   var group: WorkGroup { preconditionFailure("a transport's") }
   /// Whether nobody is there to hear the answer any more.
@@ -55,11 +55,15 @@ class Call {
   /// Ends the call with an error. Nothing may touch its buffers any more.
   func end(_ error: StatusError) { preconditionFailure("a transport's") }
 
-  /// `handler.memoryReleased` is to be called when memory has been released.
-  func waitForMemory() { preconditionFailure("a transport's") }
+  /// `handler.memoryReleased` is to be called when memory has been released where there was no room; after
+  /// `limits.wait_timeout` the call is cancelled.
+  func waitForMemory(_ shortage: Shortage) { preconditionFailure("a transport's") }
 
-  /// Starts or stops (`.max`) the clock after which a call that keeps memory from others is ended.
-  func setStarveTimer(at time: UInt64) { preconditionFailure("a transport's") }
+  /// The call has its memory.
+  func stopWaitingForMemory() { preconditionFailure("a transport's") }
+
+  /// What small things of the call are charged to.
+  var share: Unretained<UserShare> { preconditionFailure("a transport's") }
 }
 
 /// The bytes of results, where they lie: one behind the other, each piece at a multiple of 64, they are a response's
@@ -79,8 +83,8 @@ struct ResultBytes {
 /// Where a request's payload goes.
 enum Destination {
   case receive(UnsafeMutableRawPointer)
-  /// No memory now.
-  case wait
+  /// No memory now, for which the call waits.
+  case wait(Shortage)
   case refuse(StatusError)
 }
 
@@ -125,6 +129,19 @@ class CallHandler {
     cancel(StatusError(.unavailable, "the daemon is shutting down"))
   }
 
+  /// What the call does with the memory that it holds.
+  var holding: Holding { .nothing }
+
   /// Complete requests whose memory is held until the client grants response credit.
   var isHoldingForCredit: Bool { false }
+}
+
+/// What a call does with the memory that it holds, for the search for those that keep memory from others.
+enum Holding {
+  /// It holds nothing beyond what every call has.
+  case nothing
+  /// It is computed, or waits for memory itself: its end does not depend on its client.
+  case working
+  /// It waits for its client; `steps` counts what the client has done for it.
+  case idle(steps: Int)
 }

@@ -42,7 +42,12 @@ final class EvaluateHandler: CallHandler {
     hasRequest = true
     let job = context.with { $0.takeJob() }
     self.job = job
-    try call?.with { (call) throws(StatusError) in try job.decode(message, call) }
+    try call?.with { (call) throws(StatusError) in
+      try Unretained(job).with { (job) throws(StatusError) in
+        try job.begin(call)
+        try job.decode(message, call)
+      }
+    }
   }
 
   /// Calls `body` with what the call consists of; none of them is counted. nil where there is no request.
@@ -65,7 +70,7 @@ final class EvaluateHandler: CallHandler {
         prepare: { () throws(StatusError) in
           _ = try job.beginEvaluation(context.registry.table, call, mayPlace: true)
         }, setInputs: { () throws(StatusError) in try job.setInputs(call, isPlanning: true) })
-    } ?? .wait
+    } ?? .refuse(StatusError(.internal, "a payload without a request"))
   }
 
   override func requestComplete(isLast: Bool) {
@@ -126,7 +131,7 @@ final class EvaluateHandler: CallHandler {
     phase = .running
     if evaluation.entry.isForeign {
       start(.run(job), evaluation, call, context)
-    } else if context.runInline(evaluation) {
+    } else if job.shared.isEmpty && context.runInline(evaluation) {
       computed(job, evaluation, call, context)
     } else {
       let me = LoopBound(self)
@@ -141,19 +146,19 @@ final class EvaluateHandler: CallHandler {
   private func prepare(
     _ job: EvaluateJob, _ evaluation: Evaluation, _ call: Call, _ context: LoopContext
   ) throws(StatusError) {
-    guard job.hasCopiesIn, let pool = context.foreign.pool(evaluation.entry) else {
+    guard job.findCopiesIn(), let pool = context.foreign.pool(evaluation.entry) else {
       return start(.prepare(job), evaluation, call, context)
     }
-    perform(try job.copyIn(call, pool), evaluation, call, context) { [self] in
+    copy(try job.copyIn(call, pool), evaluation, call, context) { [self] in
       job.copiedIn()
       start(.prepare(job), evaluation, call, context)
     }
   }
 
-  /// Has a worker copy what the client shares, and goes on, unless the call is to end.
-  private func perform(
-    _ work: @escaping @Sendable () throws(StatusError) -> Void, _ evaluation: Evaluation,
-    _ call: Call, _ context: LoopContext, then next: @escaping () -> Void
+  /// Has workers copy what the client shares, and goes on, unless the call is to end.
+  private func copy(
+    _ parts: [WorkerCopy.Part], _ evaluation: Evaluation, _ call: Call, _ context: LoopContext,
+    then next: @escaping () -> Void
   ) {
     let goOn = LoopBound { [self] (error: StatusError?) in
       if let reason = ending ?? error {
@@ -163,8 +168,7 @@ final class EvaluateHandler: CallHandler {
         next()
       }
     }
-    context.scheduler.perform(evaluation, group: call.group, work) { [context] evaluation in
-      let error = evaluation.error
+    WorkerCopy.start(parts, evaluation, context.scheduler, call.group) { [context] error in
       context.loop.execute { goOn.value(error) }
     }
   }
@@ -184,6 +188,7 @@ final class EvaluateHandler: CallHandler {
     withAll { job, call, context in
       if foreign.isGivenUp {
         lostEntry = job.evaluation?.entry
+        job.giveSmall()
         self.job = nil
       }
       if let reason = ending ?? foreign.error {
@@ -216,9 +221,10 @@ final class EvaluateHandler: CallHandler {
     phase = .receiving
     if let reason = ending ?? evaluation.error { return end(reason) }
     do throws(StatusError) {
-      if let work = try job.copyOut() {
+      let parts = try job.copyOut()
+      if !parts.isEmpty {
         phase = .running
-        return perform(work, evaluation, call, context) { [self] in
+        return copy(parts, evaluation, call, context) { [self] in
           phase = .receiving
           respond(job, call)
         }
@@ -245,10 +251,18 @@ final class EvaluateHandler: CallHandler {
     }
   }
 
+  override var holding: Holding {
+    switch phase {
+    case .idle: .nothing
+    case .preparing, .waitingForMemory, .running: .working
+    case .receiving: .idle(steps: job?.payload == nil ? 0 : 1)
+    }
+  }
+
   override func cancel(_ reason: StatusError) {
     if phase == .running || phase == .preparing {
       if ending == nil { ending = reason }
-      job?.evaluation?.stop()
+      if let evaluation = job?.evaluation { context.object.scheduler.stop(evaluation) }
       if let foreign { context.object.foreign.stop(foreign) }
     } else {
       end(reason)

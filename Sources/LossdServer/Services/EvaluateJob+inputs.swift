@@ -100,7 +100,8 @@ extension EvaluateJob {
     if front + bytes <= ownPayload.count {
       base = ownPayload.base + front
     } else {
-      let buffer = AlignedBuffer(count: bytes)
+      try takeSmall(bytes, "inline tensors of \(bytes) bytes")
+      let buffer = try AlignedBuffer(reserving: bytes)
       inlineTensors = buffer
       base = buffer.base
     }

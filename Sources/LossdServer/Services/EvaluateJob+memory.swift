@@ -27,32 +27,39 @@ extension EvaluateJob {
       if bringsBatch { try evaluation?.makePlan() }
     } catch { return .refuse(error) }
     let needed = bringsBatch ? neededBytes(workers: context.scheduler.workers) : 0
-    guard account.canEverFit(byteCount + needed) else {
+    let (sum, overflow) = byteCount.addingReportingOverflow(needed)
+    let bytes = overflow ? Int.max : sum
+    if let budget = account.tooSmall(for: bytes) {
       return .refuse(
         StatusError(
           .resourceExhausted,
-          "payload, results and working memory take \(byteCount + needed) bytes, over the "
-            + "connection's limit of \(account.bytesMax) bytes in flight"))
+          "payload, results and working memory take \(bytes) bytes, over the limit of \(budget.bytesMax) bytes in "
+            + "flight (\(budget.setting))"))
     }
-    guard account.reserve(byteCount + needed) else { return .wait }
+    if let shortage = account.reserve(bytes) { return .wait(shortage) }
     runReserved = needed
-    let buffer = PayloadBuffer(reserved: byteCount, account, context.pool)
-    payload = buffer
-    return .receive(buffer.base)
+    do throws(StatusError) {
+      let buffer = try PayloadBuffer(reserved: byteCount, account, context.pool)
+      payload = buffer
+      return .receive(buffer.base)
+    } catch {
+      account.release(byteCount)
+      return .refuse(error)
+    }
   }
 
   /// For a plugin's function the payload's memory alone is reserved: its plan takes a thread or a process, and
   /// reading from the connection must not wait for that.
   private func foreignDestination(
-    _ byteCount: Int, _ context: LoopContext, _ account: MemoryAccount, _ entry: FunctionEntry
+    _ byteCount: Int, _ context: LoopContext, _ account: MemoryBudget, _ entry: FunctionEntry
   ) throws(StatusError) -> Destination {
-    guard account.canEverFit(byteCount) else {
+    if let budget = account.tooSmall(for: byteCount) {
       throw StatusError(
         .resourceExhausted,
-        "the payload takes \(byteCount) bytes, over the connection's limit of \(account.bytesMax) bytes in flight"
+        "the payload takes \(byteCount) bytes, over the limit of \(budget.bytesMax) bytes in flight (\(budget.setting))"
       )
     }
-    guard account.reserve(byteCount) else { return .wait }
+    if let shortage = account.reserve(byteCount) { return .wait(shortage) }
     processes = context.foreign.pool(entry)
     do throws(StatusError) {
       let buffer = try buffer(byteCount, account, context.pool, isInput: true)
@@ -66,9 +73,9 @@ extension EvaluateJob {
 
   /// Memory of reserved bytes that the function's code can see.
   func buffer(
-    _ bytes: Int, _ account: MemoryAccount, _ pool: BufferPool, isInput: Bool
+    _ bytes: Int, _ account: MemoryBudget, _ pool: BufferPool, isInput: Bool
   ) throws(StatusError) -> PayloadBuffer {
-    guard let processes else { return PayloadBuffer(reserved: bytes, account, pool) }
+    guard let processes else { return try PayloadBuffer(reserved: bytes, account, pool) }
     let segments = processes.segments
     let segment = try segments.take(bytes, isInput: isInput, home: home, isFree: processes.isIdle)
     return PayloadBuffer(reserved: bytes, account, segment, of: segments)
@@ -88,17 +95,18 @@ extension EvaluateJob {
     return neededBytes(evaluation, workers: workers)
   }
 
+  /// Each of them is at most 2^46 (`Evaluation` checks plans), so the sum does not overflow.
   private func neededBytes(_ evaluation: Evaluation, workers: Int) -> Int {
     (evaluation.resultBytes > ownResults.count ? evaluation.resultBytes : 0)
       + (evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes ? evaluation.workspaceBytes : 0)
       + (evaluation.scratchBytes > 1 << 16 ? evaluation.scratchBytes * workers : 0)
   }
 
-  /// Takes the memory for results and work; false when there is none now.
+  /// Takes the memory for results and work; or returns where there is no room for it now.
   func bind(
     _ call: Call, _ pool: BufferPool, workers: Int
-  ) throws(StatusError) -> Bool {
-    guard let evaluation else { return false }
+  ) throws(StatusError) -> Shortage? {
+    guard let evaluation else { return nil }
     return try Unretained(evaluation).with { (evaluation) throws(StatusError) in
       try bind(evaluation, call, pool, workers: workers)
     }
@@ -106,17 +114,17 @@ extension EvaluateJob {
 
   private func bind(
     _ evaluation: Evaluation, _ call: Call, _ pool: BufferPool, workers: Int
-  ) throws(StatusError) -> Bool {
+  ) throws(StatusError) -> Shortage? {
     let needed = neededBytes(evaluation, workers: workers)
     if needed == 0 && runReserved == 0 && !evaluation.entry.isElsewhere {
-      evaluation.bind(
+      try evaluation.bind(
         results: ownResults.base,
         workspace: evaluation.workspaceBytes > 0 ? ownWorkspaceMemory : nil)
-      return true
+      return nil
     }
     let account = charge(call)
     if needed > runReserved {
-      guard account.reserve(needed - runReserved) else { return false }
+      if let shortage = account.reserve(needed - runReserved) { return shortage }
     } else if needed < runReserved {
       account.release(runReserved - needed)
     }
@@ -126,6 +134,7 @@ extension EvaluateJob {
       do throws(StatusError) {
         results = try buffer(evaluation.resultBytes, account, pool, isInput: false)
       } catch {
+        // The scratch's is released by itself.
         runReserved = needed - scratchReserved
         throw error
       }
@@ -136,18 +145,23 @@ extension EvaluateJob {
         runReserved = evaluation.workspaceBytes
       }
       evaluation.bindAdopted(results: results?.base ?? ownResults.base)
-      return true
+      return nil
     }
     var memory: AlignedBuffer?
     if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
-      let buffer = PayloadBuffer(reserved: evaluation.workspaceBytes, account, pool)
-      workspace = buffer
-      memory = buffer.aligned
+      do throws(StatusError) {
+        let buffer = try PayloadBuffer(reserved: evaluation.workspaceBytes, account, pool)
+        workspace = buffer
+        memory = buffer.aligned
+      } catch {
+        runReserved = evaluation.workspaceBytes
+        throw error
+      }
     } else if evaluation.workspaceBytes > 0 {
       memory = ownWorkspaceMemory
     }
-    evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
-    return true
+    try evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
+    return nil
   }
 
   var ownWorkspaceMemory: AlignedBuffer {

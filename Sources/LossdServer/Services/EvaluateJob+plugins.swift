@@ -50,16 +50,33 @@ extension EvaluateJob {
 
   /// Takes small results over that a process has sent; none: they are in the result segment.
   func adoptResults(_ bytes: UnsafeRawBufferPointer) throws(StatusError) {
-    guard let evaluation, results == nil else { return }
+    guard let evaluation else { return }
+    if results != nil { return try clearGaps(evaluation) }
     guard bytes.count == evaluation.resultBytes, bytes.count <= ownResults.count else {
       throw StatusError(
         .internal,
         "\(evaluation.entry.name): the plugin \(evaluation.entry.plugin)'s process sent \(bytes.count) bytes of "
           + "results, expected \(evaluation.resultBytes)")
     }
-    if let base = bytes.baseAddress {
-      ownResults.base.copyMemory(from: base, byteCount: bytes.count)
+    evaluation.adoptResults(bytes, to: ownResults.base)
+  }
+
+  /// What lies between results is sent with them: zeros, whatever the process has left there.
+  private func clearGaps(_ evaluation: Evaluation) throws(StatusError) {
+    var begin = 0
+    for position in evaluation.wantedOutputs.indices {
+      let (view, offset, _) = evaluation.result(position)
+      try clearGap(begin, offset)
+      begin = offset + view.byteCount
     }
-    evaluation.bindAdopted(results: ownResults.base)
+    try clearGap(begin, evaluation.resultBytes)
+  }
+
+  private func clearGap(_ begin: Int, _ end: Int) throws(StatusError) {
+    if begin >= end { return }
+    // The process need not have written there.
+    guard let results else { return }
+    try results.segment?.allocate(begin, end - begin)
+    (results.base + begin).initializeMemory(as: UInt8.self, repeating: 0, count: end - begin)
   }
 }

@@ -16,14 +16,15 @@ extension EvaluateJob {
   ) throws(StatusError) {
     guard let id = request?.id else { return }
     let count = evaluation.wantedOutputs.count
+    let pieces = sentPieces
     var failure: StatusError?
     withUnsafeTemporaryAllocation(of: OutgoingTensor.self, capacity: max(count, 1)) { tensors in
       for position in 0..<count {
         let (view, offset, name) = evaluation.result(position)
         let storage =
-          shared.isEmpty
+          shared.isEmpty && pieces == nil
           ? TensorStorage.payload(offset: UInt64(offset), length: UInt64(view.byteCount))
-          : storage(position, offset, view.byteCount)
+          : storage(position, offset, view.byteCount, pieces)
         (tensors.baseAddress.unsafelyUnwrapped + position).initialize(
           to: OutgoingTensor(
             name: cStringBytes(name), dataType: view.dataType, shape: view.shape, storage: storage))
@@ -41,22 +42,28 @@ extension EvaluateJob {
     if let failure { throw failure }
   }
 
-  private func storage(_ position: Int, _ offset: Int, _ count: Int) -> TensorStorage {
+  private func storage(
+    _ position: Int, _ offset: Int, _ count: Int, _ pieces: [SentPiece]?
+  ) -> TensorStorage {
     if let place = shared.places.first(where: { $0.position == position }) {
       return .shared(
         region: place.region.id, offset: UInt64(place.offset), length: UInt64(place.count))
     }
-    let offset = piecesLeft?.first { $0.position == position }?.sentOffset ?? offset
+    let offset = pieces?.first { $0.position == position }?.sentOffset ?? offset
     return .payload(offset: UInt64(offset), length: UInt64(count))
   }
 
-  /// Of a library's results, of which some were brought to the client's memory, those that are sent: their places in the
-  /// results' memory and in the payload. nil: all of them are sent, as they lie.
-  private var piecesLeft: [(position: Int, offset: Int, count: Int, sentOffset: Int)]? {
-    guard let evaluation, evaluation.entry.isForeign, !shared.places.isEmpty, results != nil
+  private typealias SentPiece = (position: Int, offset: Int, count: Int, sentOffset: Int)
+
+  /// Of a library's results those that are sent, one by one: their places in the results' memory and in the payload. So
+  /// where some were brought to the client's memory, and where a process wrote them: what lies between them is nothing
+  /// that the daemon wrote. nil: all of them are sent, as they lie.
+  private var sentPieces: [SentPiece]? {
+    guard let evaluation, evaluation.entry.isForeign, results != nil,
+      evaluation.entry.isElsewhere || !shared.places.isEmpty
     else { return nil }
     var sent = 0
-    var pieces: [(position: Int, offset: Int, count: Int, sentOffset: Int)] = []
+    var pieces: [SentPiece] = []
     for position in evaluation.wantedOutputs.indices
     where !shared.places.contains(where: { $0.position == position }) {
       let (view, offset, _) = evaluation.result(position)
@@ -68,7 +75,7 @@ extension EvaluateJob {
   }
 
   private func resultBytes(_ evaluation: Evaluation) -> ResultBytes {
-    if let pieces = piecesLeft {
+    if let pieces = sentPieces {
       return ResultBytes(
         pieces: pieces.map { ($0.offset, $0.count) }, request: results,
         total: pieces.last.map { $0.sentOffset + $0.count } ?? 0)

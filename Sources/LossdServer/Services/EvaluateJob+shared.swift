@@ -5,11 +5,9 @@ import LossdWire
 
 // Tensors in the client's own memory. The client can write there at any time, so that what serves as an index or a
 // bound is copied once and then looked at: all integers and bools. Floating-point elements are read where they lie,
-// and what they come to is the client's own affair.
+// and what they come to is the client's own affair. Only workers read or write there: the client can have its pages
+// swapped out, and whoever touches them then waits for the disk.
 extension EvaluateJob {
-  /// Copied at once up to this, bytes; beyond, by a worker.
-  private static let copiedBytesMax = 64 << 10
-
   // MARK: - Inputs
 
   func setShared(
@@ -39,7 +37,7 @@ extension EvaluateJob {
     }
     if isPlanning { return try evaluation.setInput(index, view(nil)) }
     shared.use(region)
-    if layout.count == 0 || entry.isKept(index) {
+    if layout.count == 0 || entry.isKept(index) && call.method.isStreaming {
       // One that stays is copied anyway.
       return try evaluation.setInput(index, view(source))
     }
@@ -50,23 +48,24 @@ extension EvaluateJob {
     }
     if layout.dataType.isFloatingPoint { return try evaluation.setInput(index, view(source)) }
     let copy = try sharedCopy(layout.byteCount, call)
-    if layout.byteCount <= EvaluateJob.copiedBytesMax {
-      copy.copyMemory(from: source, byteCount: layout.byteCount)
-      try evaluation.setInput(index, view(copy))
-    } else {
-      try evaluation.setInput(index, view(copy), copiedFrom: source)
-    }
+    try evaluation.setInput(index, view(copy), copiedFrom: source)
   }
 
   private func sharedCopy(_ bytes: Int, _ call: Call) throws(StatusError) -> UnsafeMutableRawPointer
   {
-    guard call.account.reserve(bytes) else {
+    if let shortage = call.account.reserve(bytes) {
       throw StatusError(
-        .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
+        .resourceExhausted,
+        "no memory now for a copy of \(bytes) bytes of shared memory: \(shortage.text)")
     }
-    let buffer = PayloadBuffer(reserved: bytes, call.account, call.context.pool)
-    shared.buffers.append(buffer)
-    return buffer.base
+    do throws(StatusError) {
+      let buffer = try PayloadBuffer(reserved: bytes, call.account, call.context.pool)
+      shared.buffers.append(buffer)
+      return buffer.base
+    } catch {
+      call.account.release(bytes)
+      throw error
+    }
   }
 
   private func named<Result>(
@@ -86,10 +85,6 @@ extension EvaluateJob {
     guard let evaluation, let request else { return }
     let region = try named("\(name): into") { () throws(StatusError) in
       try call.region(range.region)
-    }
-    guard region.isWritable else {
-      throw StatusError(
-        .invalidArgument, "\(name): into: region \(range.region) is sealed against writing")
     }
     guard range.offset % 64 == 0, range.offset <= UInt64(region.count),
       range.length <= UInt64(region.count) - range.offset
@@ -137,38 +132,52 @@ extension EvaluateJob {
 
   // MARK: - Copies for plugins
 
-  /// Whether a worker has to copy inputs before a process can have them.
-  var hasCopiesIn: Bool { !shared.copies.isEmpty }
-
-  /// What a worker does for that. Reserves the memory; RESOURCE_EXHAUSTED where there is none now.
-  func copyIn(_ call: Call, _ pool: ProcessPool) throws(StatusError)
-    -> @Sendable () throws(StatusError)
-    -> Void
-  {
-    let bytes = shared.copies.reduce(0) { $0 + TensorLayout.align64($1.count) }
-    guard call.account.reserve(bytes) else {
-      throw StatusError(
-        .resourceExhausted, "no memory now for a copy of \(bytes) bytes of shared memory")
+  /// Whether a worker has to copy inputs before a process can have them: those in regions, and those that lie in no
+  /// memory which a process can be shown, where they are more than goes with an order.
+  func findCopiesIn() -> Bool {
+    guard let evaluation, evaluation.entry.isElsewhere else { return false }
+    var shown = kept.compactMap { input in input.segment.map { ($0.base, input.view.byteCount) } }
+    if let segment = payload?.segment { shown.append((segment.base, payloadBytes)) }
+    var loose: [SharedTensors.Copy] = []
+    var bytes = 0
+    for index in 0..<evaluation.entry.inputs.count {
+      guard let view = evaluation.inputView(index), let data = view.data, view.byteCount > 0,
+        !shared.copies.contains(where: { $0.input == index }),
+        !shown.contains(where: { data >= $0.0 && data - $0.0 + view.byteCount <= $0.1 })
+      else { continue }
+      loose.append(SharedTensors.Copy(input: index, from: data, count: view.byteCount))
+      bytes += TensorLayout.align64(view.byteCount)
     }
+    if bytes > WorkerLink.inlineBytesMax { shared.copies += loose }
+    return !shared.copies.isEmpty
+  }
+
+  /// What workers copy for that. Reserves the memory; RESOURCE_EXHAUSTED where there is none now.
+  func copyIn(_ call: Call, _ pool: ProcessPool) throws(StatusError) -> [WorkerCopy.Part] {
+    let bytes = shared.copies.reduce(0) { $0 + TensorLayout.align64($1.count) }
+    if let shortage = call.account.reserve(bytes) {
+      throw StatusError(
+        .resourceExhausted,
+        "no memory now for \(bytes) bytes of inputs that the plugin's process is to be shown: \(shortage.text)"
+      )
+    }
+    let segment: SharedSegment
     do throws(StatusError) {
-      let segment = try pool.segments.take(
-        bytes, isInput: true, home: home, isFree: pool.isIdle)
-      shared.segment = PayloadBuffer(reserved: bytes, call.account, segment, of: pool.segments)
-      shared.segmentBytes = bytes
+      segment = try pool.segments.take(bytes, isInput: true, home: home, isFree: pool.isIdle)
     } catch {
       call.account.release(bytes)
       throw error
     }
-    // The segment, not its loan, which is given back on the loop.
-    let work = LoopBound((shared.segment?.segment, shared.copies))
-    return { () throws(StatusError) in
-      guard let segment = work.value.0 else { return }
-      try segment.allocate(0, bytes)
-      var place = segment.base
-      for copy in work.value.1 {
-        place.copyMemory(from: copy.from, byteCount: copy.count)
-        place += TensorLayout.align64(copy.count)
-      }
+    shared.segment = PayloadBuffer(reserved: bytes, call.account, segment, of: pool.segments)
+    shared.segmentBytes = bytes
+    var offset = 0
+    return shared.copies.map { copy in
+      defer { offset += TensorLayout.align64(copy.count) }
+      return WorkerCopy.Part(
+        to: segment.base + offset, from: copy.from, count: copy.count, segment: segment,
+        segmentOffset: offset,
+        // The segment may have been another call's: what lies between two inputs is nobody's.
+        clearedBehind: TensorLayout.align64(copy.count) - copy.count)
     }
   }
 
@@ -182,10 +191,10 @@ extension EvaluateJob {
     shared.copies.removeAll()
   }
 
-  /// What a worker does to bring a library's results to the client's memory; nil: nothing is to be brought.
-  func copyOut() throws(StatusError) -> (@Sendable () throws(StatusError) -> Void)? {
-    guard let evaluation, evaluation.entry.isForeign, !shared.places.isEmpty else { return nil }
-    var copies: [(UnsafeMutableRawPointer, UnsafeMutableRawPointer, Int)] = []
+  /// What workers copy to bring a library's results to the client's memory.
+  func copyOut() throws(StatusError) -> [WorkerCopy.Part] {
+    guard let evaluation, evaluation.entry.isForeign, !shared.places.isEmpty else { return [] }
+    var parts: [WorkerCopy.Part] = []
     for place in shared.places {
       let (view, _, name) = evaluation.result(place.position)
       guard view.byteCount == place.count else {
@@ -194,13 +203,14 @@ extension EvaluateJob {
           "\(evaluation.entry.name): \(String(cString: name)): the place for it has \(place.count) bytes, the result "
             + "has \(view.byteCount)")
       }
-      if let data = view.data { copies.append((place.base, data, place.count)) }
+      if let data = view.data {
+        let segment = results?.segment
+        parts.append(
+          WorkerCopy.Part(
+            to: place.base, from: data, count: place.count, segment: segment,
+            segmentOffset: segment.map { data - $0.base } ?? 0))
+      }
     }
-    let work = LoopBound((copies, results?.segment, evaluation.resultBytes))
-    return { () throws(StatusError) in
-      let (copies, segment, bytes) = work.value
-      try segment?.allocate(0, bytes)
-      for (to, from, count) in copies { to.copyMemory(from: from, byteCount: count) }
-    }
+    return parts
   }
 }

@@ -11,8 +11,14 @@ final class EvaluateJob {
   static let ownPayloadBytes = 16 << 10
   static let ownResultBytes = OutputQueue.copiedBytesMax
   static let ownWorkspaceBytes = 16 << 10
+  private static let ownArenaBytes = 16 << 10
+  /// Messages up to this are decoded into what a job takes in any case, nearly always.
+  private static let smallMessageBytes = 1 << 10
+  /// What a job takes of memory whatever its request, about.
+  static let ownBytes = ownPayloadBytes + ownResultBytes + ownWorkspaceBytes + 4096
 
-  private let arena = MessageArena(retainedBytes: 16 << 10)
+  private let arena = MessageArena(
+    retainedBytes: EvaluateJob.ownArenaBytes, fieldsMax: MessageArena.requestFieldsMax)
   private(set) var request: EvaluateRequestMessage?
   private(set) var evaluation: Evaluation?
   /// When the request was whole, `Clock.now`'s nanoseconds.
@@ -29,8 +35,10 @@ final class EvaluateJob {
   var results: PayloadBuffer?
   var workspace: PayloadBuffer?
   /// What is reserved is reserved there; nil: nothing is.
-  private(set) var account: MemoryAccount?
-  var messageReserved = 0
+  private(set) var account: MemoryBudget?
+  /// What small things of the job are charged to, and how much of it. The share is there as long as it has charges.
+  private var share: Unretained<UserShare>?
+  private var smallBytes = 0
   var scratchReserved = 0
   /// Reserved together with the payload for what running takes: a call that has its payload never waits
   /// for its results, or calls could hold the memory that all of them wait for.
@@ -51,9 +59,8 @@ final class EvaluateJob {
   deinit { releaseReserved() }
 
   private func releaseReserved() {
-    let reserved = messageReserved + scratchReserved + runReserved
+    let reserved = scratchReserved + runReserved
     if reserved > 0 { account?.release(reserved) }
-    messageReserved = 0
     scratchReserved = 0
     runReserved = 0
   }
@@ -71,9 +78,33 @@ final class EvaluateJob {
     processes = nil
     shared.removeAll()
     releaseReserved()
+    giveSmall()
     if account != nil { account = nil }
     // An evaluation holds its function, and a library's function its library, which is to be closed.
     if evaluation?.entry.owner != nil { evaluation = nil }
+  }
+
+  /// Begins a request of a call: charges what the job takes in any case.
+  func begin(_ call: Call) throws(StatusError) {
+    share = call.share
+    try takeSmall(EvaluateJob.ownBytes, "a request")
+  }
+
+  /// Charges small things of the job. RESOURCE_EXHAUSTED where there is no room.
+  func takeSmall(_ bytes: Int, _ what: @autoclosure () -> String) throws(StatusError) {
+    guard let share else { return }
+    if let shortage = share.with({ $0.take(bytes) }) {
+      throw StatusError(.resourceExhausted, "no memory now for \(what()): \(shortage.text)")
+    }
+    smallBytes += bytes
+  }
+
+  /// Nothing small is charged any more: the job is empty, or a thread's that is stuck in it.
+  func giveSmall() {
+    guard let share else { return }
+    share.with { $0.give(smallBytes) }
+    smallBytes = 0
+    self.share = nil
   }
 
   private func forget() {
@@ -88,8 +119,7 @@ final class EvaluateJob {
   /// libraries may be exchanged meanwhile, and bigger calls have other memory each time.
   func noteSuccess() {
     guard let evaluation, !evaluation.entry.isForeign, payload == nil, results == nil,
-      workspace == nil, inlineTensors == nil, kept.isEmpty, shared.isEmpty,
-      messageReserved + scratchReserved == 0
+      workspace == nil, inlineTensors == nil, kept.isEmpty, shared.isEmpty, scratchReserved == 0
     else { return }
     last.isRepeatable = last.isKnown
   }
@@ -112,23 +142,25 @@ final class EvaluateJob {
       return
     }
     forget()
-    // A message of this size is decoded into about as many bytes, and its inline tensors are copied.
-    let needed = message.count > EvaluateJob.ownPayloadBytes ? 2 * message.count : 0
-    guard needed == 0 || charge(call).reserve(needed) else {
-      throw StatusError(
-        .resourceExhausted,
-        "no memory for a message of \(message.count) bytes now; try again, or "
-          + "put the tensors into the payload")
-    }
-    messageReserved = needed
+    // What decoding may take is charged before it is taken, and afterwards what it has taken.
+    let isSmall = message.count <= EvaluateJob.smallMessageBytes
+    let bound = isSmall ? 0 : MessageArena.bytesMax(messageBytes: message.count)
+    try takeSmall(bound, "a message of \(message.count) bytes; put the tensors into the payload")
     let request = try EvaluateRequestMessage(decoding: message, in: arena)
+    let taken = max(arena.capacity - EvaluateJob.ownArenaBytes, 0)
+    if taken > bound {
+      try takeSmall(taken - bound, "a message of \(message.count) bytes")
+    } else if taken < bound {
+      smallBytes -= bound - taken
+      share?.with { $0.give(bound - taken) }
+    }
     try request.validateNames()
     self.request = request
     last.keep(message)
   }
 
   /// The account of the call, where the job is going to reserve something.
-  func charge(_ call: Call) -> MemoryAccount {
+  func charge(_ call: Call) -> MemoryBudget {
     if let account { return account }
     let new = call.account
     account = new

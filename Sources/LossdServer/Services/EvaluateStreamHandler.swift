@@ -19,11 +19,18 @@ final class EvaluateStreamHandler: CallHandler {
     var foreign: ForeignCall?
     /// Its sums are in the stream's already.
     var isMerged = false
+    /// Workers copy inputs that stay out of its request.
+    var isCopying = false
     /// A thread is stuck in it: its job is not to be used again.
     var isGivenUp = false
     init(_ job: EvaluateJob) { self.job = job }
 
-    var isUnderWay: Bool { phase == .preparing || phase == .running || phase == .merging }
+    var isUnderWay: Bool {
+      isCopying || phase == .preparing || phase == .running || phase == .merging
+    }
+
+    /// Whether all inputs that it takes from requests before it have been copied.
+    var hasInputs: Bool { !isCopying && job.kept.allSatisfy(\.isReady) }
   }
 
   /// Batches of one stream under way at once, beyond which they wait: enough to keep every worker busy
@@ -37,6 +44,10 @@ final class EvaluateStreamHandler: CallHandler {
   private var template: Evaluation?
   private var kept: [KeptInput] = []
   private var arriving: EvaluateJob?
+  /// Requests whose inputs that stay a worker is copying.
+  private var copyingCount = 0
+  /// Requests so far, and what else the client has done for the call.
+  private var requestCount = 0
   private var batches: [Batch] = []
   private var startedCount = 0
   private var isHalfClosed = false
@@ -58,6 +69,8 @@ final class EvaluateStreamHandler: CallHandler {
     isDraining = false
     total = StreamTotal()
     startedCount = 0
+    copyingCount = 0
+    requestCount = 0
   }
 
   // MARK: - Requests
@@ -65,12 +78,16 @@ final class EvaluateStreamHandler: CallHandler {
   override func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
     guard let call else { return }
     let job = context.takeJob()
+    requestCount &+= 1
     arriving = job
+    try job.begin(call)
     try job.decode(message, call)
   }
 
   override func destination(_ byteCount: Int) -> Destination {
-    guard let call, let job = arriving else { return .wait }
+    guard let call, let job = arriving else {
+      return .refuse(StatusError(.internal, "a payload without a request"))
+    }
     let (context, template) = (self.context, self.template)
     return job.destination(
       byteCount, context, call,
@@ -123,15 +140,50 @@ final class EvaluateStreamHandler: CallHandler {
       }
     }
     try job.setInputs(call)
-    let isBatch = try keep(job, call)
+    let (isBatch, copies) = try keep(job, call)
     arriving = nil
     if isBatch {
       try job.addKept(kept)
       batches.append(Batch(job))
-    } else {
+    }
+    if !copies.isEmpty {
+      copy(copies, job, call, isBatch: isBatch)
+    } else if !isBatch {
       context.give(job)
       call.grantRequests(1)
     }
+  }
+
+  /// Has workers copy big inputs that stay; the request's memory stays until then.
+  private func copy(_ inputs: [KeptInput], _ job: EvaluateJob, _ call: Call, isBatch: Bool) {
+    guard let evaluation = job.evaluation else { return }
+    copyingCount += 1
+    if isBatch { batches.last?.isCopying = true }
+    let bound = LoopBound((self, inputs, job, isBatch ? batches.last : nil))
+    let context = self.context
+    evaluation.deadline = call.deadline
+    WorkerCopy.start(
+      inputs.compactMap(\.copyPart), evaluation, context.scheduler, call.group
+    ) { error in
+      context.loop.execute {
+        let (me, inputs, job, batch) = bound.value
+        me.copied(inputs, job, batch, error)
+      }
+    }
+  }
+
+  private func copied(
+    _ inputs: [KeptInput], _ job: EvaluateJob, _ batch: Batch?, _ error: StatusError?
+  ) {
+    copyingCount -= 1
+    batch?.isCopying = false
+    for input in inputs { input.copied() }
+    if batch == nil {
+      context.give(job)
+      if error == nil { call?.grantRequests(1) }
+    }
+    if let error { cancel(error) }
+    pump()
   }
 
   private func checkLater(
@@ -152,10 +204,14 @@ final class EvaluateStreamHandler: CallHandler {
     }
   }
 
-  /// Copies the inputs that stay; returns whether there are others, which make it a batch.
-  private func keep(_ job: EvaluateJob, _ call: Call) throws(StatusError) -> Bool {
-    guard let evaluation = job.evaluation else { return false }
+  /// Takes over the inputs that stay; returns whether there are others, which make it a batch, and what workers have to
+  /// copy.
+  private func keep(
+    _ job: EvaluateJob, _ call: Call
+  ) throws(StatusError) -> (isBatch: Bool, copies: [KeptInput]) {
+    guard let evaluation = job.evaluation else { return (false, []) }
     var isBatch = false
+    var copies: [KeptInput] = []
     for index in 0..<evaluation.entry.inputs.count {
       guard let view = evaluation.inputView(index) else { continue }
       guard evaluation.entry.isKept(index) else {
@@ -165,8 +221,9 @@ final class EvaluateStreamHandler: CallHandler {
       let input = try KeptInput(evaluation.entry, index, view, call.account)
       kept.removeAll { $0.index == index }
       kept.append(input)
+      if !input.isReady { copies.append(input) }
     }
-    return isBatch
+    return (isBatch, copies)
   }
 
   override func halfClosed() {
@@ -238,18 +295,19 @@ final class EvaluateStreamHandler: CallHandler {
     guard let call, ending == nil, !isDraining, startedCount < batches.count,
       startedCount < EvaluateStreamHandler.runningMax, UInt64(startedCount) < call.responseCredit
     else {
-      setCreditTimer()
       return false
     }
     let batch = batches[startedCount]
-    guard batch.phase == .queued, let evaluation = batch.job.evaluation else { return false }
+    guard batch.phase == .queued, batch.hasInputs, let evaluation = batch.job.evaluation else {
+      return false
+    }
     startedCount += 1
     evaluation.deadline = call.deadline
     do throws(StatusError) {
       if evaluation.entry.isForeign {
         try evaluation.checkRequired()
         batch.phase = .preparing
-        start(.prepare(batch.job), batch, evaluation, call)
+        try prepare(batch, evaluation, call)
       } else {
         try evaluation.makePlan()
         try context.checkSize(batch.job, call)
@@ -285,7 +343,7 @@ final class EvaluateStreamHandler: CallHandler {
   }
 
   private func run(_ batch: Batch, _ evaluation: Evaluation, _ call: Call) {
-    if context.runInline(evaluation) {
+    if batch.job.shared.isEmpty && context.runInline(evaluation) {
       batch.phase = .done
       return
     }
@@ -301,6 +359,34 @@ final class EvaluateStreamHandler: CallHandler {
 
   // MARK: - A plugin's function
 
+  private func prepare(
+    _ batch: Batch, _ evaluation: Evaluation, _ call: Call
+  ) throws(StatusError) {
+    let job = batch.job
+    guard job.findCopiesIn(), let pool = context.foreign.pool(evaluation.entry) else {
+      return start(.prepare(job), batch, evaluation, call)
+    }
+    let parts = try job.copyIn(call, pool)
+    let bound = LoopBound((self, batch))
+    let context = self.context
+    WorkerCopy.start(parts, evaluation, context.scheduler, call.group) { error in
+      context.loop.execute {
+        let (me, batch) = bound.value
+        me.copiedIn(batch, error)
+      }
+    }
+  }
+
+  private func copiedIn(_ batch: Batch, _ error: StatusError?) {
+    if let error = ending ?? error {
+      failed(batch, error)
+      return pump()
+    }
+    guard let call, let evaluation = batch.job.evaluation else { return }
+    batch.job.copiedIn()
+    start(.prepare(batch.job), batch, evaluation, call)
+  }
+
   private func start(
     _ task: ForeignCall.Task, _ batch: Batch, _ evaluation: Evaluation, _ call: Call
   ) {
@@ -314,6 +400,7 @@ final class EvaluateStreamHandler: CallHandler {
   private func foreignDone(_ foreign: ForeignCall, _ batch: Batch) {
     batch.foreign = nil
     batch.isGivenUp = foreign.isGivenUp
+    if foreign.isGivenUp { batch.job.giveSmall() }
     let isComputed = batch.job.evaluation?.isComputed ?? false
     if let error = foreign.error {
       failed(batch, error)
@@ -338,8 +425,13 @@ final class EvaluateStreamHandler: CallHandler {
     start(.merge(into: total.sums, evaluation.accumulator), batch, template, call)
   }
 
-  private func setCreditTimer() {
-    if isHoldingForCredit { call?.setStarveTimer(at: Clock.now + context.limits.starveTimeout) }
+  override var holding: Holding {
+    guard let call else { return .nothing }
+    let isWorking =
+      copyingCount > 0 || batches.contains { $0.isUnderWay }
+      || batches.contains { $0.phase == .waitingForMemory }
+    return isWorking
+      ? .working : .idle(steps: requestCount &+ Int(truncatingIfNeeded: call.responseCredit))
   }
 
   // MARK: - The end
@@ -348,7 +440,7 @@ final class EvaluateStreamHandler: CallHandler {
     if ending == nil { ending = reason }
     call?.dropRequests()
     for batch in batches where batch.isUnderWay {
-      batch.job.evaluation?.stop()
+      if let evaluation = batch.job.evaluation { context.scheduler.stop(evaluation) }
       if let foreign = batch.foreign { context.foreign.stop(foreign) }
     }
     if let summing { context.foreign.stop(summing) }
@@ -364,13 +456,13 @@ final class EvaluateStreamHandler: CallHandler {
   private func endIfOver() {
     guard let call, summing == nil else { return }
     if let ending {
-      if batches.contains(where: { $0.isUnderWay }) { return }
+      if copyingCount > 0 || batches.contains(where: { $0.isUnderWay }) { return }
       finish(ending.code)
       call.end(ending)
       return
     }
     if isDraining {
-      if startedCount > 0 { return }
+      if startedCount > 0 || copyingCount > 0 { return }
       if template != nil {
         summarise(call) { [self] in endDrained(call) }
       } else {
@@ -378,7 +470,7 @@ final class EvaluateStreamHandler: CallHandler {
       }
       return
     }
-    guard isHalfClosed, batches.isEmpty, arriving == nil else { return }
+    guard isHalfClosed, batches.isEmpty, arriving == nil, copyingCount == 0 else { return }
     summarise(call) { [self] in
       do throws(StatusError) {
         try respondSummary(call, isLast: true)

@@ -31,7 +31,8 @@ extension DaemonState {
     status.connections = counts.open
     status.connectionsAccepted = counts.accepted
     status.callsInFlight = counts.callsInFlight
-    status.bytesInFlight = UInt64(max(budget.bytesInFlight, 0))
+    status.bytesInFlight = UInt64(
+      max(budget.bytesInFlight - leasedBytes.load(ordering: .relaxed), 0))
     status.bytesReceived = counts.received
     status.bytesSent = counts.sent
     status.rows = counts.rows
@@ -120,5 +121,15 @@ extension LimitsMessage {
     starveTimeoutMicroseconds = limits.starveTimeout / 1000
     drainTimeoutMicroseconds = limits.drainTimeout / 1000
     queuedBytes = UInt64(limits.queuedBytesMax)
+    userBytes = UInt64(limits.userBytes)
+    userConnections = UInt32(limits.userConnectionsMax)
+    userStreams = limits.userStreamsMax
+    regionBytes = UInt64(limits.regionBytesMax)
+    userRegionBytes = UInt64(limits.userRegionBytes)
+    regions = limits.regionsMax
+    userRegions = limits.userRegionsMax
+    regionGraceMicroseconds = limits.regionGrace / 1000
+    callCostMicroseconds = limits.callCostMax / 1000
+    waitTimeoutMicroseconds = limits.waitTimeout / 1000
   }
 }

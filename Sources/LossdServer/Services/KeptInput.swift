@@ -14,35 +14,39 @@ final class KeptInput {
   let view: TensorView
   /// Where it lies, when the function runs in a process that has to see it.
   let segment: SharedSegment?
+  /// Whether the copy is there; until then nobody reads it.
+  private(set) var isReady = true
   private let memory: AlignedBuffer?
   private let sizes: UnsafeMutablePointer<Int64>
-  private let account: MemoryAccount
+  private let account: MemoryBudget
   private let reserved: Int
 
-  /// Copies `source`, which the function declares at `index`. RESOURCE_EXHAUSTED when there is no
-  /// memory for it now.
+  /// Copies `source`, which the function declares at `index`; a big one is a worker's to copy: see `copyPart`.
+  /// RESOURCE_EXHAUSTED when there is no memory for it now.
   init(
-    _ entry: FunctionEntry, _ index: Int, _ source: TensorView, _ account: MemoryAccount
+    _ entry: FunctionEntry, _ index: Int, _ source: TensorView, _ account: MemoryBudget
   ) throws(StatusError) {
     self.index = index
     self.account = account
     name = cStringBytes(entry.inputs[index].name)
     reserved = source.byteCount
-    guard account.reserve(source.byteCount) else {
+    let isSmall = source.byteCount <= WorkerCopy.loopBytesMax
+    if let shortage = account.reserve(source.byteCount) {
       throw StatusError(
         .resourceExhausted,
-        "\(entry.name): no memory now to keep \(String(cString: entry.inputs[index].name))")
+        "\(entry.name): no memory now to keep \(String(cString: entry.inputs[index].name)): \(shortage.text)"
+      )
     }
     let base: UnsafeMutableRawPointer
     do throws(StatusError) {
       if entry.isElsewhere && source.byteCount > KeptInput.sentBytesMax {
         let shared = try SharedSegment(source.byteCount, isInput: true)
-        try shared.allocate(0, source.byteCount)
+        if isSmall { try shared.allocate(0, source.byteCount) }
         segment = shared
         memory = nil
         base = shared.base
       } else {
-        let own = AlignedBuffer(count: source.byteCount)
+        let own = try AlignedBuffer(reserving: source.byteCount)
         segment = nil
         memory = own
         base = own.base
@@ -51,7 +55,13 @@ final class KeptInput {
       account.release(reserved)
       throw error
     }
-    if let data = source.data { base.copyMemory(from: data, byteCount: source.byteCount) }
+    if let data = source.data, isSmall {
+      base.copyMemory(from: data, byteCount: source.byteCount)
+    } else if let data = source.data {
+      isReady = false
+      copyPart = WorkerCopy.Part(
+        to: base, from: data, count: source.byteCount, segment: segment)
+    }
     sizes = .allocate(capacity: max(source.rank, 1))
     for dimension in 0..<source.rank { sizes[dimension] = source.shape[dimension] }
     view = TensorView(
@@ -59,8 +69,21 @@ final class KeptInput {
       count: source.count, dataType: source.dataType)
   }
 
+  /// What a worker is to copy; nil: nothing. The source has to stay until then.
+  private(set) var copyPart: WorkerCopy.Part?
+
+  /// The copy is there.
+  func copied() {
+    isReady = true
+    copyPart = nil
+  }
+
   deinit {
     sizes.deallocate()
-    account.release(reserved)
+    if let memory, reserved >= Reaper.bytesMin {
+      Reaper.shared.free(memory, reserved, of: account)
+    } else {
+      account.release(reserved)
+    }
   }
 }

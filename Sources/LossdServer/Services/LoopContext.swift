@@ -33,6 +33,8 @@ class LoopContext: @unchecked Sendable {
   /// The daemon's own, for the status.
   let daemon: DaemonState
   let deadlines: DeadlineQueue
+  /// Calls and payloads that wait for memory.
+  let waits: WaitQueue
 
   /// What plugins' functions do apart from this loop.
   private(set) lazy var foreign = ForeignWork(self)
@@ -49,6 +51,7 @@ class LoopContext: @unchecked Sendable {
     pool = daemon.pool
     self.limits = limits
     deadlines = DeadlineQueue(loop)
+    waits = WaitQueue(deadlines, daemon)
   }
 
   /// Once a turn.
@@ -73,11 +76,11 @@ class LoopContext: @unchecked Sendable {
   /// Refuses what could never be computed within the connection's memory.
   func checkSize(_ job: EvaluateJob, _ call: Call) throws(StatusError) {
     let needed = job.neededBytes(workers: scheduler.workers)
-    if needed > 0 && !call.account.canEverFit(needed) {
+    if needed > 0, let budget = call.account.tooSmall(for: needed) {
       throw StatusError(
         .resourceExhausted,
-        "results and working memory take \(needed) bytes, over the connection's limit of "
-          + "\(call.account.bytesMax) bytes in flight")
+        "results and working memory take \(needed) bytes, over the limit of \(budget.bytesMax) bytes in flight "
+          + "(\(budget.setting))")
     }
     if let plugin = job.evaluation?.entry.owner as? IsolatedPlugin, let evaluation = job.evaluation
     {
@@ -97,19 +100,26 @@ class LoopContext: @unchecked Sendable {
     if let evaluation = job.evaluation, evaluation.entry.isElsewhere {
       job.processes = foreign.pool(evaluation.entry)
     }
-    if try job.bind(call, pool, workers: scheduler.workers) {
-      call.setStarveTimer(at: .max)
+    guard let shortage = try job.bind(call, pool, workers: scheduler.workers) else {
+      call.stopWaitingForMemory()
       return true
     }
-    // Announced first, then tried again: memory released in between is not missed.
-    call.account.budget.announceWaiting()
-    if try job.bind(call, pool, workers: scheduler.workers) {
-      call.setStarveTimer(at: .max)
-      return true
+    // First in line, then tried again: memory released in between is not missed.
+    call.waitForMemory(shortage)
+    if let shortage = try job.bind(call, pool, workers: scheduler.workers) {
+      call.waitForMemory(shortage)
+      return false
     }
-    call.waitForMemory()
-    call.setStarveTimer(at: Clock.now + limits.starveTimeout)
-    return false
+    call.stopWaitingForMemory()
+    return true
+  }
+
+  /// What a call is told that has waited for memory for too long; `reason`: where there was no room.
+  func memoryTimedOut(_ what: String, _ reason: String) -> StatusError {
+    StatusError(
+      .resourceExhausted,
+      "no memory for \(what) within \(limits.waitTimeout / 1_000_000) ms (limits.wait_timeout): \(reason)"
+    )
   }
 
   /// Runs a small evaluation at once; false when it is one for the workers. Its `error` says how it

@@ -6,7 +6,8 @@ class QueryHandler: CallHandler {
   let context: LoopContext
   private(set) var call: Call?
   private var hasRequest = false
-  private let arena = MessageArena(retainedBytes: 16 << 10)
+  private let arena = MessageArena(
+    retainedBytes: 16 << 10, fieldsMax: MessageArena.requestFieldsMax)
 
   init(_ context: LoopContext) { self.context = context }
 

@@ -15,7 +15,8 @@ final class SharedTensors {
     var base: UnsafeMutableRawPointer { region.base + offset }
   }
 
-  /// An input that a worker copies for a process, which may not see the rest of the region.
+  /// An input that a worker copies for a process: one in a region, of which the process may not see the rest, or a big one
+  /// elsewhere in memory that no process can be shown.
   struct Copy {
     var input: Int
     var from: UnsafeMutableRawPointer
@@ -31,14 +32,14 @@ final class SharedTensors {
   var segment: PayloadBuffer?
   var segmentBytes = 0
 
-  var isEmpty: Bool { regions.isEmpty }
+  var isEmpty: Bool { regions.isEmpty && segment == nil && copies.isEmpty }
 
   func use(_ region: SharedRegion) {
     if !regions.contains(where: { $0 === region }) { regions.append(region) }
   }
 
   func removeAll() {
-    if regions.isEmpty { return }
+    if isEmpty { return }
     places.removeAll()
     copies.removeAll()
     buffers.removeAll()

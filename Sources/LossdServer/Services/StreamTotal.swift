@@ -16,8 +16,8 @@ struct StreamTotal {
   /// Adds a computed batch; `isMerged`: its sums are among these already.
   mutating func add(_ evaluation: Evaluation, isMerged: Bool) throws(StatusError) {
     if !isMerged { try sums.merge(evaluation.accumulator, evaluation.entry) }
-    batches += 1
-    rows += UInt64(evaluation.rows)
+    batches = batches.addingSaturated(1)
+    rows = rows.addingSaturated(UInt64(max(evaluation.rows, 0)))
   }
 
   /// Sends it as the response after those of the batches.

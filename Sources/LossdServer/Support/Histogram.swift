@@ -40,6 +40,7 @@ struct Histogram: Sendable {
     if bucket < 8 { return UInt64(bucket) }
     let octave = UInt64(bucket / 8)
     let low = (UInt64(8) + UInt64(bucket % 8)) << (octave - 3)
-    return low + (1 << (octave - 3)) - 1
+    // The last bucket ends at the largest number.
+    return low + ((1 << (octave - 3)) - 1)
   }
 }

@@ -45,7 +45,7 @@ final class Metrics: Sendable {
     counts.callsInFlight = callsInFlight.load(ordering: .relaxed)
     for (name, counter) in counters.withLock({ $0 }) {
       let function = counter.snapshot
-      counts.rows += function.rows
+      counts.rows = counts.rows.addingSaturated(function.rows)
       counts.functions[name] = function
     }
     return counts
@@ -75,7 +75,8 @@ final class FunctionCounter: Sendable {
     function.withLock { function in
       function.codes[Int(code.rawValue)] += 1
       function.latency.add(nanoseconds)
-      function.rows += UInt64(rows)
+      // A tensor without elements has as many rows as its client likes.
+      function.rows = function.rows.addingSaturated(UInt64(max(rows, 0)))
     }
   }
 
@@ -87,9 +88,9 @@ extension Metrics.Counts {
     accepted += other.accepted
     open += other.open
     callsInFlight += other.callsInFlight
-    received += other.received
-    sent += other.sent
-    rows += other.rows
+    received = received.addingSaturated(other.received)
+    sent = sent.addingSaturated(other.sent)
+    rows = rows.addingSaturated(other.rows)
     for (name, function) in other.functions {
       functions[name, default: .init()].latency.add(function.latency)
       for (code, count) in function.codes.enumerated() {
@@ -99,5 +100,13 @@ extension Metrics.Counts {
     for (name, codes) in other.methods {
       for (code, count) in codes { methods[name, default: [:]][code, default: 0] += count }
     }
+  }
+}
+
+extension FixedWidthInteger {
+  /// The sum, or the largest number where there is none so large: for counts of what others choose.
+  func addingSaturated(_ other: Self) -> Self {
+    let (sum, isOver) = addingReportingOverflow(other)
+    return isOver ? (other < 0 ? .min : .max) : sum
   }
 }

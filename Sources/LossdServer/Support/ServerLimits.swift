@@ -4,7 +4,7 @@
 /// What a daemon allows. Times in nanoseconds, sizes in bytes.
 public struct ServerLimits: Sendable, Equatable {
   /// The largest message of a frame.
-  public var messageBytesMax: UInt32 = 4 << 20
+  public var messageBytesMax: UInt32 = 1 << 20
   /// The largest payload of a frame.
   public var payloadBytesMax: UInt64 = 1 << 30
   /// Calls open at once on one connection.
@@ -17,6 +17,24 @@ public struct ServerLimits: Sendable, Equatable {
   public var connectionBytesMax = 2 << 30
   /// The same for all connections.
   public var totalBytesMax = 8 << 30
+  /// The same for all connections of one user; 0: half of `totalBytesMax`.
+  public var userBytesMax = 0
+  /// Connections of one user open at once.
+  public var userConnectionsMax = 4_096
+  /// Calls of one user open at once.
+  public var userStreamsMax: UInt32 = 16_384
+  /// Shared memory that all connections have together.
+  public var regionBytesMax = 8 << 30
+  /// Shared memory that all connections of one user have together; 0: half of `regionBytesMax`.
+  public var userRegionBytesMax = 0
+  /// Regions of shared memory of all connections.
+  public var regionsMax: UInt32 = 16_384
+  /// Regions of shared memory of all connections of one user.
+  public var userRegionsMax: UInt32 = 4_096
+  /// From a connection's end until the pages of its regions are freed.
+  public var regionGrace: UInt64 = 10_000_000_000
+  /// The estimated work of one call, nanoseconds of one core.
+  public var callCostMax: UInt64 = 3_600_000_000_000
   /// Output queued on a connection beyond which nothing more is read from it.
   public var queuedBytesMax = 4 << 20
   /// From the connection to its HELLO.
@@ -27,7 +45,9 @@ public struct ServerLimits: Sendable, Equatable {
   public var idleTimeout: UInt64 = 0
   /// Without a byte taken from queued output.
   public var writeTimeout: UInt64 = 30_000_000_000
-  /// A call without response credit, while others wait for memory that it holds.
+  /// A call or a payload waits so long for memory, and is then refused.
+  public var waitTimeout: UInt64 = 20_000_000_000
+  /// A call that holds memory and does not get on, while others wait for memory.
   public var starveTimeout: UInt64 = 10_000_000_000
   /// A callback of a plugin; 0: none.
   public var callbackTimeout: UInt64 = 10_000_000_000
@@ -35,6 +55,14 @@ public struct ServerLimits: Sendable, Equatable {
   public var drainTimeout: UInt64 = 30_000_000_000
 
   public init() {}
+
+  /// What one user may have in flight, bytes.
+  public var userBytes: Int { userBytesMax > 0 ? userBytesMax : totalBytesMax / 2 }
+
+  /// What one user may have of shared memory, bytes.
+  public var userRegionBytes: Int {
+    userRegionBytesMax > 0 ? userRegionBytesMax : regionBytesMax / 2
+  }
 
   /// The smallest values the protocol allows: every server accepts messages and payloads of these.
   public static let messageBytesMin: UInt32 = 64 << 10

@@ -12,7 +12,13 @@ extension Connection: FrameSink {
     case .cancel, .credit:
       try checkOpened(header)
       return .receive
-    default: return .receive
+    default:
+      if let shortage = reserveMessage(header) {
+        throw BadFrame(
+          "no memory for a \(header.type) of \(header.messageLength) bytes: \(shortage.text)",
+          code: .resourceExhausted)
+      }
+      return .receive
     }
   }
 
@@ -22,11 +28,25 @@ extension Connection: FrameSink {
     }
     highestStream = header.streamID
     if header.streamID > lastStream { return .drop }
-    if header.messageLength > limits.messageBytesMax {
-      refuse(header, tooLong(header))
+    let limit = min(limits.messageBytesMax, Connection.openBytesMax)
+    if header.messageLength > limit {
+      refuse(header, tooLong(header, limit))
+      return .drop
+    }
+    if let shortage = reserveMessage(header) {
+      refuse(header, noMemory(header, shortage))
       return .drop
     }
     return .receive
+  }
+
+  /// What an OPEN may take: a name and some metadata.
+  static let openBytesMax: UInt32 = 64 << 10
+
+  private func noMemory(_ header: FrameHeader, _ shortage: Shortage) -> StatusError {
+    StatusError(
+      .resourceExhausted,
+      "no memory now for a message of \(header.messageLength) bytes: \(shortage.text)")
   }
 
   private func messageBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition {
@@ -51,7 +71,7 @@ extension Connection: FrameSink {
     call.requestCredit -= 1
     if header.messageLength > limits.messageBytesMax {
       call.dropRequests()
-      call.refuseRequest(tooLong(header))
+      call.refuseRequest(tooLong(header, limits.messageBytesMax))
       return .drop
     }
     if UInt64(header.payloadLength) > limits.payloadBytesMax {
@@ -60,17 +80,22 @@ extension Connection: FrameSink {
         StatusError(
           .resourceExhausted,
           "the payload has \(header.payloadLength) bytes, over the limit of "
-            + "\(limits.payloadBytesMax)"))
+            + "\(limits.payloadBytesMax) (limits.payload_bytes)"))
+      return .drop
+    }
+    if let shortage = reserveMessage(header) {
+      call.dropRequests()
+      call.refuseRequest(noMemory(header, shortage))
       return .drop
     }
     return .receive
   }
 
-  private func tooLong(_ header: FrameHeader) -> StatusError {
+  private func tooLong(_ header: FrameHeader, _ limit: UInt32) -> StatusError {
     StatusError(
       .resourceExhausted,
       "\(header.type): the message has \(header.messageLength) bytes, over the limit of "
-        + "\(limits.messageBytesMax)")
+        + "\(limit)" + (limit == limits.messageBytesMax ? " (limits.message_bytes)" : ""))
   }
 
   private func checkOpened(_ header: FrameHeader) throws(BadFrame) {
@@ -132,7 +157,6 @@ extension Connection: FrameSink {
       guard let call = streams[header.streamID]?.object, call.responseCredit != .max
       else { return }
       call.responseCredit = min(call.responseCredit + UInt64(credit.messages), UInt64(UInt32.max))
-      call.setStarveTimer(at: .max)
       call.creditGranted()
     } catch { throw BadFrame(header, error) }
   }
@@ -160,8 +184,10 @@ extension Connection: FrameSink {
       }
       if streams.count >= Int(limits.streamsMax) {
         throw StatusError(
-          .resourceExhausted, "\(streams.count) calls are open, the most there can be")
+          .resourceExhausted,
+          "\(streams.count) calls are open, the most there can be (limits.streams)")
       }
+      try takeStream()
       let call = serverLoop.with { $0.takeCall() }
       streams.add(header.streamID, call)
       if isLogged { call.record = record(header, path) }
@@ -170,6 +196,21 @@ extension Connection: FrameSink {
     } catch {
       refuse(header, error, path)
     }
+  }
+
+  /// Counts a call, and what it takes of memory before it does anything, for its user.
+  private func takeStream() throws(StatusError) {
+    let limit = limits.userStreamsMax
+    if share.streams >= Int(limit) {
+      throw StatusError(
+        .resourceExhausted,
+        "user \(share.user.id) has \(share.streams) calls open, the most there can be "
+          + "(limits.user_streams)")
+    }
+    if let shortage = share.take(StreamCall.ownBytes) {
+      throw StatusError(.resourceExhausted, "no memory now for a call: \(shortage.text)")
+    }
+    share.streams += 1
   }
 
   private func method(_ path: UnsafeRawBufferPointer) throws(StatusError) -> Method {
@@ -219,28 +260,50 @@ extension Connection: FrameSink {
     _ header: FrameHeader, _ call: StreamCall
   ) -> PayloadDisposition {
     if call.isDroppingRequests { return .drop }
-    let byteCount = Int(header.payloadLength)
-    switch call.destination(byteCount) {
-    case .receive(let base): return .receive(base)
+    let result: PayloadDisposition
+    switch call.destination(Int(header.payloadLength)) {
+    case .receive(let base): result = .receive(base)
     case .refuse(let error):
       call.dropRequests()
       call.refuseRequest(error)
-      return .drop
-    case .wait: break
+      result = .drop
+    case .wait(let shortage):
+      return waitForPayload(header, call, shortage)
     }
+    stopWaitingForPayload()
+    return result
+  }
+
+  private func waitForPayload(
+    _ header: FrameHeader, _ call: StreamCall, _ shortage: Shortage
+  ) -> PayloadDisposition {
+    let byteCount = Int(header.payloadLength)
     if streams.contains(where: { $0.isHoldingForCredit }) {
+      stopWaitingForPayload()
       // Stopping to read would also stop the CREDIT that could free memory.
       call.dropRequests()
       call.refuseRequest(
         StatusError(
           .resourceExhausted,
-          "no memory for a payload of \(byteCount) bytes while requests wait for response credit"))
+          "no memory for a payload of \(byteCount) bytes while requests wait for response credit: "
+            + shortage.text))
       return .drop
     }
-    account.budget.announceWaiting()
-    if case .receive(let base) = call.destination(byteCount) { return .receive(base) }
-    waitForMemory()
-    return .wait
+    // First in line, then tried again: memory released in between is not missed.
+    waitForPayload(shortage)
+    switch call.destination(byteCount) {
+    case .receive(let base):
+      stopWaitingForPayload()
+      return .receive(base)
+    case .refuse(let error):
+      stopWaitingForPayload()
+      call.dropRequests()
+      call.refuseRequest(error)
+      return .drop
+    case .wait(let shortage):
+      waitForPayload(shortage)
+      return .wait
+    }
   }
 
   func frameEnded(_ header: FrameHeader) throws(BadFrame) {

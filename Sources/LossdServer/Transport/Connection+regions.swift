@@ -1,57 +1,61 @@
-import LossdSocket
+import LossdEngine
+import LossdLoop
 import LossdTensor
 import LossdWire
 
-// Shared memory: regions that the client brings and gives back.
+// Shared memory: regions that the client asks for and gives back.
 extension Connection {
   /// Regions of one connection at once.
   static let regionsMax = 256
 
-  /// REGION, which came with a descriptor.
+  /// REGION: counted now, made when its answer is written.
   func regionArrived(
     _ header: FrameHeader, _ message: UnsafeRawBufferPointer
   ) throws(BadFrame) {
     defer { arena.reset() }
-    guard let descriptor = descriptors.takeFirst() else {
-      throw BadFrame("REGION came without a descriptor")
-    }
-    let region: RegionMessage
-    do throws(StatusError) { region = try RegionMessage(decoding: message, in: arena) } catch {
-      throw BadFrame(header, error)
-    }
+    let message = try decodeRegion(header, message)
     do throws(StatusError) {
-      try add(region, descriptor)
-      answer(region.region, nil, releasing: false)
-    } catch { answer(region.region, error, releasing: false) }
+      let region = try newRegion(message)
+      regions[message.region] = region
+      output.append(RegionAnswer(region, self))
+      wantsFlush()
+    } catch { answer(message.region, error, releasing: false) }
   }
 
-  private func add(
-    _ message: RegionMessage, _ descriptor: borrowing Descriptor
-  ) throws(StatusError) {
+  private func decodeRegion(
+    _ header: FrameHeader, _ message: UnsafeRawBufferPointer
+  ) throws(BadFrame) -> RegionMessage {
+    do throws(StatusError) { return try RegionMessage(decoding: message, in: arena) } catch {
+      throw BadFrame(header, error)
+    }
+  }
+
+  private func newRegion(_ message: RegionMessage) throws(StatusError) -> SharedRegion {
     if regions[message.region] != nil {
       throw StatusError(.alreadyExists, "region \(message.region) is in use")
     }
     if regions.count >= Connection.regionsMax {
       throw StatusError(
-        .resourceExhausted, "\(regions.count) regions are registered, the most there can be")
+        .resourceExhausted,
+        "region \(message.region): the connection has \(regions.count) regions, the most that any may have"
+      )
     }
-    regions[message.region] = try SharedRegion(
-      message.region, descriptor, length: message.length, account)
+    return try SharedRegion(
+      message.region, length: message.length, share.user.id, context.daemon.regions, regionAccount,
+      context.limits)
   }
 
-  /// RELEASE: answered when no call uses the region any more.
+  /// RELEASE: answered when no call uses the region any more and its pages are freed.
   func releaseArrived(
     _ header: FrameHeader, _ message: UnsafeRawBufferPointer
   ) throws(BadFrame) {
     defer { arena.reset() }
-    let id: UInt64
-    do throws(StatusError) { id = try RegionMessage(decoding: message, in: arena).region } catch {
-      throw BadFrame(header, error)
-    }
+    let id = try decodeRegion(header, message).region
     guard let region = regions.removeValue(forKey: id) else {
       return answer(
         id, StatusError(.notFound, "region \(id) is not registered"), releasing: true)
     }
+    region.isReleased = true
     let bound = LoopBound(WeakConnection(self))
     let loop = context.loop
     region.onFree = {
@@ -69,6 +73,23 @@ extension Connection {
     wantsFlush()
   }
 
+  /// The region could not be made.
+  func dropRegion(_ region: SharedRegion) {
+    if regions[region.id] === region { regions[region.id] = nil }
+  }
+
+  /// The connection is over: what lies in its regions is void after `limits.region_grace`, by which time its client has
+  /// made arrays its own. While the daemon goes down nobody waits for that, and nothing is freed: it all ends with the daemon.
+  func endRegions() {
+    let isDraining = context.daemon.isDraining.load(ordering: .relaxed)
+    let (due, passed) = Clock.now.addingReportingOverflow(context.limits.regionGrace)
+    for region in regions.values {
+      region.keepsPages = isDraining
+      region.due = isDraining ? 0 : passed ? .max : due
+    }
+    regions.removeAll()
+  }
+
   /// The region of this number. FAILED_PRECONDITION where there is no shared memory, INVALID_ARGUMENT where there is no
   /// such region.
   func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
@@ -79,11 +100,21 @@ extension Connection {
           ? "shared memory is not available on this connection: its HELLO did not name the feature shm"
           : "shared memory is not available on this connection: it is no Unix socket")
     }
-    guard let region = regions[id] else {
+    guard let region = regions[id], region.memory != nil else {
       throw StatusError(.invalidArgument, "region \(id) is not registered")
     }
     return region
   }
+
+  // MARK: - Descriptors that nobody wants
+
+  /// Closed on threads of their own; the connection that sent them ends.
+  func refuseDescriptors(_ descriptors: UnsafeBufferPointer<Int32>) {
+    hasSentDescriptors = true
+    context.daemon.closer.close(descriptors, of: closerKey)
+  }
+
+  var closerKey: AnyHashable { share.user.id }
 }
 
 private struct WeakConnection {

@@ -10,6 +10,8 @@ final class OutputQueue {
     /// A stretch of `frames`.
     case frames(begin: Int, end: Int)
     case payload(PayloadBuffer, begin: Int, end: Int)
+    /// A frame that goes by itself, with a descriptor.
+    case region(RegionAnswer)
   }
 
   /// Payloads up to this are copied behind their frame: cheaper than an own entry of the write.
@@ -40,6 +42,13 @@ final class OutputQueue {
       segments.append(.frames(begin: framesEnd, end: end))
     }
     framesEnd = end
+  }
+
+  /// Queues the answer to a REGION behind what is there.
+  func append(_ answer: RegionAnswer) {
+    framesAppended()
+    segments.append(.region(answer))
+    byteCount += RegionAnswer.byteCount
   }
 
   /// Queues results behind what is there, and keeps their buffers until then.
@@ -89,7 +98,7 @@ final class OutputQueue {
       switch writeOnce(descriptor) {
       case .bytes(let count):
         written += count
-        advance(count)
+        if case .region = segments[first] { regionWritten() } else { advance(count) }
       case .wouldBlock:
         compact()
         return .blocked
@@ -102,10 +111,13 @@ final class OutputQueue {
   }
 
   private func writeOnce(_ descriptor: Int32) -> IOResult {
-    withUnsafeTemporaryAllocation(of: iovec.self, capacity: OutputQueue.vectorsMax) { vectors in
+    if case .region(let answer) = segments[first] { return answer.write(descriptor) }
+    return withUnsafeTemporaryAllocation(of: iovec.self, capacity: OutputQueue.vectorsMax) {
+      vectors in
       var count = 0
       var index = first
       while index < segments.count && count < vectors.count {
+        if case .region = segments[index] { break }
         let (base, begin, end) = place(segments[index])
         vectors[count] = iovec(iov_base: base + begin, iov_len: end - begin)
         count += 1
@@ -121,7 +133,14 @@ final class OutputQueue {
       // iovec wants a mutable pointer; sendmsg only reads.
       (UnsafeMutableRawPointer(mutating: frames.bytes.baseAddress.unsafelyUnwrapped), begin, end)
     case .payload(let payload, let begin, let end): (payload.base, begin, end)
+    case .region: preconditionFailure("it is written by itself")
     }
+  }
+
+  private func regionWritten() {
+    byteCount -= RegionAnswer.byteCount
+    segments[first] = .frames(begin: 0, end: 0)
+    first += 1
   }
 
   private func advance(_ count: Int) {
@@ -141,6 +160,7 @@ final class OutputQueue {
       case .frames: segments[first] = .frames(begin: begin + part, end: end)
       case .payload(let payload, _, _):
         segments[first] = .payload(payload, begin: begin + part, end: end)
+      case .region: preconditionFailure("it is written by itself")
       }
     }
   }

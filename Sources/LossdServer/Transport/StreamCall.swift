@@ -24,7 +24,14 @@ final class StreamCall: Call {
   private lazy var getStatus = GetStatusHandler(context)
   private lazy var plugins = PluginHandler(context)
   private var deadlineEntry: DeadlineEntry?
-  private var starveEntry: DeadlineEntry?
+  private var waiter: MemoryWaiter?
+  /// What the sweep before saw of the call's progress, and when it had last got on.
+  private var sweptSteps = -1
+  private var sweptBytes = 0
+  private var sweptTime: UInt64 = 0
+
+  /// What any call takes of memory, about, beside its jobs.
+  static let ownBytes = 8 << 10
 
   override init(_ context: LoopContext) {
     evaluate = EvaluateHandler(context)
@@ -33,7 +40,11 @@ final class StreamCall: Call {
     deadlineEntry = DeadlineEntry { [unowned self] in
       cancel(StatusError(.deadlineExceeded, "the call's time is up"))
     }
-    starveEntry = DeadlineEntry { [unowned self] in starved() }
+    waiter = MemoryWaiter(
+      onRelease: { [unowned self] in memoryReleased() },
+      onTimeout: { [unowned self] reason in
+        cancel(context.memoryTimedOut("the call", reason))
+      })
   }
 
   /// Begins a call; `timeout` in nanoseconds, 0: none.
@@ -47,6 +58,7 @@ final class StreamCall: Call {
     responseCredit = credit == 0 ? .max : UInt64(credit)
     isHalfClosed = false
     isDroppingRequests = false
+    if method != .evaluate && method != .evaluateStream { connection.isTurnCostly = true }
     deadline = .max
     if timeout > 0, let deadlineEntry {
       deadline = Clock.now + timeout
@@ -66,8 +78,9 @@ final class StreamCall: Call {
   func reset() {
     connection = nil
     if record != nil { record = nil }
+    sweptSteps = -1
     cancel(deadlineEntry)
-    cancel(starveEntry)
+    stopWaitingForMemory()
   }
 
   private func cancel(_ entry: DeadlineEntry?) {
@@ -93,7 +106,7 @@ final class StreamCall: Call {
 
   // MARK: - What the handler asks for
 
-  override var account: MemoryAccount {
+  override var account: MemoryBudget {
     // A handler has a call only while the connection does.
     connection.unsafelyUnwrapped.with { $0.account }
   }
@@ -184,25 +197,44 @@ final class StreamCall: Call {
     connection.closeStream(id)
   }
 
-  override func waitForMemory() { connection?.object.waitForMemory() }
-
-  override func setStarveTimer(at time: UInt64) {
-    if time == .max { return cancel(starveEntry) }
-    guard let starveEntry, !starveEntry.isSet else { return }
-    context.deadlines.set(starveEntry, at: time)
+  override func waitForMemory(_ shortage: Shortage) {
+    guard let connection = connection?.object, let waiter else { return }
+    context.waits.wait(
+      waiter, connection.share.user, shortage, timeout: context.limits.waitTimeout)
   }
 
-  /// For a configured time it has waited for credit or memory, or its payload has been coming.
-  private func starved() {
+  override func stopWaitingForMemory() {
+    guard let waiter, waiter.isWaiting else { return }
+    loopContext.with { $0.waits.cancel(waiter) }
+  }
+
+  override var share: Unretained<UserShare> {
+    Unretained(connection.unsafelyUnwrapped.object.share)
+  }
+
+  /// Others wait for memory: ends the call where it holds some and its client has not got on with it for `timeout`
+  /// nanoseconds.
+  func sweep(_ now: UInt64, _ timeout: UInt64) {
     guard let connection = connection?.object else { return }
-    if connection.account.budget.hasWaiting || connection.isWaitingForMemory {
+    let holding = handler.object.holding
+    let isSmall = account.bytesInFlight == 0
+    guard case .idle(let steps) = holding, !isSmall || connection.share.isLarge else {
+      sweptSteps = -1
+      return
+    }
+    let isArriving = connection.decoder.currentHeader?.streamID == id
+    let bytes = isArriving ? connection.decoder.payloadReceived : 0
+    if steps != sweptSteps || bytes - sweptBytes >= Connection.progress(in: timeout) {
+      sweptSteps = steps
+      sweptBytes = bytes
+      sweptTime = now
+    } else if now - sweptTime >= timeout {
+      dropRequests()
       cancel(
         StatusError(
           .resourceExhausted,
-          "for \(context.limits.starveTimeout / 1_000_000) ms the call has held or waited for memory "
-            + "that others need"))
-    } else if isHoldingForCredit {
-      setStarveTimer(at: Clock.now + context.limits.starveTimeout)
+          "for \(timeout / 1_000_000) ms (limits.starve_timeout) the call has held memory that others wait for, "
+            + "without getting on"))
     }
   }
 }

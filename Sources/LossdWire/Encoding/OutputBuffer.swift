@@ -15,6 +15,9 @@ public final class OutputBuffer {
 
   public var count: Int { storage.count }
 
+  /// Memory that it takes, bytes.
+  public var capacity: Int { storage.capacity + scratch.capacity }
+
   public var isEmpty: Bool { storage.count == 0 }
 
   /// Valid until the next change.

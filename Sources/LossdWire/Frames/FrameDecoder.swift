@@ -22,12 +22,16 @@ public final class FrameDecoder {
   }
 
   /// What is kept of the buffer for partial messages between two frames, bytes.
-  static let retainedBytes = 16 << 10
+  public static let retainedBytes = 16 << 10
+  /// What is allocated at once for a message that has begun, bytes; for more of it when it has come.
+  private static let reservedBytes = 1 << 20
 
   var rules: FrameRules
   var phase: Phase
   var held = ByteBuffer(capacity: 256)
   var prefaceCount = 0
+  /// Frames whose header has been read, with the one that is being read.
+  public private(set) var frameNumber: UInt64 = 1
   /// The frame under way; meaningless between frames.
   var current = FrameHeader(type: .ping)
 
@@ -76,6 +80,27 @@ public final class FrameDecoder {
   /// The header of the peer's HELLO has been read.
   public var hasSeenHello: Bool { rules.seenHello }
 
+  /// Some of a header or of a message has been read and the rest has not.
+  public var isMidMessage: Bool {
+    switch phase {
+    case .message: true
+    case .header: held.count > 0
+    default: false
+    }
+  }
+
+  /// Memory that is, or may soon be, held for a partial message, bytes.
+  public var heldBytes: Int {
+    if case .message = phase { return max(held.capacity, Int(current.messageLength)) }
+    return held.capacity
+  }
+
+  /// How much of the payload under way has been read, bytes.
+  public var payloadReceived: Int {
+    if case .payload(_, let received) = phase { return received }
+    return 0
+  }
+
   /// The header of the frame under way, once it is known.
   public var currentHeader: FrameHeader? {
     switch phase {
@@ -84,11 +109,8 @@ public final class FrameDecoder {
     }
   }
 
-  /// Memory held for a partial message, bytes.
-  public var heldCapacity: Int { held.capacity }
-
   /// Reads frames from `bytes` and tells `sink`; returns the bytes used up, fewer than given only when
-  /// `isWaiting`: keep the rest and give it again. After an error everything is read and ignored.
+  /// `isWaiting`, or before a frame where the sink `pausesDecoding`: keep the rest and give it again. After an error everything is read and ignored.
   public func decode(
     _ bytes: UnsafeRawBufferPointer, _ sink: any FrameSink
   ) throws(BadFrame) -> Int {
@@ -108,7 +130,11 @@ public final class FrameDecoder {
       let advanced: Bool
       switch phase {
       case .preface: advanced = try takePreface(&input)
-      case .header: advanced = try takeHeader(&input, sink)
+      case .header:
+        if !input.isEmpty && held.count == 0 && sink.pausesDecoding() {
+          return bytes.count - input.count
+        }
+        advanced = try takeHeader(&input, sink)
       case .message: advanced = try takeMessage(&input, sink)
       case .destination: advanced = askDestination(sink)
       case .payload(let base, let received):
@@ -143,6 +169,7 @@ extension FrameDecoder {
   private func takeHeader(_ input: inout Input, _ sink: any FrameSink) throws(BadFrame) -> Bool {
     guard let bytes = whole(FrameHeader.byteCount, &input) else { return false }
     guard let base = bytes.baseAddress else { return false }
+    frameNumber &+= 1
     current = try rules.header(base)
     held.removeAll(retained: FrameDecoder.retainedBytes)
     switch try sink.frameBegan(current) {
@@ -211,7 +238,11 @@ extension FrameDecoder {
     let missing = count - held.count
     let part = UnsafeRawBufferPointer(rebasing: input.prefix(missing))
     input = input.dropFirst(part.count)
-    if held.count == 0 && part.count == count { return part }
+    if held.count == 0 {
+      if part.count == count { return part }
+      // A peer's word alone is worth no more memory than that.
+      held.reserve(min(count, FrameDecoder.reservedBytes))
+    }
     held.append(part)
     return held.count == count ? held.bytes : nil
   }

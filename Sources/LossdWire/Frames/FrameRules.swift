@@ -10,6 +10,8 @@ struct FrameRules {
   var seenHello = false
 
   static let maxPingBytes: UInt32 = 64
+  /// What a client has to say of its connection takes no more, and costs a server little to read, bytes.
+  static let maxControlBytes: UInt32 = 64 << 10
 
   /// The header in 16 bytes that need no alignment.
   mutating func header(_ bytes: UnsafeRawPointer) throws(BadFrame) -> FrameHeader {
@@ -74,10 +76,12 @@ struct FrameRules {
             + "\(FrameRules.maxPingBytes)")
       }
     case .hello, .status, .credit, .goAway, .region, .release:
-      if header.messageLength > maxMessageBytes {
+      let limit =
+        role == .server ? min(maxMessageBytes, FrameRules.maxControlBytes) : maxMessageBytes
+      if header.messageLength > limit {
         throw BadFrame(
           "\(header.type): the message has \(header.messageLength) bytes, over the limit of "
-            + "\(maxMessageBytes)")
+            + "\(limit)")
       }
     }
   }

@@ -34,6 +34,13 @@ public protocol FrameSink: AnyObject {
   /// Asked only when `header.payloadLength` is not 0.
   func payloadDestination(_ header: FrameHeader) -> PayloadDisposition
 
+  /// Whether the decoder is to stop before the next frame and to return; asked before each.
+  func pausesDecoding() -> Bool
+
   /// The frame is complete, its payload where `payloadDestination` said.
   func frameEnded(_ header: FrameHeader) throws(BadFrame)
+}
+
+extension FrameSink {
+  public func pausesDecoding() -> Bool { false }
 }

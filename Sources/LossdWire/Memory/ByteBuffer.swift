@@ -24,6 +24,11 @@ struct ByteBuffer: ~Copyable {
     return base + count
   }
 
+  /// Makes room for `byteCount` in all, and no more.
+  mutating func reserve(_ byteCount: Int) {
+    if byteCount > capacity { grow(to: byteCount) }
+  }
+
   mutating func append(_ bytes: UnsafeRawBufferPointer) {
     guard let source = bytes.baseAddress else { return }
     extend(by: bytes.count).copyMemory(from: source, byteCount: bytes.count)

@@ -27,17 +27,16 @@ extension MessageArena {
     guard let descriptor = probe.pointee.descriptor else {
       throw StatusError(.internal, "a message without a descriptor")
     }
-    try WireScan.check(bytes, descriptor)
+    let fields = try WireScan.check(bytes, descriptor, fieldsMax: fieldsMax)
     let message = protobuf_c_message_unpack(
-      descriptor, beginDecoding(messageBytes: bytes.count), bytes.count,
+      descriptor, beginDecoding(messageBytes: bytes.count, fields: fields), bytes.count,
       bytes.bindMemory(to: UInt8.self).baseAddress)
     if let message { return UnsafeMutableRawPointer(message).assumingMemoryBound(to: T.self) }
     let name = textString(descriptor.pointee.short_name)
     throw isExhausted
       ? StatusError(
         .resourceExhausted,
-        "\(name): \(bytes.count) bytes describe more than "
-          + "\(MessageArena.decodingBudget(messageBytes: bytes.count)) bytes of fields")
+        "\(name): \(bytes.count) bytes with \(fields) fields take more memory than they should")
       : StatusError(.invalidArgument, "the message does not decode: \(name)")
   }
 

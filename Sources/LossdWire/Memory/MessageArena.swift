@@ -26,8 +26,15 @@ public final class MessageArena {
   /// Whether protobuf-c was refused memory since the last `beginDecoding`.
   private(set) var isExhausted = false
 
+  /// More fields than any request needs: what a server takes of a client.
+  public static let requestFieldsMax = 4096
+
+  /// The most fields, elements of packed ones included, that a message may have.
+  let fieldsMax: Int
+
   /// `retainedBytes` is what the arena keeps at most after a reset.
-  public init(retainedBytes: Int = 256 << 10) {
+  public init(retainedBytes: Int = 256 << 10, fieldsMax: Int = .max) {
+    self.fieldsMax = fieldsMax
     self.retainedBytes = max(retainedBytes, MessageArena.firstBlockBytes)
     allocatorStorage = .allocate(capacity: 1)
     allocatorStorage.initialize(
@@ -66,13 +73,25 @@ public final class MessageArena {
     }
   }
 
-  /// The most that decoding a message of `messageBytes` may take, bytes: protobuf-c's structures are
-  /// some ten times the bytes that describe them, but hostile bytes can ask for far more.
-  static func decodingBudget(messageBytes: Int) -> Int { messageBytes * 16 + (1 << 20) }
+  /// The most that one field may take when it is decoded, beyond its bytes: protobuf-c's structure of a message, a
+  /// pointer to it and what alignment adds.
+  private static let fieldBytesMax = 256
 
-  /// What protobuf-c calls with; a new budget for a message of `messageBytes`.
-  func beginDecoding(messageBytes: Int) -> UnsafeMutablePointer<ProtobufCAllocator> {
-    budget = MessageArena.decodingBudget(messageBytes: messageBytes)
+  /// The most that decoding a message may take, bytes.
+  static func decodingBudget(messageBytes: Int, fields: Int) -> Int {
+    2 * messageBytes + fieldBytesMax * fields + (4 << 10)
+  }
+
+  /// The most that a request of so many bytes may take in an arena when it is decoded, bytes; blocks grow by doubling.
+  public static func bytesMax(messageBytes: Int) -> Int {
+    2
+      * decodingBudget(
+        messageBytes: messageBytes, fields: min(messageBytes / 2, requestFieldsMax))
+  }
+
+  /// What protobuf-c calls with; a new budget for a message of `messageBytes` with so many fields.
+  func beginDecoding(messageBytes: Int, fields: Int) -> UnsafeMutablePointer<ProtobufCAllocator> {
+    budget = MessageArena.decodingBudget(messageBytes: messageBytes, fields: fields)
     isExhausted = false
     return allocatorStorage
   }

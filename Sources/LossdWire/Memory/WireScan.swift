@@ -12,15 +12,37 @@ struct WireScan {
   private static let maxDepth = 16
 
   private let bytes: UnsafeRawBufferPointer
+  private let fieldsMax: Int
+  private var fields = 0
 
-  /// Throws INVALID_ARGUMENT when `bytes` are no message of `descriptor`'s type.
-  static func check(
-    _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>
-  ) throws(StatusError) {
-    try WireScan(bytes: bytes).message(descriptor, 0..<bytes.count, depth: 0)
+  private init(_ bytes: UnsafeRawBufferPointer, fieldsMax: Int) {
+    self.bytes = bytes
+    self.fieldsMax = fieldsMax
   }
 
-  private func message(
+  /// Returns how many fields the message has, elements of packed ones included. Throws INVALID_ARGUMENT when `bytes` are no
+  /// message of `descriptor`'s type, RESOURCE_EXHAUSTED for more than `fieldsMax` fields.
+  static func check(
+    _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
+    fieldsMax: Int = .max
+  ) throws(StatusError) -> Int {
+    var scan = WireScan(bytes, fieldsMax: fieldsMax)
+    try scan.message(descriptor, 0..<bytes.count, depth: 0)
+    return scan.fields
+  }
+
+  private mutating func count(
+    _ more: Int, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>
+  ) throws(StatusError) {
+    fields += more
+    if fields > fieldsMax {
+      throw StatusError(
+        .resourceExhausted,
+        "\(textString(descriptor.pointee.short_name)): the message has over \(fieldsMax) fields")
+    }
+  }
+
+  private mutating func message(
     _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>, _ range: Range<Int>, depth: Int
   ) throws(StatusError) {
     var index = range.lowerBound
@@ -36,13 +58,14 @@ struct WireScan {
           descriptor, "field \(number) at byte \(start) has wire type \(wireType) or is cut short")
       }
       guard let field = protobuf_c_message_descriptor_get_field(descriptor, number) else {
+        try count(1, descriptor)
         continue
       }
       try known(field, descriptor, wireType, value, depth)
     }
   }
 
-  private func known(
+  private mutating func known(
     _ field: UnsafePointer<ProtobufCFieldDescriptor>,
     _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>, _ wireType: UInt8,
     _ value: Range<Int>, _ depth: Int
@@ -60,6 +83,7 @@ struct WireScan {
     default:
       if wireType != 0 && !isPacked { throw wrongWireType(field, descriptor, wireType) }
     }
+    try count(isPacked ? elements(type, value) : 1, descriptor)
     if type == PROTOBUF_C_TYPE_STRING {
       try text(field, descriptor, UnsafeRawBufferPointer(rebasing: bytes[value]))
     } else if type == PROTOBUF_C_TYPE_MESSAGE {
@@ -68,6 +92,21 @@ struct WireScan {
       }
       try message(
         nested.assumingMemoryBound(to: ProtobufCMessageDescriptor.self), value, depth: depth + 1)
+    }
+  }
+
+  /// Of a packed field: of varints, bytes that end one.
+  private func elements(_ type: ProtobufCType, _ value: Range<Int>) -> Int {
+    switch type {
+    case PROTOBUF_C_TYPE_STRING, PROTOBUF_C_TYPE_BYTES, PROTOBUF_C_TYPE_MESSAGE: return 1
+    case PROTOBUF_C_TYPE_DOUBLE, PROTOBUF_C_TYPE_FIXED64, PROTOBUF_C_TYPE_SFIXED64:
+      return value.count / 8
+    case PROTOBUF_C_TYPE_FLOAT, PROTOBUF_C_TYPE_FIXED32, PROTOBUF_C_TYPE_SFIXED32:
+      return value.count / 4
+    default:
+      var ends = 0
+      for index in value where bytes[index] < 0x80 { ends += 1 }
+      return ends
     }
   }
 

@@ -24,6 +24,26 @@ public struct LimitsMessage: Sendable, Equatable {
   public var drainTimeoutMicroseconds: UInt64 = 0
   /// Output queued on a connection beyond which nothing is read from it.
   public var queuedBytes: UInt64 = 0
+  /// In flight, all connections of one user.
+  public var userBytes: UInt64 = 0
+  /// Of one user.
+  public var userConnections: UInt32 = 0
+  /// Calls of one user.
+  public var userStreams: UInt32 = 0
+  /// Shared memory, all connections.
+  public var regionBytes: UInt64 = 0
+  /// Shared memory, one user.
+  public var userRegionBytes: UInt64 = 0
+  /// Regions of shared memory, all connections.
+  public var regions: UInt32 = 0
+  /// Regions of shared memory, one user.
+  public var userRegions: UInt32 = 0
+  /// From a connection's end until the pages of its regions are freed.
+  public var regionGraceMicroseconds: UInt64 = 0
+  /// Estimated work of one call, time of one core; 0: no limit.
+  public var callCostMicroseconds: UInt64 = 0
+  /// How long a call waits for memory before it is refused.
+  public var waitTimeoutMicroseconds: UInt64 = 0
 
   public init() {}
 }
@@ -44,6 +64,16 @@ extension LimitsMessage {
     starveTimeoutMicroseconds = raw.starve_timeout_us
     drainTimeoutMicroseconds = raw.drain_timeout_us
     queuedBytes = raw.queued_bytes
+    userBytes = raw.user_bytes
+    userConnections = raw.user_connections
+    userStreams = raw.user_streams
+    regionBytes = raw.region_bytes
+    userRegionBytes = raw.user_region_bytes
+    regions = raw.regions
+    userRegions = raw.user_regions
+    regionGraceMicroseconds = raw.region_grace_us
+    callCostMicroseconds = raw.call_cost_us
+    waitTimeoutMicroseconds = raw.wait_timeout_us
   }
 
   func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Limits> {
@@ -62,6 +92,16 @@ extension LimitsMessage {
     raw.pointee.starve_timeout_us = starveTimeoutMicroseconds
     raw.pointee.drain_timeout_us = drainTimeoutMicroseconds
     raw.pointee.queued_bytes = queuedBytes
+    raw.pointee.user_bytes = userBytes
+    raw.pointee.user_connections = userConnections
+    raw.pointee.user_streams = userStreams
+    raw.pointee.region_bytes = regionBytes
+    raw.pointee.user_region_bytes = userRegionBytes
+    raw.pointee.regions = regions
+    raw.pointee.user_regions = userRegions
+    raw.pointee.region_grace_us = regionGraceMicroseconds
+    raw.pointee.call_cost_us = callCostMicroseconds
+    raw.pointee.wait_timeout_us = waitTimeoutMicroseconds
     return raw
   }
 }

@@ -474,8 +474,8 @@ class Package(unittest.TestCase):
             return text[-1]
 
         run("lossctl", "status", user="alice", cwd="/")
-        # In a namespace of its own the daemon does not see who it is.
-        self.assertRegex(seen(1), r"uid=65534 pid=\d+ .*method=/lossd.v1.Daemon/GetStatus .*code=OK")
+        self.assertRegex(
+            seen(1), rf"uid={alice} pid=\d+ .*method=/lossd.v1.Daemon/GetStatus .*code=OK")
         self.dropin("lossd.service", "access-log.conf")
         run("systemctl", "restart", "lossd")
         self.assertNotEqual(pid(), process)
@@ -483,6 +483,39 @@ class Package(unittest.TestCase):
         self.assertIn(f"uid={alice} pid=", seen(2))
         config.write_text(shipped)
         self.no_dropins()
+        run("systemctl", "restart", "lossd")
+
+    def test_16b_a_user_at_its_limits_disturbs_no_other(self):
+        config = pathlib.Path("/etc/lossd/lossd.yaml")
+        shipped = config.read_text()
+        run("useradd", "-m", "-G", "lossd-clients", "carol")
+        self.addCleanup(run, "userdel", "-r", "carol", check=False)
+        config.write_text(shipped + "\nlimits:\n  user_connections: 20\n  user_bytes: 16MiB\n")
+        run("systemctl", "restart", "lossd")
+        tests = pathlib.Path(__file__).parent
+        environment = {**os.environ, "PYTHONPATH": f"{tests}:{tests.parent}"}
+
+        def start(user, script, *arguments):
+            return subprocess.Popen(
+                ["runuser", "-u", user, "--", sys.executable, script, *arguments], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, text=True, env=environment, cwd="/")
+
+        def worst():
+            other = start("alice", tests.parent / "other_user.py", ADDRESS, "-")
+            self.assertEqual(other.stdout.readline().strip(), "ready")
+            time.sleep(2)
+            told = json.loads(other.communicate("", timeout=60)[0])
+            self.assertEqual(told["failures"], [])
+            return max(told["times"])
+
+        quiet = worst()
+        greedy = start("carol", tests / "greedy.py")
+        held, refused = map(int, greedy.stdout.readline().split())
+        self.assertEqual((held, refused), (20, 40))
+        self.assertLess(min(worst() for _ in range(3)), max(0.05, 10 * quiet))
+        run("lossctl", "eval", "sigmoid", "--input", DATA / "worked_sigmoid_input.npy", user="alice", cwd="/")
+        greedy.communicate("", timeout=60)
+        config.write_text(shipped)
         run("systemctl", "restart", "lossd")
 
     def test_17_an_administrators_choices_survive_and_a_clean_stop_is_one(self):

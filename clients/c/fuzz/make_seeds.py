@@ -12,7 +12,7 @@ from wire import ACK, CREDIT, HELLO, PING, REGION, RELEASE, block, frame, number
 batch = [answer(number(1, n) + tensor(), stream=4, flags=0) + frame(CREDIT, 4, number(1, 1)) for n in range(2)]
 SHM_HI = frame(HELLO, 0, block(1, "fake") + number(4, 256) + number(5, 8) + block(6, "shm"))
 region = [frame(REGION, 0, number(1, n)) for n in (1, 2)]
-big = tensor(shape=(300,), storage=block(6, number(1, 2) + number(3, 1200)))
+big = tensor(shape=(300,), storage=block(6, number(1, 2) + number(2, 4096) + number(3, 1200)))
 SEEDS = {
     "shared": SHM_HI + region[0] + region[1] + answer(big, b"", 5) + answer() + answer(stream=2),
     "unshared": SHM_HI + frame(REGION, 0, number(1, 1) + block(2, number(1, 8))) + region[1] + answer(

@@ -78,7 +78,7 @@ typedef enum lossd_code {
   LOSSD_UNIMPLEMENTED = 12,     /* a gradient that torch has and lossd has not */
   LOSSD_INTERNAL = 13,          /* an answer that breaks the protocol */
   LOSSD_UNAVAILABLE = 14,       /* no daemon, or the connection broke */
-  LOSSD_DATA_LOSS = 15,
+  LOSSD_DATA_LOSS = 15,         /* memory of lossd_client_alloc that was lost with its connection */
   LOSSD_UNAUTHENTICATED = 16
 } lossd_code;
 
@@ -153,9 +153,14 @@ LOSSD_API lossd_code lossd_client_ping(lossd_client *client, uint64_t timeout_us
 LOSSD_API void lossd_client_flush(lossd_client *client);
 
 /* Memory for tensors, of at least so many bytes, zeroed, at a multiple of 4096: inputs and results that lie in it, at
- * multiples of 64 from its beginning, cross no socket and are not copied. A result's place should have its exact size;
- * where it has not, the result comes by the socket. Over TCP it is ordinary memory. After a fork parent and child
- * share it. NULL where there is none. */
+ * multiples of 64 from its beginning, cross no socket and are not copied, as long as the connection lasts that there is
+ * now (it is made where there is none). After that they are copied with each call, and so are those in ordinary memory, which
+ * it is over TCP and where the daemon gives none. A result's place should have its exact size; where it has not, the
+ * result comes by the socket. NULL where there is no memory.
+ * What lies there stays when the connection ends, provided that this library is called, as by lossd_client_flush, within the
+ * daemon's `limits.region_grace` (10 s) of a daemon's ending it while it lives on (`limits.idle_timeout`, or answers that
+ * are not taken). Else it is lost: it reads as zeros, and calls with it, and results in it, are LOSSD_DATA_LOSS.
+ * A child has the memory as long as its parent's connection has it, or from its first use of the client on its own copy. */
 LOSSD_API void *lossd_client_alloc(lossd_client *client, size_t bytes);
 
 /* Gives it back, NULL or not, when no call uses it any more; else it goes with the client and its last call. */

@@ -71,6 +71,10 @@ lossd_code call_check(const lossd_call *call, lossd_error *error) {
   if (call == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the call");
   if (call->broken.code != LOSSD_OK) return fail(error, call->broken.code, "%s", call->broken.text);
   if (call_is_under_way(call)) return fail(error, LOSSD_FAILED_PRECONDITION, "the call is under way already");
+  for (size_t index = 0; call->client->has_lost && index < call->input_count; index++) {
+    if (!segment_is_lost(call->client, call->inputs[index].data)) continue;
+    return fail(error, LOSSD_DATA_LOSS, "%s: %s", call->inputs[index].name, segment_lost);
+  }
   return succeed(error);
 }
 
@@ -300,6 +304,9 @@ lossd_code lossd_call_result(const lossd_call *call, const char *name, lossd_ten
   for (size_t index = 0; index < call->result_count; index++) {
     const struct result *result = &call->results[index];
     if (!result->is_present || (name != NULL && strcmp(result->name, name) != 0)) continue;
+    if (call->client->has_lost && segment_is_lost(call->client, result->tensor.data)) {
+      return fail(error, LOSSD_DATA_LOSS, "%s: %s", result->name, segment_lost);
+    }
     *tensor = result->tensor;
     tensor->shape = result->shape; /* results move when there are more of them */
     return succeed(error);

@@ -55,6 +55,10 @@ void lossd_client_free(lossd_client *client) {
   }
   while (client->connections != NULL) {
     struct connection *connection = client->connections;
+    if (!client_has_forked(client)) {
+      segments_end(connection);
+      connection_flush(connection); /* says that the daemon need not wait for anything */
+    }
     connection_close(connection, LOSSD_CANCELLED, "the client was freed");
     client->connections = connection->next;
     connection_free(connection);

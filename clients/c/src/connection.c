@@ -29,10 +29,14 @@ struct connection *connection_new(lossd_client *client, int descriptor) {
 }
 
 void connection_free(struct connection *connection) {
+  segments_end(connection);
+  while (connection->descriptor_count > 0) {
+    int descriptor = connection_next_descriptor(connection);
+    if (descriptor >= 0) close(descriptor);
+  }
   if (connection->descriptor >= 0) close(connection->descriptor);
   reader_free(&connection->reader);
   output_free(&connection->output);
-  free(connection->regions);
   free(connection);
 }
 
@@ -144,6 +148,8 @@ void connection_close(struct connection *connection, lossd_code code, const char
   va_end(arguments);
   error.code = code;
   connection->is_closed = 1;
+  /* Before the daemon knows: it then frees what lies in its memory. */
+  segments_end(connection);
   for (size_t index = 0; index < FLIGHTS_MAX; index++) {
     struct flight flight = connection->flights[index];
     if (flight.kind == FLIGHT_NONE) continue;
@@ -166,24 +172,10 @@ void connection_flush(struct connection *connection) {
   struct output *output = &connection->output;
   if (client_has_forked(connection->client)) return; /* it is the parent's socket */
   while (output->pending > 0 && !connection->is_closed && !connection->cannot_write) {
-    union {
-      struct cmsghdr header; /* aligns the bytes */
-      char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
     struct msghdr message;
-    int descriptor;
     memset(&message, 0, sizeof message);
     message.msg_iov = vectors;
-    message.msg_iovlen = output_vectors(output, vectors, VECTORS_MAX, &descriptor);
-    if (descriptor >= 0) {
-      memset(&control, 0, sizeof control);
-      message.msg_control = &control;
-      message.msg_controllen = sizeof control.bytes;
-      control.header.cmsg_level = SOL_SOCKET;
-      control.header.cmsg_type = SCM_RIGHTS;
-      control.header.cmsg_len = CMSG_LEN(sizeof(int));
-      memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
-    }
+    message.msg_iovlen = output_vectors(output, vectors, VECTORS_MAX);
     ssize_t written = sendmsg(connection->descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (written >= 0) {
       output_advance(output, (size_t)written);
@@ -197,8 +189,47 @@ void connection_flush(struct connection *connection) {
   }
 }
 
+int connection_give_descriptor(struct connection *connection, int descriptor) {
+  if (connection->descriptor_count < DESCRIPTORS_MAX && connection->descriptor_count < segments_asked(connection)) {
+    connection->descriptors[connection->descriptor_count++] = descriptor;
+    return 1;
+  }
+  if (descriptor >= 0) close(descriptor);
+  return 0;
+}
+
+int connection_next_descriptor(struct connection *connection) {
+  if (connection->descriptor_count == 0) return -1;
+  int first = connection->descriptors[0];
+  connection->descriptor_count--;
+  memmove(connection->descriptors, connection->descriptors + 1,
+          connection->descriptor_count * sizeof connection->descriptors[0]);
+  return first;
+}
+
+/* Takes the descriptors that came along; 0 where nobody asked for them. */
+static int take_descriptors(struct connection *connection, struct msghdr *message) {
+  int is_good = 1, count = 0;
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    size_t here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t index = 0; index < here; index++, count++) {
+      int descriptor;
+      memcpy(&descriptor, CMSG_DATA(header) + index * sizeof descriptor, sizeof descriptor);
+      is_good &= connection_give_descriptor(connection, descriptor);
+    }
+  }
+  /* This process has no room for another one. */
+  if ((message->msg_flags & MSG_CTRUNC) && count == 0) is_good &= connection_give_descriptor(connection, -1);
+  return is_good;
+}
+
 void connection_read(struct connection *connection) {
   struct iovec vectors[16];
+  union {
+    struct cmsghdr header; /* aligns the bytes */
+    char bytes[CMSG_SPACE(sizeof(int) * DESCRIPTORS_MAX)];
+  } control;
   for (int turn = 0; turn < READS_MAX && !connection->is_closed; turn++) {
     struct msghdr message;
     memset(&message, 0, sizeof message);
@@ -210,6 +241,8 @@ void connection_read(struct connection *connection) {
     }
     size_t room = 0;
     for (size_t index = 0; index < message.msg_iovlen; index++) room += vectors[index].iov_len;
+    message.msg_control = &control;
+    message.msg_controllen = sizeof control;
     ssize_t count = recvmsg(connection->descriptor, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
@@ -219,6 +252,10 @@ void connection_read(struct connection *connection) {
       return;
     }
     lossd_error error;
+    if ((message.msg_controllen > 0 || (message.msg_flags & MSG_CTRUNC)) && !take_descriptors(connection, &message)) {
+      connection_close(connection, LOSSD_UNAVAILABLE, "the daemon broke the protocol: a descriptor that nobody asked for");
+      return;
+    }
     lossd_code code = reader_advance(&connection->reader, connection, (size_t)count, &error);
     if (code == LOSSD_UNAVAILABLE) connection_close(connection, code, "%s", error.text);
     if (code == LOSSD_INTERNAL) {

@@ -127,10 +127,10 @@ int call_encode_shared(lossd_call *call, const struct place_in *places) {
     if (result->into_bytes == 0) continue;
     const struct segment *segment = result->segment != NULL
                                         ? result->segment
-                                        : segment_find(call->client, result->given, result->into_bytes);
+                                        : segment_find(call->client, NULL, result->given, result->into_bytes);
     lossd__v1__shared_range__init(&ranges[index]);
     ranges[index].region = segment->number;
-    ranges[index].offset = result->into;
+    ranges[index].offset = segment_offset(segment, segment->base + result->into);
     ranges[index].length = result->into_bytes;
     wanted->into = &ranges[index];
   }
@@ -182,18 +182,11 @@ static int put_message(struct output *output, uint32_t stream, uint8_t type, con
   return 1;
 }
 
-int put_region(struct output *output, uint8_t type, uint64_t number, uint64_t length, int descriptor) {
+int put_region(struct output *output, uint8_t type, uint64_t number, uint64_t length) {
   Lossd__V1__Region region = LOSSD__V1__REGION__INIT;
   region.region = number;
   region.length = length;
-  size_t size = protobuf_c_message_get_packed_size(&region.base);
-  struct frame frame = {0, (uint32_t)size, 0, type, 0};
-  if (!output_reserve(output, FRAME_HEADER + size, 1)) return 0;
-  unsigned char *to = descriptor < 0 ? output_append(output, FRAME_HEADER + size)
-                                     : output_append_descriptor(output, FRAME_HEADER + size, descriptor);
-  put_header(to, &frame);
-  protobuf_c_message_pack(&region.base, to + FRAME_HEADER);
-  return 1;
+  return put_message(output, 0, type, &region.base);
 }
 
 int put_preface(struct output *output, uint64_t payload_max, int has_shared_memory) {

@@ -33,7 +33,8 @@
 #define CONTROL_MAX (1u << 20)      /* bytes of answers to PING that a daemon may leave unread */
 #define ARENA_MAX (64u << 20)       /* bytes that decoding one message may take */
 #define SHARED_MIN (256u << 10)     /* bytes of inputs from which on they lie in shared memory */
-#define SEGMENTS_MAX 200u           /* of shared memory; a daemon takes 256 on a connection */
+#define SEGMENTS_MAX 200u           /* of shared memory; a daemon makes 256 for a connection */
+#define DESCRIPTORS_MAX 8u          /* that may come before the frames that they belong to */
 #define SEGMENT_BYTES_MAX ((size_t)1 << 30) /* of all segments */
 #define SEGMENT_IDLE_MAX ((size_t)256 << 20) /* of those that nobody uses */
 #define RETRY_PAUSE_US 100000u      /* between two attempts to reach a daemon that is being restarted */
@@ -108,7 +109,6 @@ struct output_item {
   const unsigned char *base; /* NULL: of `bytes`; &output_zeros: zeros, however many */
   size_t length;
   const void *owner; /* of borrowed memory */
-  int descriptor;    /* goes with the first byte, and is closed then; 0: none */
 };
 
 struct output {
@@ -128,14 +128,12 @@ void output_free(struct output *output);
 int output_reserve(struct output *output, size_t bytes, size_t items);
 /* The next `count` bytes of our own, to be filled in; they have been reserved. */
 unsigned char *output_append(struct output *output, size_t count);
-/* The same as an item of its own, with a descriptor that is the output's from here on. */
-unsigned char *output_append_descriptor(struct output *output, size_t count, int descriptor);
 void output_borrow(struct output *output, const void *base, size_t length, const void *owner);
 /* The owner's memory, queued up to the mark `until` (`written` plus `pending` of then), is not touched any more:
  * zeros go in its place, since a frame has to be whole. */
 void output_abandon(struct output *output, const void *owner, uint64_t until);
-/* What comes next; an item with a descriptor comes alone, and `descriptor` says which: -1, none. */
-size_t output_vectors(const struct output *output, struct iovec *vectors, size_t max, int *descriptor);
+/* What comes next. */
+size_t output_vectors(const struct output *output, struct iovec *vectors, size_t max);
 void output_advance(struct output *output, size_t written);
 
 /* ---- reader.c: bytes in, frames out; no socket ---- */
@@ -188,13 +186,24 @@ struct input {
 
 /* ---- shared.c: memory that the daemon maps too ---- */
 
-/* Of memory that is shared, or (descriptor -1) ordinary memory where there was none to be had. */
+enum segment_state {
+  SEGMENT_ASKED, /* the daemon has not answered yet */
+  SEGMENT_THERE,
+  SEGMENT_GONE   /* ordinary memory, or none: it was refused, or its connection has ended */
+};
+
+/* A region of one connection; where it is GONE and has memory, that is ordinary. */
 struct segment {
   struct segment *next;
-  uint64_t number; /* the region's, on every connection */
-  int descriptor;
+  uint64_t number;               /* the region's */
+  struct connection *connection; /* NULL: it has ended */
+  enum segment_state state;
+  int descriptor;  /* -1: none */
+  int is_mapped;   /* else `base` is of malloc */
   unsigned char *base;
   size_t size;
+  int has_result;  /* that the user may look at */
+  int is_lost;     /* what lay there when its connection ended could not be kept */
   unsigned uses; /* by calls that the daemon has not ended */
   enum { SEGMENT_IDLE, SEGMENT_CALLS, SEGMENT_USERS, SEGMENT_LEFT } owner;
   int is_tainted; /* the daemon may be at it though nobody uses it: it is not used again */
@@ -207,15 +216,25 @@ struct uses {
   size_t capacity;
 };
 
-/* A segment for a call's own; NULL: none to be had. */
-struct segment *segment_take(lossd_client *client, size_t size);
+/* A segment for a call's own, there or asked for; NULL: none to be had. */
+struct segment *segment_take(struct connection *connection, size_t size);
 /* Its owner has no more use for it: idle again once the daemon has not either. */
 void segment_leave(lossd_client *client, struct segment *segment);
-/* The user's memory that the address lies in; NULL: it is other memory. */
-struct segment *segment_find(const lossd_client *client, const void *address, size_t bytes);
+/* The user's memory of a connection, of any where that is NULL, that the address lies in; NULL: it is other memory. */
+struct segment *segment_find(const lossd_client *client, const struct connection *connection, const void *address,
+                             size_t bytes);
+/* Where an address in it is in its region. */
+uint64_t segment_offset(const struct segment *segment, const void *address);
+/* Whether what lay at the address was lost with its connection. */
+int segment_is_lost(const lossd_client *client, const void *address);
+extern const char segment_lost[];
 void segments_free(lossd_client *client);
-/* In a child: they are the parent's to use. */
-void segments_forked(lossd_client *client);
+/* The daemon's answer to REGION. */
+lossd_code region_answered(struct connection *connection, uint64_t number, int is_made, lossd_error *error);
+/* How many answers to REGION are to come. */
+size_t segments_asked(const struct connection *connection);
+/* The connection has ended, or is about to: what the user has in its segments becomes ordinary memory. */
+void segments_end(struct connection *connection);
 int uses_add(struct uses *uses, struct segment *segment);
 /* They are `to`'s from here on. Without memory they are never used again. */
 void uses_move(struct uses *to, struct uses *from);
@@ -320,7 +339,7 @@ void put_header(unsigned char *to, const struct frame *frame);
 /* Queues frames; 0 without memory, and nothing is queued. */
 int put_preface(struct output *output, uint64_t payload_max, int has_shared_memory);
 int put_open(struct output *output, uint32_t stream, const char *method, uint64_t timeout_us);
-int put_region(struct output *output, uint8_t type, uint64_t number, uint64_t length, int descriptor);
+int put_region(struct output *output, uint8_t type, uint64_t number, uint64_t length);
 int put_control(struct output *output, uint32_t stream, uint8_t type, uint8_t flags, const void *message,
                 size_t length);
 /* MESSAGE with the call's request, and its tensors where those are not shared; `batch`: its id, else UINT64_MAX. */
@@ -347,13 +366,6 @@ struct flight {
   struct uses uses; /* of who has left it */
 };
 
-/* A segment that the daemon has been told of. */
-struct region {
-  uint64_t number;
-  size_t size;
-  int is_known; /* it has said yes */
-};
-
 struct connection {
   struct connection *next; /* client.c's */
   lossd_client *client;
@@ -374,9 +386,8 @@ struct connection {
   uint64_t pings_sent;
   uint64_t pings_answered;
   int has_shared_memory;
-  struct region *regions;
-  size_t region_count;
-  size_t region_capacity;
+  int descriptors[DESCRIPTORS_MAX]; /* that have come before their frames; -1: one was lost */
+  size_t descriptor_count;
   size_t region_refused; /* bytes from which on the daemon wants none; 0: it has refused nothing */
   struct reader reader;
   struct output output;
@@ -404,6 +415,10 @@ int connection_fits(const struct connection *connection, const lossd_call *call,
 void connection_cancel(struct connection *connection, uint32_t id, const void *owner, int abandon);
 void connection_flush(struct connection *connection);
 void connection_read(struct connection *connection);
+/* A descriptor has come, which is the connection's from here on; -1: one was lost. 0 where nobody asked for one. */
+int connection_give_descriptor(struct connection *connection, int descriptor);
+/* The oldest, which is the caller's from here on; -1: none. */
+int connection_next_descriptor(struct connection *connection);
 /* ---- frames.c ---- */
 
 /* reader.c's: a whole message has come; it sets the places of a payload. */
@@ -419,10 +434,6 @@ enum placement { PLACED_IN_PAYLOAD, PLACED_SHARED, PLACED_LATER };
 /* Copies the call's big inputs to shared memory and says what its request is to be; LATER: the daemon has not said
  * yet whether it takes the memory. */
 enum placement place_call(struct connection *connection, lossd_call *call, int has_results);
-/* The daemon's answer to REGION. */
-lossd_code region_answered(struct connection *connection, uint64_t number, int is_taken, lossd_error *error);
-/* The segment is no more. */
-void region_forget(struct connection *connection, uint64_t number);
 
 /* ---- address.c ---- */
 
@@ -460,6 +471,7 @@ struct lossd_client {
   size_t segment_count;
   size_t segment_bytes;
   uint64_t next_segment;
+  int has_lost; /* some segment is */
   size_t shared_min;
   uint64_t finished;    /* counts calls and batches that ended: who waits looks again */
   lossd_error refusal;  /* why connecting failed last */

@@ -3,7 +3,6 @@
 #include "internal.h"
 
 #include <assert.h>
-#include <unistd.h>
 
 /* Stands for memory that was taken back while its frame was on the way. */
 static const unsigned char output_zeros[16384];
@@ -11,9 +10,6 @@ static const unsigned char output_zeros[16384];
 void output_init(struct output *output) { memset(output, 0, sizeof *output); }
 
 void output_free(struct output *output) {
-  for (size_t index = output->first; index < output->count; index++) {
-    if (output->items[index].descriptor > 0) close(output->items[index].descriptor);
-  }
   bytes_free(&output->bytes);
   free(output->items);
   output_init(output);
@@ -52,18 +48,8 @@ static struct output_item *add_item(struct output *output) {
 unsigned char *output_append(struct output *output, size_t count) {
   assert(output->bytes.capacity - output->bytes.length >= count);
   struct output_item *last = output->count > output->first ? &output->items[output->count - 1] : NULL;
-  if (last == NULL || last->base != NULL || last->descriptor > 0) last = add_item(output);
+  if (last == NULL || last->base != NULL) last = add_item(output);
   last->length += count;
-  output->pending += count;
-  unsigned char *result = output->bytes.base + output->bytes.length;
-  output->bytes.length += count;
-  return result;
-}
-
-unsigned char *output_append_descriptor(struct output *output, size_t count, int descriptor) {
-  struct output_item *item = add_item(output);
-  item->descriptor = descriptor;
-  item->length = count;
   output->pending += count;
   unsigned char *result = output->bytes.base + output->bytes.length;
   output->bytes.length += count;
@@ -89,18 +75,13 @@ void output_abandon(struct output *output, const void *owner, uint64_t until) {
   }
 }
 
-size_t output_vectors(const struct output *output, struct iovec *vectors, size_t max, int *descriptor) {
+size_t output_vectors(const struct output *output, struct iovec *vectors, size_t max) {
   size_t used = 0;
-  *descriptor = -1;
   const unsigned char *own = output->bytes.base + output->taken;
   for (size_t index = output->first; index < output->count && used < max; index++) {
     const struct output_item *item = &output->items[index];
     const unsigned char *base = item->base;
     size_t length = item->length;
-    if (item->descriptor > 0) {
-      if (used > 0) break;
-      *descriptor = item->descriptor;
-    }
     if (base == NULL) {
       base = own;
       own += length;
@@ -108,7 +89,7 @@ size_t output_vectors(const struct output *output, struct iovec *vectors, size_t
     int is_cut = base == output_zeros && length > sizeof output_zeros;
     vectors[used].iov_base = (void *)(uintptr_t)base;
     vectors[used++].iov_len = is_cut ? sizeof output_zeros : length;
-    if (is_cut || *descriptor >= 0) break; /* the rest comes with the next write */
+    if (is_cut) break; /* the rest comes with the next write */
   }
   return used;
 }
@@ -120,8 +101,6 @@ void output_advance(struct output *output, size_t written) {
   while (written > 0) {
     struct output_item *item = &output->items[output->first];
     size_t part = written < item->length ? written : item->length;
-    if (item->descriptor > 0) close(item->descriptor);
-    item->descriptor = 0;
     if (item->base == NULL) {
       output->taken += part;
     } else if (item->base != output_zeros) {

@@ -153,7 +153,6 @@ void client_check_fork(lossd_client *client) {
     if (stream_wants_connection(stream)) stream_fail(stream, LOSSD_UNAVAILABLE, text);
   }
   client->retry_at = client->retry_until = 0;
-  segments_forked(client);
   /* Interrupts of the parent are not ours either. */
   int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (descriptor >= 0) {

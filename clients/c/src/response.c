@@ -43,9 +43,10 @@ static lossd_code take_shared(lossd_call *call, struct result *result, const Los
                               size_t bytes, unsigned char **to, lossd_error *error) {
   const struct segment *segment = !call->is_shared || result->into_bytes == 0 ? NULL
                                   : result->segment != NULL ? result->segment
-                                                            : segment_find(call->client, result->given,
+                                                            : segment_find(call->client, NULL, result->given,
                                                                            result->into_bytes);
-  if (segment == NULL || place->region != segment->number || place->offset != result->into ||
+  if (segment == NULL || place->region != segment->number ||
+      place->offset != segment_offset(segment, segment->base + result->into) ||
       place->length != result->into_bytes || bytes != result->into_bytes) {
     return fail(error, LOSSD_INTERNAL, "the daemon's answer has %s in memory that nobody asked for", result->name);
   }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static lossd_client *client;
 static const float input[3] = {0, 1, -1};
@@ -153,6 +154,34 @@ static int on_demand(void) {
   return 0;
 }
 
+/* Memory that nobody looks after for longer than the daemon keeps it: what comes of a call with it, then of one with its
+ * result, and of one without. */
+static int absent(void) {
+  const int64_t shape[1] = {100000};
+  lossd_error error;
+  lossd_tensor tensor;
+  float *there = lossd_client_alloc(client, sizeof *there * 100000);
+  for (int at = 0; at < 100000; at++) there[at] = 1;
+  lossd_call *call = lossd_call_new(client, "sigmoid");
+  lossd_call_input(call, "input", LOSSD_FLOAT32, 1, shape, there);
+  lossd_call_output(call, "output", NULL, 0);
+  lossd_call_run(call, &error);
+  report(&error);
+  sleep(3); /* the daemon closes, and a second later it is gone */
+  lossd_client_flush(client);
+  lossd_call_result(call, "output", &tensor, &error);
+  report(&error);
+  lossd_call_run(call, &error);
+  report(&error);
+  lossd_call_free(call);
+  lossd_client_dealloc(client, there);
+  call = sigmoid(NULL);
+  lossd_call_run(call, &error);
+  report(&error);
+  lossd_call_free(call);
+  return 0;
+}
+
 int main(int count, char **arguments) {
   lossd_error error;
   const char *action = count > 2 ? arguments[2] : "";
@@ -171,6 +200,7 @@ int main(int count, char **arguments) {
   if (strcmp(action, "data_set") == 0) result = data_set(number);
   if (strcmp(action, "on_demand") == 0) result = on_demand();
   if (strcmp(action, "big") == 0) result = big();
+  if (strcmp(action, "absent") == 0) result = absent();
   if (strcmp(action, "ping") == 0) {
     lossd_client_ping(client, 2000000, NULL, &error);
     result = report(&error);

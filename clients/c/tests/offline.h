@@ -2,10 +2,12 @@
 #ifndef OFFLINE_H
 #define OFFLINE_H
 
+#include "internal.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include "internal.h"
 
 struct offline {
   lossd_client *client;
@@ -92,11 +94,22 @@ static void offline_end(struct offline *offline) {
   free(offline->big_input);
 }
 
+/* The descriptors of all regions that have been asked for, as if they had come with their answers. */
+static void offline_give_descriptors(struct offline *offline) {
+  struct connection *connection = offline->connection;
+  while (connection->descriptor_count < segments_asked(connection) && connection->descriptor_count < DESCRIPTORS_MAX) {
+    int descriptor = memfd_create("offline", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (ftruncate(descriptor, 1 << 20) != 0 || fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK) != 0) abort();
+    connection_give_descriptor(connection, descriptor);
+  }
+}
+
 /* The daemon's bytes, in pieces of at most `piece`; stops where the connection ends. */
 static void offline_feed(struct offline *offline, const unsigned char *bytes, size_t count, size_t piece) {
   struct connection *connection = offline->connection;
   while (count > 0 && !connection->is_closed) {
     struct iovec vectors[16];
+    offline_give_descriptors(offline);
     size_t used = reader_vectors(&connection->reader, vectors, 16), taken = 0;
     for (size_t index = 0; index < used && taken < piece && taken < count; index++) {
       size_t part = vectors[index].iov_len;

@@ -5,7 +5,7 @@ import struct
 import unittest
 
 from harness import FakeServerCase
-from fakes import HI, OK3, answer, goaway, listed, status, tensor
+from fakes import HI, OK3, SHM_HI, answer, goaway, listed, status, tensor
 from wire import ACK, CREDIT, END_STREAM, GOAWAY, HELLO, MESSAGE, PING, REGION, STATUS, block, frame, number, parse
 
 class Frames(FakeServerCase):
@@ -171,25 +171,28 @@ class Answers(FakeServerCase):
 
 class SharedMemory(FakeServerCase):
     """What a server may say of the memory that it is offered."""
-    HI = frame(HELLO, 0, block(1, "fake") + number(4, 256) + number(5, 8) + block(6, "shm"))
     BYTES = 400_000
+    #: Where a client's memory begins in its region: liblossd keeps a page for itself.
+    BEGIN = 4096
 
     def regions(self, fake, count=2, refused=()):
-        """Reads so many REGIONs and answers them; their numbers."""
+        """Reads so many REGIONs and answers them; their numbers. Those of which `refused` has no arguments for
+        give_region are refused."""
         numbers = []
         while len(numbers) < count:
-            item = fake.frame()
-            if item[0] == REGION:
-                fields = parse(item[3])
-                numbers.append(fields[1][0])
-                self.assertGreaterEqual(fields[2][0], self.BYTES)
-                problem = block(2, number(1, 8) + block(2, "no")) if len(numbers) in refused else b""
-                fake.send(frame(REGION, 0, number(1, numbers[-1]) + problem))
+            id, length = fake.region()
+            numbers.append(id)
+            self.assertGreaterEqual(length, self.BYTES)
+            problem = refused.get(len(numbers), {})
+            if problem is None:
+                fake.send(frame(REGION, 0, number(1, id) + block(2, number(1, 8) + block(2, "no"))))
+            else:
+                fake.give_region(id, length, **problem)
         return numbers
 
-    def drive_big(self, answers, refused=(), in_payload=False, again=False):
+    def drive_big(self, answers, refused={}, in_payload=False, again=False):
         def serve(fake):
-            fake.send(self.HI)
+            fake.send(SHM_HI)
             numbers = self.regions(fake, refused=refused)
             request = fake.request()
             self.assertEqual(len(request[4]), self.BYTES if in_payload else 0)
@@ -208,7 +211,7 @@ class SharedMemory(FakeServerCase):
         return answer(tensor(shape=(100_000,), length=self.BYTES), bytes(self.BYTES), stream)
 
     def shared(self, region, stream, offset=0, length=BYTES, shape=100_000):
-        place = block(6, number(1, region) + number(2, offset) + number(3, length))
+        place = block(6, number(1, region) + number(2, self.BEGIN + offset) + number(3, length))
         return answer(tensor(shape=(shape,), storage=place), b"", stream)
 
     SMALL = "OK rank 1 bytes 12 first 0.5"
@@ -219,10 +222,41 @@ class SharedMemory(FakeServerCase):
         self.assertEqual(self.drive_big(lambda numbers, request: self.plain(request[1])), ["OK ", self.SMALL])
 
     def test_a_region_that_is_refused(self):
-        for refused in ((1,), (2,), (1, 2)):
-            with self.subTest(refused=refused):
-                self.assertEqual(self.drive_big(lambda numbers, request: self.plain(request[1]), refused, True),
-                                 ["OK ", self.SMALL])
+        for refused in ({1: None}, {2: None}, {1: None, 2: None}):
+            self.falls_back(refused)
+
+    def falls_back(self, refused):
+        """Where the input's memory is wrong all goes by the socket, where the result's is, that does."""
+        with self.subTest(refused=refused):
+            self.assertEqual(self.drive_big(lambda numbers, request: self.plain(request[1]), refused, 1 in refused),
+                             ["OK ", self.SMALL])
+
+    def test_memory_that_could_end_the_process_is_not_touched(self):
+        short, unsealed, none = {"size": 4096}, {"seals": 0}, {"descriptors": 0}
+        for wrong in (short, unsealed, {"seals": 4}, {"size": 0, "seals": 0}, none):
+            # Without one the next region's would be taken for it: a server's own fault, which harms nobody.
+            for place in ({1: wrong}, {2: wrong}, {1: wrong, 2: wrong})[wrong is none:]:
+                self.falls_back(place)
+
+    def test_a_descriptor_that_nobody_asked_for_is_the_connections_end(self):
+        def serve(fake):
+            fake.request()
+            fake.give_region(1, 65536, message=HI)
+            fake.until_closed()
+        self.assertRegex(self.drive(serve, "calls")[0], "^UNAVAILABLE .*a descriptor that nobody asked for")
+
+        def serve_two(fake):
+            fake.send(SHM_HI)
+            fake.give_region(*fake.region(), descriptors=3)
+            fake.until_closed()
+
+        def serve_plain(fake):
+            fake.send(HI)
+            fake.send(self.plain(fake.request()[1]))
+            fake.send(answer(stream=fake.request()[1]))
+            fake.until_closed()
+        # The call had not been sent: it goes elsewhere.
+        self.assertEqual(self.drive([serve_two, serve_plain], "big"), ["OK ", self.SMALL])
 
     def test_results_where_nobody_asked_for_them(self):
         for what in (lambda numbers, request: self.shared(numbers[0], request[1]),

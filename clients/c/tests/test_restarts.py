@@ -165,6 +165,16 @@ class StreamDrains(FakeServerCase):
                          "UNAVAILABLE the daemon keeps ending the stream")
 
 
+class Absence(unittest.TestCase):
+    """The library has no thread of its own: where the daemon ends an idle connection, it may be called too late."""
+
+    def test_memory_that_was_freed_meanwhile_is_an_error_and_never_zeros(self):
+        for grace, lines in (("100ms", ["OK", "DATA_LOSS", "DATA_LOSS", "OK"]), ("10s", ["OK"] * 4)):
+            with self.subTest(grace), Daemon(limits__idle_timeout="100ms", limits__region_grace=grace) as daemon:
+                result = run("driver", daemon.unix, "absent", timeout=60)
+                self.assertEqual([line.split()[0] for line in result.stdout.splitlines()], lines, result.stdout)
+
+
 class Restarts(unittest.TestCase):
     """With the real daemon."""
 

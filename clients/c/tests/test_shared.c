@@ -1,6 +1,9 @@
 /* Big tensors by shared memory: the same results, whoever's memory it is, and nobody's memory touched too late. */
 #include <lossd.h>
 #include <math.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -277,6 +280,78 @@ TEST("streams send big batches that way") {
   CHECK_NEAR(loss, plain_loss, 0);
   lossd_call_free(call);
   lossd_client_free(client);
+}
+
+/* Ends every connection of this process, as the daemon would. */
+static void cut_connections(void) {
+  for (int descriptor = 3; descriptor < 256; descriptor++) {
+    struct stat file;
+    if (fstat(descriptor, &file) == 0 && S_ISSOCK(file.st_mode)) shutdown(descriptor, SHUT_RDWR);
+  }
+}
+
+TEST("what lies in memory stays when its connection ends, and is copied from then on") {
+  lossd_error error;
+  lossd_client *client = lossd_client_new(address, &error);
+  float *there = lossd_client_alloc(client, BYTES), *unwritten = lossd_client_alloc(client, BYTES), loss;
+  memcpy(there, logits, BYTES);
+  lossd_call *call = cross_entropy(client, there);
+  lossd_call_output(call, "loss", &loss, sizeof loss);
+  lossd_call_output(call, "grad.input", unwritten, BYTES);
+  lossd_call *other = cross_entropy(client, there);
+  lossd_tensor tensor;
+  lossd_call_output(other, "grad.input", NULL, 0);
+  CHECK_CODE(LOSSD_OK, lossd_call_run(call, &error));
+  CHECK_CODE(LOSSD_OK, lossd_call_run(other, &error));
+  CHECK_CODE(LOSSD_OK, lossd_call_result(other, "grad.input", &tensor, &error));
+  for (int round = 0; round < 3; round++) {
+    cut_connections();
+    lossd_client_flush(client);
+    /* What this process wrote, and what the daemon did. */
+    CHECK(memcmp(there, logits, BYTES) == 0 && memcmp(unwritten, plain_gradient, BYTES) == 0);
+    if (round == 0) CHECK(memcmp(tensor.data, plain_gradient, BYTES) == 0);
+    memset(unwritten, 0, BYTES);
+    loss = 0;
+    CHECK_CODE(LOSSD_OK, lossd_call_run(call, &error));
+    CHECK(loss == plain_loss && memcmp(unwritten, plain_gradient, BYTES) == 0);
+    CHECK(memcmp(there, logits, BYTES) == 0);
+  }
+  lossd_call_free(call);
+  lossd_call_free(other);
+  lossd_client_dealloc(client, there);
+  lossd_client_dealloc(client, unwritten);
+  lossd_client_free(client);
+}
+
+TEST("without room for another descriptor tensors go by the socket") {
+  struct rlimit limit, low;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  for (rlim_t spare = 0; spare < 4; spare++) {
+    lossd_error error;
+    lossd_client *client = lossd_client_new(address, &error);
+    CHECK_CODE(LOSSD_OK, lossd_client_ping(client, 0, NULL, &error));
+    int next = dup(0);
+    close(next);
+    low = limit;
+    low.rlim_cur = (rlim_t)next + spare;
+    setrlimit(RLIMIT_NOFILE, &low);
+    lossd_call *call = cross_entropy(client, logits);
+    float loss;
+    lossd_call_output(call, "loss", &loss, sizeof loss);
+    lossd_call_output(call, "grad.input", NULL, 0);
+    for (int round = 0; round < 3; round++) {
+      lossd_tensor tensor;
+      loss = 0;
+      CHECK_CODE(LOSSD_OK, lossd_call_run(call, &error));
+      CHECK_CODE(LOSSD_OK, lossd_call_result(call, "grad.input", &tensor, &error));
+      CHECK(loss == plain_loss && memcmp(tensor.data, plain_gradient, BYTES) == 0);
+    }
+    float *there = lossd_client_alloc(client, BYTES);
+    CHECK(there != NULL && there[0] == 0);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    lossd_call_free(call);
+    lossd_client_free(client);
+  }
 }
 
 TEST("a child has memory of its own") {

@@ -1,7 +1,8 @@
 /* The parts of liblossd that need no daemon. */
+#include "offline.h"
+
 #include <math.h>
 
-#include "offline.h"
 #include "check.h"
 
 /* HELLO, the answers to calls 1 and 2 with a gap in the payload, the two batches, the summary: as the fuzzer's seed
@@ -63,14 +64,13 @@ TEST("memory that is taken back while it is being written is replaced by zeros, 
   memset(output_append(&output, 10), 1, 10);
   output_borrow(&output, memory, sizeof memory, &vectors);
   CHECK(output.pending == 10 + sizeof memory);
-  int descriptor;
-  size_t used = output_vectors(&output, vectors, 4, &descriptor);
+  size_t used = output_vectors(&output, vectors, 4);
   CHECK(used == 2 && vectors[0].iov_len == 10 && vectors[1].iov_base == memory);
   output_advance(&output, 30);
   output_abandon(&output, &vectors, output.written + output.pending);
   size_t left = 0;
   while (output.pending > 0) {
-    CHECK(output_vectors(&output, vectors, 4, &descriptor) == 1);
+    CHECK(output_vectors(&output, vectors, 4) == 1);
     const unsigned char *bytes = vectors[0].iov_base;
     CHECK(vectors[0].iov_len > 0 && bytes[0] == 0 && bytes[vectors[0].iov_len - 1] == 0);
     left += vectors[0].iov_len;

@@ -228,11 +228,13 @@ typedef struct lossd_planned_pass {
                           take well under a millisecond; elements are better made units of 1024 or so */
 } lossd_planned_pass;
 
-/* What plan answers. The host provides it, zeroed. */
+/* What plan answers. The host provides it, zeroed. A tensor without elements may have dimensions of nearly
+ * 2^63: mind products of them, and plan neither units nor memory where there is nothing to compute. The host
+ * refuses more than 2^48 rows, 2^46 bytes of workspace, 2^40 of scratch and a year of work with INTERNAL. */
 typedef struct lossd_plan {
   uint32_t struct_size;
   uint32_t pass_count; /* 0: nothing to run */
-  int64_t rows;        /* samples in this batch, for statistics and the Summary of a stream */
+  int64_t rows;        /* samples in this batch, for statistics and the Summary of a stream; at most 2^48 */
   size_t workspace_bytes; /* once a call */
   size_t scratch_bytes;   /* once a chunk that is running */
   lossd_planned_pass passes[LOSSD_PASSES_MAX];

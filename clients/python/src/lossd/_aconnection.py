@@ -7,15 +7,18 @@ import os
 import socket
 import struct
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional, Tuple, Union
+from itertools import islice
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple, Union
 
-from . import _clock, _wire as wire
+import numpy as np
+
+from . import _clock, _shm, _wire as wire
 from ._clock import left_until
 from ._connection import PINGS_MAX
 from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
-from ._shm import Lease, Pool, Regions, Segment
+from ._shm import Lease, Pool, Segment
 from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 Event = Union[Tuple[bytes, memoryview, bool], LossdError]
@@ -37,44 +40,57 @@ class AsyncCall:
         self.changed = asyncio.Event()
 
 
-class AsyncConnection(asyncio.BufferedProtocol):
-    """Frames are read straight to where their arrays will be."""
+#: Bytes that wait to be written beyond which nobody writes more, and up to which again.
+WRITE_HIGH, WRITE_LOW = 64 << 10, 16 << 10
 
-    def __init__(self) -> None:
+
+class AsyncConnection:
+    """Frames are read straight to where their arrays will be. The socket is the loop's to watch and ours to read and
+    write: asyncio's transports take no descriptors."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._is_unix = connected.family == socket.AF_UNIX
         self.loop = asyncio.get_running_loop()
         self.process = os.getpid()
         self._reader = FrameReader()
-        self._transport: Any = None
+        self._queue: Deque[memoryview] = deque()  # to be written
+        self._queued = 0
+        self._cannot_write = False  # the daemon reads no more
         self._calls: Dict[int, AsyncCall] = {}
         self._next = 1
         self._hello: "asyncio.Future[Any]" = self.loop.create_future()
         self._pings: Deque["asyncio.Future[None]"] = deque()
         self._pings_unread = 0  # of the daemon, since it takes nothing
         self._waiting: Deque["asyncio.Future[None]"] = deque()  # for a place among the calls
-        self._regions = Regions()
+        #: Memory that its daemon shares with us.
+        self.pool = Pool()
+        self._is_watched = False
         self._region_answered = asyncio.Event()
         self._is_writable = asyncio.Event()
         self._is_writable.set()
         self.error: Optional[LossdError] = None
         self.is_draining = False
-        self._closed: "asyncio.Future[None]" = self.loop.create_future()
+        self.loop.add_reader(connected, self._readable)
+        self._write([wire.hello()])
 
     @classmethod
     async def connect(cls, address: str) -> "AsyncConnection":
-        kind, target = wire.parse_address(address)
-        loop = asyncio.get_running_loop()
         try:
-            if kind == "unix":
-                made = loop.create_unix_connection(cls, target)
-            else:
-                made = loop.create_connection(cls, *target)
-            _, connection = await asyncio.wait_for(made, _clock.CONNECT_TIMEOUT)
+            connected = await asyncio.wait_for(open_socket(address), _clock.CONNECT_TIMEOUT)
         except asyncio.TimeoutError:
             raise Unavailable(f"{address}: not connected in time") from None
         except OSError as error:
             raise Unavailable(f"{address}: {error.strerror or error}") from error
-        loop.call_later(_clock.CONNECT_TIMEOUT, connection._check_hello, address)
+        connection = cls(connected)
+        connection.loop.call_later(_clock.CONNECT_TIMEOUT, connection._check_hello, address)
         return connection
+
+    def __del__(self) -> None:
+        # Left without a close, in a loop that has ended: what lies in its memory stays.
+        if self.process == os.getpid():
+            self.pool.close()
+            self._shut()
 
     def _check_hello(self, address: str) -> None:
         if not self._hello.done():
@@ -84,47 +100,71 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def is_usable(self) -> bool:
         return self.error is None and not self.is_draining and self.process == os.getpid()
 
-    # ---- asyncio's callbacks
+    # ---- The loop's callbacks
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._write([wire.hello()])
-
-    def get_buffer(self, sizehint: int) -> Any:
-        return self._reader.space()
-
-    def buffer_updated(self, count: int) -> None:
+    def _readable(self) -> None:
         try:
+            if self._is_unix:
+                count, ancillary, flags, _ = self._socket.recvmsg_into(
+                    [self._reader.space()], _shm.ANCILLARY, _shm.RECEIVE_FLAGS)
+                if ancillary or flags & socket.MSG_CTRUNC:
+                    self.pool.came(ancillary, bool(flags & socket.MSG_CTRUNC))
+            else:
+                count = self._socket.recv_into(self._reader.space())
+            if count == 0:
+                raise Unavailable("the daemon closed the connection")
             for frame in self._reader.advance(count):
                 self._take(frame)
             if self.is_draining and not self._calls:
                 raise Unavailable("the daemon is shutting down")
+        except (BlockingIOError, InterruptedError):
+            pass
         except LossdError as error:
             self._end(error)
+        except OSError as error:
+            self._end(Unavailable(f"the connection broke: {error.strerror or error}"))
         except Exception as error:  # BadFrame, and protobuf's, which differ by version
             self._end(Unavailable(f"the daemon broke the protocol: {error}"))
-
-    def eof_received(self) -> None:
-        self._end(Unavailable("the daemon closed the connection"))
-
-    def connection_lost(self, error: Optional[Exception]) -> None:
-        self._end(Unavailable(f"the connection broke: {error}" if error else "the daemon closed the connection"))
-        if not self._closed.done():
-            self._closed.set_result(None)
-
-    def pause_writing(self) -> None:
-        self._is_writable.clear()
-
-    def resume_writing(self) -> None:
-        self._is_writable.set()
 
     # ---- Writing
 
     def _write(self, parts: List[Any]) -> None:
-        if self.error is None:
-            for part in parts:
-                if len(part):
-                    self._transport.write(part)
+        if self.error is not None or self._cannot_write:
+            return
+        parts = [memoryview(part) for part in parts if len(part)]
+        self._queued += sum(map(len, parts))
+        if self._queue:
+            self._queue.extend(memoryview(bytes(part)) for part in parts)
+        else:
+            self._queue.extend(parts)
+            self._flush()
+            if self._queue:
+                # What is left is copied: the arrays are their owner's again.
+                self._queue = deque([memoryview(b"".join(self._queue))])
+        if self._queued > WRITE_HIGH:
+            self._is_writable.clear()
+
+    def _flush(self) -> None:
+        try:
+            while self._queue:
+                sent = self._socket.sendmsg(list(islice(self._queue, 64)))
+                self._queued -= sent
+                while sent:
+                    part = self._queue.popleft()
+                    if sent < len(part):
+                        self._queue.appendleft(part[sent:])
+                    sent -= min(sent, len(part))
+            self.loop.remove_writer(self._socket)
+        except (BlockingIOError, InterruptedError):
+            self.loop.add_writer(self._socket, self._flush)
+        except OSError:
+            # It may have said why before it went: that is still to be read.
+            self.loop.remove_writer(self._socket)
+            self._cannot_write = self.is_draining = True
+            self._queue.clear()
+            self._queued = 0
+        if self._queued <= WRITE_LOW:
+            self._is_writable.set()
 
     async def _writable(self, deadline: Optional[float]) -> None:
         if not self._is_writable.is_set():
@@ -188,63 +228,80 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     # ---- Shared memory: as in _connection.py
 
-    @property
-    def _socket(self) -> Any:
-        return self._transport.get_extra_info("socket")
-
     async def has_shared_memory(self, deadline: Optional[float]) -> bool:
-        hello = await self.hello(deadline)
-        return wire.SHARED_MEMORY in hello.features and self._socket.family == socket.AF_UNIX
+        return self._is_unix and wire.SHARED_MEMORY in (await self.hello(deadline)).features
 
-    async def lease(self, evaluation: Evaluation, pool: Pool, has_results: bool,
+    async def lease(self, evaluation: Evaluation, has_results: bool,
                     deadline: Optional[float]) -> Tuple[wire.Request, Optional[Lease]]:
         """The request with its big tensors in shared memory, where that is worth it and can be."""
-        leased = None
+        plan = None
         if evaluation.is_big and await self.has_shared_memory(deadline):
-            leased = evaluation.lease(pool, has_results)
-        if leased is None:
+            plan = evaluation.plan(self.pool, has_results)
+        if plan is None:
             return evaluation.plain(), None
-        request, lease = leased
+        lease = Lease(self.pool)
         try:
-            if await self.share(pool, lease.segments(), deadline):
-                return request, lease
+            if not plan.size or await self.segment(plan.size, deadline, lease.own.append):
+                for name, length in plan.expected.items():
+                    await self.segment(length, deadline, lease.holder(name))
+                request = evaluation.shared(plan, lease)
+                if request is not None:
+                    return request, lease
         except BaseException:
             lease.end(is_safe=True)
             raise
         lease.end(is_safe=True)
         return evaluation.plain(), None
 
-    async def share(self, pool: Pool, segments: List[Segment], deadline: Optional[float]) -> bool:
-        self._write([wire.region_frame(RELEASE, number) for number in self._regions.take_dropped(pool)])
-        for segment in segments:
-            if self._regions.begin(segment):
-                await self._send_region(segment, deadline)
-            while self._regions.is_pending(segment) and self.error is None:
-                self._region_answered.clear()
-                await within(self._region_answered.wait(), deadline, "the daemon did not take shared memory")
-            if not self._regions.is_known(segment):
+    async def segment(self, size: int, deadline: Optional[float], hold: Callable[[Segment], None]) -> bool:
+        """Shared memory of at least so many bytes: `hold` gets it. False where the daemon gives none."""
+        if self.pool.take(size, hold):
+            self._send_released()
+            return True
+        number = self.pool.number()
+        was_sent = False
+        try:
+            length = self.pool.ask(number, size) if self._watch() else None
+            self._send_released()
+            if length is None:
                 return False
+            was_sent = True
+            self._write([wire.region_frame(REGION, number, length)])
+            while self.pool.is_asked(number) and self.error is None:
+                self._region_answered.clear()
+                await within(self._region_answered.wait(), deadline, "the daemon did not share memory")
+            if self.pool.collect(number, hold):
+                return True
+        finally:
+            self.pool.leave(number, was_sent)
+        self._send_released()  # it came, and was nothing
+        return False
+
+    def _send_released(self) -> None:
+        released = self.pool.released()
+        self._write([wire.region_frame(RELEASE, number) for number in released])
+        self.pool.told(released)
+
+    def _watch(self) -> bool:
+        """Whether somebody sees the connection's end also while the loop is busy or has stopped."""
+        if not self._is_watched:
+            try:
+                _shm.watch(self._socket, self.pool)
+            except (OSError, RuntimeError):  # no descriptors or no threads are left
+                return False
+            self._is_watched = True
         return True
 
-    async def _send_region(self, segment: Segment, deadline: Optional[float]) -> None:
-        """asyncio's transports send no descriptors: when this one has nothing queued, the frame goes to the socket
-        beside it."""
-        frame = wire.region_frame(REGION, segment.number, segment.size)
-        descriptor = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", segment.fd))]
-        with socket.fromfd(self._socket.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as beside:
-            while self.error is None:
-                if self._transport.get_write_buffer_size() == 0:
-                    try:
-                        sent = beside.sendmsg([frame], descriptor, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-                        return self._write([frame[sent:]])
-                    except BlockingIOError:
-                        pass
-                    except OSError:
-                        return  # the transport finds out too
-                if deadline is not None and left_until(deadline) == 0:
-                    self._regions.forget(segment)
-                    raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
-                await asyncio.sleep(0.001)
+    async def empty(self, shape: Any, dtype: Any) -> np.ndarray:
+        """An array in shared memory, or an ordinary one where there is none to be had."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        lease = Lease(self.pool)
+        if (not size or not await self.has_shared_memory(None)
+                or not await self.segment(size, None, lease.own.append)):
+            return np.empty(shape, dtype)
+        array: np.ndarray = lease.visible(size).view(dtype).reshape(shape)
+        return array
 
     async def ping(self, deadline: Optional[float]) -> None:
         await self.hello(deadline)
@@ -305,7 +362,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._drain(wire.GoAway.FromString(frame.message))
         elif frame.kind == REGION:
             result = wire.RegionResult.FromString(frame.message)
-            self._regions.answered(result.region, result.status.code == 0)
+            self.pool.answered(result.region, result.status.code == 0)
             self._region_answered.set()
         # RELEASE's answer: the daemon has let go of a segment that is not used again anyway.
 
@@ -353,20 +410,63 @@ class AsyncConnection(asyncio.BufferedProtocol):
             if call.lease is not None:
                 call.lease.end(is_safe=False)
             self._tell(stream, error, True)
-        self._regions.fail()
+        # Before the daemon knows of the end: it then frees what lies in its memory.
+        self.pool.close()
         self._region_answered.set()
         for waiting in [*self._pings, *self._waiting]:
             if not waiting.done():
                 waiting.set_exception(error)
                 waiting.exception()
         self._is_writable.set()
-        self._transport.abort()
+        self.loop.remove_reader(self._socket)
+        self.loop.remove_writer(self._socket)
+        self._queue.clear()
+        self._shut()
+
+    def _shut(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # who watches it has a descriptor of it too
+        except OSError:
+            pass
+        self._socket.close()
 
     async def close(self) -> None:
         if self.process != os.getpid() or self.loop is not asyncio.get_running_loop():
             return  # another process's, or of a loop that has ended: it goes with that
+        if self.error is None and not self._queue:
+            self.pool.close()
+            self._send_released()
         self._end(Closed("the client was closed"))
-        await asyncio.wait({self._closed})
+
+
+async def open_socket(address: str) -> socket.socket:
+    """A connected socket that never waits."""
+    loop = asyncio.get_running_loop()
+    kind, target = wire.parse_address(address)
+    if kind == "unix":
+        return await _connect(loop, socket.AF_UNIX, target)
+    problem: Optional[OSError] = None
+    for family, _, _, _, place in await loop.getaddrinfo(*target, type=socket.SOCK_STREAM):
+        try:
+            connected = await _connect(loop, family, place)
+        except OSError as error:
+            problem = problem or error
+            continue
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connected
+    raise problem or OSError(f"{target[0]} has no address")
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, family: int, place: Any) -> socket.socket:
+    connected = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connected.setblocking(False)
+        await loop.sock_connect(connected, place)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
 
 
 async def within(awaitable: Any, deadline: Optional[float], what: str) -> None:

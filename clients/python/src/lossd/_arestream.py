@@ -81,7 +81,7 @@ class RepeatedAsyncStream(AsyncStream):
         evaluation = self._progress.evaluation(part.item, is_first=True)
 
         async def attempt(connection: AsyncConnection) -> Tuple[AsyncConnection, AsyncCall]:
-            request, lease = await connection.lease(evaluation, self._client._pool, False, self._deadline)
+            request, lease = await connection.lease(evaluation, False, self._deadline)
             try:
                 return connection, await connection.open(wire.EVALUATE_STREAM, self._deadline, request, lease)
             except BaseException:

@@ -8,14 +8,16 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Deque, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
-from . import _clock, _wire as wire
+import numpy as np
+
+from . import _clock, _shm, _wire as wire
 from ._clock import deadline_after, left_until
 from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
-from ._shm import Lease, Pool, Regions, Segment
+from ._shm import Lease, Pool, Segment
 from ._writer import Turn, Writer
 from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
@@ -78,7 +80,8 @@ class Connection:
         #: Calls that have a place and no number yet.
         self._reserved: Set[Call] = set()
         self._is_unix = kind == "unix"
-        self._regions = Regions()
+        #: Memory that its daemon shares with us.
+        self.pool = Pool()
         self._pings_sent = self._pings_answered = 0
         self._pings_to_answer: "queue.SimpleQueue[Optional[bytes]]" = queue.SimpleQueue()
         self._ponger: Optional[threading.Thread] = None
@@ -212,58 +215,90 @@ class Connection:
         """Known once HELLO has come."""
         return self._is_unix and wire.SHARED_MEMORY in self.hello(deadline).features
 
-    def share(self, pool: Pool, segments: List[Segment], deadline: Optional[float]) -> bool:
-        """Makes them regions of this connection; False where the daemon does not want them. Those that the pool has
-        dropped are given back."""
-        with self._lock:
-            dropped = self._regions.take_dropped(pool)
-        if dropped:
-            self._writer.send([wire.region_frame(RELEASE, number) for number in dropped], deadline)
-        for segment in segments:
+    def segment(self, size: int, deadline: Optional[float], hold: Callable[[Segment], None]) -> bool:
+        """Shared memory of at least so many bytes: `hold` gets it. False where the daemon gives none."""
+        if self.pool.take(size, hold):
+            self._send_released(deadline)
+            return True
+        number = self.pool.number()
+        turn = Turn(self._writer)
+        try:
+            length = self.pool.ask(number, size)
+            self._send_regions(turn, number, length, deadline)
+            if length is None:
+                return False
             with self._lock:
-                is_new = self._regions.begin(segment)
-            if is_new:
-                self._send_region(segment, deadline)
-            with self._lock:
-                while self._regions.is_pending(segment) and self._error is None:
-                    if not self._changed.wait(left_until(deadline)):
-                        raise DeadlineExceeded("the daemon did not take shared memory within the timeout")
-                if not self._regions.is_known(segment):
-                    return False
-        return True
+                while self.pool.is_asked(number) and self._error is None:
+                    if not self._changed.wait(left_until(deadline)) and left_until(deadline) == 0:
+                        raise DeadlineExceeded("the daemon did not share memory within the timeout")
+            if self.pool.collect(number, hold):
+                return True
+        finally:
+            # Ctrl-C may come anywhere: what is not done the first time is done the second.
+            try:
+                self.pool.leave(number, turn.has_begun)
+            finally:
+                self.pool.leave(number, turn.has_begun)
+        self._send_released(deadline)  # it came, and was nothing
+        return False
 
-    def lease(self, evaluation: Evaluation, pool: Pool, has_results: bool,
+    def _send_released(self, deadline: Optional[float]) -> None:
+        if self.pool.released():
+            self._send_regions(Turn(self._writer), 0, None, deadline)
+
+    def _send_regions(self, turn: Turn, number: int, length: Optional[int], deadline: Optional[float]) -> None:
+        """Gives back what is used no more, and asks for a region of that number where there is a length."""
+        released: List[int] = []
+        try:
+            turn.take(deadline)
+            released = self.pool.released()
+            parts: List[Any] = [wire.region_frame(RELEASE, gone) for gone in released]
+            if length is not None:
+                parts.append(wire.region_frame(REGION, number, length))
+            if parts:
+                turn.write(parts, deadline)
+        finally:
+            try:
+                self._end_regions(turn, released)
+            finally:
+                self._end_regions(turn, released)
+
+    def _end_regions(self, turn: Turn, released: List[int]) -> None:
+        if turn.has_begun:
+            self.pool.told(released)
+        turn.end()
+
+    def lease(self, evaluation: Evaluation, has_results: bool,
               deadline: Optional[float]) -> Tuple[wire.Request, Optional[Lease]]:
         """The request with its big tensors in shared memory, where that is worth it and can be."""
-        leased = None
+        plan = None
         if evaluation.is_big and self.has_shared_memory(deadline):
-            leased = evaluation.lease(pool, has_results)
-        if leased is None:
+            plan = evaluation.plan(self.pool, has_results)
+        if plan is None:
             return evaluation.plain(), None
-        request, lease = leased
+        lease = Lease(self.pool)
         try:
-            if self.share(pool, lease.segments(), deadline):
-                return request, lease
+            if not plan.size or self.segment(plan.size, deadline, lease.own.append):
+                for name, length in plan.expected.items():
+                    self.segment(length, deadline, lease.holder(name))
+                request = evaluation.shared(plan, lease)
+                if request is not None:
+                    return request, lease
         except BaseException:
             lease.end(is_safe=True)
             raise
         lease.end(is_safe=True)
         return evaluation.plain(), None
 
-    def _send_region(self, segment: Segment, deadline: Optional[float]) -> None:
-        turn = Turn(self._writer)
-        try:
-            turn.take(deadline)
-            turn.write([wire.region_frame(REGION, segment.number, segment.size)], deadline, segment.fd)
-        except BaseException:
-            with self._lock:
-                self._regions.forget(segment)
-            raise
-        finally:
-            try:
-                turn.end()
-            finally:
-                turn.end()
+    def empty(self, shape: Any, dtype: Any) -> np.ndarray:
+        """An array in shared memory, or an ordinary one where there is none to be had."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        lease = Lease(self.pool)
+        if not size or not self.has_shared_memory(None) or not self.segment(size, None, lease.own.append):
+            return np.empty(shape, dtype)
+        array: np.ndarray = lease.visible(size).view(dtype).reshape(shape)
+        return array
 
     def ping(self, deadline: Optional[float]) -> None:
         self.hello(deadline)
@@ -310,7 +345,7 @@ class Connection:
         reader = FrameReader()
         try:
             while True:
-                count = self._socket.recv_into(reader.space())
+                count = self._receive_into(reader.space())
                 if count == 0:
                     raise Unavailable("the daemon closed the connection")
                 for frame in reader.advance(count):
@@ -325,6 +360,14 @@ class Connection:
             self.close(Unavailable(f"the daemon broke the protocol: {error}"))
         except Exception as error:  # protobuf's errors are of many types, and memory may be short
             self.close(Unavailable(f"the daemon broke the protocol: {type(error).__name__}: {error}"))
+
+    def _receive_into(self, space: memoryview) -> int:
+        if not self._is_unix:
+            return self._socket.recv_into(space)
+        count, ancillary, flags, _ = self._socket.recvmsg_into([space], _shm.ANCILLARY, _shm.RECEIVE_FLAGS)
+        if ancillary or flags & socket.MSG_CTRUNC:
+            self.pool.came(ancillary, bool(flags & socket.MSG_CTRUNC))
+        return count
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == MESSAGE:
@@ -364,8 +407,8 @@ class Connection:
             self._drain(wire.GoAway.FromString(frame.message))
         elif frame.kind == REGION:
             result = wire.RegionResult.FromString(frame.message)
+            self.pool.answered(result.region, result.status.code == 0)
             with self._lock:
-                self._regions.answered(result.region, result.status.code == 0)
                 self._changed.notify_all()
         # RELEASE's answer: the daemon has let go of a segment that is not used again anyway.
 
@@ -428,7 +471,12 @@ class Connection:
                 call.events.put(self._error)
                 call.credit.release()
             self._calls.clear()
-            self._regions.fail()
+            self._changed.notify_all()
+        # Before the daemon knows of the end: it then frees what lies in its memory.
+        self.pool.close()
+        if error is None:
+            self._release()
+        with self._lock:
             self._changed.notify_all()
         self._pings_to_answer.put(None)
         try:
@@ -437,3 +485,10 @@ class Connection:
             pass
         if threading.current_thread() is self._thread:
             self._socket.close()
+
+    def _release(self) -> None:
+        """Gives all memory back, so that it need not be waited for, where that can be said at once."""
+        try:
+            self._send_released(time.monotonic() + 0.1)
+        except LossdError:
+            pass

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from . import _shm, _wire as wire
-from ._shm import Lease, Pool
+from ._shm import Lease, Pool, Segment
 from .errors import InvalidArgument
+
+
+class Plan(NamedTuple):
+    """Which tensors of an evaluation are to lie in shared memory."""
+    #: Inputs that lie there already: region and offset, and what keeps them there.
+    places: Dict[str, Tuple[int, int]]
+    borrowed: List[Segment]
+    #: Those that are to be copied to a segment of `size` bytes, and where in it.
+    copied: List[Tuple[str, np.ndarray, int]]
+    size: int
+    #: Results that are to go there, and their bytes.
+    expected: Dict[str, int]
 
 
 class Evaluation:
@@ -55,40 +67,37 @@ class Evaluation:
                 found[name] = array.nbytes
         return found
 
-    def lease(self, pool: Pool, has_results: bool) -> Optional[Tuple[wire.Request, Lease]]:
-        """The request with its big tensors in shared memory; None where that is not worth it, or there is none."""
+    def plan(self, pool: Pool, has_results: bool) -> Optional[Plan]:
+        """What is to lie in shared memory; None where that is not worth it."""
         expected = self.expected() if has_results else {}
-        if not _shm.IS_THERE or (self.bytes < _shm.THRESHOLD and not expected):
+        if self.bytes < _shm.THRESHOLD and not expected:
             return None
-        lease = Lease(pool)
-        places: Dict[str, Tuple[int, int]] = {}
-        copied: List[Tuple[str, np.ndarray, int]] = []
+        plan = Plan({}, [], [], 0, expected)
         size = 0
         for name, (array, _) in self.arrays.items():
             found = pool.find(array)
             if found is not None:
-                places[name] = (found[0].number, found[1])
-                lease.borrowed.append(found[0])
+                plan.places[name] = (found[0].number, found[1])
+                plan.borrowed.append(found[0])
             elif self.bytes >= _shm.THRESHOLD:
                 size = (size + 63) // 64 * 64
-                copied.append((name, array, size))
+                plan.copied.append((name, array, size))
                 size += array.nbytes
-        if size >= _shm.THRESHOLD:
-            segment = pool.take(size)
-            if segment is None:
-                return None
-            lease.own.append(segment)
-            for name, array, offset in copied:
-                target = np.frombuffer(segment.map, array.dtype, array.size, offset)
-                np.copyto(target.reshape(array.shape), array)
-                places[name] = (segment.number, offset)
-        into: Dict[str, Tuple[int, int, int]] = {}
-        for name, length in expected.items():
-            result = pool.take(length)
-            if result is not None:
-                lease.results[name] = result
-                into[name] = (result.number, 0, length)
+        if size < _shm.THRESHOLD:
+            plan.copied.clear()
+            size = 0
+        return plan._replace(size=size)
+
+    def shared(self, plan: Plan, lease: Lease) -> Optional[wire.Request]:
+        """The request with its tensors where the plan says, in the lease's segments; None where nothing is."""
+        lease.borrowed.extend(plan.borrowed)
+        places = dict(plan.places)
+        for name, array, offset in plan.copied:
+            segment = lease.own[0]
+            target = np.frombuffer(segment.map, array.dtype, array.size, offset)
+            np.copyto(target.reshape(array.shape), array)
+            places[name] = (segment.number, offset)
+        into = {name: (segment.number, 0, plan.expected[name]) for name, segment in lease.results.items()}
         if not places and not into:
             return None
-        request = wire.request(self.function, self.arrays, self.attributes, self.outputs, self.id, places, into)
-        return request, lease
+        return wire.request(self.function, self.arrays, self.attributes, self.outputs, self.id, places, into)

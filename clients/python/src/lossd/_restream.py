@@ -117,7 +117,7 @@ class RepeatedStream(Stream):
         evaluation = self._progress.evaluation(part.item, is_first=True)
 
         def attempt(connection: Connection) -> Tuple[Connection, Call]:
-            request, lease = connection.lease(evaluation, self._client._pool, False, self._deadline)
+            request, lease = connection.lease(evaluation, False, self._deadline)
             try:
                 return connection, connection.open(
                     wire.EVALUATE_STREAM, self._deadline, request, lease)

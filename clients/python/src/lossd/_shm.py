@@ -1,20 +1,27 @@
 """Memory that a client shares with its daemon, so that big tensors cross no socket.
 
-A segment is a memfd. The daemon maps it once for each connection (REGION) and reads inputs, and writes results, right
-there. Segments are used again and again, since new pages cost more than copying into old ones.
+A segment is a region of one connection: the daemon makes it (REGION), and reads inputs and writes results right there.
+Segments are used again and again, since new pages cost more than copying into old ones. Some time after a connection's
+end the daemon frees their pages, and they read as zeros: arrays that lie there are made ordinary memory before that.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import itertools
 import mmap
 import os
 import queue
+import select
+import socket
 import sys
 import threading
+import warnings
 import weakref
-from typing import Any, Dict, List, Optional, Set, Tuple
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -28,40 +35,65 @@ TOTAL_MAX = 1 << 30
 ALONE = 256 << 20
 #: Bytes of segments that nobody uses which it keeps.
 IDLE_MAX = 512 << 20
-#: The daemon takes 256 for each connection.
+#: The daemon makes 256 for each connection.
 SEGMENTS_MAX = 200
 
-_ADD_SEALS, _SEAL_SHRINK = 1033, 2
+_GET_SEALS, _SEAL_SHRINK = 1034, 2
+_MAP_FIXED, _POPULATE_WRITE, _POLLRDHUP = 0x10, 23, 0x2000
+#: Linux has had sealed memory since 3.17.
 IS_THERE = hasattr(os, "memfd_create")
+#: Room for the descriptor of a region, and how it is received.
+ANCILLARY = socket.CMSG_SPACE(8 * 4) if hasattr(socket, "CMSG_SPACE") else 0
+RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _numbers = itertools.count(1)
-#: How often this process has forked: what a child may still see is not written to again.
-_forks = 0
+
+if IS_THERE:
+    _libc = ctypes.CDLL(None, use_errno=True)
+    _libc.mmap.restype = ctypes.c_void_p
+    _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    _libc.mlock.argtypes = _libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
-def _forked() -> None:
-    global _forks
-    _forks += 1
+def _lost(size: int) -> None:
+    warnings.warn(f"no memory to keep {size} bytes of arrays in shared memory: they are lost", RuntimeWarning)
 
 
-os.register_at_fork(after_in_parent=_forked, after_in_child=_forked)
+def _keep(memory: mmap.mmap, size: int) -> None:
+    """Every page of a private mapping becomes this process's own, as it is: what others do to the file changes it no
+    more. What other threads write there meanwhile stays."""
+    address = address_of(np.frombuffer(memory, np.uint8))
+    if _libc.madvise(address, size, _POPULATE_WRITE) == 0:
+        return
+    if ctypes.get_errno() != errno.EINVAL:
+        return _lost(size)
+    # Linux before 5.14. Locking a private page also makes it one's own.
+    for begin in range(address, address + size, 1 << 16):
+        length = min(1 << 16, address + size - begin)
+        if _libc.mlock(begin, length) != 0:
+            return _lost(size)
+        _libc.munlock(begin, length)
 
 
 class Segment:
-    """A memfd, of pages that have been used before or are still to come."""
+    """A region of a connection, mapped. Takes the descriptor over; OSError where it is not what was asked for."""
 
-    def __init__(self, size: int):
-        #: Its number among all of this process: that of the region on every connection.
-        self.number = next(_numbers)
+    def __init__(self, number: int, size: int, fd: int):
+        self.number = number
         self.size = size
-        self.forks = _forks
-        self.fd = os.memfd_create("lossd", os.MFD_CLOEXEC | getattr(os, "MFD_ALLOW_SEALING", 2))
+        self.fd = fd
+        #: Results are written here.
+        self.is_result = False
+        #: A result that was there when the connection ended.
+        self.kept: Optional[mmap.mmap] = None
         try:
-            os.ftruncate(self.fd, size)
-            fcntl.fcntl(self.fd, _ADD_SEALS, _SEAL_SHRINK)
+            # Sealed first, then measured: from then on it cannot become shorter, and touching it is never a SIGBUS.
+            if not fcntl.fcntl(fd, _GET_SEALS) & _SEAL_SHRINK or os.fstat(fd).st_size < size:
+                raise OSError(errno.EINVAL, "the daemon's memory can become shorter, or is")
             # Inputs are written here.
-            self.map = mmap.mmap(self.fd, size)
+            self.map = mmap.mmap(fd, size)
         except BaseException:
-            os.close(self.fd)
+            os.close(fd)
             raise
 
     def __del__(self) -> None:
@@ -72,6 +104,15 @@ class Segment:
         """Its memory as a result's: what is written to it stays with who writes, also after a fork."""
         return mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
+    def keep(self) -> None:
+        """The memory that inputs are written to becomes this process's own, in its place: the daemon sees it no more."""
+        address = address_of(np.frombuffer(self.map, np.uint8))
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED
+        if _libc.mmap(address, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, self.fd, 0) == address:
+            _keep(self.map, self.size)
+        else:
+            _lost(self.size)
+
 
 def _rounded(size: int) -> int:
     """Sizes in steps of an eighth, so that a segment fits again when shapes change a little."""
@@ -80,166 +121,292 @@ def _rounded(size: int) -> int:
 
 
 class Pool:
-    """The segments of one client in one process. Any thread."""
+    """The segments of one connection. Any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._all: Dict[int, Segment] = {}
         self._idle: List[Segment] = []
-        self._total = 0
+        #: Numbers and sizes of those that the daemon has been asked for, and has not answered.
+        self._asked: Dict[int, int] = {}
+        self._arrived: Dict[int, Segment] = {}
+        #: Who asked for them waits no longer.
+        self._left: Set[int] = set()
+        self._to_release: List[int] = []
+        self._refused = float("inf")  # bytes from which on the daemon gives none
         self._is_closed = False
+        #: Descriptors that have come and whose frames have not; None: one was lost.
+        self._descriptors: Deque[Optional[int]] = deque()
         # Given back by finalizers, which may run anywhere, also where the lock is held.
-        self._returned: "queue.SimpleQueue[Segment]" = queue.SimpleQueue()
-        #: Arrays made by `empty`: where they are, and their segments.
-        self._visible: Dict[int, Tuple[int, Segment]] = {}
+        self._returned: "queue.SimpleQueue[Tuple[Segment, Any]]" = queue.SimpleQueue()
+        #: Memory that the caller's arrays lie in, by the segment's number: results', and that of `empty`.
+        self._lent: Dict[int, Tuple[Segment, "weakref.ref[mmap.mmap]"]] = {}
+        #: Of those of `empty`: where they are.
+        self._visible: Dict[int, int] = {}
+        _pools.add(self)
 
-    def take(self, size: int) -> Optional[Segment]:
-        """A segment of at least so many bytes for one's own; None where there is none to be had."""
+    def __del__(self) -> None:
+        self.close()
+        while self._descriptors:
+            fd = self._descriptors.popleft()
+            if fd is not None:
+                os.close(fd)
+
+    # ---- Segments for calls
+
+    def take(self, size: int, hold: Callable[[Segment], None]) -> bool:
+        """`hold` gets one that is there, for its own; False: the daemon is to be asked for one."""
         size = _rounded(size)
         with self._lock:
             self._settle()
-            best: Optional[Segment] = None
-            for segment in self._idle:
-                if segment.size >= size and (best is None or segment.size < best.size):
-                    best = segment
-            if best is not None and best.size <= 2 * size:
-                self._idle.remove(best)
-                best.forks = _forks
-                return best
-            most = TOTAL_MAX if size < ALONE else sys.maxsize
+            fitting = [segment for segment in self._idle if size <= segment.size <= 2 * size]
+            if not fitting:
+                return False
+            best = self._idle.index(min(fitting, key=lambda segment: segment.size))
+            hold(self._idle.pop(best))
+            return True
+
+    def number(self) -> int:
+        """One for `ask`."""
+        return next(_numbers)
+
+    def ask(self, number: int, size: int) -> Optional[int]:
+        """The size of the segment that the daemon is to be asked for by that number; None where there shall be none."""
+        size = _rounded(size)
+        most = TOTAL_MAX if size < ALONE else sys.maxsize
+        with self._lock:
+            self._settle()
             while self._idle and (self._total + size > TOTAL_MAX or len(self._all) >= SEGMENTS_MAX):
                 self._drop(self._idle.pop(0))
-            if self._is_closed or self._total + size > most or len(self._all) >= SEGMENTS_MAX:
+            if (self._is_closed or not IS_THERE or size >= self._refused or self._total + size > most
+                    or len(self._all) + len(self._asked) >= SEGMENTS_MAX):
                 return None
-            try:
-                segment = Segment(size)
-            except OSError:
-                return None
-            self._all[segment.number] = segment
-            self._total += size
-            return segment
+            self._asked[number] = size
+            return size
 
-    def give_back(self, segment: Segment) -> None:
-        """Nobody uses it any more, nor does the daemon. Also from finalizers."""
+    @property
+    def _total(self) -> int:
+        return sum(segment.size for segment in self._all.values()) + sum(self._asked.values())
+
+    def is_asked(self, number: int) -> bool:
+        return number in self._asked
+
+    def collect(self, number: int, hold: Callable[[Segment], None]) -> bool:
+        """`hold` gets what the daemon has answered with; False where that is nothing."""
+        with self._lock:
+            if self._arrived.get(number) is None:
+                return False
+            hold(self._arrived.pop(number))
+            return True
+
+    def leave(self, number: int, was_sent: bool) -> None:
+        """Nobody waits for it any more. `was_sent`: the daemon has been asked, or is going to be."""
+        with self._lock:
+            if number not in self._asked:
+                if number in self._arrived:
+                    self._idle.append(self._arrived.pop(number))
+            elif was_sent:
+                self._left.add(number)
+            else:
+                del self._asked[number]
+
+    def came(self, ancillary: List[Any], is_truncated: bool) -> None:
+        """What came along with bytes. BadFrame for more descriptors than regions that have been asked for."""
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = memoryview(data)[:len(data) // 4 * 4].cast("i")
+                self._descriptors.extend(numbers)
+                is_truncated = is_truncated and not numbers
+        if is_truncated:
+            self._descriptors.append(None)  # this process has no room for another one
+        if len(self._descriptors) > len(self._asked):
+            raise BadFrame("a descriptor that nobody asked for")
+
+    def answered(self, number: int, is_made: bool) -> None:
+        """The daemon's answer to REGION."""
+        with self._lock:
+            if number not in self._asked:
+                raise BadFrame("an answer to a REGION that was not sent")
+            size = self._asked[number]
+            segment = None
+            if is_made:
+                fd = self._descriptors.popleft() if self._descriptors else None
+                try:
+                    segment = None if fd is None else Segment(number, size, fd)
+                except (OSError, ValueError, MemoryError):
+                    pass
+                if segment is None:
+                    self._to_release.append(number)
+            if segment is None:
+                self._refused = min(self._refused, size)
+            else:
+                self._all[number] = segment
+                if number in self._left:
+                    self._idle.append(segment)
+                else:
+                    self._arrived[number] = segment
+            self._left.discard(number)
+            del self._asked[number]
+
+    def released(self) -> List[int]:
+        """Numbers of those that the daemon is to be told are used no more."""
+        with self._lock:
+            self._settle()
+            return self._to_release[:]
+
+    def told(self, released: List[int]) -> None:
+        """The daemon has been told, or is going to be."""
+        if released:
+            with self._lock:
+                self._to_release = [number for number in self._to_release if number not in released]
+
+    def give_back(self, segment: Segment, memory: Any = None) -> None:
+        """Nobody uses it any more, nor does the daemon. Also from finalizers. `memory`: what was lent of it."""
         if not self._is_closed:
-            self._returned.put(segment)
+            self._returned.put((segment, memory))
 
     def discard(self, segment: Segment) -> None:
         """Not to be used again: the daemon may still be at it."""
         with self._lock:
             self._drop(segment)
 
-    def close(self) -> None:
-        with self._lock:
-            self._is_closed = True
-            self._settle()
-            self._all.clear()  # what is still in use goes with its arrays
-
-    def numbers(self) -> Set[int]:
-        """Of the segments that there are: others' regions can be given back."""
-        with self._lock:
-            return set(self._all)
-
     def _settle(self) -> None:
         while not self._returned.empty():
-            segment = self._returned.get()
-            if segment.number not in self._all:
-                continue
-            if self._is_closed or segment.forks != _forks:
-                self._drop(segment)
-            else:
+            segment, memory = self._returned.get()
+            lent = self._lent.get(segment.number)
+            if memory is not None and (lent is None or lent[1] is not memory):
+                continue  # that array had its own memory in the end
+            self._lent.pop(segment.number, None)
+            self._visible.pop(segment.number, None)
+            segment.is_result = False
+            if segment.number in self._all and segment not in self._idle:
                 self._idle.append(segment)
-        while sum(segment.size for segment in self._idle) > (0 if self._is_closed else IDLE_MAX):
+        while sum(segment.size for segment in self._idle) > IDLE_MAX:
             self._drop(self._idle.pop(0))
 
     def _drop(self, segment: Segment) -> None:
-        if self._all.pop(segment.number, None) is not None:
-            self._total -= segment.size
+        if segment.number in self._all:
+            self._to_release.append(self._all.pop(segment.number).number)
 
     # ---- Arrays of the caller's
 
-    def empty(self, shape: Any, dtype: Any) -> np.ndarray:
-        """An array in memory that is shared, or an ordinary one where there is none to be had."""
-        dtype = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        segment = self.take(size) if IS_THERE and size else None
-        if segment is None:
-            return np.empty(shape, dtype)
-        root = np.frombuffer(segment.map, np.uint8, size)
-        number = segment.number
-        self._visible[number] = (address_of(root), segment)
-        finalizer = weakref.finalize(root, self._return_visible, number)
+    def _lend(self, segment: Segment, memory: mmap.mmap, size: int) -> np.ndarray:
+        root = np.frombuffer(memory, np.uint8, size)
+        reference = weakref.ref(memory)
+        if not self._is_closed:
+            self._lent[segment.number] = (segment, reference)
+        finalizer = weakref.finalize(root, _return, weakref.ref(self), segment, reference)
         finalizer.atexit = False
-        array: np.ndarray = root.view(dtype).reshape(shape)
-        return array
+        return root
 
-    def _return_visible(self, number: int) -> None:
-        found = self._visible.pop(number, None)
-        if found is not None:
-            self.give_back(found[1])
+    def visible(self, segment: Segment, size: int) -> np.ndarray:
+        """Its memory, which the daemon reads where it lies."""
+        with self._lock:
+            root = self._lend(segment, segment.map, size)
+            if self._is_closed:
+                segment.keep()  # too late for that
+            else:
+                self._visible[segment.number] = address_of(root)
+            return root
+
+    def result(self, segment: Segment, size: int) -> np.ndarray:
+        """The result that lies there."""
+        with self._lock:
+            memory, segment.kept = segment.kept, None
+            if memory is None and self._is_closed:
+                raise ValueError("the connection has ended, and what lay in its memory is gone")
+            return self._lend(segment, memory or segment.private(), size)
 
     def find(self, array: np.ndarray) -> Optional[Tuple[Segment, int]]:
         """The segment that the array lies in, and its offset there; None: it does not, or not as the daemon wants."""
         address = address_of(array)
-        for base, segment in list(self._visible.values()):
+        for number, base in list(self._visible.items()):
+            lent = self._lent.get(number)
             offset = address - base
-            if 0 <= offset <= segment.size - array.nbytes and offset % 64 == 0:
-                return segment, offset
+            if lent is not None and 0 <= offset <= lent[0].size - array.nbytes and offset % 64 == 0:
+                return lent[0], offset
         return None
+
+    def keep_arrays(self) -> None:
+        """Makes the memory of arrays their own, as it is. Before anybody else may change what lies in the segments."""
+        with self._lock:
+            self._settle()
+            for number, (segment, reference) in list(self._lent.items()):
+                memory = reference()  # keeps it where it is meanwhile
+                is_visible = self._visible.pop(number, None) is not None
+                del self._lent[number]
+                if memory is None:
+                    self._idle.append(segment)
+                elif is_visible:
+                    segment.keep()
+                    self._drop(segment)
+                else:
+                    _keep(memory, segment.size)
+                    segment.is_result = False
+                    self._idle.append(segment)
+
+    def close(self) -> None:
+        """The connection has ended, or is about to: what is in its segments is kept for who has it, or is to get it."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self.keep_arrays()
+            for segment in self._all.values():
+                if segment.is_result and segment not in self._idle:
+                    segment.kept = segment.private()
+                    _keep(segment.kept, segment.size)
+            self._is_closed = True
+            self._to_release.extend(self._all)
+            self._all.clear()
+            self._idle.clear()
+            self._asked.clear()
+            self._arrived.clear()
+
+
+#: Of this process.
+_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+
+
+def _return(pool: "weakref.ref[Pool]", segment: Segment, memory: Any) -> None:
+    there = pool()
+    if there is not None:
+        there.give_back(segment, memory)
+
+
+def _before_fork() -> None:
+    # What a child has, the parent's daemon must not write to or free: from here on both have their own.
+    for pool in list(_pools):
+        pool.keep_arrays()
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool._lock = threading.RLock()  # another thread of the parent's may have held it
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def watch(connected: socket.socket, pool: Pool) -> None:
+    """Sees the connection's end where nobody reads from it, as in an event loop that is busy or has stopped. OSError
+    without a descriptor for that."""
+    end = connected.dup()
+    threading.Thread(target=_watch, args=(end, weakref.ref(pool)), name="lossd-watch", daemon=True).start()
+
+
+def _watch(end: socket.socket, pool: "weakref.ref[Pool]") -> None:
+    with end:
+        poller = select.poll()
+        poller.register(end, _POLLRDHUP)
+        poller.poll()
+        there = pool()
+        if there is not None:
+            there.close()
 
 
 def address_of(array: np.ndarray) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-class Regions:
-    """The segments that one connection's daemon knows. Its connection's lock guards it."""
-
-    def __init__(self) -> None:
-        self._known: Dict[int, bool] = {}  # number: answered
-        self._sizes: Dict[int, int] = {}
-        self._refused = float("inf")  # bytes from which on the daemon wants none
-
-    def begin(self, segment: Segment) -> bool:
-        """Whether it is to be sent."""
-        if segment.number in self._known or segment.size >= self._refused:
-            return False
-        self._known[segment.number] = False
-        self._sizes[segment.number] = segment.size
-        return True
-
-    def answered(self, number: int, is_taken: bool) -> None:
-        if number not in self._known:
-            raise BadFrame("an answer to a REGION that was not sent")
-        if is_taken:
-            self._known[number] = True
-        else:
-            del self._known[number]
-            self._refused = min(self._refused, self._sizes.pop(number))
-
-    def forget(self, segment: Segment) -> None:
-        """It was not sent."""
-        self._known.pop(segment.number, None)
-        self._sizes.pop(segment.number, None)
-
-    def is_pending(self, segment: Segment) -> bool:
-        return not self._known.get(segment.number, True)
-
-    def is_known(self, segment: Segment) -> bool:
-        return self._known.get(segment.number, False)
-
-    def take_dropped(self, pool: Pool) -> List[int]:
-        """Numbers of those that the pool has no more: they are to be given back."""
-        there = pool.numbers()
-        dropped = [number for number, is_taken in self._known.items() if is_taken and number not in there]
-        for number in dropped:
-            del self._known[number]
-            del self._sizes[number]
-        return dropped
-
-    def fail(self) -> None:
-        self._known.clear()
 
 
 class Lease:
@@ -249,13 +416,10 @@ class Lease:
         self._pool = pool
         #: Used by the call and nobody else afterwards.
         self.own: List[Segment] = []
-        #: Result by name: its segment, data type, shape and bytes.
+        #: Result by name: its segment.
         self.results: Dict[str, Segment] = {}
         #: Kept alive: arrays that lie in segments of their own.
         self.borrowed: List[Any] = []
-
-    def segments(self) -> List[Segment]:
-        return [*self.own, *self.results.values(), *self.borrowed]
 
     def array(self, tensor: Any, shape: Tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """The result's array. Its segment is its own from here on."""
@@ -264,17 +428,34 @@ class Lease:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if place.region != segment.number or place.offset != 0 or place.length != size or size > segment.size:
             raise ValueError(f"{tensor.name} is not where it was asked for")
+        array: np.ndarray = self._pool.result(segment, size).view(dtype).reshape(shape)
         del self.results[tensor.name]
-        root = np.frombuffer(segment.private(), np.uint8, size)
-        finalizer = weakref.finalize(root, self._pool.give_back, segment)
-        finalizer.atexit = False
-        array: np.ndarray = root.view(dtype).reshape(shape)
         return array
+
+    def holder(self, name: str) -> Callable[[Segment], None]:
+        """Takes the segment for that result."""
+        def hold(segment: Segment) -> None:
+            self.results[name] = segment
+            segment.is_result = True
+
+        return hold
+
+    def visible(self, size: int) -> np.ndarray:
+        """The memory of its only segment, which is its own from here on."""
+        root = self._pool.visible(self.own[0], size)
+        self.own.clear()
+        return root
 
     def end(self, is_safe: bool) -> None:
         """The call is over. `is_safe`: the daemon has said so, and touches nothing any more."""
-        for segment in [*self.own, *self.results.values()]:
-            (self._pool.give_back if is_safe else self._pool.discard)(segment)
-        self.own.clear()
-        self.results.clear()
+        end = self._pool.give_back if is_safe else self._pool.discard
+        while self.own:
+            end(self.own.pop())
+        while self.results:
+            end(self.results.popitem()[1])
         self.borrowed.clear()
+
+    def __del__(self) -> None:
+        # Interrupted before a call began with it, or the call has ended: a call under way is its connection's to keep.
+        if hasattr(self, "borrowed"):
+            self.end(is_safe=True)

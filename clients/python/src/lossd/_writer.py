@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import threading
 from typing import Any, Callable, List, Optional
 
@@ -45,38 +44,29 @@ class Turn:
                 raise
             writer.owner = self
 
-    def write(self, parts: List[Any], deadline: Optional[float], descriptor: Optional[int] = None) -> None:
-        """`descriptor` goes along with the first byte."""
+    def write(self, parts: List[Any], deadline: Optional[float]) -> None:
         rest = self._rest = [memoryview(part) for part in parts if len(part)]
         try:
-            self._write(rest, deadline, descriptor)
+            self._write(rest, deadline)
         except BlockingIOError:
             raise DeadlineExceeded("the daemon did not take the request within the timeout") from None
         except OSError:
             self._rest = []
             self._is_sending = False
             self._writer.on_broken()
-        finally:
-            if descriptor is not None:
-                # A frame with a descriptor is so small that it goes whole or not at all.
-                self._rest = []
 
-    def _write(self, rest: List[memoryview], deadline: Optional[float], descriptor: Optional[int]) -> None:
+    def _write(self, rest: List[memoryview], deadline: Optional[float]) -> None:
         """What has been written is gone from the rest, also when this raises. BlockingIOError: the timeout is over."""
         writer = self._writer
-        ancillary: List[Any] = []
-        if descriptor is not None:
-            ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor)))
         while rest:
             self._is_sending = True
             try:
-                sent = writer.socket.sendmsg(rest[:64], ancillary, _FLAGS)
+                sent = writer.socket.sendmsg(rest[:64], (), _FLAGS)
             except BlockingIOError:
                 self._is_sending = False
                 if not writer.wait_for_room(deadline):
                     raise
                 continue
-            ancillary = []
             while sent:
                 if sent >= len(rest[0]):
                     sent -= len(rest[0])
@@ -112,8 +102,8 @@ class Writer:
     def __init__(self, connected: socket.socket, on_broken: Callable[[], None]):
         self.socket = connected
         self.on_broken = on_broken
-        #: Guards `owner`: whose turn it is.
-        self.changed = threading.Condition(threading.Lock())
+        #: Guards `owner`: whose turn it is. Reentrant: a finalizer that closes the client may run where it is held.
+        self.changed = threading.Condition(threading.RLock())
         self.owner: Optional[Turn] = None
 
     def send(self, parts: List[Any], deadline: Optional[float]) -> None:

@@ -18,7 +18,6 @@ from ._evaluation import Evaluation
 from ._messages import FunctionDescription, Status
 from ._arestream import RepeatedAsyncStream
 from ._retry import Outage
-from ._shm import Pool
 from .astream import AsyncStream, Batches
 from .client import PAUSE, TRIES
 from .errors import DeadlineExceeded, InvalidArgument, LossdError, Unavailable
@@ -38,7 +37,6 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         self.retry: float = 0.0 if retry is None else _clock.at_most(retry, "retry")
         self._current: Optional[AsyncConnection] = None
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
-        self._pool = Pool()
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -55,8 +53,6 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         if self._current is not None:
             await self._current.close()
             self._current = None
-        self._pool.close()
-        self._pool = Pool()
 
     async def _connection(self, deadline: Optional[float] = None) -> AsyncConnection:
         loop = asyncio.get_running_loop()
@@ -65,7 +61,6 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
             return current
         if current is not None and current.process != os.getpid():
             self._current = None
-            self._pool = Pool()  # the old one's memory is the parent's to use
         if self._connecting is None or self._connecting.get_loop() is not loop:
             self._connecting = asyncio.ensure_future(AsyncConnection.connect(self.address))
         connecting = self._connecting
@@ -126,7 +121,7 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
 
     async def _attempt(self, connection: AsyncConnection, evaluation: Evaluation, has_results: bool,
                        deadline: Optional[float]) -> Dict[str, Any]:
-        request, lease = await connection.lease(evaluation, self._pool, has_results, deadline)
+        request, lease = await connection.lease(evaluation, has_results, deadline)
         try:
             call = await connection.open(wire.EVALUATE, deadline, request, lease)
         except BaseException:
@@ -142,8 +137,7 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
 
     async def empty(self, shape: Any, dtype: Any = np.float32) -> NDArray[Any]:
         """An array whose elements the daemon reads where they lie: see Client.empty."""
-        await self._connection()  # after a fork there is another pool
-        return self._pool.empty(shape, dtype)
+        return await (await self._connection()).empty(shape, dtype)
 
     async def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
                     outputs: Sequence[str], timeout: Optional[float]) -> Any:

@@ -154,7 +154,7 @@ class AsyncStream:
         leg.is_first = False
         connection = leg.connection
         try:
-            request, item.lease = await connection.lease(evaluation, self._client._pool, False, self._deadline)
+            request, item.lease = await connection.lease(evaluation, False, self._deadline)
             await connection.send(leg.call, request)
         except BaseException as error:  # Also where the task is cancelled: nobody knows then what the daemon has of it.
             self._fail(error if isinstance(error, LossdError) else Cancelled("sending a batch was interrupted"))

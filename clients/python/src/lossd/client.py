@@ -18,7 +18,7 @@ from ._evaluation import Evaluation
 from ._messages import FunctionDescription, Status
 from ._restream import RepeatedStream
 from ._retry import Outage
-from ._shm import Lease, Pool
+from ._shm import Lease
 from .errors import Cancelled, InvalidArgument, LossdError, NeverBegan, Unavailable
 from .stream import Stream
 
@@ -42,7 +42,6 @@ class Client(Functions[NDArray[Any], WithGrad]):
         self.retry: float = 0.0 if retry is None else _clock.at_most(retry, "retry")
         self._lock = threading.Lock()
         self._current: Optional[Connection] = None
-        self._pool = Pool()
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -65,8 +64,6 @@ class Client(Functions[NDArray[Any], WithGrad]):
             if self._current is not None:
                 self._current.close()
                 self._current = None
-        self._pool.close()
-        self._pool = Pool()
 
     def _connection(self, deadline: Optional[float] = None) -> Connection:
         if self._current is not None and self._current.process != os.getpid():
@@ -74,7 +71,6 @@ class Client(Functions[NDArray[Any], WithGrad]):
             self._lock = threading.Lock()
             self._current.close()
             self._current = None
-            self._pool = Pool()  # the old one's memory is the parent's to use
         with self._lock:
             if self._current is None or not self._current.is_usable:
                 self._current = Connection(self.address, deadline)
@@ -134,10 +130,10 @@ class Client(Functions[NDArray[Any], WithGrad]):
 
     def empty(self, shape: Any, dtype: Any = np.float32) -> NDArray[Any]:
         """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no
-        socket and is not copied. After a fork parent and child share its memory. Over TCP, and where memory is
-        short, an ordinary array."""
-        self._connection()  # after a fork there is another pool
-        return self._pool.empty(shape, dtype)
+        socket and is not copied, as long as the connection lasts that there is now, and until the process forks. Then
+        it stays as it is, and is copied with every call, as is an array of an earlier connection: another `empty` gives
+        a new one. Over TCP, and where the daemon gives no memory, an ordinary array."""
+        return self._connection().empty(shape, dtype)
 
     def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
               outputs: Sequence[str], timeout: Optional[float]) -> Any:
@@ -191,8 +187,7 @@ class Pending:
         self._connection, self._call = client._retry(self._begin, self._deadline, outage=self._outage)
 
     def _begin(self, connection: Connection) -> Tuple[Connection, Call]:
-        request, lease = connection.lease(
-            self._evaluation, self._client._pool, self._has_results_in_place, self._deadline)
+        request, lease = connection.lease(self._evaluation, self._has_results_in_place, self._deadline)
         try:
             return connection, connection.open(wire.EVALUATE, self._deadline, request, lease)
         except BaseException:

@@ -140,7 +140,7 @@ class Stream:
         leg.is_first = False
         connection = leg.connection
         try:
-            request, item.lease = connection.lease(evaluation, self._client._pool, False, self._deadline)
+            request, item.lease = connection.lease(evaluation, False, self._deadline)
             connection.send(leg.call, request)
         except BaseException as error:  # Also Ctrl-C: nobody knows then what the daemon has of it.
             self._fail(error if isinstance(error, LossdError) else Cancelled("sending a batch was interrupted"))

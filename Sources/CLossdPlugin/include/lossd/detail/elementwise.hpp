@@ -57,7 +57,7 @@ template <class Loss> class elementwise {
         return detail::wrong_shape(error, "target", y, x);
       if (w.data_type != LOSSD_ABSENT && !s->weight.set(w, x)) return detail::wrong_shape(error, "weight", w, x);
       if (std::int32_t code = detail::plan_loss(call, plan, s->how, x, UPSTREAM, error)) return code;
-      plan->passes[0].units = (x.element_count + unit - 1) / unit;
+      plan->passes[0].units = x.element_count / unit + (x.element_count % unit != 0);
       plan->passes[0].unit_cost_ns = Loss::cost_ns * static_cast<double>(unit);
       return LOSSD_OK;
     });

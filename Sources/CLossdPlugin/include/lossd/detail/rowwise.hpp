@@ -89,6 +89,8 @@ template <class Loss> class rowwise {
     Loss loss;
     reduction how;
     std::int64_t rows, classes;
+    // Rows without elements, whose losses are all alike and wanted as a sum alone: one stands for all.
+    bool is_one_for_all;
   };
   static_assert(sizeof(state) <= LOSSD_STATE_BYTES_MAX, "the loss has too many members");
 
@@ -117,14 +119,17 @@ template <class Loss> class rowwise {
         return LOSSD_INVALID_ARGUMENT;
       }
       const std::int64_t classes = x.shape[x.rank - 1], rows = x.rank == 2 ? x.shape[0] : 1;
-      state *s = new (call->state) state{detail::make<Loss>(call), detail::reduction_of<Loss>(call), rows, classes};
+      state *s = new (call->state) state{detail::make<Loss>(call), detail::reduction_of<Loss>(call), rows, classes, false};
+      s->is_one_for_all = has_rows && classes == 0 && rows > 0 &&
+                          !(s->how == reduction::none && detail::output(call, detail::LOSS));
       lossd_tensor expected = x;
       if (!has_rows) expected.rank = x.rank - 1;
       if (!detail::same_shape(y, expected)) return detail::wrong_shape(error, "target", y, expected);
       if (std::int32_t code = detail::plan_loss(call, plan, s->how, x, UPSTREAM, error, x.rank - 1)) return code;
-      // Two rows and a gradient, where they are not of type T already.
-      plan->scratch_bytes = static_cast<std::size_t>(classes) * 3 * sizeof(double);
-      plan->passes[0].units = rows;
+      // Two rows and a gradient, where they are not of type T already. A tensor without elements may have a dimension
+      // of nearly 2^63.
+      if (x.element_count > 0) plan->scratch_bytes = static_cast<std::size_t>(classes) * 3 * sizeof(double);
+      plan->passes[0].units = s->is_one_for_all ? 1 : rows;
       plan->passes[0].unit_cost_ns = 20 + Loss::cost_ns * static_cast<double>(classes);
       return LOSSD_OK;
     });
@@ -146,6 +151,14 @@ template <class Loss> class rowwise {
     const lossd_tensor *gradient = detail::output(call, detail::GRADIENT);
     const double scale = detail::gradient_scale(call, s.how, UPSTREAM, s.rows);
     const std::int64_t classes = s.classes;
+    if constexpr (has_rows) {
+      if (s.is_one_for_all) {
+        const row<T> nothing(nullptr, 0);
+        chunk->accumulator[0] += loss.loss(nothing, nothing) * static_cast<double>(s.rows);
+        chunk->accumulator[1] += static_cast<double>(s.rows);
+        return LOSSD_OK;
+      }
+    }
     T *own_x = static_cast<T *>(chunk->scratch), *own_y = own_x + classes, *own_slopes = own_y + classes;
     for (std::int64_t i = chunk->begin; i < chunk->end; i++) {
       const row<T> xs(detail::view(x, i * classes, own_x, classes), classes);

@@ -1,0 +1,73 @@
+import FuzzSupport
+import Glibc
+import LossdSocket
+import LossdThreads
+
+/// Settings: whole files, texts of each single setting, addresses, and the outcome's file of a reload. An input is a
+/// byte that says which, and the text. What a setting shows has to be read again as the same.
+@main struct SettingsFuzzer {
+  private nonisolated(unsafe) static let file = MemoryFile()
+
+  static func main() {
+    fuzz { input in
+      let kind = Int(input.byte())
+      switch kind {
+      case 0: load(input.rest())
+      case 1: address(String(decoding: input.rest(), as: UTF8.self))
+      case 2:
+        if let outcome = ReloadOutcome(String(decoding: input.rest(), as: UTF8.self)) {
+          let text = outcome.text
+          require(ReloadOutcome(text)?.text == text, "\(text) comes back as another")
+          require(outcome.pid > 0, "a signal would go to \(outcome.pid)")
+        }
+      default:
+        let setting = Setting.all[(kind - 3) % Setting.all.count]
+        apply(setting, String(decoding: input.rest(), as: UTF8.self))
+      }
+    }
+  }
+
+  private static func load(_ bytes: UnsafeRawBufferPointer) {
+    file.write(bytes)
+    let path = file.path
+    let done = Semaphore()
+    let text = Answer()
+    Task.detached {
+      do {
+        let settings = try await Settings.load(file: path, flags: [:])
+        for setting in Setting.all { _ = setting.show(settings) }
+      } catch { text.value = "\(error)" }
+      done.signal()
+    }
+    require(done.wait(nanoseconds: 20_000_000_000), "it takes over 20 s")
+    // Yams shows the line that it does not read.
+    require(
+      text.value.utf8.count < 4000 + 4 * bytes.count, "a text of \(text.value.utf8.count) bytes")
+  }
+
+  /// `@unchecked Sendable`: written before the semaphore is signalled, read afterwards.
+  private final class Answer: @unchecked Sendable { var value = "" }
+
+  private static func address(_ text: String) {
+    guard let address = try? Address(parsing: text) else { return }
+    guard let again = try? Address(parsing: "\(address)") else {
+      fatalError("\(address) does not come back")
+    }
+    require("\(again)" == "\(address)", "\(address) comes back as \(again)")
+  }
+
+  private static func apply(_ setting: Setting, _ text: String) {
+    var settings = Settings()
+    do { try setting.apply(&settings, text) } catch {
+      guard let error = error as? SettingError else { fatalError("\(error)") }
+      require(!error.text.isEmpty, "an error without a text")
+      return
+    }
+    let shown = setting.show(settings)
+    var again = Settings()
+    do { try setting.apply(&again, shown) } catch {
+      fatalError("\(setting.name): shows \(shown), which it does not read: \(error)")
+    }
+    require(setting.show(again) == shown, "\(setting.name): \(shown) becomes another")
+  }
+}

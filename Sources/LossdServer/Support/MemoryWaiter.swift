@@ -1,0 +1,134 @@
+import LossdEngine
+
+/// A call, or the payload that a connection is about to read, while it waits for memory. Confined to its loop's thread.
+final class MemoryWaiter {
+  /// Tries again. What still finds no room calls `WaitQueue.wait` anew.
+  fileprivate let onRelease: () -> Void
+  /// The time to wait is over; the text says where there was no room.
+  fileprivate let onTimeout: (String) -> Void
+  fileprivate var entry: DeadlineEntry?
+  /// Where it waits; nil: it does not.
+  fileprivate(set) var shortage: Shortage?
+  fileprivate var list: WaiterList?
+  fileprivate var next: MemoryWaiter?
+  fileprivate unowned(unsafe) var previous: MemoryWaiter?
+
+  init(onRelease: @escaping () -> Void, onTimeout: @escaping (String) -> Void) {
+    self.onRelease = onRelease
+    self.onTimeout = onTimeout
+  }
+
+  var isWaiting: Bool { shortage != nil }
+}
+
+/// The waiters of one user for one budget, the oldest first.
+private final class WaiterList {
+  var first: MemoryWaiter?
+  unowned(unsafe) var last: MemoryWaiter?
+
+  func append(_ waiter: MemoryWaiter) {
+    waiter.previous = last
+    if let last { last.next = waiter } else { first = waiter }
+    last = waiter
+    waiter.list = self
+  }
+
+  func prepend(_ waiter: MemoryWaiter) {
+    waiter.next = first
+    if let first { first.previous = waiter } else { last = waiter }
+    first = waiter
+    waiter.list = self
+  }
+
+  func remove(_ waiter: MemoryWaiter) {
+    if let previous = waiter.previous { previous.next = waiter.next } else { first = waiter.next }
+    if let next = waiter.next { next.previous = waiter.previous } else { last = waiter.previous }
+    waiter.next = nil
+    waiter.previous = nil
+    waiter.list = nil
+  }
+}
+
+/// All waiters of a loop. A release of memory wakes the oldest waiter of each user for that budget, and the one behind it when
+/// that one has gone on, so that it costs as much as there are users waiting and calls that can go on. Confined to its loop's
+/// thread.
+final class WaitQueue {
+  /// A budget without room, and who waits for it.
+  private final class Line {
+    let budget: MemoryBudget
+    var lists: [ObjectIdentifier: WaiterList] = [:]
+    init(_ budget: MemoryBudget) { self.budget = budget }
+  }
+
+  private let deadlines: DeadlineQueue
+  private let daemon: DaemonState
+  private var lines: [ObjectIdentifier: Line] = [:]
+  /// The waiter that is trying again: where it finds no room, it keeps its place.
+  private unowned(unsafe) var resuming: MemoryWaiter?
+
+  init(_ deadlines: DeadlineQueue, _ daemon: DaemonState) {
+    self.deadlines = deadlines
+    self.daemon = daemon
+  }
+
+  /// Puts a waiter of `user` in the line of the budget that has no room; from then on a release of that budget calls
+  /// `ServerLoop.memoryReleased`. The caller tries once more afterwards, so that no release in between is missed.
+  /// `timeout`: nanoseconds from the first time on that it found no room.
+  func wait(_ waiter: MemoryWaiter, _ user: User, _ shortage: Shortage, timeout: UInt64) {
+    if let present = waiter.shortage {
+      if present.budget === shortage.budget { return }
+      remove(waiter, present.budget)
+    }
+    waiter.shortage = shortage
+    let line = lines[ObjectIdentifier(shortage.budget)] ?? Line(shortage.budget)
+    lines[ObjectIdentifier(shortage.budget)] = line
+    let list = line.lists[ObjectIdentifier(user)] ?? WaiterList()
+    line.lists[ObjectIdentifier(user)] = list
+    if resuming === waiter { list.prepend(waiter) } else { list.append(waiter) }
+    shortage.budget.beginWaiting()
+    daemon.waiterBegan()
+    guard waiter.entry == nil else { return }
+    let entry = DeadlineEntry { [unowned self, unowned waiter] in
+      let text = waiter.shortage?.text ?? "no memory"
+      cancel(waiter)
+      waiter.onTimeout(text)
+    }
+    waiter.entry = entry
+    deadlines.set(entry, at: Clock.now &+ timeout)
+  }
+
+  /// The waiter has got its memory, or does not want it any more.
+  func cancel(_ waiter: MemoryWaiter) {
+    if let entry = waiter.entry.take() { deadlines.cancel(entry) }
+    guard let shortage = waiter.shortage.take() else { return }
+    remove(waiter, shortage.budget)
+  }
+
+  private func remove(_ waiter: MemoryWaiter, _ budget: MemoryBudget) {
+    waiter.list?.remove(waiter)
+    budget.endWaiting()
+    daemon.waiterEnded()
+  }
+
+  /// Memory of this budget has been released.
+  func released(_ budget: MemoryBudget) {
+    let key = ObjectIdentifier(budget)
+    guard let line = lines[key] else { return }
+    for (user, list) in line.lists {
+      while let waiter = list.first {
+        list.remove(waiter)
+        budget.endWaiting()
+        daemon.waiterEnded()
+        waiter.shortage = nil
+        resuming = waiter
+        waiter.onRelease()
+        resuming = nil
+        if waiter.shortage == nil, let entry = waiter.entry.take() { deadlines.cancel(entry) }
+        // It found no room in the same budget again: those behind it wait for their turn.
+        if list.first === waiter { break }
+      }
+      if list.first == nil { line.lists[user] = nil }
+    }
+    if line.lists.isEmpty { lines[key] = nil }
+  }
+}

@@ -1,0 +1,61 @@
+import LossdPluginHost
+import LossdTensor
+
+/// A big buffer on a connection's account: goes back to where it came from, and its bytes to the account, with
+/// the last reference.
+///
+/// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
+final class PayloadBuffer: @unchecked Sendable {
+  private enum Source {
+    case pool(AlignedBuffer, BufferPool)
+    /// Memory that a plugin's process can be shown.
+    case segment(SharedSegment, SegmentPool)
+  }
+
+  private let source: Source
+  private let account: MemoryBudget
+  private let bytes: Int
+  let base: UnsafeMutableRawPointer
+
+  /// `bytes` are reserved on `account` already. RESOURCE_EXHAUSTED where the system has no memory for them; they are
+  /// the caller's to release then.
+  init(reserved bytes: Int, _ account: MemoryBudget, _ pool: BufferPool) throws(StatusError) {
+    let buffer = try pool.take(bytes)
+    self.bytes = bytes
+    self.account = account
+    source = .pool(buffer, pool)
+    base = buffer.base
+  }
+
+  /// A segment that `pool` has lent, on the loop's thread, where it is also given back.
+  init(
+    reserved bytes: Int, _ account: MemoryBudget, _ segment: SharedSegment, of pool: SegmentPool
+  ) {
+    self.bytes = bytes
+    self.account = account
+    source = .segment(segment, pool)
+    base = segment.base
+  }
+
+  deinit {
+    switch source {
+    case .pool(let buffer, let pool):
+      if !pool.give(buffer) && buffer.capacity >= Reaper.bytesMin {
+        return Reaper.shared.free(buffer, bytes, of: account)
+      }
+    case .segment(let segment, let pool): pool.give(segment)
+    }
+    account.release(bytes)
+  }
+
+  /// nil where it is a segment.
+  var aligned: AlignedBuffer? {
+    if case .pool(let buffer, _) = source { return buffer }
+    return nil
+  }
+
+  var segment: SharedSegment? {
+    if case .segment(let segment, _) = source { return segment }
+    return nil
+  }
+}

@@ -1,0 +1,120 @@
+"""Calls of a plugin's process that takes its time, answers what it likes, or cannot be shown its inputs where they lie."""
+
+import fcntl
+import os
+import time
+import unittest
+
+from isolation import PluginDaemon, until
+from wire import REGION, TYPES, CallError, Response, Shared, Tensor, block, frame, number, varint
+
+
+class Time(unittest.TestCase):
+    def test_a_process_that_hangs_ends_whatever_its_plan_claimed(self):
+        """Ten times callback_timeout is allowed on top of it, not twenty times what the plugin says its work costs."""
+        with PluginDaemon("wicked.so", plugins__isolation="process", plugins__processes=1,
+                          limits__callback_timeout="200ms") as daemon, daemon.connect(timeout=30) as connection:
+            # So big that its plan comes first, and says three quarters of an hour.
+            big = Tensor(bytes(1 << 20))
+            for step in ("run", "finish"):
+                begin = time.time()
+                with self.assertRaises(CallError) as caught:
+                    connection.evaluate(
+                        "wicked", {"input": big}, {"mode": "hang", "cost": 1e7, "where": step}, ["output", "loss"])
+                self.assertEqual(caught.exception.code, 4)
+                self.assertIn("limits.callback_timeout, 200 ms", caught.exception.text)
+                self.assertTrue(2 <= time.time() - begin < 10, time.time() - begin)
+                connection.evaluate("wicked", {}, {"mode": "none"})
+
+
+class Answers(unittest.TestCase):
+    """What a process answers that says what it likes."""
+
+    def forge(self, connection, **attributes):
+        stream = connection.start("wicked", {}, {"mode": "forges", **attributes}, ["output", "loss"])
+        return connection.finish(stream)
+
+    def test_what_lies_between_results_is_zeros_whatever_a_process_has_put_there(self):
+        with PluginDaemon("wicked.so", plugins__isolation="process", plugins__processes=1) as daemon:
+            with daemon.connect() as connection:
+                # The first order is number 1.
+                message, payload = self.forge(connection, low=1)
+                response = Response(message, payload)
+                self.assertEqual(response["output"].data, b"\xaa" * 16)
+                self.assertEqual(response["loss"].data, b"\xaa" * 8)
+                self.assertEqual(payload.count(0xAA), 24, payload.hex())
+                self.assertEqual(payload.count(0), len(payload) - 24)
+                # Its own answer came as well.
+                until(lambda: "sent what nobody had asked for" in daemon.log(), daemon.log)
+
+    def test_results_of_another_size_than_planned_are_refused(self):
+        with PluginDaemon("wicked.so", plugins__isolation="process", plugins__processes=1) as daemon:
+            with daemon.connect() as connection:
+                for bytes in (0, 1, 263, 265, 4096, 60_000):
+                    daemon.plugin("reload", "wicked")
+                    with self.assertRaises(CallError, msg=bytes) as caught:
+                        self.forge(connection, low=1, argument=bytes)
+                    self.assertEqual(caught.exception.code, 13)
+                    self.assertIn(f"sent {bytes} bytes of results, expected 264", caught.exception.text)
+                daemon.plugin("reload", "wicked")
+                with self.assertRaises(CallError):
+                    self.forge(connection, low=1, high=63)
+                connection.evaluate("wicked", {}, {"mode": "none"})
+            self.assertEqual(daemon.daemon.stop(), 0)
+
+
+class Inline(Tensor):
+    """A tensor in the request's message."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.inline, self.data = self.data, b""
+
+    def message(self, name, _):
+        return (block(1, name) + number(2, TYPES[self.data_type][0])
+                + block(3, b"".join(varint(size) for size in self.shape)) + block(4, self.inline))
+
+
+class Copies(unittest.TestCase):
+    """Inputs that a process cannot be shown where they lie are copied on somebody's account."""
+
+    def test_big_tensors_in_a_message_are_computed_and_charged(self):
+        data = Inline([float(i % 7) for i in range(200_000)])
+        attributes = {"mode": "none"}
+        with PluginDaemon("wicked.so", plugins__isolation="process") as daemon, daemon.connect() as connection:
+            response = connection.evaluate("wicked", {"input": data}, attributes, ["output"])
+            self.assertEqual(response["output"].data, data.inline)
+        # Twice its size for the message, and once for the copy.
+        with PluginDaemon("wicked.so", plugins__isolation="process", limits__connection_bytes="2MiB") as daemon:
+            with daemon.connect() as connection:
+                with self.assertRaises(CallError) as caught:
+                    connection.evaluate("wicked", {"input": data}, attributes, ["loss"])
+                self.assertEqual(caught.exception.code, 8)
+                self.assertIn("limits.connection_bytes", caught.exception.text)
+                small = Inline([1.0, 2.0])
+                self.assertEqual(connection.evaluate("wicked", {"input": small}, attributes)["output"].values(), [1, 2])
+
+    def test_kept_inputs_in_a_region_are_computed_and_charged(self):
+        for limit, is_refused in (("64MiB", False), ("47MiB", True)):
+            with PluginDaemon("wicked.so", plugins__isolation="process", limits__connection_bytes=limit) as daemon:
+                with daemon.connect(features=("shm",)) as connection:
+                    count = 24 << 20
+                    memory = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+                    os.ftruncate(memory, count)
+                    fcntl.fcntl(memory, 1033, 2)
+                    connection.send_with_descriptor(frame(REGION, 0, number(1, 1) + number(2, count)), memory)
+                    os.close(memory)
+                    kept = Shared(1, 0, count, shape=[count // 4])
+                    call = lambda: connection.evaluate(
+                        "wicked", {"input": Tensor([1.0, 2.0]), "kept": kept}, {"mode": "none"})
+                    if is_refused:
+                        with self.assertRaises(CallError) as caught:
+                            call()
+                        self.assertEqual(caught.exception.code, 8)
+                        self.assertIn("limits.connection_bytes", caught.exception.text)
+                    else:
+                        self.assertEqual(call()["output"].values(), [1, 2])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -214,10 +214,9 @@ def test_a_big_segment_is_made_beyond_the_total_of_the_small_ones(monkeypatch):
     monkeypatch.setattr(lossd._shm, "TOTAL_MAX", 1 << 20)
     monkeypatch.setattr(lossd._shm, "ALONE", 4 << 20)
     pool = lossd._shm.Pool()
-    small = pool.take(900 << 10)
-    assert small is not None and pool.take(900 << 10) is None
-    big = pool.take(5 << 20)
-    assert big is not None and big.size >= 5 << 20
+    lease = lossd._shm.Lease(pool)
+    assert pool.ask(1, 900 << 10, lease) and pool.ask(2, 900 << 10, lease) is None
+    assert (pool.ask(3, 5 << 20, lease) or 0) >= 5 << 20
     pool.close()
 
 

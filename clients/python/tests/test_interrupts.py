@@ -1,5 +1,6 @@
 """Ctrl-C, or any other exception, at every line of the client: no place among the calls is lost, nothing hangs."""
 
+import gc
 import linecache
 import os
 import sys
@@ -131,3 +132,57 @@ def test_whatever_a_step_raises_no_place_is_lost(narrow, place, name, error, mon
                     client.sigmoid(np.float32(0), timeout=3)
         for _ in range(20):
             assert client.sigmoid(np.float32(0), timeout=3) == 0.5
+
+
+def empty(client):
+    array = client.empty(BIG_SHARED.shape)
+    array[...] = 0
+    client.sigmoid(array, timeout=30)
+
+
+def shared_stream(client):
+    with client.stream("sigmoid", window=2, timeout=30) as stream:
+        stream.send({"input": BIG_SHARED})
+        next(stream)
+        stream.finish()
+        list(stream)
+
+
+BIG_SHARED = np.zeros(100_000, np.float32)
+SHARED_ACTIONS = {
+    "a call": lambda client: client.sigmoid(BIG_SHARED, timeout=30),
+    "an array of empty": empty,
+    "a stream": shared_stream,
+}
+
+
+@pytest.mark.parametrize("has_segments", [True, False])
+@pytest.mark.parametrize("name", SHARED_ACTIONS)
+def test_an_interrupt_at_any_line_leaves_no_shared_memory_waiting(narrow, name, has_segments):
+    """Neither a region that was asked for, nor one that is used no more, nor a descriptor."""
+    with lossd.connect(narrow) as client:
+        client.sigmoid(BIG_SHARED, timeout=20)
+        connection = client._current
+        pool = connection.pool
+        step = 1
+        while True:
+            if not has_segments:
+                with pool._lock:
+                    for segment in pool._trim():
+                        pool._drop(segment)
+            if not run_until(step, lambda: SHARED_ACTIONS[name](client)):
+                break
+            assert client._current is connection or not connection.is_usable, step
+            connection, pool = client._connection(), client._connection().pool
+            assert client.sigmoid(BIG_SHARED, timeout=20)[0] == 0.5, step
+            step += 1
+        assert step > 100
+        gc.collect()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and (connection._calls or pool._asked):
+            time.sleep(0.01)
+        assert not connection._calls and not connection._reserved and connection._writer.owner is None
+        connection._send_released(None)
+        assert not (pool._asked or pool._descriptors or pool._to_release)
+        assert len(pool._trim()) == len(pool._all)
+        assert connection.segment(1 << 20, time.monotonic() + 20, lossd._shm.Lease(pool)) is not None

@@ -8,7 +8,7 @@ import socket
 import struct
 from collections import deque
 from itertools import islice
-from typing import Any, Callable, Deque, Dict, List, Optional, Tuple, Union
+from typing import Any, Deque, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -161,6 +161,7 @@ class AsyncConnection:
             # It may have said why before it went: that is still to be read.
             self.loop.remove_writer(self._socket)
             self._cannot_write = self.is_draining = True
+            self._region_answered.set()
             self._queue.clear()
             self._queued = 0
         if self._queued <= WRITE_LOW:
@@ -241,9 +242,15 @@ class AsyncConnection:
             return evaluation.plain(), None
         lease = Lease(self.pool)
         try:
-            if not plan.size or await self.segment(plan.size, deadline, lease.own.append):
+            own = await self.segment(plan.size, deadline, lease) if plan.size else None
+            if own is not None:
+                lease.own.append(own)
+            if own is not None or not plan.size:
                 for name, length in plan.expected.items():
-                    await self.segment(length, deadline, lease.holder(name))
+                    result = await self.segment(length, deadline, lease)
+                    if result is not None:
+                        result.is_result = True
+                        lease.results[name] = result
                 request = evaluation.shared(plan, lease)
                 if request is not None:
                     return request, lease
@@ -253,34 +260,37 @@ class AsyncConnection:
         lease.end(is_safe=True)
         return evaluation.plain(), None
 
-    async def segment(self, size: int, deadline: Optional[float], hold: Callable[[Segment], None]) -> bool:
-        """Shared memory of at least so many bytes: `hold` gets it. False where the daemon gives none."""
-        if self.pool.take(size, hold):
+    async def segment(self, size: int, deadline: Optional[float], lease: Lease) -> Optional[Segment]:
+        """Shared memory of at least so many bytes for the lease's own; None where the daemon gives none."""
+        found = self.pool.take(size, lease)
+        if found is not None or self.is_draining:
             self._send_released()
-            return True
+            return found
         number = self.pool.number()
         was_sent = False
         try:
-            length = self.pool.ask(number, size) if self._watch() else None
+            length = self.pool.ask(number, size, lease) if self._watch() else None
             self._send_released()
             if length is None:
-                return False
+                return None
             was_sent = True
             self._write([wire.region_frame(REGION, number, length)])
-            while self.pool.is_asked(number) and self.error is None:
+            # A daemon that is going away, or cannot be written to, may never answer.
+            while self.pool.is_asked(number) and self.error is None and not self.is_draining:
                 self._region_answered.clear()
                 await within(self._region_answered.wait(), deadline, "the daemon did not share memory")
-            if self.pool.collect(number, hold):
-                return True
+            found = self.pool.collect(number)
         finally:
             self.pool.leave(number, was_sent)
-        self._send_released()  # it came, and was nothing
-        return False
+        if found is None:
+            self._send_released()  # it came, and was nothing
+        return found
 
     def _send_released(self) -> None:
         released = self.pool.released()
-        self._write([wire.region_frame(RELEASE, number) for number in released])
-        self.pool.told(released)
+        if released:
+            self._write([wire.region_frame(RELEASE, number) for number in released])
+            self.pool.told(released)
 
     def _watch(self) -> bool:
         """Whether somebody sees the connection's end also while the loop is busy or has stopped."""
@@ -297,10 +307,10 @@ class AsyncConnection:
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         lease = Lease(self.pool)
-        if (not size or not await self.has_shared_memory(None)
-                or not await self.segment(size, None, lease.own.append)):
+        segment = await self.segment(size, None, lease) if size and await self.has_shared_memory(None) else None
+        if segment is None:
             return np.empty(shape, dtype)
-        array: np.ndarray = lease.visible(size).view(dtype).reshape(shape)
+        array: np.ndarray = self.pool.visible(segment, size).view(dtype).reshape(shape)
         return array
 
     async def ping(self, deadline: Optional[float]) -> None:
@@ -392,6 +402,7 @@ class AsyncConnection:
         if message.status.code:
             raise Unavailable(f"the daemon ended the connection: {message.status.message}")
         self.is_draining = True
+        self._region_answered.set()
         for stream in [stream for stream in self._calls if stream > message.last_stream_id]:
             self._tell(stream, NeverBegan("the daemon is shutting down"), True)
         while self._waiting:

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Callable, Deque, Dict, List, Optional, Set, Tuple
+from typing import Any, Deque, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -99,6 +99,7 @@ class Connection:
     def _stop_writing(self) -> None:
         with self._lock:
             self._is_draining = True
+            self._changed.notify_all()
 
     def hello(self, deadline: Optional[float] = None) -> Any:
         """What the daemon said of itself and its limits; waits for it."""
@@ -215,32 +216,34 @@ class Connection:
         """Known once HELLO has come."""
         return self._is_unix and wire.SHARED_MEMORY in self.hello(deadline).features
 
-    def segment(self, size: int, deadline: Optional[float], hold: Callable[[Segment], None]) -> bool:
-        """Shared memory of at least so many bytes: `hold` gets it. False where the daemon gives none."""
-        if self.pool.take(size, hold):
+    def segment(self, size: int, deadline: Optional[float], lease: Lease) -> Optional[Segment]:
+        """Shared memory of at least so many bytes for the lease's own; None where the daemon gives none."""
+        found = self.pool.take(size, lease)
+        if found is not None or self._is_draining:
             self._send_released(deadline)
-            return True
+            return found
         number = self.pool.number()
         turn = Turn(self._writer)
         try:
-            length = self.pool.ask(number, size)
+            length = self.pool.ask(number, size, lease)
             self._send_regions(turn, number, length, deadline)
             if length is None:
-                return False
+                return None
             with self._lock:
-                while self.pool.is_asked(number) and self._error is None:
+                # A daemon that is going away, or cannot be written to, may never answer.
+                while self.pool.is_asked(number) and self._error is None and not self._is_draining:
                     if not self._changed.wait(left_until(deadline)) and left_until(deadline) == 0:
                         raise DeadlineExceeded("the daemon did not share memory within the timeout")
-            if self.pool.collect(number, hold):
-                return True
+            found = self.pool.collect(number)
         finally:
             # Ctrl-C may come anywhere: what is not done the first time is done the second.
             try:
                 self.pool.leave(number, turn.has_begun)
             finally:
                 self.pool.leave(number, turn.has_begun)
-        self._send_released(deadline)  # it came, and was nothing
-        return False
+        if found is None:
+            self._send_released(deadline)  # it came, and was nothing
+        return found
 
     def _send_released(self, deadline: Optional[float]) -> None:
         if self.pool.released():
@@ -278,9 +281,15 @@ class Connection:
             return evaluation.plain(), None
         lease = Lease(self.pool)
         try:
-            if not plan.size or self.segment(plan.size, deadline, lease.own.append):
+            own = self.segment(plan.size, deadline, lease) if plan.size else None
+            if own is not None:
+                lease.own.append(own)
+            if own is not None or not plan.size:
                 for name, length in plan.expected.items():
-                    self.segment(length, deadline, lease.holder(name))
+                    result = self.segment(length, deadline, lease)
+                    if result is not None:
+                        result.is_result = True
+                        lease.results[name] = result
                 request = evaluation.shared(plan, lease)
                 if request is not None:
                     return request, lease
@@ -295,9 +304,10 @@ class Connection:
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         lease = Lease(self.pool)
-        if not size or not self.has_shared_memory(None) or not self.segment(size, None, lease.own.append):
+        segment = self.segment(size, None, lease) if size and self.has_shared_memory(None) else None
+        if segment is None:
             return np.empty(shape, dtype)
-        array: np.ndarray = lease.visible(size).view(dtype).reshape(shape)
+        array: np.ndarray = self.pool.visible(segment, size).view(dtype).reshape(shape)
         return array
 
     def ping(self, deadline: Optional[float]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from . import _shm, _wire as wire
-from ._shm import Lease, Pool, Segment
+from ._shm import Lease, Pool
 from .errors import InvalidArgument
 
 
@@ -15,7 +15,7 @@ class Plan(NamedTuple):
     """Which tensors of an evaluation are to lie in shared memory."""
     #: Inputs that lie there already: region and offset, and what keeps them there.
     places: Dict[str, Tuple[int, int]]
-    borrowed: List[Segment]
+    borrowed: List[np.ndarray]
     #: Those that are to be copied to a segment of `size` bytes, and where in it.
     copied: List[Tuple[str, np.ndarray, int]]
     size: int
@@ -78,7 +78,7 @@ class Evaluation:
             found = pool.find(array)
             if found is not None:
                 plan.places[name] = (found[0].number, found[1])
-                plan.borrowed.append(found[0])
+                plan.borrowed.append(found[2])
             elif self.bytes >= _shm.THRESHOLD:
                 size = (size + 63) // 64 * 64
                 plan.copied.append((name, array, size))

@@ -34,7 +34,7 @@ class Turn:
     def take(self, deadline: Optional[float]) -> None:
         """DeadlineExceeded where others write until then."""
         writer = self._writer
-        with writer.changed:
+        with writer.lock:
             try:
                 while writer.owner is not None:
                     if not writer.changed.wait(left_until(deadline)) and left_until(deadline) == 0:
@@ -89,7 +89,7 @@ class Turn:
             # A frame has to be whole: another thread, whose turn it is from here on, writes the rest of it.
             writer.finish(self._rest)
             return
-        with writer.changed:
+        with writer.lock:
             writer.changed.notify()
             writer.owner = None
 
@@ -103,7 +103,8 @@ class Writer:
         self.socket = connected
         self.on_broken = on_broken
         #: Guards `owner`: whose turn it is. Reentrant: a finalizer that closes the client may run where it is held.
-        self.changed = threading.Condition(threading.RLock())
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         self.owner: Optional[Turn] = None
 
     def send(self, parts: List[Any], deadline: Optional[float]) -> None:

@@ -237,16 +237,14 @@ def test_a_call_that_was_left_keeps_its_memory_until_the_daemon_has_ended_it(tmp
             with pytest.raises(lossd.DeadlineExceeded):
                 client.softmax(X * 0, timeout=0.1)
             with left._lock:
-                left._settle()
-                in_use = set(left._all) - {segment.number for segment in left._idle}
+                in_use = set(left._all) - {segment.number for segment in left._trim()}
             assert len(in_use) == 2  # its input and its result
             process.send_signal(signal.SIGCONT)
             np.testing.assert_allclose(client.softmax(X), softmax(X), rtol=1e-5)
             deadline = time.monotonic() + 10
             while True:
                 with left._lock:
-                    left._settle()
-                    if len(left._idle) == len(left._all):
+                    if len(left._trim()) == len(left._all):
                         break
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
@@ -258,7 +256,7 @@ def test_a_call_that_was_left_keeps_its_memory_until_the_daemon_has_ended_it(tmp
             process.kill()
             with pytest.raises(lossd.Unavailable):
                 pending.result()
-            assert len(numbers - set(left._all)) == 2
+            assert len(numbers) >= 2 and not left._all
     finally:
         process.kill()
         process.wait()

@@ -142,9 +142,6 @@ def test_autograds_rules():
         assert not lt.cross_entropy(x, y).requires_grad
     loss = lt.cross_entropy(x, y)
     assert loss.dim() == 0
-    (first,) = torch.autograd.grad(loss, x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
-        first.sum().backward()
     weight = torch.rand(4, requires_grad=True)
     with pytest.raises(lossd.Unimplemented, match="weight"):
         lt.cross_entropy(x, y, weight)
@@ -314,9 +311,6 @@ def test_arguments_in_torchs_order_and_its_old_ones():
 
 def test_what_is_not_supported_is_said_clearly():
     x = torch.randn(3, 4, requires_grad=True)
-    (first,) = torch.autograd.grad(lt.sigmoid(x).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice|does not require grad"):
-        torch.autograd.grad(first.sum(), x)
     with pytest.raises(ValueError, match="input is on meta; lossd takes tensors of the CPU: call .cpu()"):
         lt.cross_entropy(torch.empty(3, 4, device="meta"), torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match="target is on meta"):

@@ -11,6 +11,8 @@ import os
 from typing import Optional
 
 from ._wire import BFloat16Array
+from ._functions import Reduction as Reduction, WithGrad
+from ._messages import FunctionAttribute, FunctionDescription, FunctionInput, FunctionOutput, Status
 from ._resume import Summary
 from .aio import AsyncClient
 from .astream import AsyncStream
@@ -22,9 +24,10 @@ from .stream import Stream
 
 __all__ = [
     "AsyncClient", "AsyncStream", "BFloat16Array", "Cancelled", "Client", "DeadlineExceeded",
-    "FailedPrecondition", "Internal", "InvalidArgument", "LossdError", "NeverBegan", "NotFound", "Pending",
-    "PermissionDenied", "ResourceExhausted", "Stream", "Summary", "Unavailable", "Unimplemented", "connect",
-    "connect_async",
+    "FailedPrecondition", "FunctionAttribute", "FunctionDescription", "FunctionInput", "FunctionOutput",
+    "Internal", "InvalidArgument", "LossdError", "NeverBegan", "NotFound", "Pending", "PermissionDenied",
+    "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad",
+    "connect", "connect_async",
 ]
 __version__ = "0.1.0"
 
@@ -35,12 +38,18 @@ def _address(address: Optional[str]) -> str:
     return address or os.environ.get("LOSSD_ADDRESS") or DEFAULT_ADDRESS
 
 
-def connect(address: Optional[str] = None) -> Client:
+def connect(address: Optional[str] = None, retry: Optional[float] = None) -> Client:
     """A client of the daemon at `address` (unix:PATH or tcp:HOST:PORT), else at $LOSSD_ADDRESS, else at
-    the system's socket. It connects when it is first used."""
-    return Client(_address(address))
+    the system's socket. It connects when it is first used.
+
+    `retry`: seconds for which each evaluation, and each batch of a stream, is repeated while the daemon is away, be it
+    that it crashed, is restarted or has not been started yet; infinity waits as long as it takes. None, or 0: calls
+    raise Unavailable, streams live through restarts in which the daemon is shut down in order. A call's own `timeout`
+    holds all the same.
+    """
+    return Client(_address(address), retry)
 
 
-def connect_async(address: Optional[str] = None) -> AsyncClient:
+def connect_async(address: Optional[str] = None, retry: Optional[float] = None) -> AsyncClient:
     """The same for asyncio."""
-    return AsyncClient(_address(address))
+    return AsyncClient(_address(address), retry)

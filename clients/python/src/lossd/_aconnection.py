@@ -19,7 +19,7 @@ from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
 from ._shm import Lease, Pool, Segment
-from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
+from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 Event = Union[Tuple[bytes, memoryview, bool], LossdError]
 
@@ -161,6 +161,7 @@ class AsyncConnection:
             # It may have said why before it went: that is still to be read.
             self.loop.remove_writer(self._socket)
             self._cannot_write = self.is_draining = True
+            self._region_answered.set()
             self._queue.clear()
             self._queued = 0
         if self._queued <= WRITE_LOW:
@@ -196,12 +197,13 @@ class AsyncConnection:
             raise NeverBegan("the connection is going away")
         call = AsyncCall(self._next, hello.stream_credit, deadline)
         call.lease = lease
-        self._next += 1
-        self._calls[call.stream] = call
         parts: List[Any] = [wire.open_call(call.stream, method, left_until(deadline))]
         if request is not None:
             parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
             parts += request.parts
+        # The call has a place from here on, and nothing that could fail lies between.
+        self._next += 1
+        self._calls[call.stream] = call
         self._write(parts)
         return call
 
@@ -240,12 +242,12 @@ class AsyncConnection:
             return evaluation.plain(), None
         lease = Lease(self.pool)
         try:
-            own = await self.segment(plan.size, deadline) if plan.size else None
+            own = await self.segment(plan.size, deadline, lease) if plan.size else None
             if own is not None:
                 lease.own.append(own)
             if own is not None or not plan.size:
                 for name, length in plan.expected.items():
-                    result = await self.segment(length, deadline)
+                    result = await self.segment(length, deadline, lease)
                     if result is not None:
                         result.is_result = True
                         lease.results[name] = result
@@ -258,35 +260,44 @@ class AsyncConnection:
         lease.end(is_safe=True)
         return evaluation.plain(), None
 
-    async def segment(self, size: int, deadline: Optional[float]) -> Optional[Segment]:
-        """Shared memory of at least so many bytes for one's own; None where the daemon gives none."""
-        found = self.pool.take(size)
-        asked = None if found is not None or not self._watch() else self.pool.ask(size)
-        self._send_released()
-        if asked is None:
+    async def segment(self, size: int, deadline: Optional[float], lease: Lease) -> Optional[Segment]:
+        """Shared memory of at least so many bytes for the lease's own; None where the daemon gives none."""
+        found = self.pool.take(size, lease)
+        if found is not None or self.is_draining:
+            self._send_released()
             return found
-        number, length = asked
+        number = self.pool.number()
+        was_sent = False
         try:
+            length = self.pool.ask(number, size, lease) if self._watch() else None
+            self._send_released()
+            if length is None:
+                return None
+            was_sent = True
             self._write([wire.region_frame(REGION, number, length)])
-            while self.pool.is_asked(number) and self.error is None:
+            # A daemon that is going away, or cannot be written to, may never answer.
+            while self.pool.is_asked(number) and self.error is None and not self.is_draining:
                 self._region_answered.clear()
                 await within(self._region_answered.wait(), deadline, "the daemon did not share memory")
-            segment = self.pool.collect(number)
-            if segment is None:
-                self._send_released()  # it came, and was nothing
-            return segment
+            found = self.pool.collect(number)
         finally:
-            self.pool.leave(number)
+            self.pool.leave(number, was_sent)
+        if found is None:
+            self._send_released()  # it came, and was nothing
+        return found
 
     def _send_released(self) -> None:
-        self._write([wire.region_frame(RELEASE, number) for number in self.pool.take_released()])
+        released = self.pool.released()
+        if released:
+            self._write([wire.region_frame(RELEASE, number) for number in released])
+            self.pool.told(released)
 
     def _watch(self) -> bool:
         """Whether somebody sees the connection's end also while the loop is busy or has stopped."""
         if not self._is_watched:
             try:
                 _shm.watch(self._socket, self.pool)
-            except OSError:
+            except (OSError, RuntimeError):  # no descriptors or no threads are left
                 return False
             self._is_watched = True
         return True
@@ -295,7 +306,8 @@ class AsyncConnection:
         """An array in shared memory, or an ordinary one where there is none to be had."""
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        segment = await self.segment(size, None) if size and await self.has_shared_memory(None) else None
+        lease = Lease(self.pool)
+        segment = await self.segment(size, None, lease) if size and await self.has_shared_memory(None) else None
         if segment is None:
             return np.empty(shape, dtype)
         array: np.ndarray = self.pool.visible(segment, size).view(dtype).reshape(shape)
@@ -390,6 +402,7 @@ class AsyncConnection:
         if message.status.code:
             raise Unavailable(f"the daemon ended the connection: {message.status.message}")
         self.is_draining = True
+        self._region_answered.set()
         for stream in [stream for stream in self._calls if stream > message.last_stream_id]:
             self._tell(stream, NeverBegan("the daemon is shutting down"), True)
         while self._waiting:
@@ -434,7 +447,7 @@ class AsyncConnection:
         if self.error is None and not self._queue:
             self.pool.close()
             self._send_released()
-        self._end(Unavailable("the client was closed"))
+        self._end(Closed("the client was closed"))
 
 
 async def open_socket(address: str) -> socket.socket:

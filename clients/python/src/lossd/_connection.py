@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Deque, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
 from ._shm import Lease, Pool, Segment
-from ._writer import Writer
-from .errors import DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
+from ._writer import Turn, Writer
+from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
 #: Of the daemon, that are not answered yet.
 PINGS_MAX = 1000
@@ -39,6 +39,7 @@ class Call:
         #: Shared memory, until the daemon has ended the call.
         self.lease: Optional[Lease] = None
         self.is_abandoned = False
+        self.is_cancelled = False
 
 
 class Connection:
@@ -76,7 +77,8 @@ class Connection:
         self._hello: Any = None
         self._error: Optional[LossdError] = None
         self._is_draining = False
-        self._reserved = 0
+        #: Calls that have a place and no number yet.
+        self._reserved: Set[Call] = set()
         self._is_unix = kind == "unix"
         #: Memory that its daemon shares with us.
         self.pool = Pool()
@@ -97,6 +99,7 @@ class Connection:
     def _stop_writing(self) -> None:
         with self._lock:
             self._is_draining = True
+            self._changed.notify_all()
 
     def hello(self, deadline: Optional[float] = None) -> Any:
         """What the daemon said of itself and its limits; waits for it."""
@@ -112,75 +115,89 @@ class Connection:
                 raise self._failed()
             return self._hello
 
-    def _reserve(self, hello: Any, deadline: Optional[float]) -> None:
+    def _reserve(self, call: Call, hello: Any, deadline: Optional[float]) -> None:
         """A place among the calls that the daemon takes at once."""
         with self._lock:
             while True:
                 if self._is_draining or self._error is not None or self._next >= 2**32 - 1:
                     raise NeverBegan("the connection is going away")
-                if len(self._calls) + self._reserved < hello.max_streams:
+                if len(self._calls) + len(self._reserved) < hello.max_streams:
                     break
-                if not self._changed.wait(left_until(deadline)):
+                if not self._changed.wait(left_until(deadline)) and left_until(deadline) == 0:
                     raise DeadlineExceeded("the timeout was over before the call could be sent")
-            self._reserved += 1
+            self._reserved.add(call)
 
     def open(self, method: str, deadline: Optional[float], request: Optional[wire.Request] = None,
-             lease: Optional[Lease] = None) -> Call:
+             lease: Optional[Lease] = None, opened: Optional[Deque[Any]] = None) -> Call:
         """Begins a call, with its only request where there is one, once the daemon's limits have room for it.
-        Raises NeverBegan where another connection has to be taken."""
+        Raises NeverBegan where another connection has to be taken. `opened` gets this connection and the call before
+        anything is sent: a stream that nobody knows of would never end."""
         hello = self.hello(deadline)
         if request is not None:
             request.check(hello)
-        self._reserve(hello, deadline)
-        call: Optional[Call] = None
+        call = Call(0, hello.stream_credit, deadline)
+        call.lease = lease
+        if opened is not None:
+            opened.append((self, call))
+        turn = Turn(self._writer)
         try:
-            self._writer.lock(deadline)
-        except DeadlineExceeded:
-            with self._lock:
-                self._reserved -= 1
-                self._changed.notify_all()
+            self._reserve(call, hello, deadline)
+            # OPENs go out in the order of their numbers.
+            turn.take(deadline)
+            self._register(call)
+            parts: List[Any] = [wire.open_call(call.stream, method, left_until(deadline))]
+            if request is not None:
+                parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
+                parts += request.parts
+            turn.write(parts, deadline)
+            return call
+        except BaseException:
+            self._end_opening(call, turn)
+            if turn.has_begun:
+                self.abandon(call)
             raise
-        # Under the writing lock: OPENs go out in the order of their numbers.
+        finally:
+            # Ctrl-C may come anywhere: what is not done the first time is done the second.
+            try:
+                self._end_opening(call, turn)
+            finally:
+                self._end_opening(call, turn)
+
+    def _register(self, call: Call) -> None:
         with self._lock:
-            self._reserved -= 1
-            if not self._is_draining and self._error is None:
-                call = Call(self._next, hello.stream_credit, deadline)
-                call.lease = lease
-                self._next += 1
-                self._calls[call.stream] = call
-        if call is None:
-            self._writer.unlock()
-            raise NeverBegan("the connection is going away")
-        left = left_until(deadline)
-        parts: List[Any] = [wire.open_call(call.stream, method, left)]
-        if request is not None:
-            parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
-            parts += request.parts
-        self._write_call(call, parts)
-        return call
+            if self._is_draining or self._error is not None:
+                raise NeverBegan("the connection is going away")
+            call.stream = self._next
+            self._next += 1
+            self._calls[call.stream] = call
+            self._reserved.discard(call)
+
+    def _end_opening(self, call: Call, turn: Turn) -> None:
+        if call in self._reserved or not turn.has_begun:
+            with self._lock:
+                self._reserved.discard(call)
+                if not turn.has_begun:  # The daemon has never heard of it.
+                    call.is_over = True
+                    if self._calls.get(call.stream) is call:
+                        del self._calls[call.stream]
+                self._changed.notify_all()
+        turn.end()
 
     def send(self, call: Call, request: wire.Request) -> None:
         """Another request of a streaming call."""
         request.check(self._hello)
-        self._writer.lock(call.deadline)
-        self._write_call(
-            call, [wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts])
+        self._writer.send(
+            [wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts], call.deadline)
 
     def half_close(self, call: Call) -> None:
         self._writer.send([wire.frame(MESSAGE, call.stream, b"", 0, END_STREAM)], call.deadline)
 
-    def _write_call(self, call: Call, parts: List[Any]) -> None:
-        try:
-            self._writer.write_and_unlock(parts, call.deadline)
-        except DeadlineExceeded:
-            self.abandon(call)
-            raise
-
     def cancel(self, call: Call) -> None:
         """The daemon is asked to stop; how the call ended is still to come."""
-        if not call.is_over:
+        if call.stream and not call.is_over and not call.is_cancelled:
             try:
                 self._writer.send([wire.frame(CANCEL, call.stream)], deadline_after(_clock.GRACE))
+                call.is_cancelled = True
             except LossdError:
                 pass
 
@@ -199,31 +216,60 @@ class Connection:
         """Known once HELLO has come."""
         return self._is_unix and wire.SHARED_MEMORY in self.hello(deadline).features
 
-    def segment(self, size: int, deadline: Optional[float]) -> Optional[Segment]:
-        """Shared memory of at least so many bytes for one's own; None where the daemon gives none."""
-        found = self.pool.take(size)
-        asked = None if found is not None else self.pool.ask(size)
-        self._send_released(deadline)
-        if asked is None:
+    def segment(self, size: int, deadline: Optional[float], lease: Lease) -> Optional[Segment]:
+        """Shared memory of at least so many bytes for the lease's own; None where the daemon gives none."""
+        found = self.pool.take(size, lease)
+        if found is not None or self._is_draining:
+            self._send_released(deadline)
             return found
-        number, length = asked
+        number = self.pool.number()
+        turn = Turn(self._writer)
         try:
-            self._writer.send([wire.region_frame(REGION, number, length)], deadline)
+            length = self.pool.ask(number, size, lease)
+            self._send_regions(turn, number, length, deadline)
+            if length is None:
+                return None
             with self._lock:
-                while self.pool.is_asked(number) and self._error is None:
+                # A daemon that is going away, or cannot be written to, may never answer.
+                while self.pool.is_asked(number) and self._error is None and not self._is_draining:
                     if not self._changed.wait(left_until(deadline)) and left_until(deadline) == 0:
                         raise DeadlineExceeded("the daemon did not share memory within the timeout")
-            segment = self.pool.collect(number)
-            if segment is None:
-                self._send_released(deadline)  # it came, and was nothing
-            return segment
+            found = self.pool.collect(number)
         finally:
-            self.pool.leave(number)
+            # Ctrl-C may come anywhere: what is not done the first time is done the second.
+            try:
+                self.pool.leave(number, turn.has_begun)
+            finally:
+                self.pool.leave(number, turn.has_begun)
+        if found is None:
+            self._send_released(deadline)  # it came, and was nothing
+        return found
 
     def _send_released(self, deadline: Optional[float]) -> None:
-        released = self.pool.take_released()
-        if released:
-            self._writer.send([wire.region_frame(RELEASE, number) for number in released], deadline)
+        if self.pool.released():
+            self._send_regions(Turn(self._writer), 0, None, deadline)
+
+    def _send_regions(self, turn: Turn, number: int, length: Optional[int], deadline: Optional[float]) -> None:
+        """Gives back what is used no more, and asks for a region of that number where there is a length."""
+        released: List[int] = []
+        try:
+            turn.take(deadline)
+            released = self.pool.released()
+            parts: List[Any] = [wire.region_frame(RELEASE, gone) for gone in released]
+            if length is not None:
+                parts.append(wire.region_frame(REGION, number, length))
+            if parts:
+                turn.write(parts, deadline)
+        finally:
+            try:
+                self._end_regions(turn, released)
+            finally:
+                self._end_regions(turn, released)
+
+    def _end_regions(self, turn: Turn, released: List[int]) -> None:
+        if turn.has_begun:
+            self.pool.told(released)
+        turn.end()
 
     def lease(self, evaluation: Evaluation, has_results: bool,
               deadline: Optional[float]) -> Tuple[wire.Request, Optional[Lease]]:
@@ -235,12 +281,12 @@ class Connection:
             return evaluation.plain(), None
         lease = Lease(self.pool)
         try:
-            own = self.segment(plan.size, deadline) if plan.size else None
+            own = self.segment(plan.size, deadline, lease) if plan.size else None
             if own is not None:
                 lease.own.append(own)
             if own is not None or not plan.size:
                 for name, length in plan.expected.items():
-                    result = self.segment(length, deadline)
+                    result = self.segment(length, deadline, lease)
                     if result is not None:
                         result.is_result = True
                         lease.results[name] = result
@@ -257,7 +303,8 @@ class Connection:
         """An array in shared memory, or an ordinary one where there is none to be had."""
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        segment = self.segment(size, None) if size and self.has_shared_memory(None) else None
+        lease = Lease(self.pool)
+        segment = self.segment(size, None, lease) if size and self.has_shared_memory(None) else None
         if segment is None:
             return np.empty(shape, dtype)
         array: np.ndarray = self.pool.visible(segment, size).view(dtype).reshape(shape)
@@ -265,17 +312,29 @@ class Connection:
 
     def ping(self, deadline: Optional[float]) -> None:
         self.hello(deadline)
-        self._writer.lock(deadline)
-        with self._lock:
-            self._pings_sent += 1
-            number = self._pings_sent
-        self._writer.write_and_unlock([wire.frame(PING, 0, struct.pack("<Q", number))], deadline)
+        turn = Turn(self._writer)
+        before = number = 0
+        try:
+            turn.take(deadline)
+            before = self._pings_sent
+            number = self._pings_sent = before + 1
+            turn.write([wire.frame(PING, 0, struct.pack("<Q", number))], deadline)
+        finally:
+            try:
+                self._end_pinging(turn, before, number)
+            finally:
+                self._end_pinging(turn, before, number)
         with self._lock:
             while self._pings_answered < number:
                 if self._error is not None:
                     raise self._failed()
-                if not self._changed.wait(left_until(deadline)):
+                if not self._changed.wait(left_until(deadline)) and left_until(deadline) == 0:
                     raise DeadlineExceeded("the daemon did not answer in time")
+
+    def _end_pinging(self, turn: Turn, before: int, number: int) -> None:
+        if number and not turn.has_begun and self._pings_sent == number:
+            self._pings_sent = before
+        turn.end()
 
     def receive(self, call: Call) -> Tuple[bytes, memoryview, bool]:
         """The next response; raises what ended the call."""
@@ -414,7 +473,7 @@ class Connection:
             return
         with self._lock:
             if self._error is None:
-                self._error = error or Unavailable("the client was closed")
+                self._error = error or Closed("the client was closed")
             for call in self._calls.values():
                 if call.lease is not None:
                     call.lease.end(is_safe=False)

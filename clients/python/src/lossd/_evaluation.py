@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from . import _shm, _wire as wire
-from ._shm import Lease, Pool, Segment
+from ._shm import Lease, Pool
+from .errors import InvalidArgument
 
 
 class Plan(NamedTuple):
     """Which tensors of an evaluation are to lie in shared memory."""
     #: Inputs that lie there already: region and offset, and what keeps them there.
     places: Dict[str, Tuple[int, int]]
-    borrowed: List[Segment]
+    borrowed: List[np.ndarray]
     #: Those that are to be copied to a segment of `size` bytes, and where in it.
     copied: List[Tuple[str, np.ndarray, int]]
     size: int
@@ -25,12 +26,18 @@ class Plan(NamedTuple):
 class Evaluation:
     """What an evaluation asks for: as a request whose tensors go by the socket, or lie in shared memory."""
 
-    def __init__(self, function: str, inputs: Dict[str, Any], attributes: Optional[Dict[str, Any]],
-                 outputs: Sequence[str], id: int):
-        self.arrays = wire.arrays(inputs)
+    def __init__(self, function: str, inputs: Mapping[str, Any], attributes: Optional[Mapping[str, Any]],
+                 outputs: Union[str, Sequence[str]], id: int,
+                 arrays: Optional[wire.Arrays] = None):
+        """`arrays`: the inputs, where they have been made arrays before."""
+        if not isinstance(function, str):
+            raise InvalidArgument(f"function is {function!r}, expected a function's name")
+        if attributes is not None and not hasattr(attributes, "items"):
+            raise InvalidArgument(f"attributes is {type(attributes).__name__}, expected a dict of values by name")
+        self.arrays = wire.arrays(inputs) if arrays is None else arrays
         self.function = function
         self.attributes = attributes
-        self.outputs = tuple(outputs)
+        self.outputs = wire.names(outputs)
         self.id = id
         self._plain: Optional[wire.Request] = None
         self.bytes = sum(array.nbytes for array, _ in self.arrays.values())
@@ -71,7 +78,7 @@ class Evaluation:
             found = pool.find(array)
             if found is not None:
                 plan.places[name] = (found[0].number, found[1])
-                plan.borrowed.append(found[0])
+                plan.borrowed.append(found[2])
             elif self.bytes >= _shm.THRESHOLD:
                 size = (size + 63) // 64 * 64
                 plan.copied.append((name, array, size))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any, List, NamedTuple, Optional, Tuple
 
+import numpy as np
+
 HELLO, OPEN, MESSAGE, STATUS, CANCEL, CREDIT, PING, GOAWAY, REGION, RELEASE = range(1, 11)
 END_STREAM, ACK = 1, 2
 HEADER = struct.Struct("<IIIBBH")
@@ -84,7 +86,8 @@ class FrameReader:
                     return frames
                 self._message = bytes(self._view[self._begin:self._begin + length])
                 self._begin += length
-                self._payload = memoryview(bytearray(self._header[0]))
+                # Not written to: pages come with the bytes, and not with a header that claims 4 GiB.
+                self._payload = np.empty(self._header[0], np.uint8).data
                 self._filled = 0
             missing = len(self._payload) - self._filled
             part = min(missing, self._end - self._begin)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Optional, Sequence
+from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Union
 
+from . import _wire as wire
 from ._evaluation import Evaluation
 from ._shm import Lease
+from ._wire import Arrays
 from .errors import Internal
 
 
 class Item:
     """A request of a stream."""
 
-    def __init__(self, inputs: Dict[str, Any], id: int, is_batch: bool):
+    def __init__(self, inputs: Arrays, id: int, is_batch: bool):
         self.inputs = inputs
         self.id = id
         #: It brings an input that does not stay, and so gets an answer.
@@ -54,26 +56,33 @@ class Summary:
 class Progress:
     """Function, attributes, outputs, the inputs that stay, and the requests that have no answer yet."""
 
-    def __init__(self, function: str, attributes: Optional[Dict[str, Any]], outputs: Sequence[str]):
+    def __init__(self, function: str, attributes: Optional[Mapping[str, Any]], outputs: Union[str, Sequence[str]]):
+        Evaluation(function, {}, attributes, outputs, 0).plain()  # InvalidArgument now, and not with the first batch
         self.function = function
         self.attributes = dict(attributes or {})
-        self.outputs = tuple(outputs)
+        self.outputs = wire.names(outputs)
         #: Names of inputs that stay; known once the daemon has been asked.
         self.kept_names: FrozenSet[str] = frozenset()
-        self._kept: Dict[str, Any] = {}
+        self._kept: Arrays = {}
         self._unanswered: Deque[Item] = deque()
         self._carried: Optional[Summary] = None
         self.answered_here = 0
 
-    def item(self, inputs: Dict[str, Any], id: int) -> Item:
-        present = {name: value for name, value in inputs.items() if value is not None}
+    def item(self, inputs: Mapping[str, Any], id: int) -> Item:
+        """InvalidArgument where something is no array: nothing has been sent then."""
+        present = wire.arrays(inputs)
         return Item(present, id, any(name not in self.kept_names for name in present))
 
     def evaluation(self, item: Item, is_first: bool) -> Evaluation:
         """The item as a request; the first one of a call names the function."""
         if is_first:
-            return Evaluation(self.function, item.inputs, self.attributes, self.outputs, item.id)
-        return Evaluation("", item.inputs, None, (), item.id)
+            return Evaluation(self.function, {}, self.attributes, self.outputs, item.id, item.inputs)
+        return Evaluation("", {}, None, (), item.id, item.inputs)
+
+    def keep(self, item: Item) -> Item:
+        """The item with all inputs that stay, its own among them."""
+        self._kept.update({name: value for name, value in item.inputs.items() if name in self.kept_names})
+        return Item({**self._kept, **item.inputs}, item.id, item.is_batch)
 
     def add(self, item: Item) -> None:
         """It is about to be sent."""

@@ -13,14 +13,14 @@ import fcntl
 import itertools
 import mmap
 import os
-import queue
 import select
 import socket
+import sys
 import threading
 import warnings
 import weakref
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional, Set, Tuple
+from typing import Any, Deque, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from ._frames import BadFrame
 THRESHOLD = 256 << 10
 #: Bytes of segments that a client has at most; beyond, tensors go by the socket.
 TOTAL_MAX = 1 << 30
+#: A segment of so many bytes is made whatever there is: the daemon says whether it takes the region.
+ALONE = 256 << 20
 #: Bytes of segments that nobody uses which it keeps.
 IDLE_MAX = 512 << 20
 #: The daemon makes 256 for each connection.
@@ -42,7 +44,7 @@ IS_THERE = hasattr(os, "memfd_create")
 #: Room for the descriptor of a region, and how it is received.
 ANCILLARY = socket.CMSG_SPACE(8 * 4) if hasattr(socket, "CMSG_SPACE") else 0
 RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-_numbers = itertools.count(1)
+_numbers, _uses = itertools.count(1), itertools.count(1)
 
 if IS_THERE:
     _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,10 +58,9 @@ def _lost(size: int) -> None:
     warnings.warn(f"no memory to keep {size} bytes of arrays in shared memory: they are lost", RuntimeWarning)
 
 
-def _keep(memory: mmap.mmap, size: int) -> None:
+def _keep(address: int, size: int) -> None:
     """Every page of a private mapping becomes this process's own, as it is: what others do to the file changes it no
     more. What other threads write there meanwhile stays."""
-    address = address_of(np.frombuffer(memory, np.uint8))
     if _libc.madvise(address, size, _POPULATE_WRITE) == 0:
         return
     if ctypes.get_errno() != errno.EINVAL:
@@ -79,7 +80,12 @@ class Segment:
         self.number = number
         self.size = size
         self.fd = fd
-        #: Results are written here.
+        #: Who uses it: the lease of a call, or the array that lies there. None, or gone: nobody, the daemon neither. So
+        #: whoever is interrupted loses none.
+        self.holder: Optional["weakref.ref[Any]"] = None
+        #: Orders the segments by when their use began.
+        self.began = 0
+        #: A result is written here.
         self.is_result = False
         #: A result that was there when the connection ended.
         self.kept: Optional[mmap.mmap] = None
@@ -97,6 +103,15 @@ class Segment:
         if hasattr(self, "map"):
             os.close(self.fd)
 
+    def user(self) -> Any:
+        holder = self.holder
+        return None if holder is None else holder()
+
+    def begin(self, holder: Optional["weakref.ref[Any]"]) -> None:
+        self.is_result = False
+        self.began = next(_uses)
+        self.holder = holder
+
     def private(self) -> mmap.mmap:
         """Its memory as a result's: what is written to it stays with who writes, also after a fork."""
         return mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
@@ -106,7 +121,7 @@ class Segment:
         address = address_of(np.frombuffer(self.map, np.uint8))
         flags = mmap.MAP_PRIVATE | _MAP_FIXED
         if _libc.mmap(address, self.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, self.fd, 0) == address:
-            _keep(self.map, self.size)
+            _keep(address, self.size)
         else:
             _lost(self.size)
 
@@ -123,24 +138,15 @@ class Pool:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._all: Dict[int, Segment] = {}
-        self._idle: List[Segment] = []
-        #: Numbers and sizes of those that the daemon has been asked for, and has not answered.
-        self._asked: Dict[int, int] = {}
-        self._arrived: Dict[int, Optional[Segment]] = {}
-        #: Who asked for them waits no longer.
-        self._left: Set[int] = set()
+        #: Sizes of those that the daemon has been asked for and has not answered, and whose they are to be, by number.
+        self._asked: Dict[int, Tuple[int, Optional["weakref.ref[Any]"]]] = {}
         self._to_release: List[int] = []
         self._refused = float("inf")  # bytes from which on the daemon gives none
-        self._total = 0
         self._is_closed = False
         #: Descriptors that have come and whose frames have not; None: one was lost.
         self._descriptors: Deque[Optional[int]] = deque()
-        # Given back by finalizers, which may run anywhere, also where the lock is held.
-        self._returned: "queue.SimpleQueue[Tuple[Segment, Any]]" = queue.SimpleQueue()
-        #: Memory that the caller's arrays lie in, by the segment's number: results', and that of `empty`.
-        self._lent: Dict[int, Tuple[Segment, "weakref.ref[mmap.mmap]"]] = {}
-        #: Of those of `empty`: where they are.
-        self._visible: Dict[int, int] = {}
+        #: Arrays of `empty`, and where they are, by the segment's number.
+        self._visible: Dict[int, Tuple["weakref.ref[np.ndarray]", int]] = {}
         _pools.add(self)
 
     def __del__(self) -> None:
@@ -152,54 +158,51 @@ class Pool:
 
     # ---- Segments for calls
 
-    def take(self, size: int) -> Optional[Segment]:
-        """One that is there, for one's own; None: the daemon is to be asked for one."""
+    def take(self, size: int, lease: "Lease") -> Optional[Segment]:
+        """One that is there, for the lease's own; None: the daemon is to be asked for one."""
         size = _rounded(size)
         with self._lock:
-            self._settle()
-            fitting = [segment for segment in self._idle if size <= segment.size <= 2 * size]
+            fitting = [segment for segment in self._trim() if size <= segment.size <= 2 * size]
             if not fitting:
                 return None
             best = min(fitting, key=lambda segment: segment.size)
-            self._idle.remove(best)
+            self._visible.pop(best.number, None)
+            best.begin(weakref.ref(lease))
             return best
 
-    def ask(self, size: int) -> Optional[Tuple[int, int]]:
-        """Number and size of a segment to ask the daemon for; None where there shall be none."""
+    def number(self) -> int:
+        """One for `ask`."""
+        return next(_numbers)
+
+    def ask(self, number: int, size: int, lease: "Lease") -> Optional[int]:
+        """The size of the segment that the daemon is to be asked for by that number; None where there shall be none."""
         size = _rounded(size)
+        most = TOTAL_MAX if size < ALONE else sys.maxsize
         with self._lock:
-            while self._idle and (self._total + size > TOTAL_MAX or len(self._all) >= SEGMENTS_MAX):
-                self._drop(self._idle.pop(0))
-            if (self._is_closed or not IS_THERE or size >= self._refused or self._total + size > TOTAL_MAX
+            idle = self._trim()
+            while idle and (self._total() + size > TOTAL_MAX or len(self._all) >= SEGMENTS_MAX):
+                self._drop(idle.pop(0))
+            if (self._is_closed or not IS_THERE or size >= self._refused or self._total() + size > most
                     or len(self._all) + len(self._asked) >= SEGMENTS_MAX):
                 return None
-            number = next(_numbers)
-            self._asked[number] = size
-            self._total += size
-            return number, size
+            self._asked[number] = (size, weakref.ref(lease))
+            return size
 
     def is_asked(self, number: int) -> bool:
         return number in self._asked
 
     def collect(self, number: int) -> Optional[Segment]:
         """What the daemon has answered with."""
-        with self._lock:
-            return self._arrived.pop(number, None)
+        return self._all.get(number)
 
-    def leave(self, number: int) -> None:
-        """Nobody waits for it any more."""
+    def leave(self, number: int, was_sent: bool) -> None:
+        """Nobody waits for it any more. `was_sent`: the daemon has been asked, or is going to be."""
         with self._lock:
-            if number in self._asked:
-                self._left.add(number)
-            else:
-                segment = self._arrived.pop(number, None)
-                if segment is not None:
-                    self._idle.append(segment)
-
-    def forget(self, number: int) -> None:
-        """It was not asked for after all."""
-        with self._lock:
-            self._total -= self._asked.pop(number, 0)
+            asked = self._asked.get(number)
+            if asked is not None and was_sent:
+                self._asked[number] = (asked[0], None)
+            elif asked is not None:
+                del self._asked[number]
 
     def came(self, ancillary: List[Any], is_truncated: bool) -> None:
         """What came along with bytes. BadFrame for more descriptors than regions that have been asked for."""
@@ -218,7 +221,7 @@ class Pool:
         with self._lock:
             if number not in self._asked:
                 raise BadFrame("an answer to a REGION that was not sent")
-            size = self._asked.pop(number)
+            size, holder = self._asked[number]
             segment = None
             if is_made:
                 fd = self._descriptors.popleft() if self._descriptors else None
@@ -230,60 +233,58 @@ class Pool:
                     self._to_release.append(number)
             if segment is None:
                 self._refused = min(self._refused, size)
-                self._total -= size
             else:
+                segment.begin(holder)
                 self._all[number] = segment
-            if number not in self._left:
-                self._arrived[number] = segment
-            elif segment is not None:
-                self._idle.append(segment)
-            self._left.discard(number)
+            del self._asked[number]
 
-    def take_released(self) -> List[int]:
+    def released(self) -> List[int]:
         """Numbers of those that the daemon is to be told are used no more."""
         with self._lock:
-            self._settle()
-            released, self._to_release = self._to_release, []
-            return released
+            self._trim()
+            return self._to_release[:]
 
-    def give_back(self, segment: Segment, memory: Any = None) -> None:
-        """Nobody uses it any more, nor does the daemon. Also from finalizers. `memory`: what was lent of it."""
-        if not self._is_closed:
-            self._returned.put((segment, memory))
+    def told(self, released: List[int]) -> None:
+        """The daemon has been told, or is going to be."""
+        if released:
+            with self._lock:
+                self._to_release = [number for number in self._to_release if number not in released]
 
-    def discard(self, segment: Segment) -> None:
-        """Not to be used again: the daemon may still be at it."""
+    def give_back(self, lease: "Lease") -> None:
+        """What the lease has is used no more, also by the daemon."""
+        for segment in list(self._all.values()):
+            if segment.user() is lease:
+                segment.holder = None
+
+    def discard(self, lease: "Lease") -> None:
+        """What the lease has is not to be used again: the daemon may still be at it."""
         with self._lock:
-            self._drop(segment)
+            for segment in list(self._all.values()):
+                if segment.user() is lease:
+                    self._drop(segment)
 
-    def _settle(self) -> None:
-        while not self._returned.empty():
-            segment, memory = self._returned.get()
-            lent = self._lent.get(segment.number)
-            if memory is not None and (lent is None or lent[1] is not memory):
-                continue  # that array had its own memory in the end
-            self._lent.pop(segment.number, None)
-            self._visible.pop(segment.number, None)
-            segment.is_result = False
-            if segment.number in self._all and segment not in self._idle:
-                self._idle.append(segment)
-        while sum(segment.size for segment in self._idle) > IDLE_MAX:
-            self._drop(self._idle.pop(0))
+    def _total(self) -> int:
+        return sum(segment.size for segment in self._all.values()) + sum(size for size, _ in self._asked.values())
+
+    def _trim(self) -> List[Segment]:
+        """Those that nobody uses, the ones first that have not been used for longest: not too many."""
+        idle = sorted((segment for segment in self._all.values() if segment.user() is None),
+                      key=lambda segment: segment.began)
+        while sum(segment.size for segment in idle) > IDLE_MAX:
+            self._drop(idle.pop(0))
+        return idle
 
     def _drop(self, segment: Segment) -> None:
-        if self._all.pop(segment.number, None) is not None:
-            self._total -= segment.size
-            self._to_release.append(segment.number)
+        self._visible.pop(segment.number, None)
+        if segment.number in self._all:
+            self._to_release.append(self._all.pop(segment.number).number)
 
     # ---- Arrays of the caller's
 
     def _lend(self, segment: Segment, memory: mmap.mmap, size: int) -> np.ndarray:
         root = np.frombuffer(memory, np.uint8, size)
-        reference = weakref.ref(memory)
         if not self._is_closed:
-            self._lent[segment.number] = (segment, reference)
-        finalizer = weakref.finalize(root, _return, weakref.ref(self), segment, reference)
-        finalizer.atexit = False
+            segment.holder = weakref.ref(root)
         return root
 
     def visible(self, segment: Segment, size: int) -> np.ndarray:
@@ -293,7 +294,7 @@ class Pool:
             if self._is_closed:
                 segment.keep()  # too late for that
             else:
-                self._visible[segment.number] = address_of(root)
+                self._visible[segment.number] = (weakref.ref(root), address_of(root))
             return root
 
     def result(self, segment: Segment, size: int) -> np.ndarray:
@@ -304,33 +305,31 @@ class Pool:
                 raise ValueError("the connection has ended, and what lay in its memory is gone")
             return self._lend(segment, memory or segment.private(), size)
 
-    def find(self, array: np.ndarray) -> Optional[Tuple[Segment, int]]:
-        """The segment that the array lies in, and its offset there; None: it does not, or not as the daemon wants."""
+    def find(self, array: np.ndarray) -> Optional[Tuple[Segment, int, np.ndarray]]:
+        """The segment that the array lies in, its offset there, and whose segment that is as long as it lives; None:
+        it does not, or not as the daemon wants."""
         address = address_of(array)
-        for number, base in list(self._visible.items()):
-            lent = self._lent.get(number)
+        for number, (reference, base) in list(self._visible.items()):
+            root, segment = reference(), self._all.get(number)
             offset = address - base
-            if lent is not None and 0 <= offset <= lent[0].size - array.nbytes and offset % 64 == 0:
-                return lent[0], offset
+            if (root is not None and segment is not None and 0 <= offset <= segment.size - array.nbytes
+                    and offset % 64 == 0):
+                return segment, offset, root
         return None
 
     def keep_arrays(self) -> None:
         """Makes the memory of arrays their own, as it is. Before anybody else may change what lies in the segments."""
         with self._lock:
-            self._settle()
-            for number, (segment, reference) in list(self._lent.items()):
-                memory = reference()  # keeps it where it is meanwhile
-                is_visible = self._visible.pop(number, None) is not None
-                del self._lent[number]
-                if memory is None:
-                    self._idle.append(segment)
-                elif is_visible:
+            for segment in list(self._all.values()):
+                root = segment.user()  # stays where it is meanwhile
+                if not isinstance(root, np.ndarray):
+                    continue
+                if self._visible.pop(segment.number, None) is not None:
                     segment.keep()
                     self._drop(segment)
                 else:
-                    _keep(memory, segment.size)
-                    segment.is_result = False
-                    self._idle.append(segment)
+                    _keep(address_of(root), segment.size)
+                    segment.holder = None
 
     def close(self) -> None:
         """The connection has ended, or is about to: what is in its segments is kept for who has it, or is to get it."""
@@ -339,24 +338,17 @@ class Pool:
                 return
             self.keep_arrays()
             for segment in self._all.values():
-                if segment.is_result and segment not in self._idle:
+                if segment.is_result and segment.user() is not None:
                     segment.kept = segment.private()
-                    _keep(segment.kept, segment.size)
+                    _keep(address_of(np.frombuffer(segment.kept, np.uint8)), segment.size)
             self._is_closed = True
             self._to_release.extend(self._all)
             self._all.clear()
-            self._idle.clear()
             self._asked.clear()
 
 
 #: Of this process.
 _pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
-
-
-def _return(pool: "weakref.ref[Pool]", segment: Segment, memory: Any) -> None:
-    there = pool()
-    if there is not None:
-        there.give_back(segment, memory)
 
 
 def _before_fork() -> None:
@@ -365,7 +357,12 @@ def _before_fork() -> None:
         pool.keep_arrays()
 
 
-os.register_at_fork(before=_before_fork)
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool._lock = threading.RLock()  # another thread of the parent's may have held it
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def watch(connected: socket.socket, pool: Pool) -> None:
@@ -399,7 +396,7 @@ class Lease:
         self.own: List[Segment] = []
         #: Result by name: its segment.
         self.results: Dict[str, Segment] = {}
-        #: Kept alive: arrays that lie in segments of their own.
+        #: Arrays that lie in segments of their own, which stay theirs meanwhile.
         self.borrowed: List[Any] = []
 
     def array(self, tensor: Any, shape: Tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -415,8 +412,7 @@ class Lease:
 
     def end(self, is_safe: bool) -> None:
         """The call is over. `is_safe`: the daemon has said so, and touches nothing any more."""
-        for segment in [*self.own, *self.results.values()]:
-            (self._pool.give_back if is_safe else self._pool.discard)(segment)
+        (self._pool.give_back if is_safe else self._pool.discard)(self)
         self.own.clear()
         self.results.clear()
         self.borrowed.clear()

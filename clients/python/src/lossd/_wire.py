@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from . import _schema
 from ._frames import HEADER, HELLO, MESSAGE_MAX, OPEN, PAYLOAD_MAX
-from .errors import Internal, InvalidArgument, ResourceExhausted
+from .errors import Internal, InvalidArgument, LossdError, ResourceExhausted
 
 PREFACE = b"LOSSD/1\n"
 SOFTWARE = "lossd-python/0.1.0"
@@ -73,26 +73,65 @@ def open_call(stream: int, method: str, timeout: Optional[float], credit: int = 
 
 def to_array(value: Any, name: str) -> Tuple[np.ndarray, str]:
     """An array of one of the wire's types, row-major and little-endian, and the type's name."""
-    if isinstance(value, BFloat16Array):
-        return value.bits, "bfloat16"
-    if not isinstance(value, np.ndarray):
-        if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
-            try:
-                value = np.from_dlpack(value)
-            except (BufferError, RuntimeError, TypeError) as error:
-                raise InvalidArgument(f"{name}: DLPack gives no array of the CPU: {error}") from error
-        else:
-            value = np.asarray(value)
+    if type(value) is not np.ndarray:
+        value = _plain(value, name)
+        if isinstance(value, BFloat16Array):
+            return value.bits, "bfloat16"
     kind = value.dtype.name
     if kind not in _NUMBERS:
         raise InvalidArgument(
-            f"{name}: the type is {value.dtype}, expected one of {', '.join(_NUMBERS)}")
+            f"{name}: the type is {value.dtype}, expected one of {', '.join(_NUMBERS)}: {_advice(value.dtype, name)}")
     if value.dtype.byteorder == ">" or (value.dtype.byteorder == "=" and sys.byteorder == "big"):
         value = value.astype(value.dtype.newbyteorder("<"))
     # ascontiguousarray makes a scalar an array of one.
     if not value.flags["C_CONTIGUOUS"]:
         value = np.ascontiguousarray(value)
     return value, kind
+
+
+def _advice(dtype: np.dtype, name: str) -> str:
+    if dtype.kind == "c":
+        return f"take {name}.real and {name}.imag"
+    if dtype.kind in "OSUV" and not dtype.name.startswith("float"):
+        return "expected an array of numbers, with as many in each row"
+    return f"{name}.astype(np.float32) makes one"
+
+
+def _plain(value: Any, name: str) -> Any:
+    """What is no plain array as one."""
+    if isinstance(value, BFloat16Array):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        masked = int(np.ma.getmaskarray(value).sum())
+        if masked:
+            raise InvalidArgument(
+                f"{name}: {masked} elements are masked, and lossd knows no masks: give {name}.filled(number), with "
+                "a weight of 0 or a target of ignore_index where they shall not count")
+        return np.asarray(np.ma.getdata(value))
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)  # np.matrix and others are arrays with ways of their own
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+        from ._tensors import array
+        tensor: Any = value
+        if tensor.requires_grad:
+            raise InvalidArgument(
+                f"{name}: the tensor requires grad, which an array cannot: give {name}.detach(), or use lossd.torch")
+        try:
+            return array(tensor, name)
+        except (RuntimeError, TypeError) as error:
+            raise InvalidArgument(f"{name}: the tensor gives no array: {error}") from error
+    try:
+        if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+            try:
+                return np.asarray(np.from_dlpack(value))
+            except (BufferError, RuntimeError, TypeError) as error:
+                raise InvalidArgument(f"{name}: DLPack gives no array of the CPU: {error}") from error
+        return np.asarray(value)
+    except LossdError:
+        raise
+    except Exception as error:  # Whatever the object's own conversion raises.
+        raise InvalidArgument(f"{name}: {type(value).__name__} gives no array: {error}") from error
 
 
 def from_payload(tensor: Any, payload: memoryview, lease: Any) -> Any:
@@ -124,17 +163,36 @@ def from_payload(tensor: Any, payload: memoryview, lease: Any) -> Any:
 
 
 def _value(message: Any, value: Any, name: str) -> None:
-    if isinstance(value, (bool, np.bool_)):
-        message.bool_value = bool(value)
-    elif isinstance(value, (int, np.integer)):
-        message.int_value = int(value)
-    elif isinstance(value, (float, np.floating)):
-        message.float_value = float(value)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a number of numpy's or of torch's
+    if isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, int):
+        if not -2**63 <= value < 2**63:
+            raise InvalidArgument(f"attribute {name}: {value} is outside of int64")
+        message.int_value = value
+    elif isinstance(value, float):
+        message.float_value = value
     elif isinstance(value, str):
         message.string_value = value
     else:
-        raise InvalidArgument(
-            f"attribute {name}: {type(value).__name__}, expected bool, int, float or str")
+        message.string_value = _type_name(value, name)
+
+
+def _type_name(value: Any, name: str) -> str:
+    """Of a data type of numpy's or torch's."""
+    try:
+        if isinstance(value, (type, np.dtype)):
+            return str(np.dtype(value).name)
+    except TypeError:
+        pass
+    kind = type(value)
+    if (kind.__module__, kind.__name__) == ("torch", "dtype"):
+        return str(value)[len("torch."):]
+    raise InvalidArgument(
+        f"attribute {name}: {kind.__name__} is not a bool, an int, a float, a str or a data type: leave the attribute "
+        "out for its default" if value is None else
+        f"attribute {name}: {kind.__name__} is not a bool, an int, a float, a str or a data type")
 
 
 class Request(NamedTuple):
@@ -148,24 +206,37 @@ class Request(NamedTuple):
         """Raises ResourceExhausted when it is over what the daemon's HELLO allows."""
         limit = min(hello.max_payload_bytes or PAYLOAD_MAX, PAYLOAD_MAX)
         if self.length > limit:
+            setting = "the most that the protocol has" if limit == PAYLOAD_MAX else "limits.payload_bytes"
             raise ResourceExhausted(
-                f"the tensors take {self.length} bytes, the daemon takes payloads up to {limit}")
+                f"the tensors take {self.length} bytes, the daemon takes payloads up to {limit} ({setting}); shared "
+                "memory has no such ceiling: on a Unix socket it serves while limits.connection_bytes has room")
         if hello.max_message_bytes and len(self.message) > hello.max_message_bytes:
             raise ResourceExhausted(
                 f"the request's message takes {len(self.message)} bytes, the daemon takes "
-                f"{hello.max_message_bytes}")
+                f"{hello.max_message_bytes} (limits.message_bytes)")
 
 
 #: Tensor by name: what `to_array` gives.
 Arrays = Dict[str, Tuple[np.ndarray, str]]
 
 
-def arrays(inputs: Dict[str, Any]) -> Arrays:
+def arrays(inputs: Mapping[str, Any]) -> Arrays:
     """None is an input that is not there."""
+    if not hasattr(inputs, "items"):
+        raise InvalidArgument(f"inputs is {type(inputs).__name__}, expected a dict of arrays by name")
     return {name: to_array(value, name) for name, value in inputs.items() if value is not None}
 
 
-def request(function: str, inputs: Arrays, attributes: Optional[Dict[str, Any]], outputs: Sequence[str], id: int,
+def names(outputs: Any) -> Tuple[str, ...]:
+    """Of results; a single one may come as it is."""
+    found = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
+    for name in found:
+        if not isinstance(name, str):
+            raise InvalidArgument(f"outputs has {name!r}, expected names of results, such as \"loss\"")
+    return found
+
+
+def request(function: str, inputs: Arrays, attributes: Optional[Mapping[str, Any]], outputs: Sequence[str], id: int,
             places: Optional[Dict[str, Tuple[int, int]]] = None,
             into: Optional[Dict[str, Tuple[int, int, int]]] = None) -> Request:
     """An EvaluateRequest, its tensors borrowed. `places`: region and offset of inputs that lie in shared memory;
@@ -190,8 +261,7 @@ def request(function: str, inputs: Arrays, attributes: Optional[Dict[str, Any]],
             parts.append(array.reshape(-1).view(np.uint8).data)
         length += array.nbytes
     for name, value in (attributes or {}).items():
-        if value is not None:
-            _value(message.attributes[name], value, name)
+        _value(message.attributes[name], value, name)
     for name in outputs:
         output = message.outputs.add(name=name)
         if into is not None and name in into:

@@ -5,32 +5,42 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
+from numpy.typing import NDArray
 
-from . import _wire as wire
+from . import _clock, _wire as wire
 from ._aconnection import AsyncConnection
-from ._clock import deadline_after
-from ._functions import Functions, unwrap
+from ._clock import deadline_after, left_until
+from ._functions import Functions, WithGrad, unwrap
 from ._evaluation import Evaluation
+from ._messages import FunctionDescription, Status
+from ._arestream import RepeatedAsyncStream
+from ._retry import Outage
 from .astream import AsyncStream, Batches
 from .client import PAUSE, TRIES
-from .errors import InvalidArgument, NeverBegan, Unavailable
+from .errors import DeadlineExceeded, InvalidArgument, LossdError, Unavailable
 
 T = TypeVar("T")
 
 
-class AsyncClient(Functions):
+class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
     """A client of one daemon for one event loop at a time; thousands of calls at once. Cancelling a task cancels
     its call. It connects when it is first used, again when the connection is gone and after a fork, and tries
     again what the daemon says it never began."""
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, retry: Optional[float] = None):
         wire.parse_address(address)
         self.address = address
+        #: Seconds that evaluations are repeated for while the daemon is away; 0: not at all.
+        self.retry: float = 0.0 if retry is None else _clock.at_most(retry, "retry")
         self._current: Optional[AsyncConnection] = None
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
+
+    def __reduce__(self) -> Any:
+        # A copy, also in another process, connects anew.
+        return type(self), (self.address, self.retry)
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -44,7 +54,7 @@ class AsyncClient(Functions):
             await self._current.close()
             self._current = None
 
-    async def _connection(self) -> AsyncConnection:
+    async def _connection(self, deadline: Optional[float] = None) -> AsyncConnection:
         loop = asyncio.get_running_loop()
         current = self._current
         if current is not None and current.is_usable and current.loop is loop:
@@ -56,27 +66,31 @@ class AsyncClient(Functions):
         connecting = self._connecting
         try:
             # Shared by all calls that wait for it: one that is cancelled leaves it to the others.
-            self._current = await asyncio.shield(connecting)
+            self._current = await asyncio.wait_for(asyncio.shield(connecting), left_until(deadline))
+        except asyncio.TimeoutError as error:
+            if isinstance(error, LossdError):
+                raise
+            raise DeadlineExceeded(f"{self.address}: not connected within the timeout") from None
         finally:
             if connecting.done() and self._connecting is connecting:
                 self._connecting = None
         return self._current
 
-    async def _retry(self, attempt: Callable[[AsyncConnection], Awaitable[T]], is_restarting: bool = False) -> T:
-        for tries in range(TRIES):
+    def _outage(self, deadline: Optional[float], is_restarting: bool = False) -> Outage:
+        return Outage(self.address, self.retry, deadline, TRIES, PAUSE, is_restarting)
+
+    async def _retry(self, attempt: Callable[[AsyncConnection], Awaitable[T]], deadline: Optional[float],
+                     is_restarting: bool = False, outage: Optional[Outage] = None) -> T:
+        """What `attempt` gives, and gives again where the daemon is away for as long as one may wait."""
+        outage = outage or self._outage(deadline, is_restarting)
+        while True:
+            is_connected = False
             try:
-                connection = await self._connection()
-            except Unavailable:
-                # A daemon that is being restarted comes back; one that never was there is an error.
-                if tries == 0 and not is_restarting:
-                    raise
-                await asyncio.sleep(PAUSE)
-                continue
-            try:
+                connection = await self._connection(deadline)
+                is_connected = True
                 return await attempt(connection)
-            except NeverBegan:
-                await asyncio.sleep(PAUSE if tries else 0)
-        raise Unavailable(f"{self.address}: the daemon keeps shutting down")
+            except Unavailable as error:
+                await asyncio.sleep(outage.after(error, is_connected))
 
     async def _unary(self, method: str, request: wire.Request,
                      timeout: Optional[float]) -> Tuple[bytes, memoryview]:
@@ -87,22 +101,23 @@ class AsyncClient(Functions):
             message, payload, _ = await connection.receive(call)
             return message, payload
 
-        return await self._retry(attempt)
+        return await self._retry(attempt, deadline)
 
-    async def evaluate(self, function: str, inputs: Dict[str, Any],
-                       attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
-                       timeout: Optional[float] = None) -> Dict[str, Any]:
-        """One evaluation of any function: results by name."""
+    async def evaluate(self, function: str, inputs: Mapping[str, Any],
+                       attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
+                       timeout: Optional[float] = None) -> Dict[str, NDArray[Any]]:
+        """One evaluation of any function: results by name. Arguments and errors are Client.evaluate's."""
         deadline = deadline_after(timeout)
         evaluation = Evaluation(function, inputs, attributes, outputs, 1)
         if evaluation.is_big:
             try:
-                return await self._retry(lambda connection: self._attempt(connection, evaluation, True, deadline))
+                return await self._retry(
+                    lambda connection: self._attempt(connection, evaluation, True, deadline), deadline)
             except InvalidArgument:
                 if not evaluation.expected():
                     raise
                 # Perhaps a result has another size than was thought.
-        return await self._retry(lambda connection: self._attempt(connection, evaluation, False, deadline))
+        return await self._retry(lambda connection: self._attempt(connection, evaluation, False, deadline), deadline)
 
     async def _attempt(self, connection: AsyncConnection, evaluation: Evaluation, has_results: bool,
                        deadline: Optional[float]) -> Dict[str, Any]:
@@ -120,7 +135,7 @@ class AsyncClient(Functions):
             if lease is not None and not call.is_abandoned:
                 lease.end(is_safe=True)
 
-    async def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+    async def empty(self, shape: Any, dtype: Any = np.float32) -> NDArray[Any]:
         """An array whose elements the daemon reads where they lie: see Client.empty."""
         return await (await self._connection()).empty(shape, dtype)
 
@@ -130,28 +145,30 @@ class AsyncClient(Functions):
             await self.evaluate(function, inputs, attributes, outputs, timeout), outputs)
 
     def stream(self, function: str, batches: Optional[Batches] = None,
-               attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
+               attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
                timeout: Optional[float] = None, window: int = 16) -> AsyncStream:
         """A data set in batches: `async for result in client.stream(name, batches): ...`, then `.summary`.
         `batches` may be iterable or asynchronously so; without it they are sent by `send`, and `finish` ends
         them. `window`: how many batches may be under way, that is sent and their results not taken."""
-        return AsyncStream(self, function, batches, attributes, outputs, timeout, window)
+        kind = RepeatedAsyncStream if self.retry else AsyncStream
+        return kind(self, function, batches, attributes, outputs, timeout, window)
 
-    async def functions(self, name: str = "") -> List[Any]:
+    async def functions(self, name: str = "") -> List[FunctionDescription]:
         """Descriptions of all functions, or of one."""
         message = wire.ListFunctionsRequest(name=name).SerializeToString()
         answer, _ = await self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), None)
         return list(wire.decoded(wire.ListFunctionsResponse, answer).functions)
 
-    async def status(self) -> Any:
+    async def status(self) -> Status:
         """proto/lossd.proto's GetStatusResponse."""
         answer, _ = await self._unary(wire.GET_STATUS, wire.Request(b"", [], 0), None)
-        return wire.decoded(wire.GetStatusResponse, answer)
+        status: Status = wire.decoded(wire.GetStatusResponse, answer)
+        return status
 
     async def ping(self, timeout: Optional[float] = None) -> float:
         """Seconds to the daemon and back."""
         deadline = deadline_after(timeout)
-        connection = await self._connection()
+        connection = await self._connection(deadline)
         await connection.hello(deadline)
         start = time.perf_counter()
         await connection.ping(deadline)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from typing import (
-    TYPE_CHECKING, Any, AsyncIterable, AsyncIterator, Deque, Dict, Iterable, List, Optional, Sequence, Union)
+    TYPE_CHECKING, Any, AsyncIterable, AsyncIterator, Deque, Dict, Iterable, List, Mapping, Optional, Sequence,
+    Union)
 
 from . import _wire as wire
 from ._aconnection import AsyncCall, AsyncConnection, within
@@ -16,7 +17,7 @@ from .errors import Cancelled, FailedPrecondition, Internal, LossdError, NeverBe
 if TYPE_CHECKING:
     from .aio import AsyncClient
 
-Batches = Union[Iterable[Dict[str, Any]], AsyncIterable[Dict[str, Any]]]
+Batches = Union[Iterable[Mapping[str, Any]], AsyncIterable[Mapping[str, Any]]]
 
 
 class _Leg:
@@ -35,8 +36,8 @@ class AsyncStream:
     the end calls `cancel`, as an `async with` block does."""
 
     def __init__(self, client: "AsyncClient", function: str, batches: Optional[Batches],
-                 attributes: Optional[Dict[str, Any]], outputs: Sequence[str], timeout: Optional[float],
-                 window: int):
+                 attributes: Optional[Mapping[str, Any]], outputs: Union[str, Sequence[str]],
+                 timeout: Optional[float], window: int):
         if window < 1:
             raise ValueError(f"window is {window}, expected at least 1")
         self._client = client
@@ -69,16 +70,19 @@ class AsyncStream:
             self._sender.cancel()
             await asyncio.gather(self._sender, return_exceptions=True)
 
-    async def _begin(self) -> _Leg:
+    async def _begin(self) -> Any:
         """The call to send on; opened when it is first needed."""
         async with self._opening:
             if self._leg is None:
-                description = (await self._client.functions(self._progress.function))[0]
-                self._progress.kept_names = frozenset(item.name for item in description.inputs if item.kept)
-                self._leg = await self._client._retry(self._open)
+                await self._describe()
+                self._leg = await self._client._retry(self._open, self._deadline)
                 if self._batches is not None:
                     self._sender = asyncio.ensure_future(self._send_all(self._batches))
             return self._leg
+
+    async def _describe(self) -> None:
+        description = (await self._client.functions(self._progress.function))[0]
+        self._progress.kept_names = frozenset(item.name for item in description.inputs if item.kept)
 
     async def _open(self, connection: AsyncConnection) -> _Leg:
         return _Leg(connection, await connection.open(wire.EVALUATE_STREAM, self._deadline))
@@ -101,7 +105,7 @@ class AsyncStream:
             self._fail(Cancelled("the stream was cancelled") if isinstance(error, asyncio.CancelledError) else error)
             self._cancel_call()
 
-    async def send(self, inputs: Dict[str, Any], id: int = 0) -> None:
+    async def send(self, inputs: Mapping[str, Any], id: int = 0) -> None:
         """Sends a batch, or inputs that stay (weight, pos_weight) alone; waits while `window` batches are under
         way and while the daemon takes no more. Arrays must stay as they are until the batch's results have been
         taken, those of inputs that stay until the stream has ended."""
@@ -121,7 +125,7 @@ class AsyncStream:
     async def _send(self, item: Optional[Item]) -> None:
         """`None`: the function's name alone."""
         while True:
-            leg = await self._begin()
+            leg: _Leg = await self._begin()
             await self._credit(leg)
             async with self._sending:
                 if leg is self._leg and not leg.call.is_over:
@@ -152,8 +156,8 @@ class AsyncStream:
         try:
             request, item.lease = await connection.lease(evaluation, False, self._deadline)
             await connection.send(leg.call, request)
-        except LossdError as error:
-            self._fail(error)
+        except BaseException as error:  # Also where the task is cancelled: nobody knows then what the daemon has of it.
+            self._fail(error if isinstance(error, LossdError) else Cancelled("sending a batch was interrupted"))
             connection.abandon(leg.call)
             raise
 
@@ -261,7 +265,7 @@ class AsyncStream:
             leg: Optional[_Leg] = None
             while leg is None and self._error is None:
                 try:
-                    leg = await self._client._retry(self._open, is_restarting=True)
+                    leg = await self._client._retry(self._open, self._deadline, is_restarting=True)
                     await self._send_again(leg)
                 except NeverBegan:
                     leg = None

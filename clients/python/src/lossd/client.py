@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 import numpy as np
+from numpy.typing import NDArray
 
-from . import _wire as wire
+from . import _clock, _wire as wire
 from ._clock import deadline_after
 from ._connection import Call, Connection
-from ._functions import Functions, unwrap
+from ._functions import Functions, WithGrad, unwrap
 from ._evaluation import Evaluation
+from ._messages import FunctionDescription, Status
+from ._restream import RepeatedStream
+from ._retry import Outage
 from ._shm import Lease
 from .errors import Cancelled, InvalidArgument, LossdError, NeverBegan, Unavailable
 from .stream import Stream
@@ -24,18 +28,24 @@ TRIES = 100
 PAUSE = 0.1
 
 
-class Client(Functions):
+class Client(Functions[NDArray[Any], WithGrad]):
     """A client of one daemon; any thread, many calls at once.
 
     It connects when it is first used, again when the connection is gone and after a fork, and tries again
     what the daemon says it never began.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, retry: Optional[float] = None):
         wire.parse_address(address)
         self.address = address
+        #: Seconds that evaluations are repeated for while the daemon is away; 0: not at all.
+        self.retry: float = 0.0 if retry is None else _clock.at_most(retry, "retry")
         self._lock = threading.Lock()
         self._current: Optional[Connection] = None
+
+    def __reduce__(self) -> Any:
+        # A copy, also in another process, connects anew.
+        return type(self), (self.address, self.retry)
 
     def __enter__(self) -> "Client":
         return self
@@ -66,23 +76,21 @@ class Client(Functions):
                 self._current = Connection(self.address, deadline)
             return self._current
 
+    def _outage(self, deadline: Optional[float], is_restarting: bool = False) -> Outage:
+        return Outage(self.address, self.retry, deadline, TRIES, PAUSE, is_restarting)
+
     def _retry(self, attempt: Callable[[Connection], T], deadline: Optional[float],
-               is_restarting: bool = False) -> T:
+               is_restarting: bool = False, outage: Optional[Outage] = None) -> T:
         """What `attempt` gives on a connection, another one after each that the daemon says is going away."""
-        for tries in range(TRIES):
+        outage = outage or self._outage(deadline, is_restarting)
+        while True:
+            is_connected = False
             try:
                 connection = self._connection(deadline)
-            except Unavailable:
-                # A daemon that is being restarted comes back; one that never was there is an error.
-                if tries == 0 and not is_restarting:
-                    raise
-                time.sleep(PAUSE)
-                continue
-            try:
+                is_connected = True
                 return attempt(connection)
-            except NeverBegan:
-                time.sleep(PAUSE if tries else 0)
-        raise Unavailable(f"{self.address}: the daemon keeps shutting down")
+            except Unavailable as error:
+                time.sleep(outage.after(error, is_connected))
 
     def _unary(self, method: str, request: wire.Request, timeout: Optional[float]) -> Tuple[bytes, memoryview]:
         deadline = deadline_after(timeout)
@@ -91,27 +99,36 @@ class Client(Functions):
             call = connection.open(method, deadline, request)
             try:
                 answer, payload, _ = connection.receive(call)
-            except KeyboardInterrupt:
+            except LossdError:
+                raise
+            except BaseException:  # Ctrl-C
                 connection.abandon(call)
                 raise
             return answer, payload
 
         return self._retry(attempt, deadline)
 
-    def evaluate(self, function: str, inputs: Dict[str, Any],
-                 attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
-                 timeout: Optional[float] = None) -> Dict[str, Any]:
-        """One evaluation of any function: results by name."""
+    def evaluate(self, function: str, inputs: Mapping[str, Any],
+                 attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
+                 timeout: Optional[float] = None) -> Dict[str, NDArray[Any]]:
+        """One evaluation of any function: results by name.
+
+        `inputs`: arrays by name, None for one that is not there. `attributes`: bools, ints, floats, strings and data
+        types by name. `outputs`: names of results, gradients being `grad.NAME`; the function's own result when there
+        are none. `timeout`: seconds. Raises LossdError: InvalidArgument, NotFound, DeadlineExceeded, ...
+
+            client.evaluate("cross_entropy", {"input": x, "target": y}, {"reduction": "sum"}, ["loss", "grad.input"])
+        """
         return self.submit(function, inputs, attributes, outputs, timeout).result()
 
-    def submit(self, function: str, inputs: Dict[str, Any],
-               attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
+    def submit(self, function: str, inputs: Mapping[str, Any],
+               attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
                timeout: Optional[float] = None) -> "Pending":
         """Begins an evaluation without waiting for it: many can be under way at once on the connection, in one
         thread. The arrays must stay as they are until its result has been taken."""
         return Pending(self, Evaluation(function, inputs, attributes, outputs, 1), timeout)
 
-    def empty(self, shape: Any, dtype: Any = np.float32) -> np.ndarray:
+    def empty(self, shape: Any, dtype: Any = np.float32) -> NDArray[Any]:
         """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no
         socket and is not copied, as long as the connection lasts that there is now, and until the process forks. Then
         it stays as it is, and is copied with every call, as is an array of an earlier connection: another `empty` gives
@@ -122,26 +139,28 @@ class Client(Functions):
               outputs: Sequence[str], timeout: Optional[float]) -> Any:
         return unwrap(self.evaluate(function, inputs, attributes, outputs, timeout), outputs)
 
-    def stream(self, function: str, batches: Optional[Iterable[Dict[str, Any]]] = None,
-               attributes: Optional[Dict[str, Any]] = None, outputs: Sequence[str] = (),
+    def stream(self, function: str, batches: Optional[Iterable[Mapping[str, Any]]] = None,
+               attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
                timeout: Optional[float] = None, window: int = 16) -> Stream:
         """A data set in batches: `for result in client.stream(name, batches): ...`, then `.summary`.
 
         Without `batches` they are sent by `send`, and `finish` ends them. `window`: how many batches may be
         under way, that is sent and their results not taken.
         """
-        return Stream(self, function, batches, attributes, outputs, timeout, window)
+        kind = RepeatedStream if self.retry else Stream
+        return kind(self, function, batches, attributes, outputs, timeout, window)
 
-    def functions(self, name: str = "") -> List[Any]:
+    def functions(self, name: str = "") -> List[FunctionDescription]:
         """Descriptions (proto/lossd.proto's Function) of all functions, or of one."""
         message = wire.ListFunctionsRequest(name=name).SerializeToString()
         answer, _ = self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), None)
         return list(wire.decoded(wire.ListFunctionsResponse, answer).functions)
 
-    def status(self) -> Any:
+    def status(self) -> Status:
         """proto/lossd.proto's GetStatusResponse."""
         answer, _ = self._unary(wire.GET_STATUS, wire.Request(b"", [], 0), None)
-        return wire.decoded(wire.GetStatusResponse, answer)
+        status: Status = wire.decoded(wire.GetStatusResponse, answer)
+        return status
 
     def ping(self, timeout: Optional[float] = None) -> float:
         """Seconds to the daemon and back."""
@@ -164,7 +183,8 @@ class Pending:
         self._error: Optional[LossdError] = None
         self._is_cancelled = False
         self._has_results_in_place = True  # until the daemon says that one has another size
-        self._connection, self._call = client._retry(self._begin, self._deadline)
+        self._outage = client._outage(self._deadline)
+        self._connection, self._call = client._retry(self._begin, self._deadline, outage=self._outage)
 
     def _begin(self, connection: Connection) -> Tuple[Connection, Call]:
         request, lease = connection.lease(self._evaluation, self._has_results_in_place, self._deadline)
@@ -184,30 +204,37 @@ class Pending:
         self._is_cancelled = True
         self._connection.cancel(self._call)
 
-    def result(self) -> Dict[str, Any]:
+    def result(self) -> Dict[str, NDArray[Any]]:
         """Waits; results by name, also when asked again."""
         while self._result is None:
             if self._error is not None:
                 raise self._error
             try:
                 self._result = self._receive()
-            except NeverBegan:
-                if self._is_cancelled:
-                    self._error = Cancelled("the call was cancelled before it began")
-                else:
-                    self._connection, self._call = self._client._retry(
-                        self._begin, self._deadline, is_restarting=True)
+            except Unavailable as error:
+                self._begin_again(error)
             except LossdError as error:
                 self._error = error
         return self._result
+
+    def _begin_again(self, error: Unavailable) -> None:
+        if not isinstance(error, NeverBegan) and not self._client.retry:
+            self._error = error
+        elif self._is_cancelled:
+            self._error = Cancelled("the call was cancelled before it began")
+        else:
+            try:
+                if self._client.retry:
+                    time.sleep(self._outage.after(error, True))
+                outage = self._outage if self._client.retry else self._client._outage(self._deadline, True)
+                self._connection, self._call = self._client._retry(self._begin, self._deadline, outage=outage)
+            except LossdError as last:
+                self._error = last
 
     def _receive(self) -> Dict[str, Any]:
         lease: Optional[Lease] = self._call.lease
         try:
             answer, payload, _ = self._connection.receive(self._call)
-        except KeyboardInterrupt:
-            self._connection.abandon(self._call)
-            raise
         except InvalidArgument:
             if lease is None or not lease.results:
                 raise
@@ -219,6 +246,9 @@ class Pending:
         except LossdError:
             if lease is not None and not self._call.is_abandoned:
                 lease.end(is_safe=True)
+            raise
+        except BaseException:  # Ctrl-C
+            self._connection.abandon(self._call)
             raise
         try:
             return wire.response(answer, payload, lease)[1]

@@ -88,6 +88,10 @@ class NeverBegan(Unavailable):
     """The daemon said that it never began the call: it may be tried again elsewhere."""
 
 
+class Closed(Unavailable):
+    """This client was closed."""
+
+
 _BY_CODE: Dict[int, Type[LossdError]] = {
     kind.code: kind
     for kind in (Cancelled, InvalidArgument, DeadlineExceeded, NotFound, PermissionDenied,

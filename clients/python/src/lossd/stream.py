@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence
+from typing import (
+    TYPE_CHECKING, Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union)
 
 from . import _wire as wire
 from ._clock import GRACE, deadline_after, left_until
@@ -38,9 +39,9 @@ class Stream:
     while another iterates. Whoever leaves before the end calls `cancel`, as a `with` block does.
     """
 
-    def __init__(self, client: "Client", function: str, batches: Optional[Iterable[Dict[str, Any]]],
-                 attributes: Optional[Dict[str, Any]], outputs: Sequence[str], timeout: Optional[float],
-                 window: int):
+    def __init__(self, client: "Client", function: str, batches: Optional[Iterable[Mapping[str, Any]]],
+                 attributes: Optional[Mapping[str, Any]], outputs: Union[str, Sequence[str]],
+                 timeout: Optional[float], window: int):
         if window < 1:
             raise ValueError(f"window is {window}, expected at least 1")
         self._client = client
@@ -60,34 +61,48 @@ class Stream:
         self._error: Optional[BaseException] = None
         #: Of the whole data set, once the last result has been taken.
         self.summary: Optional[Summary] = None
-        self._leg = client._retry(self._open, self._deadline)
-        if batches is not None:
-            threading.Thread(
-                target=self._send_all, args=(batches,), name="lossd-sender", daemon=True).start()
+        self._opened: Deque[Any] = deque(maxlen=2)
+        try:
+            self._begin()
+            if batches is not None:
+                threading.Thread(target=self._send_all, args=(batches,), name="lossd-sender", daemon=True).start()
+        except BaseException:  # Ctrl-C, or there are no more threads.
+            for connection, call in self._opened:
+                connection.abandon(call)
+            raise
+
+    def _begin(self) -> None:
+        self._leg = self._client._retry(self._open, self._deadline)
 
     def __enter__(self) -> "Stream":
-        return self
+        return self  # __enter__
 
     def __exit__(self, *_: Any) -> None:
         if self.summary is None:
-            self.cancel()
+            try:
+                self.cancel()
+            finally:  # What Ctrl-C did not let it do.
+                self.cancel()
 
     def _open(self, connection: Connection) -> _Leg:
-        return _Leg(connection, connection.open(wire.EVALUATE_STREAM, self._deadline))
+        return _Leg(connection, connection.open(wire.EVALUATE_STREAM, self._deadline, opened=self._opened))
 
     # ---- Sending
 
-    def _send_all(self, batches: Iterable[Dict[str, Any]]) -> None:
+    def _send_all(self, batches: Iterable[Mapping[str, Any]]) -> None:
         try:
             for number, batch in enumerate(batches):
                 self.send(batch, id=number)
             self.finish()
         except BaseException as error:
             self._fail(error)
-            leg = self._leg
-            leg.connection.cancel(leg.call)
+            self._cancel_calls()
 
-    def send(self, inputs: Dict[str, Any], id: int = 0) -> None:
+    def _cancel_calls(self) -> None:
+        leg = self._leg
+        leg.connection.cancel(leg.call)
+
+    def send(self, inputs: Mapping[str, Any], id: int = 0) -> None:
         """Sends a batch, or inputs that stay (weight, pos_weight) alone; waits while `window` batches are under
         way and while the daemon takes no more. Arrays must stay as they are until the batch's results have been
         taken, those of inputs that stay until the stream has ended."""
@@ -127,8 +142,8 @@ class Stream:
         try:
             request, item.lease = connection.lease(evaluation, False, self._deadline)
             connection.send(leg.call, request)
-        except LossdError as error:
-            self._fail(error)
+        except BaseException as error:  # Also Ctrl-C: nobody knows then what the daemon has of it.
+            self._fail(error if isinstance(error, LossdError) else Cancelled("sending a batch was interrupted"))
             connection.abandon(leg.call)
             raise
 
@@ -148,8 +163,7 @@ class Stream:
     def cancel(self) -> None:
         """Asks the daemon to stop; iterating then raises Cancelled."""
         self._fail(Cancelled("the stream was cancelled"))
-        leg = self._leg
-        leg.connection.cancel(leg.call)
+        self._cancel_calls()
 
     def _wait(self, semaphore: threading.Semaphore) -> None:
         left = left_until(self._deadline)
@@ -165,9 +179,12 @@ class Stream:
             self._error = error
             self._progress.end_leases()
             self._room.release()
-            self._leg.call.credit.release()
+            self._release_credit()
             with self._turn:
                 self._turn.notify_all()
+
+    def _release_credit(self) -> None:
+        self._leg.call.credit.release()
 
     # ---- Taking results
 

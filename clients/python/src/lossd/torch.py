@@ -5,114 +5,26 @@
     loss = lt.CrossEntropyLoss(label_smoothing=0.1)(logits, labels)
     loss.backward()
 
-A loss and its gradient are one call. Tensors live on the CPU; gradients of gradients, and gradients with
-respect to weights, are errors.
+A loss and its gradient are one call. Tensors live on the CPU. Second derivatives (create_graph=True), torch.func's
+transforms, forward mode and checkpoints work as torch's; gradients with respect to weights are errors.
 """
 
 from __future__ import annotations
 
-import math
+import operator
 import warnings
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional
 
-import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
-from torch.nn import _reduction as _Reduction
+from torch.nn import _reduction as _Reduction, functional as _F
 
-from . import connect
-from ._wire import BFloat16Array
-from .client import Client
+from . import _autograd
+from ._tensors import array as _array, check as _check, default as _default, tensor as _tensor, use
 
-_client: Optional[Client] = None
-
-
-def use(client: Any) -> None:
-    """Which daemon: a Client or an address; without this the one that `lossd.connect()` finds."""
-    global _client
-    _client = client if isinstance(client, Client) else connect(client)
-
-
-def _default() -> Client:
-    global _client
-    if _client is None:
-        _client = connect()
-    return _client
-
-
-def _array(tensor: torch.Tensor, name: str) -> Any:
-    if tensor.device.type != "cpu":
-        raise ValueError(f"{name} is on {tensor.device}; lossd takes tensors of the CPU: call .cpu()")
-    tensor = tensor.detach().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        return BFloat16Array(tensor.view(torch.int16).numpy().view(np.uint16))
-    return tensor.numpy()
-
-
-def _tensor(array: Any) -> torch.Tensor:
-    if isinstance(array, BFloat16Array):
-        return torch.from_numpy(array.bits.view(np.int16)).view(torch.bfloat16)
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-class _Evaluate(torch.autograd.Function):
-    """One function of the daemon. Arguments: its name, the result's name, attributes, names of the tensors, whether
-    gradients may be asked for later, and the tensors."""
-
-    @staticmethod
-    def forward(ctx: Any, function: str, result: str, attributes: Dict[str, Any], names: Sequence[str],
-                is_recording: bool, *tensors: torch.Tensor) -> torch.Tensor:
-        # needs_input_grad knows nothing of torch.no_grad().
-        needed = [name for name, needs in zip(names, ctx.needs_input_grad[5:]) if needs and is_recording]
-        outputs = [result]
-        if attributes.get("reduction", "none") != "none":
-            # Loss and gradients in one call: most often the upstream gradient will be 1.
-            outputs += [f"grad.{name}" for name in needed]
-        arrays = _default().evaluate(
-            function, {name: _array(tensor, name) for name, tensor in zip(names, tensors)},
-            attributes, outputs)
-        ctx.function, ctx.result, ctx.attributes, ctx.names = function, result, attributes, names
-        ctx.gradient_names = [name[len("grad."):] for name in outputs[1:]]
-        if needed:
-            ctx.save_for_backward(*tensors, *(_tensor(arrays[name]) for name in outputs[1:]))
-        return _tensor(arrays[result])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: torch.Tensor) -> Any:
-        tensors = ctx.saved_tensors[:len(ctx.names)]
-        ready = dict(zip(ctx.gradient_names, ctx.saved_tensors[len(ctx.names):]))
-        needed = [name for name, needs in zip(ctx.names, ctx.needs_input_grad[5:]) if needs]
-        found: Dict[str, torch.Tensor] = {}
-        for name in needed:
-            scaled = _scaled(ready[name], upstream) if name in ready else None
-            if scaled is not None:
-                found[name] = scaled
-        missing = [name for name in needed if name not in found]
-        if missing:
-            # One rounding, whatever the upstream gradient is: computed with it.
-            inputs = {name: _array(tensor, name) for name, tensor in zip(ctx.names, tensors)}
-            inputs[f"grad.{ctx.result}"] = _array(upstream, "the upstream gradient")
-            arrays = _default().evaluate(
-                ctx.function, inputs, ctx.attributes, [f"grad.{name}" for name in missing])
-            found.update({name: _tensor(arrays[f"grad.{name}"]) for name in missing})
-        return (None, None, None, None, None, *(found.get(name) for name in ctx.names))
-
-
-def _scaled(gradient: torch.Tensor, upstream: torch.Tensor) -> Optional[torch.Tensor]:
-    """gradient * upstream where that is exact: for 1, and for powers of two that make no denormals; else None."""
-    factor = abs(upstream.item())
-    if upstream == 1:
-        return gradient
-    if gradient.dtype not in (torch.float32, torch.float64) or math.frexp(factor)[0] != 0.5:
-        return None
-    magnitudes = gradient.abs()
-    smallest = torch.where(magnitudes == 0, math.inf, magnitudes).min() if gradient.numel() else math.inf
-    if smallest * min(1.0, factor) < torch.finfo(gradient.dtype).tiny:
-        return None
-    return gradient * upstream.to(gradient.dtype)
+__all__ = [
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "MultiLabelSoftMarginLoss", "NLLLoss", "Sigmoid",
+    "Softmax", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "log_softmax",
+    "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "use"]
 
 
 def _is_autocast() -> bool:
@@ -125,31 +37,59 @@ def _is_autocast() -> bool:
 def _apply(function: str, result: str, attributes: Dict[str, Any],
            tensors: Dict[str, Optional[torch.Tensor]], is_wide_in_autocast: bool = False) -> torch.Tensor:
     given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    for name in ("input", "target"):
+        if name in tensors:
+            _check(tensors[name], name, function)
+    for name, tensor in given.items():
+        _check(tensor, name, function)
     if is_wide_in_autocast and _is_autocast():
         # torch's autocast for the CPU runs these, and not the others, in float32.
         given = {name: tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
                  for name, tensor in given.items()}
-    output: torch.Tensor = _Evaluate.apply(  # type: ignore[no-untyped-call]
-        function, result, attributes, tuple(given), torch.is_grad_enabled(), *given.values())
-    return output
+    return _autograd.apply(function, result, attributes, given)
 
 
 # ---- torch.nn.functional's functions, with its arguments in its order. size_average and reduce are its deprecated
 # forms of reduction.
 
+_REDUCTIONS = ("none", "mean", "sum")
+
+
 def _reduction(size_average: Optional[bool], reduce: Optional[bool], reduction: str) -> str:
-    if size_average is None and reduce is None:
-        return reduction
-    return str(_Reduction.legacy_get_string(size_average, reduce))
+    if size_average is not None or reduce is not None:
+        reduction = _Reduction.legacy_get_string(size_average, reduce)
+    return _REDUCTIONS[_Reduction.get_enum(reduction)]  # ValueError, in torch's words
 
 
-def _type_name(dtype: Optional[torch.dtype]) -> Optional[str]:
-    return None if dtype is None else str(dtype).split(".")[-1]
+def _ignore_index(value: Any) -> int:
+    if type(value) is not int:
+        _F.nll_loss(torch.zeros(1, 1), torch.zeros(1, dtype=torch.long), ignore_index=value)  # torch's TypeError
+    return operator.index(value)
+
+
+def _label_smoothing(value: Any) -> float:
+    if type(value) not in (float, int):
+        _F.cross_entropy(torch.zeros(1, 1), torch.zeros(1, dtype=torch.long), label_smoothing=value)
+    return float(value)
+
+
+def _softmax(function: str, input: torch.Tensor, dim: Optional[int], dtype: Optional[torch.dtype],
+             stacklevel: int) -> torch.Tensor:
+    _check(input, "input", function)
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        torch.softmax(torch.zeros(1), 0, dtype=dtype)  # torch's TypeError
+    attributes: Dict[str, Any] = {"dim": _dim(dim, function, input, stacklevel)}
+    if dtype is not None:
+        attributes["dtype"] = str(dtype).split(".")[-1]
+    return _apply(function, "output", attributes, {"input": input})
 
 
 def _dim(dim: Optional[int], function: str, input: torch.Tensor, stacklevel: int) -> int:
-    if dim is not None:
+    if type(dim) is int:
         return dim
+    if dim is not None:
+        torch.softmax(torch.zeros(1), dim)  # torch's TypeError
+        return operator.index(dim)
     # torch's words and its choice.
     warnings.warn(f"Implicit dimension choice for {function} has been deprecated. "
                   "Change the call to include dim=X as an argument.", stacklevel=stacklevel)
@@ -162,14 +102,12 @@ def sigmoid(input: torch.Tensor) -> torch.Tensor:
 
 def softmax(input: torch.Tensor, dim: Optional[int] = None, _stacklevel: int = 3,
             dtype: Optional[torch.dtype] = None) -> torch.Tensor:
-    dim = _dim(dim, "softmax", input, _stacklevel)
-    return _apply("softmax", "output", {"dim": dim, "dtype": _type_name(dtype)}, {"input": input})
+    return _softmax("softmax", input, dim, dtype, _stacklevel + 1)
 
 
 def log_softmax(input: torch.Tensor, dim: Optional[int] = None, _stacklevel: int = 3,
                 dtype: Optional[torch.dtype] = None) -> torch.Tensor:
-    dim = _dim(dim, "log_softmax", input, _stacklevel)
-    return _apply("log_softmax", "output", {"dim": dim, "dtype": _type_name(dtype)}, {"input": input})
+    return _softmax("log_softmax", input, dim, dtype, _stacklevel + 1)
 
 
 def binary_cross_entropy(input: torch.Tensor, target: torch.Tensor, weight: Optional[torch.Tensor] = None,
@@ -189,14 +127,23 @@ def binary_cross_entropy_with_logits(
         is_wide_in_autocast=True)
 
 
+def _one_target(function: str, input: Any, target: Any) -> Any:
+    """torch takes a target of (1) for an input of (C), as one of ()."""
+    _check(input, "input", function)
+    _check(target, "target", function)
+    is_one = input.dim() == 1 and target.shape == (1,) and not target.is_floating_point()
+    # Of one class the target would be probabilities.
+    return target.reshape(()) if is_one and (function == "nll_loss" or input.shape != (1,)) else target
+
+
 def cross_entropy(input: torch.Tensor, target: torch.Tensor, weight: Optional[torch.Tensor] = None,
                   size_average: Optional[bool] = None, ignore_index: int = -100, reduce: Optional[bool] = None,
                   reduction: str = "mean", label_smoothing: float = 0.0) -> torch.Tensor:
     return _apply(
         "cross_entropy", "loss",
-        {"reduction": _reduction(size_average, reduce, reduction), "ignore_index": ignore_index,
-         "label_smoothing": label_smoothing},
-        {"input": input, "target": target, "weight": weight}, is_wide_in_autocast=True)
+        {"reduction": _reduction(size_average, reduce, reduction), "ignore_index": _ignore_index(ignore_index),
+         "label_smoothing": _label_smoothing(label_smoothing)},
+        {"input": input, "target": _one_target("cross_entropy", input, target), "weight": weight}, is_wide_in_autocast=True)
 
 
 def nll_loss(input: torch.Tensor, target: torch.Tensor, weight: Optional[torch.Tensor] = None,
@@ -204,8 +151,8 @@ def nll_loss(input: torch.Tensor, target: torch.Tensor, weight: Optional[torch.T
              reduction: str = "mean") -> torch.Tensor:
     return _apply(
         "nll_loss", "loss",
-        {"reduction": _reduction(size_average, reduce, reduction), "ignore_index": ignore_index},
-        {"input": input, "target": target, "weight": weight}, is_wide_in_autocast=True)
+        {"reduction": _reduction(size_average, reduce, reduction), "ignore_index": _ignore_index(ignore_index)},
+        {"input": input, "target": _one_target("nll_loss", input, target), "weight": weight}, is_wide_in_autocast=True)
 
 
 def multilabel_soft_margin_loss(input: torch.Tensor, target: torch.Tensor, weight: Optional[torch.Tensor] = None,

@@ -4,6 +4,7 @@ import Logging
 import LossdPluginHost
 import LossdServer
 import LossdSocket
+import LossdTensor
 import SystemPackage
 import Yams
 
@@ -110,10 +111,14 @@ struct Settings: Sendable {
       let name = key.string ?? "?"
       if let section = value.mapping, sections.contains(name) {
         for (key, _) in section where !known.contains("\(name).\(key.string ?? "?")") {
-          throw SettingError("\(file): there is no setting \(name).\(key.string ?? "?")")
+          let whole = "\(name).\(key.string ?? "?")"
+          throw SettingError(
+            "\(file): there is no setting \(whole)"
+              + didYouMean(whole, among: Setting.all.map(\.name)))
         }
       } else if !known.contains(name) {
-        throw SettingError("\(file): there is no setting \(name)")
+        throw SettingError(
+          "\(file): there is no setting \(name)" + didYouMean(name, among: Setting.all.map(\.name)))
       }
     }
     return !mapping.isEmpty

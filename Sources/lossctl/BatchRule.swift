@@ -168,10 +168,11 @@ struct BatchRule {
 
   // MARK: - Sizes
 
-  /// Bytes of the payload of a batch of so many rows.
+  /// Bytes of the payload of a batch of so many rows; with the upstream gradient of float64 where a mean's take one.
   func payloadBytes(rows count: Int) -> Int {
     BatchRule.payloadBytes(
-      cut.map { $0.stored.rowByteCount * count } + whole.map { $0.stored.byteCount })
+      cut.map { $0.stored.rowByteCount * count } + whole.map { $0.stored.byteCount }
+        + (mean == nil ? [] : [DataType.float64.byteSize]))
   }
 
   /// Bytes of what is sent once.

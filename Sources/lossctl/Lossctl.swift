@@ -29,12 +29,12 @@ struct Lossctl: AsyncParsableCommand {
     var (commands, path) = (configuration.subcommands, "lossctl")
     var isValue = false
     for argument in arguments {
-      if isValue || argument.hasPrefix("-") {
-        // The shells' completions have arguments of their own.
-        if argument.hasPrefix("---") { return nil }
-        isValue = argument == "--server"
+      if isValue || argument == "--server" || argument.hasPrefix("--server=") {
+        isValue = !isValue && argument == "--server"
         continue
       }
+      // --help, --version, and what the shells' completions need.
+      if argument.hasPrefix("-") { return nil }
       var names: [String] = []
       for command in commands { names.append(command._commandName) }
       guard let place = names.firstIndex(of: argument) else {

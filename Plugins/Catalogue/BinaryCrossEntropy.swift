@@ -23,23 +23,28 @@ extension BinaryLoss {
   static var declaration: FunctionDeclaration {
     var inputs = [
       InputDeclaration(
-        "input", floatTypes, isRequired: true,
+        "input", floatTypes, isRequired: true, batching: .rows,
         help: hasLogits ? "logits" : "probabilities in [0, 1]"),
-      InputDeclaration("target", floatTypes, isRequired: true, help: "like input, in [0, 1]"),
-      InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
-      InputDeclaration("weight", DataType.allCases, isKept: true, help: "broadcasts to input"),
+      InputDeclaration(
+        "target", floatTypes, isRequired: true, batching: .rows, help: "like input, in [0, 1]"),
+      InputDeclaration(
+        "grad.loss", floatTypes, batching: .upstream, help: "upstream gradient, like loss"),
+      InputDeclaration(
+        "weight", DataType.allCases, isKept: true, batching: .broadcast, help: "broadcasts to input"
+      ),
     ]
     var outputs = [
-      OutputDeclaration("loss", isDefault: true, help: "scalar, or like input for reduction=none"),
-      OutputDeclaration("grad.input", help: "gradient with respect to input"),
-      OutputDeclaration("grad.target", help: "gradient with respect to target"),
+      OutputDeclaration(
+        "loss", isDefault: true, hasRows: true, help: "scalar, or like input for reduction=none"),
+      OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
+      OutputDeclaration("grad.target", hasRows: true, help: "gradient with respect to target"),
       OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
     ]
     if hasLogits {
       inputs.append(
         InputDeclaration(
           "pos_weight", DataType.allCases.filter { $0 != .bool }, isKept: true,
-          help: "weight of the positive term; broadcasts"))
+          batching: .broadcast, help: "weight of the positive term; broadcasts"))
       outputs.append(
         OutputDeclaration("grad.pos_weight", isUnimplemented: true, help: "not computed by lossd"))
     }
@@ -71,7 +76,8 @@ extension BinaryLoss {
     let type = target.dataType
     let isReduced = Reduction(call.attributes) != .none
     try checkUpstream(
-      call.input(2), "grad.loss", type, isReduced ? Reduction.emptyShape : input.shape)
+      call.input(2), "grad.loss", type, isReduced ? Reduction.emptyShape : input.shape,
+      isReduced: isReduced)
     if call.wants(0) {
       if isReduced {
         plan.setReducedOutput(0, type)

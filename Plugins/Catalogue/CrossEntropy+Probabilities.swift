@@ -28,7 +28,7 @@ extension ClassLoss {
     }
     let isReduced = Reduction(call.attributes) != .none
     if isReduced {
-      try checkUpstream(call.input(2), "grad.loss", type, Reduction.emptyShape)
+      try checkUpstream(call.input(2), "grad.loss", type, Reduction.emptyShape, isReduced: true)
       if call.wants(0) { plan.setReducedOutput(0, type) }
     } else {
       try layout.withTargetShape(input) { shape throws(StatusError) in

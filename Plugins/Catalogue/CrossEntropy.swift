@@ -37,6 +37,8 @@ struct ClassState: BitwiseCopyable {
   var sumsWeightsFirst: Bool
   /// The target is class probabilities, of input's shape.
   var hasProbabilities = false
+  /// Its losses are smoothed over no classes, which makes them NaN.
+  var isVoid = false
   /// The vector kernels compute it, in these units.
   var isVector = false
   var units: RowUnits
@@ -69,8 +71,9 @@ extension ClassLoss {
 
   static var declaration: FunctionDeclaration {
     var outputs = [
-      OutputDeclaration("loss", isDefault: true, help: "scalar, or one a position for none"),
-      OutputDeclaration("grad.input", help: "gradient with respect to input"),
+      OutputDeclaration(
+        "loss", isDefault: true, hasRows: true, help: "scalar, or one a position for none"),
+      OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
       OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
     ]
     var attributes = [
@@ -83,20 +86,24 @@ extension ClassLoss {
         AttributeDeclaration(
           "label_smoothing", .float, default: .float(0), minimum: .float(0), maximum: .float(1),
           help: "share of the target given to all classes alike"))
-      outputs.append(OutputDeclaration("grad.target", help: "gradient of probabilities"))
+      outputs.append(
+        OutputDeclaration("grad.target", hasRows: true, help: "gradient of probabilities"))
     }
     return FunctionDeclaration(
       name: hasLogits ? "cross_entropy" : "nll_loss", kind: .loss,
       summary: hasLogits ? "-log softmax(input)[target]" : "-input[target]",
       inputs: [
         InputDeclaration(
-          "input", floatTypes, isRequired: true, help: "(C), (N, C) or (N, C, d1, ..., dk)"),
+          "input", floatTypes, isRequired: true, batching: .rows, isClasses: true,
+          help: "(C), (N, C) or (N, C, d1, ..., dk)"),
         InputDeclaration(
           "target", hasLogits ? indexTypes + floatTypes : indexTypes, isRequired: true,
+          batching: .rows,
           help: hasLogits
             ? "class indices: input without its classes; or probabilities: like input"
             : "class indices: input without its classes"),
-        InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
+        InputDeclaration(
+          "grad.loss", floatTypes, batching: .upstream, help: "upstream gradient, like loss"),
         InputDeclaration(
           "weight", hasLogits ? DataType.allCases : floatTypes, isKept: true,
           help: "(C), of input's type with class indices"),
@@ -133,7 +140,8 @@ extension ClassLoss {
     }
     let reduction = Reduction(call.attributes)
     let shape = reduction == .none ? target.shape : Reduction.emptyShape
-    try checkUpstream(call.input(2), "grad.loss", input.dataType, shape)
+    try checkUpstream(
+      call.input(2), "grad.loss", input.dataType, shape, isReduced: reduction != .none)
     if call.wants(0) {
       if reduction == .none {
         plan.setOutput(0, input.dataType, shape: shape)
@@ -151,6 +159,7 @@ extension ClassLoss {
     var state = ClassState(
       layout: layout, sumsWeightsFirst: reduction == .mean && call.wants(1))
     state.isVector = isVector
+    state.isVoid = hasLogits && layout.classes == 0 && call.attributes.float(2) > 0
     planPasses(call, &plan, input, &state)
     return state
   }
@@ -185,7 +194,8 @@ extension ClassLoss {
     } else {
       // Without classes each target is looked at, and is wrong unless it is ignored.
       plan.addPass(
-        units: layout.positions, unitCost: 20 + (hasLogits ? 30 * Double(layout.classes) : 0))
+        units: state.isVoid ? max(layout.positions, 1) : layout.positions,
+        unitCost: 20 + (hasLogits ? 30 * Double(layout.classes) : 0))
     }
   }
 
@@ -213,7 +223,10 @@ extension ClassLoss {
     let reduction = Reduction(call.attributes)
     var losses = CompensatedSum()
     var weights = CompensatedSum()
-    for position in chunk.range {
+    // torch's smoothed part is over the number of classes: 0 / 0 without any, for ignored targets and none at all, too.
+    let isVoid = state.isVoid
+    if isVoid && !isWeighing { losses.add(.nan) }
+    for position in chunk.range where position < layout.positions {
       let label = target.integer(position)
       let isKept = label != ignored
       if isKept { try checkLabel(label, position, target, layout.classes) }
@@ -226,9 +239,10 @@ extension ClassLoss {
       let row = Row(
         start: layout.start(position), label: isKept ? Int(label) : nil, weight: w, scale: scale)
       let loss =
-        hasLogits ? logits(call, state, input, row) : likelihood(call, state, input, row)
-      if isKept { losses.add(loss) }
-      if reduction == .none { call.output(0)?[position] = isKept ? loss : 0 }
+        isVoid
+        ? .nan : hasLogits ? logits(call, state, input, row) : likelihood(call, state, input, row)
+      if isKept || isVoid { losses.add(loss) }
+      if reduction == .none { call.output(0)?[position] = isKept || isVoid ? loss : 0 }
     }
     chunk.sums[0] += losses.value
     chunk.sums[1] += weights.value

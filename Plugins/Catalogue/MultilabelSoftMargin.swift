@@ -29,17 +29,23 @@ enum MultilabelSoftMarginLoss: Function {
       summary: "mean over classes of binary cross entropy of sigmoid(input)",
       inputs: [
         InputDeclaration(
-          "input", floatTypes, isRequired: true, help: "logits, (C), (N, C) or more"),
+          "input", floatTypes, isRequired: true, batching: .broadcast, isClasses: true,
+          help: "logits, (C), (N, C) or more"),
         InputDeclaration(
           "target", DataType.allCases.filter { $0 != .bool }, isRequired: true,
+          batching: .broadcast,
           help: "0 or 1 for each class; broadcasts with input"),
-        InputDeclaration("grad.loss", floatTypes, help: "upstream gradient, like loss"),
-        InputDeclaration("weight", DataType.allCases, isKept: true, help: "broadcasts with input"),
+        InputDeclaration(
+          "grad.loss", floatTypes, batching: .upstream, help: "upstream gradient, like loss"),
+        InputDeclaration(
+          "weight", DataType.allCases, isKept: true, batching: .broadcast,
+          help: "broadcasts with input"),
       ],
       outputs: [
-        OutputDeclaration("loss", isDefault: true, help: "scalar, or one a row for none"),
-        OutputDeclaration("grad.input", help: "gradient with respect to input"),
-        OutputDeclaration("grad.target", help: "gradient with respect to target"),
+        OutputDeclaration(
+          "loss", isDefault: true, hasRows: true, help: "scalar, or one a row for none"),
+        OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
+        OutputDeclaration("grad.target", hasRows: true, help: "gradient with respect to target"),
         OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
       ],
       attributes: [Reduction.attribute], accumulators: Reduction.accumulators,
@@ -59,7 +65,7 @@ enum MultilabelSoftMarginLoss: Function {
       throw invalid("target is \(target.dataType), which has no gradient")
     }
     if Reduction(call.attributes) != .none {
-      try checkUpstream(call.input(2), "grad.loss", type, Reduction.emptyShape)
+      try checkUpstream(call.input(2), "grad.loss", type, Reduction.emptyShape, isReduced: true)
       if call.wants(0) { plan.setReducedOutput(0, type) }
     } else {
       var sizes = InlineArray<64, Int64>(repeating: 0)

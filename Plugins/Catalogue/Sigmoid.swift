@@ -14,13 +14,17 @@ enum Sigmoid: Function {
     FunctionDeclaration(
       name: "sigmoid", kind: .activation, summary: "1 / (1 + exp(-input)), elementwise",
       inputs: [
-        InputDeclaration("input", DataType.allCases, isRequired: true, help: "any shape"),
-        InputDeclaration("grad.output", floatTypes, help: "upstream gradient, like output"),
+        InputDeclaration(
+          "input", DataType.allCases, isRequired: true, batching: .rows, help: "any shape"),
+        InputDeclaration(
+          "grad.output", floatTypes, batching: .rows, help: "upstream gradient, like output"),
       ],
       outputs: [
         OutputDeclaration(
-          "output", isDefault: true, mayOverwrite: 0, help: "like input; float32 for integers"),
-        OutputDeclaration("grad.input", mayOverwrite: 0, help: "gradient with respect to input"),
+          "output", isDefault: true, hasRows: true, mayOverwrite: 0,
+          help: "like input; float32 for integers"),
+        OutputDeclaration(
+          "grad.input", hasRows: true, mayOverwrite: 0, help: "gradient with respect to input"),
       ], attributes: [])
   }
 

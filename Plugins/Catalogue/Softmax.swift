@@ -89,16 +89,21 @@ extension SoftmaxFunction {
       name: isLogarithmic ? "log_softmax" : "softmax", kind: .activation,
       summary: isLogarithmic ? "log(softmax(input)) along dim" : "exp(x) / sum(exp(x)) along dim",
       inputs: [
-        InputDeclaration("input", DataType.allCases, isRequired: true, help: "any shape"),
-        InputDeclaration("grad.output", floatTypes, help: "upstream gradient, like output"),
+        InputDeclaration(
+          "input", DataType.allCases, isRequired: true, batching: .rows, help: "any shape"),
+        InputDeclaration(
+          "grad.output", floatTypes, batching: .rows, help: "upstream gradient, like output"),
       ],
       outputs: [
         OutputDeclaration(
-          "output", isDefault: true, mayOverwrite: 0, help: "like input, of type dtype"),
-        OutputDeclaration("grad.input", mayOverwrite: 0, help: "gradient with respect to input"),
+          "output", isDefault: true, hasRows: true, mayOverwrite: 0,
+          help: "like input, of type dtype"),
+        OutputDeclaration(
+          "grad.input", hasRows: true, mayOverwrite: 0, help: "gradient with respect to input"),
       ],
       attributes: [
-        AttributeDeclaration("dim", .int, default: .int(-1), help: "the dimension that sums to 1"),
+        AttributeDeclaration(
+          "dim", .int, default: .int(-1), role: .dimension, help: "the dimension that sums to 1"),
         AttributeDeclaration(
           "dtype", .string, default: nil, choices: floatTypes.map(\.description),
           help: "cast input to this first; integers need it"),

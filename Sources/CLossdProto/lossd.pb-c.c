@@ -3111,7 +3111,7 @@ const ProtobufCMessageDescriptor lossd__v1__function__descriptor =
   (ProtobufCMessageInit) lossd__v1__function__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__function_input__field_descriptors[5] =
+static const ProtobufCFieldDescriptor lossd__v1__function_input__field_descriptors[7] =
 {
   {
     "name",
@@ -3173,8 +3173,34 @@ static const ProtobufCFieldDescriptor lossd__v1__function_input__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "batch",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__FunctionInput, batch),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "classes",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__FunctionInput, classes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__function_input__field_indices_by_name[] = {
+  5,   /* field[5] = batch */
+  6,   /* field[6] = classes */
   2,   /* field[2] = data_types */
   1,   /* field[1] = help */
   4,   /* field[4] = kept */
@@ -3184,7 +3210,7 @@ static const unsigned lossd__v1__function_input__field_indices_by_name[] = {
 static const ProtobufCIntRange lossd__v1__function_input__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor lossd__v1__function_input__descriptor =
 {
@@ -3194,14 +3220,14 @@ const ProtobufCMessageDescriptor lossd__v1__function_input__descriptor =
   "Lossd__V1__FunctionInput",
   "lossd.v1",
   sizeof(Lossd__V1__FunctionInput),
-  5,
+  7,
   lossd__v1__function_input__field_descriptors,
   lossd__v1__function_input__field_indices_by_name,
   1,  lossd__v1__function_input__number_ranges,
   (ProtobufCMessageInit) lossd__v1__function_input__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__function_output__field_descriptors[3] =
+static const ProtobufCFieldDescriptor lossd__v1__function_output__field_descriptors[4] =
 {
   {
     "name",
@@ -3239,16 +3265,29 @@ static const ProtobufCFieldDescriptor lossd__v1__function_output__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "rows",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__FunctionOutput, rows),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__function_output__field_indices_by_name[] = {
   2,   /* field[2] = default */
   1,   /* field[1] = help */
   0,   /* field[0] = name */
+  3,   /* field[3] = rows */
 };
 static const ProtobufCIntRange lossd__v1__function_output__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor lossd__v1__function_output__descriptor =
 {
@@ -3258,14 +3297,14 @@ const ProtobufCMessageDescriptor lossd__v1__function_output__descriptor =
   "Lossd__V1__FunctionOutput",
   "lossd.v1",
   sizeof(Lossd__V1__FunctionOutput),
-  3,
+  4,
   lossd__v1__function_output__field_descriptors,
   lossd__v1__function_output__field_indices_by_name,
   1,  lossd__v1__function_output__number_ranges,
   (ProtobufCMessageInit) lossd__v1__function_output__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__function_attribute__field_descriptors[8] =
+static const ProtobufCFieldDescriptor lossd__v1__function_attribute__field_descriptors[9] =
 {
   {
     "name",
@@ -3363,6 +3402,18 @@ static const ProtobufCFieldDescriptor lossd__v1__function_attribute__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "role",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__FunctionAttribute, role),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__function_attribute__field_indices_by_name[] = {
   7,   /* field[7] = choices */
@@ -3372,12 +3423,13 @@ static const unsigned lossd__v1__function_attribute__field_indices_by_name[] = {
   5,   /* field[5] = minimum */
   0,   /* field[0] = name */
   3,   /* field[3] = required */
+  8,   /* field[8] = role */
   2,   /* field[2] = type */
 };
 static const ProtobufCIntRange lossd__v1__function_attribute__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor lossd__v1__function_attribute__descriptor =
 {
@@ -3387,7 +3439,7 @@ const ProtobufCMessageDescriptor lossd__v1__function_attribute__descriptor =
   "Lossd__V1__FunctionAttribute",
   "lossd.v1",
   sizeof(Lossd__V1__FunctionAttribute),
-  8,
+  9,
   lossd__v1__function_attribute__field_descriptors,
   lossd__v1__function_attribute__field_indices_by_name,
   1,  lossd__v1__function_attribute__number_ranges,

@@ -35,6 +35,12 @@ public final class Client: Sendable {
     try await connection().hello()
   }
 
+  /// The most bytes of tensors, with the gaps between them, that one request to a server that said `hello` may have.
+  public func payloadBytesMax(_ hello: HelloMessage) -> Int {
+    let own = hello.maxPayloadBytes == 0 ? UInt64(UInt32.max) : hello.maxPayloadBytes
+    return Int(min(own, UInt64(UInt32.max)))
+  }
+
   /// Whether the daemon answers on an open connection.
   public func ping() async throws(StatusError) -> Bool {
     let connection = try connection()

@@ -80,7 +80,12 @@ public final class EvaluationStream: Sendable {
         return state.isFirstOnLeg
       }
       guard let isFirst else { continue }
-      try await write(inputs, id, on: leg, isFirst: isFirst)
+      do throws(StatusError) { try await write(inputs, id, on: leg, isFirst: isFirst) } catch {
+        // A batch that cannot be sent ends the stream, for who waits for its result too.
+        fail(error)
+        leg.connection.cancel(leg.call)
+        throw error
+      }
       return
     }
   }
@@ -171,15 +176,17 @@ public final class EvaluationStream: Sendable {
     }
   }
 
+  /// The first failure is the stream's; it is returned.
   @discardableResult
   private func fail(_ error: StatusError) -> StatusError {
-    let waiters = state.withLock { state in
-      state.failure = error
+    let (first, waiters) = state.withLock { state in
+      let first = state.failure ?? error
+      state.failure = first
       defer { state.waiters = [] }
-      return state.waiters
+      return (first, state.waiters)
     }
     for waiter in waiters { waiter.resume() }
-    return error
+    return first
   }
 
   /// Goes on with the next daemon from the batch after the last answered one.

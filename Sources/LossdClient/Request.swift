@@ -19,7 +19,8 @@ func encodeRequest(
   if UInt64(offset) > limit {
     throw StatusError(
       .resourceExhausted,
-      "the tensors take \(offset) bytes, the server takes payloads up to \(limit)")
+      "the tensors take \(offset) bytes, the server takes payloads of up to \(limit) "
+        + "(limits.payload_bytes)")
   }
   let shapes = inputs.flatMap { $0.tensor.shape.map { Int64($0) } }
   let names = inputs.map { Array($0.name.utf8) }

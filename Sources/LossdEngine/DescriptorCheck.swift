@@ -88,6 +88,7 @@ enum DescriptorCheck {
         throw refusal("\(text)'s attribute \(index) has the unknown type \(attribute.type)")
       }
       try values(attribute, "\(text)'s attribute \(index)")
+      try role(attribute, function, "\(text)'s attribute \(index)")
     }
     for (count, list, what) in [
       (function.accumulator_count, function.accumulators, "accumulator"),
@@ -97,6 +98,29 @@ enum DescriptorCheck {
       for index in 0..<Int(count) {
         try declared(list?[index], "", what, text, &names)
       }
+    }
+  }
+
+  /// What it says about batches, which clients rely on.
+  private static func role(
+    _ attribute: lossd_attribute, _ function: lossd_function, _ what: String
+  ) throws(StatusError) {
+    if attribute.flags & UInt32(LOSSD_ATTRIBUTE_DIMENSION) != 0 {
+      guard attribute.type == UInt32(LOSSD_VALUE_INT) else {
+        throw refusal("\(what) is said to be a dimension and is no int")
+      }
+    }
+    guard attribute.flags & UInt32(LOSSD_ATTRIBUTE_REDUCTION) != 0 else { return }
+    guard attribute.type == UInt32(LOSSD_VALUE_STRING) else {
+      throw refusal("\(what) is said to be a reduction and is no string")
+    }
+    let sums = (0..<Int(function.accumulator_count)).map { index in
+      function.accumulators[index].map { String(cString: $0) }
+    }
+    guard sums.contains("loss_sum"), sums.contains("weight_sum") else {
+      throw refusal(
+        "\(what) is said to be a reduction, of accumulators loss_sum and weight_sum, which are not there"
+      )
     }
   }
 

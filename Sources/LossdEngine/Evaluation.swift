@@ -228,7 +228,9 @@ public final class Evaluation: @unchecked Sendable {
   ) throws(StatusError) {
     guard let index = entry.input(named: name) else {
       let names = entry.inputs.map { String(cString: $0.name) }
-      throw invalid("no input named `\(printable(name))`; it takes \(list(names))")
+      throw invalid(
+        "no input named `\(printable(name))`; it takes \(list(names))"
+          + didYouMean(printable(name), among: names))
     }
     try setInput(index, tensor)
   }
@@ -285,7 +287,9 @@ public final class Evaluation: @unchecked Sendable {
   ) throws(StatusError) {
     guard let index = entry.attribute(named: name) else {
       let names = entry.attributes.map { String(cString: $0.name) }
-      throw invalid("no attribute named `\(printable(name))`; it takes \(list(names))")
+      throw invalid(
+        "no attribute named `\(printable(name))`; it takes \(list(names))"
+          + didYouMean(printable(name), among: names))
     }
     try setAttribute(index, value)
   }
@@ -306,9 +310,10 @@ public final class Evaluation: @unchecked Sendable {
   public func want(_ name: UnsafeRawBufferPointer) throws(StatusError) {
     guard let index = entry.output(named: name) else {
       let names = entry.outputs.filter { $0.flags & UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) == 0 }
+        .map { String(cString: $0.name) }
       throw invalid(
-        "no output named `\(printable(name))`; it gives \(list(names.map { String(cString: $0.name) }))"
-      )
+        "no output named `\(printable(name))`; it gives \(list(names))"
+          + didYouMean(printable(name), among: names))
     }
     try want(index)
   }

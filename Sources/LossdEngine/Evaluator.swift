@@ -24,7 +24,9 @@ public struct Evaluator: Sendable {
   ) throws(StatusError) -> Evaluation {
     let entry = try withBytes(function) { bytes throws(StatusError) in
       guard let entry = registry.table.find(bytes) else {
-        throw StatusError(.notFound, "no function named `\(printable(bytes))`")
+        throw StatusError(
+          .notFound,
+          "no function named `\(printable(bytes))`" + registry.table.didYouMean(printable(bytes)))
       }
       return entry
     }

@@ -23,6 +23,11 @@ public final class FunctionTable: Sendable {
     return nil
   }
 
+  /// The end of an error text about a function that is not here: which one may have been meant.
+  public func didYouMean(_ name: String) -> String {
+    LossdTensor.didYouMean(name, among: entries.lazy.map(\.name))
+  }
+
   private func compare(_ text: UnsafePointer<CChar>, _ bytes: UnsafeRawBufferPointer) -> Int {
     for index in 0..<bytes.count {
       let unit = UInt8(bitPattern: text[index])

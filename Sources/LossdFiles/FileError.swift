@@ -9,7 +9,7 @@ public struct FileError: Error, Sendable, Equatable, CustomStringConvertible {
     case truncated
     /// Breaks the rules of its format.
     case malformed
-    /// Sound, but not something lossd reads: Fortran order, big-endian, a type without a match.
+    /// Sound, but not something lossd reads: a type without a match.
     case unsupported
     /// The file holds no tensor of that name, or several where a name is needed.
     case notFound

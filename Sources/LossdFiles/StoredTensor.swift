@@ -1,20 +1,28 @@
 import LossdTensor
 
-/// A tensor in a mapped file, row-major and little-endian. Its elements are read where they lie; the
-/// value keeps the file mapped. The bytes of a .safetensors tensor may be unaligned.
+/// A tensor in a mapped file; the value keeps the file mapped. What is row-major and little-endian can be read where
+/// it lies; `tensor` copies elements of any order into row-major, little-endian memory, also a few rows at a time, so
+/// that a file may be larger than memory. The bytes of a .safetensors tensor may be unaligned.
 public struct StoredTensor: Sendable {
   public let dataType: DataType
   /// Dimensions, none negative; empty for a scalar. The elements lie within the file.
   public let shape: [Int]
   private let file: MappedFile
   private let offset: Int
+  private let order: ElementOrder
 
   /// `offset` is in bytes; that all elements lie within the file has been checked.
-  init(dataType: DataType, shape: [Int], file: MappedFile, offset: Int) {
+  init(
+    dataType: DataType, shape: [Int], file: MappedFile, offset: Int, order: ElementOrder = .native
+  ) {
     self.dataType = dataType
     self.shape = shape
     self.file = file
     self.offset = offset
+    // One order for what reads the same in both: it then needs no copy.
+    let isColumnMajor = order.isColumnMajor && shape.count { $0 != 1 } > 1
+    self.order = ElementOrder(
+      isColumnMajor: isColumnMajor, isBigEndian: order.isBigEndian && dataType.byteSize > 1)
     precondition(offset >= 0 && byteCount <= file.count - offset)
   }
 
@@ -31,8 +39,11 @@ public struct StoredTensor: Sendable {
   /// Bytes of one row.
   public var rowByteCount: Int { rowShape.reduce(dataType.byteSize, *) }
 
+  /// Whether the elements lie in the file as lossd takes them: row-major and little-endian.
+  public var isInPlace: Bool { order == .native || count == 0 }
+
   /// Lends `body` the elements of rows `rows` (all when nil) where they lie, for as long as it runs.
-  /// `rows` lies within 0..<rowCount.
+  /// `rows` lies within 0..<rowCount. Only where `isInPlace`.
   public func withBytes<Result, Failure: Error>(
     ofRows rows: Range<Int>? = nil, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -42,8 +53,9 @@ public struct StoredTensor: Sendable {
 
   /// The elements of rows `rows` where they lie. The compiler may end this value's life after its
   /// last use, and the pointer's with it: hold a copy of the value beside the pointer, as in
-  /// `withExtendedLifetime`. For writes that go on after the caller returns; else `withBytes`.
+  /// `withExtendedLifetime`. For writes that go on after the caller returns; else `withBytes`. Only where `isInPlace`.
   public func unsafeBytes(ofRows rows: Range<Int>) -> UnsafeRawBufferPointer {
+    precondition(isInPlace, "elements in another order are copied, not lent")
     precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
     let start = offset + rows.lowerBound * rowByteCount
     let end = start + rows.count * rowByteCount
@@ -51,17 +63,31 @@ public struct StoredTensor: Sendable {
   }
 
   /// A copy of all elements in memory of its own, 64-byte-aligned.
-  public func tensor() -> Tensor { withBytes { copy($0, shape) } }
+  public func tensor() -> Tensor { copy(0..<rowCount, shape) }
 
   /// A copy of rows `rows`; their tensor's first dimension is `rows.count`. Not for scalars.
   public func tensor(ofRows rows: Range<Int>) -> Tensor {
     precondition(!shape.isEmpty, "a scalar has no rows")
-    return withBytes(ofRows: rows) { copy($0, [rows.count] + rowShape) }
+    precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
+    return copy(rows, [rows.count] + rowShape)
   }
 
-  private func copy(_ source: UnsafeRawBufferPointer, _ shape: [Int]) -> Tensor {
-    let buffer = AlignedBuffer(count: source.count)
-    buffer.bytes.copyMemory(from: source)
+  private func copy(_ rows: Range<Int>, _ shape: [Int]) -> Tensor {
+    let buffer = AlignedBuffer(count: shape.reduce(dataType.byteSize, *))
+    copy(rows: rows, to: buffer.bytes)
     return Tensor(dataType: dataType, shape: shape, buffer: buffer)
+  }
+
+  /// Copies rows `rows`, row-major and little-endian, to `destination`, which is as long as they are.
+  public func copy(rows: Range<Int>, to destination: UnsafeMutableRawBufferPointer) {
+    defer { withExtendedLifetime(file) {} }
+    if isInPlace {
+      destination.copyMemory(from: unsafeBytes(ofRows: rows))
+      return
+    }
+    let all = UnsafeRawBufferPointer(rebasing: file.unsafeBytes[offset..<offset + byteCount])
+    // A scalar is one row without columns.
+    RowCopy(order: order, elementBytes: dataType.byteSize, shape: shape.isEmpty ? [1] : shape)
+      .copy(rows: rows, from: all, to: destination)
   }
 }

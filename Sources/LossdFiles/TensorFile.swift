@@ -1,8 +1,8 @@
 import LossdTensor
 
 // LossdFiles: tensors in .npy and .safetensors files, mapped for reading, and .npy files written. It
-// knows tensors and files, no functions, messages or sockets. Files are little-endian, and so is
-// every machine lossd runs on.
+// knows tensors and files, no functions, messages or sockets. Every machine lossd runs on is
+// little-endian; files that are not, or are in Fortran order, are read by copying.
 
 /// A .npy or .safetensors file, mapped and checked; which of both, its first bytes say.
 public struct TensorFile: Sendable {
@@ -23,6 +23,7 @@ public struct TensorFile: Sendable {
     var storedType: String
     var shape: [Int]
     var offset: Int
+    var order = ElementOrder.native
   }
 
   /// Maps the file and checks its header against its length. Elements are not looked at.
@@ -40,7 +41,8 @@ public struct TensorFile: Sendable {
         let type = NPYHeader.descriptor(header.dataType)
         entries = [
           "": Entry(
-            dataType: header.dataType, storedType: type, shape: header.shape, offset: offset)
+            dataType: header.dataType, storedType: type, shape: header.shape, offset: offset,
+            order: header.order)
         ]
       } else {
         let header = try file.withBytes(SafetensorsHeader.parse)
@@ -83,7 +85,7 @@ public struct TensorFile: Sendable {
           + SafetensorsHeader.supportedTypes)
     }
     return StoredTensor(
-      dataType: dataType, shape: entry.shape, file: file, offset: entry.offset)
+      dataType: dataType, shape: entry.shape, file: file, offset: entry.offset, order: entry.order)
   }
 
   /// `: "a", "b", ...`, for error texts.

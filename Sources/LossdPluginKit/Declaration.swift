@@ -42,16 +42,25 @@ public struct InputDeclaration: Sendable {
   public var isRequired: Bool
   /// Sent once in a stream, stays until replaced.
   public var isKept: Bool
+  /// How it is cut into batches of rows; nil: it goes whole with each.
+  public var batching: Batching?
+  /// plugin.h's LOSSD_INPUT_CLASSES: with one dimension it is a single row, so that nothing is cut.
+  public var isClasses: Bool
+
+  /// How an input is cut when a data set is evaluated in batches: plugin.h's LOSSD_INPUT_ROWS, _BROADCAST, _UPSTREAM.
+  public enum Batching: Sendable { case rows, broadcast, upstream }
 
   public init(
     _ name: String, _ dataTypes: [DataType], isRequired: Bool = false, isKept: Bool = false,
-    help: String
+    batching: Batching? = nil, isClasses: Bool = false, help: String
   ) {
     self.name = name
     self.help = help
     self.dataTypes = dataTypes
     self.isRequired = isRequired
     self.isKept = isKept
+    self.batching = batching
+    self.isClasses = isClasses
   }
 }
 
@@ -61,17 +70,20 @@ public struct OutputDeclaration: Sendable {
   public var isDefault: Bool
   /// Known by name and refused; `help` says why.
   public var isUnimplemented: Bool
+  /// plugin.h's LOSSD_OUTPUT_ROWS.
+  public var hasRows: Bool
   /// plugin.h's `may_overwrite`.
   public var mayOverwrite: Int?
 
   public init(
     _ name: String, isDefault: Bool = false, isUnimplemented: Bool = false,
-    mayOverwrite: Int? = nil, help: String
+    hasRows: Bool = false, mayOverwrite: Int? = nil, help: String
   ) {
     self.name = name
     self.help = help
     self.isDefault = isDefault
     self.isUnimplemented = isUnimplemented
+    self.hasRows = hasRows
     self.mayOverwrite = mayOverwrite
   }
 }
@@ -100,11 +112,15 @@ public struct AttributeDeclaration: Sendable {
   public var minimum: AttributeValue?
   public var maximum: AttributeValue?
   public var choices: [String]
+  public var role: Role?
+
+  /// What it means for batches: plugin.h's LOSSD_ATTRIBUTE_DIMENSION and LOSSD_ATTRIBUTE_REDUCTION.
+  public enum Role: Sendable { case dimension, reduction }
 
   public init(
     _ name: String, _ kind: Kind, isRequired: Bool = false, default defaultValue: AttributeValue?,
     minimum: AttributeValue? = nil, maximum: AttributeValue? = nil, choices: [String] = [],
-    help: String
+    role: Role? = nil, help: String
   ) {
     self.name = name
     self.help = help
@@ -114,5 +130,6 @@ public struct AttributeDeclaration: Sendable {
     self.minimum = minimum
     self.maximum = maximum
     self.choices = choices
+    self.role = role
   }
 }

@@ -48,6 +48,13 @@ extension lossd_input {
     data_types = declaration.dataTypes.reduce(0) { $0 | 1 << $1.rawValue }
     if declaration.isRequired { flags |= UInt32(LOSSD_INPUT_REQUIRED) }
     if declaration.isKept { flags |= UInt32(LOSSD_INPUT_KEPT) }
+    switch declaration.batching {
+    case nil: break
+    case .rows: flags |= UInt32(LOSSD_INPUT_ROWS)
+    case .broadcast: flags |= UInt32(LOSSD_INPUT_BROADCAST)
+    case .upstream: flags |= UInt32(LOSSD_INPUT_UPSTREAM)
+    }
+    if declaration.isClasses { flags |= UInt32(LOSSD_INPUT_CLASSES) }
   }
 }
 
@@ -58,6 +65,7 @@ extension lossd_output {
     help = memory.copy(declaration.help)
     if declaration.isDefault { flags |= UInt32(LOSSD_OUTPUT_DEFAULT) }
     if declaration.isUnimplemented { flags |= UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) }
+    if declaration.hasRows { flags |= UInt32(LOSSD_OUTPUT_ROWS) }
     may_overwrite = Int32(declaration.mayOverwrite ?? -1)
   }
 }
@@ -69,6 +77,8 @@ extension lossd_attribute {
     help = memory.copy(declaration.help)
     type = declaration.kind.rawValue
     if declaration.isRequired { flags |= UInt32(LOSSD_ATTRIBUTE_REQUIRED) }
+    if declaration.role == .dimension { flags |= UInt32(LOSSD_ATTRIBUTE_DIMENSION) }
+    if declaration.role == .reduction { flags |= UInt32(LOSSD_ATTRIBUTE_REDUCTION) }
     default_value = lossd_value(declaration.defaultValue, memory)
     minimum = lossd_value(declaration.minimum, memory)
     maximum = lossd_value(declaration.maximum, memory)

@@ -70,11 +70,16 @@ extension ElementwiseLoss {
 extension ElementwiseLoss {
   static var declaration: FunctionDeclaration {
     declaration([
-      InputDeclaration("input", floatingTypes, isRequired: true, help: inputHelp),
-      InputDeclaration("target", DataType.allCases, isRequired: true, help: targetHelp),
-      InputDeclaration("grad.loss", floatingTypes, help: "upstream gradient, like loss"),
       InputDeclaration(
-        "weight", floatingTypes, isKept: true, help: "weight of each element, broadcasts to input"),
+        "input", floatingTypes, isRequired: true, batching: .rows, help: inputHelp),
+      InputDeclaration(
+        "target", DataType.allCases, isRequired: true,
+        batching: broadcastsTarget ? .broadcast : .rows, help: targetHelp),
+      InputDeclaration(
+        "grad.loss", floatingTypes, batching: .upstream, help: "upstream gradient, like loss"),
+      InputDeclaration(
+        "weight", floatingTypes, isKept: true, batching: .broadcast,
+        help: "weight of each element, broadcasts to input"),
     ])
   }
 

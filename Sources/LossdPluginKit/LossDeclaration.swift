@@ -65,13 +65,15 @@ extension LossDeclaration {
       name: name, kind: .loss, summary: summary, inputs: inputs,
       outputs: [
         OutputDeclaration(
-          "loss", isDefault: true, help: "scalar, or one an element or row for reduction=none"),
-        OutputDeclaration("grad.input", help: "gradient with respect to input"),
+          "loss", isDefault: true, hasRows: true,
+          help: "scalar, or one an element or row for reduction=none"),
+        OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
       ],
       attributes: attributes + [
         AttributeDeclaration(
           "reduction", .string, default: .string(defaultReduction.rawValue),
-          choices: ["none", "mean", "sum"], help: "none: a loss an element or row; mean; sum")
+          choices: ["none", "mean", "sum"], role: .reduction,
+          help: "none: a loss an element or row; mean; sum")
       ], accumulators: ["loss_sum", "weight_sum"], values: ["loss"])
   }
 
@@ -82,7 +84,10 @@ extension LossDeclaration {
   ) throws(StatusError) {
     let shape = reduction == .none ? lossShape : UnsafeBufferPointer(start: nil, count: 0)
     if let upstream = call.input(Place.upstream) {
-      guard upstream.shape.elementsEqual(shape), upstream.dataType == input.dataType else {
+      // One for all is never rounded: batches of a mean get theirs over the sum of all weights.
+      let isWide = reduction != .none && upstream.dataType == .float64
+      guard upstream.shape.elementsEqual(shape), upstream.dataType == input.dataType || isWide
+      else {
         throw StatusError(
           .invalidArgument,
           "grad.loss is \(upstream.description), expected \(input.dataType) \(shapeText(shape))")

@@ -107,13 +107,15 @@ extension RowPairLoss {
 extension RowwiseLoss {
   static var declaration: FunctionDeclaration {
     declaration([
-      InputDeclaration("input", floatingTypes, isRequired: true, help: inputHelp),
+      InputDeclaration(
+        "input", floatingTypes, isRequired: true, batching: .rows, isClasses: true, help: inputHelp),
       InputDeclaration(
         "target", hasTargetRows ? floatingTypes : [.int64, .int32, .int16, .int8, .uint8],
-        isRequired: true,
+        isRequired: true, batching: .rows,
         help: hasTargetRows
           ? "a row of targets for each of input, of its shape" : "the class of each row, () or (N)"),
-      InputDeclaration("grad.loss", floatingTypes, help: "upstream gradient, like loss"),
+      InputDeclaration(
+        "grad.loss", floatingTypes, batching: .upstream, help: "upstream gradient, like loss"),
     ])
   }
 

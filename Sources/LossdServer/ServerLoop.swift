@@ -70,6 +70,7 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     }
     turnEnded()
     if spareCalls.count > ServerLoop.spareCallsMax {
+      Reaper.shared.drop(Array(spareCalls[ServerLoop.spareCallsMax...]))
       spareCalls.removeLast(spareCalls.count - ServerLoop.spareCallsMax)
     }
     if !forgotten.isEmpty { forgotten.removeAll() }

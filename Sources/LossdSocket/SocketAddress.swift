@@ -121,12 +121,12 @@ extension SocketAddress {
     withUnsafeBytes(of: storage) { bytes in
       // sockaddr_in: family, port, 4 bytes; sockaddr_in6: family, port, flow, 16 bytes.
       switch family {
-      case AF_INET: return SocketAddress.dotted(bytes[4..<8])
+      case AF_INET: return SocketAddress.host(bytes[4..<8])
       case AF_INET6:
         let address = bytes[8..<24]
         let mappedPrefix = Array(repeating: UInt8(0), count: 10) + [0xFF, 0xFF]
         if address.prefix(12).elementsEqual(mappedPrefix) {
-          return SocketAddress.dotted(address.suffix(4))
+          return SocketAddress.host(address.suffix(4))
         }
         let groups = stride(from: 8, to: 16, by: 2).map {
           String(UInt16(bytes[$0]) << 8 | UInt16(bytes[$0 + 1]), radix: 16)
@@ -137,7 +137,8 @@ extension SocketAddress {
     }
   }
 
-  private static func dotted(_ bytes: Slice<UnsafeRawBufferPointer>) -> String {
-    bytes.map { "\($0)" }.joined(separator: ".")
+  /// This machine has all of 127.0.0.0/8 to itself.
+  private static func host(_ bytes: Slice<UnsafeRawBufferPointer>) -> String {
+    bytes.first == 127 ? "127.0.0.0/8" : bytes.map { "\($0)" }.joined(separator: ".")
   }
 }

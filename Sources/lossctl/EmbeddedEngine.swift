@@ -16,7 +16,7 @@ struct EmbeddedEngine {
     let all = registry.table.entries.map(FunctionDescription.init)
     guard let name else { return all }
     guard let one = all.first(where: { $0.name == name }) else {
-      throw StatusError(.notFound, "no function named `\(name)`")
+      throw StatusError(.notFound, "no function named `\(name)`" + registry.table.didYouMean(name))
     }
     return [one]
   }

@@ -12,7 +12,8 @@ struct Eval: AsyncParsableCommand {
     discussion: """
       A tensor of a .safetensors file that holds several is FILE:NAME. With --batch-size the files are \
       read and sent in batches and need not fit in memory; what does not fit into one call is sent in \
-      batches anyway.
+      batches anyway. Batches give what one call would: what the function does not declare to be the \
+      same, such as softmax along dimension 0, is refused.
       """)
 
   @OptionGroup var server: ServerOption
@@ -134,12 +135,8 @@ struct Eval: AsyncParsableCommand {
     let options = EvaluationOptions(
       attributes: try attributeValues(try namedArguments(attr, "--attr"), of: description),
       outputs: outputs, timeout: timeout)
-    let limit = try await client.hello().maxPayloadBytes
-    let bytes = inputs.reduce(0) { $0 + $1.stored.byteCount + 64 }
-    if batchSize != nil || (limit > 0 && UInt64(bytes) > limit) {
-      let batches = BatchedEvaluation(
-        client: client, description: description, options: options, inputs: inputs,
-        saves: saves, batchSize: batchSize, payloadBytesMax: limit)
+    let limit = client.payloadBytesMax(try await client.hello())
+    if let batches = try batches(client, description, inputs, options, saves, limit) {
       let result = try await batches.run()
       print(json ? result.json(function).text : result.text)
       return
@@ -147,6 +144,36 @@ struct Eval: AsyncParsableCommand {
     let evaluated = try await client.evaluate(
       function, inputs: inputs.map { ($0.name, $0.stored.tensor()) }, options: options)
     try report(evaluated.outputs, saves)
+  }
+
+  /// How the files are evaluated in batches; nil: in one call.
+  private func batches(
+    _ client: Client, _ description: FunctionDescription,
+    _ inputs: [(name: String, stored: StoredTensor)], _ options: EvaluationOptions,
+    _ saves: [(name: String, value: String)], _ limit: Int
+  ) throws -> BatchedEvaluation? {
+    let bytes = BatchRule.payloadBytes(inputs.map { $0.stored.byteCount })
+    let fits = bytes <= limit
+    if fits && batchSize == nil { return nil }
+    let rule: BatchRule
+    do throws(BatchRule.Uncuttable) {
+      rule = try BatchRule(description, inputs, options.attributes, outputs: options.outputs)
+    } catch {
+      if fits {
+        throw Complaint(
+          "--batch-size: \(function) cannot be cut into batches: \(error.text); without --batch-size it is "
+            + "one call", status: 64)
+      }
+      throw StatusError(
+        .resourceExhausted,
+        "\(function): the tensors take \(bytes) bytes, the daemon takes payloads of up to \(limit) "
+          + "(limits.payload_bytes), and they cannot be cut into batches: \(error.text)")
+    }
+    // Of no rows there is no batch: one call says what a mean of nothing is.
+    if rule.rows == 0 { return nil }
+    return try BatchedEvaluation(
+      client: client, function: function, rule: rule, options: options, saves: saves,
+      batchSize: batchSize, payloadBytesMax: limit)
   }
 
   private func report(

@@ -9,6 +9,7 @@ struct Functions: AsyncParsableCommand {
     abstract: "List the daemon's functions, or describe one.")
 
   @OptionGroup var server: ServerOption
+  @OptionGroup var limit: AnswerLimit
 
   @Argument(help: "The function to describe.", completion: functionNames)
   var name: String?
@@ -26,7 +27,9 @@ struct Functions: AsyncParsableCommand {
         functions = try EmbeddedEngine().functions(named: name)
       } else {
         let client = try server.client()
-        functions = try await client.functions(named: name ?? "")
+        functions = try await limit.whileWaiting(for: client.address) {
+          try await client.functions(named: name ?? "")
+        }
         client.close()
       }
       if json {
@@ -56,6 +59,7 @@ extension FunctionDescription {
     for input in inputs {
       let notes =
         (input.isRequired ? [] : ["optional"]) + (input.isKept ? ["stays in a stream"] : [])
+        + (input.batching == .whole ? [] : ["cut into batches: \(input.batching.rawValue)"])
       lines.append(line(input.name, input.help, notes))
       lines.append(
         String(repeating: " ", count: 20)
@@ -96,6 +100,7 @@ extension FunctionDescription {
               ("name", .string($0.name)), ("help", .string($0.help)),
               ("data_types", .list($0.dataTypes.map { .string($0.description) })),
               ("required", .bool($0.isRequired)), ("kept", .bool($0.isKept)),
+              ("batch", .string($0.batching.rawValue)), ("classes", .bool($0.isClasses)),
             ])
           })
       ),
@@ -105,7 +110,7 @@ extension FunctionDescription {
           outputs.map {
             .object([
               ("name", .string($0.name)), ("help", .string($0.help)),
-              ("default", .bool($0.isDefault)),
+              ("default", .bool($0.isDefault)), ("rows", .bool($0.hasRows)),
             ])
           })
       ),
@@ -123,6 +128,7 @@ extension FunctionDescription.Attribute {
     if let defaultValue { members.append(("default", defaultValue.json)) }
     if let minimum { members.append(("minimum", minimum.json)) }
     if let maximum { members.append(("maximum", maximum.json)) }
+    if !role.isEmpty { members.append(("role", .string(role))) }
     if !choices.isEmpty { members.append(("choices", .list(choices.map { .string($0) }))) }
     return .object(members)
   }

@@ -16,6 +16,39 @@ struct Lossctl: AsyncParsableCommand {
     version: "lossctl \(lossctlVersion)",
     subcommands: [Eval.self, Functions.self, Plugin.self, Status.self, Ping.self, Bench.self])
 
+  static func main() async {
+    if let text = wrongCommand(CommandLine.arguments.dropFirst()) {
+      printError("lossctl: \(text)")
+      Glibc.exit(64)
+    }
+    await main(nil)
+  }
+
+  /// What is wrong where the arguments name a command that does not exist; nil else.
+  static func wrongCommand(_ arguments: ArraySlice<String>) -> String? {
+    var (commands, path) = (configuration.subcommands, "lossctl")
+    var isValue = false
+    for argument in arguments {
+      if isValue || argument == "--server" || argument.hasPrefix("--server=") {
+        isValue = !isValue && argument == "--server"
+        continue
+      }
+      // --help, --version, and what the shells' completions need.
+      if argument.hasPrefix("-") { return nil }
+      var names: [String] = []
+      for command in commands { names.append(command._commandName) }
+      guard let place = names.firstIndex(of: argument) else {
+        if argument == "help" { return nil }
+        return "there is no command `\(argument)`; \(path) takes \(names.joined(separator: ", "))"
+          + didYouMean(argument, among: names)
+      }
+      commands = commands[place].configuration.subcommands
+      path += " " + argument
+      if commands.isEmpty { return nil }
+    }
+    return nil
+  }
+
   // Taken before the subcommand as well as behind it: a subcommand has the same group.
   @OptionGroup var server: ServerOption
 }

@@ -44,7 +44,7 @@ struct Progress {
     if isTerminal { "\n".withCString { _ = write(STDERR_FILENO, $0, 1) } }
   }
 
-  private static func seconds(_ duration: Duration) -> Double {
+  static func seconds(_ duration: Duration) -> Double {
     Double(duration.components.seconds) + Double(duration.components.attoseconds) / 1e18
   }
 }

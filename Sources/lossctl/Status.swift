@@ -8,6 +8,7 @@ struct Status: AsyncParsableCommand {
   static let configuration = CommandConfiguration(abstract: "Say how the daemon is.")
 
   @OptionGroup var server: ServerOption
+  @OptionGroup var limit: AnswerLimit
 
   @Flag(help: "Print JSON.")
   var json = false
@@ -15,7 +16,7 @@ struct Status: AsyncParsableCommand {
   func run() async throws {
     try await reporting {
       let client = try server.client()
-      let status = try await client.status()
+      let status = try await limit.whileWaiting(for: client.address) { try await client.status() }
       client.close()
       print(json ? status.json.text : status.text)
     }

@@ -5,6 +5,7 @@ import Logging
 import LossdEngine
 import LossdSocket
 import LossdSystemd
+import LossdTensor
 import LossdThreads
 
 /// The daemon's command line.
@@ -155,7 +156,10 @@ struct LossdCommand: AsyncParsableCommand {
     for assignment in set {
       let parts = assignment.split(separator: "=", maxSplits: 1)
       guard parts.count == 2, known.contains(String(parts[0])) else {
-        throw SettingError("--set \(assignment): expected KEY=VALUE of a setting")
+        let guess = didYouMean(parts.first.map(String.init) ?? "", among: Setting.all.map(\.name))
+        throw SettingError(
+          "--set \(assignment): expected KEY=VALUE of a setting"
+            + (known.contains(String(parts.first ?? "")) ? "" : guess))
       }
       flags[String(parts[0])] = String(parts[1])
     }

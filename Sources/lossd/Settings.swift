@@ -4,6 +4,7 @@ import Logging
 import LossdPluginHost
 import LossdServer
 import LossdSocket
+import LossdTensor
 import SystemPackage
 import Yams
 
@@ -137,7 +138,8 @@ struct Settings: Sendable {
   /// A key that nobody reads, or a value of the wrong kind, which would not be read and leave the setting as it was.
   private static func check(_ name: String, _ value: Node, _ file: String) throws {
     guard let setting = Setting.all.first(where: { $0.name == name }) else {
-      throw SettingError("\(file): there is no setting \(name)")
+      throw SettingError(
+        "\(file): there is no setting \(name)" + didYouMean(name, among: Setting.all.map(\.name)))
     }
     switch value {
     case .scalar: return

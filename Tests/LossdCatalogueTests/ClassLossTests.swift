@@ -35,6 +35,31 @@ import Testing
     for (actual, wanted) in zip(gradient, expected) { #expect(abs(actual - wanted) < 1e-15) }
   }
 
+  @Test("smoothing over no classes is 0 / 0: NaN, of ignored targets and of none at all")
+  func smoothedOverNoClasses() throws {
+    for rows in [0, 3] {
+      let inputs = [
+        "input": Tensor([] as [Double], shape: [rows, 0]),
+        "target": Tensor(Array(repeating: -100 as Int64, count: rows)),
+      ]
+      for (smoothing, isVoid) in [(0.0, false), (0.1, true), (1, true)] {
+        func loss(_ reduction: String) throws -> [Double] {
+          let results = try evaluator.evaluate(
+            "cross_entropy", inputs: inputs,
+            attributes: [
+              "reduction": .string(reduction), "label_smoothing": .float(smoothing),
+            ], outputs: ["loss", "grad.input"])
+          #expect(results["grad.input"]?.shape == [rows, 0])
+          return try #require(results["loss"]).doubles
+        }
+        #expect(try loss("mean")[0].isNaN)
+        #expect(try loss("sum")[0].isNaN == isVoid)
+        let each = try loss("none")
+        #expect(each.count == rows && each.allSatisfy { $0.isNaN == isVoid })
+      }
+    }
+  }
+
   @Test("ignored rows do not count, not even in the denominator; all ignored is NaN")
   func ignored() throws {
     let result = try evaluator.evaluate(

@@ -108,6 +108,9 @@ func npy(_ text: String, count: Int = 0) -> [UInt8] {
     + Array(repeating: 0, count: count)
 }
 
+/// A tensor's elements, copied while it is alive.
+func bytes(of tensor: Tensor) -> [UInt8] { withExtendedLifetime(tensor) { Array(tensor.bytes) } }
+
 func bytes(ofFile path: String) throws -> [UInt8] {
   Array(try Data(contentsOf: URL(filePath: path)))
 }

@@ -72,7 +72,10 @@ class Calls(unittest.TestCase):
     def test_bad_calls_are_refused_by_name_and_the_connection_goes_on(self):
         both = {"input": LOGITS, "target": LABELS}
         refused = self.refused
-        refused(5, "no function named `crossentropy`", "crossentropy", both)
+        refused(5, "no function named `crossentropy`; did you mean `cross_entropy`?", "crossentropy", both)
+        refused(3, "did you mean `target`?", "cross_entropy", {"input": LOGITS, "targets": LABELS})
+        refused(3, "did you mean `reduction`?", "cross_entropy", both, {"reducton": "sum"})
+        refused(3, "did you mean `grad.input`?", "cross_entropy", both, None, ["grad_input"])
         refused(3, "no input named `logits`", "cross_entropy", {"logits": LOGITS, "target": LABELS})
         refused(3, "`target` is missing", "cross_entropy", {"input": LOGITS})
         refused(3, "no attribute named `beta`", "cross_entropy", both, {"beta": 1})
@@ -244,7 +247,8 @@ class Life(unittest.TestCase):
         self.assertEqual(good.returncode, 0, good.stderr)
         self.assertIn("unix:/tmp/a.sock", good.stdout)
         for text, reason in (
-                ("limits:\n  payload_byte: 1\n", "no setting limits.payload_byte"),
+                ("limits:\n  payload_byte: 1\n",
+                 "no setting limits.payload_byte; did you mean `limits.payload_bytes`?"),
                 ("worker: 1\n", "no setting worker"), ("workers: many\n", "workers: many"),
                 ("limits:\n  payload_bytes: 12 parsec\n", "not a size"),
                 ("listen: [udp:1]\n", "expected unix:PATH or tcp:HOST:PORT"),
@@ -254,6 +258,22 @@ class Life(unittest.TestCase):
             self.assertIn(reason, bad.stderr)
         flags = check("workers: 3\n", "--set", "workers=-1")
         self.assertEqual(flags.returncode, 78)
+        flags = check("workers: 3\n", "--set", "worker=1")
+        self.assertEqual(flags.returncode, 78)
+        self.assertIn("did you mean `workers`?", flags.stderr)
+
+    def test_lossctl_knows_what_a_command_was_meant_to_be(self):
+        for arguments, guess in (
+                (["evla", "sigmoid"], "eval"), (["--server", "unix:/a", "stat"], "status"), (["plugin", "lst"], "list"),
+                (["function"], "functions")):
+            result = lossctl(*arguments, check=False)
+            self.assertEqual(result.returncode, 64, arguments)
+            self.assertIn(f"did you mean `{guess}`?", result.stderr)
+        self.assertIn("there is no command `dance`", lossctl("dance", check=False).stderr)
+        for arguments in (["--help"], ["help", "eval"], ["eval", "--help"], ["--version"], ["plugin", "--help"]):
+            self.assertEqual(lossctl(*arguments, check=False).returncode, 0, arguments)
+        listed = lossctl("eval", "sofmax", "--embedded", check=False)
+        self.assertIn("did you mean `softmax`?", listed.stderr)
 
     def test_lossctl_says_when_nobody_listens(self):
         result = lossctl("ping", "--server", "unix:/nonexistent/lossd.sock", check=False)

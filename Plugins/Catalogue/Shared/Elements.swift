@@ -112,12 +112,16 @@ struct CompensatedSum {
   var value: Double { sum + compensation }
 }
 
-/// The upstream gradient of a result: checked against the result's shape and type.
+/// The upstream gradient of a result: checked against the result's shape and type. `isReduced`: of a mean or
+/// sum, it may be float64 whatever the type, so that batches of a mean lose nothing: theirs is over the sum of all
+/// weights. Who reads it may then not take it for the result's type.
 func checkUpstream(
-  _ upstream: TensorView?, _ name: String, _ type: DataType, _ shape: UnsafeBufferPointer<Int64>
+  _ upstream: TensorView?, _ name: String, _ type: DataType, _ shape: UnsafeBufferPointer<Int64>,
+  isReduced: Bool = false
 ) throws(StatusError) {
   guard let upstream else { return }
-  guard upstream.dataType == type, upstream.hasShape(shape) else {
+  let isWide = isReduced && upstream.dataType == .float64
+  guard upstream.dataType == type || isWide, upstream.hasShape(shape) else {
     throw invalid("\(name) is \(upstream.description), expected \(type) \(shapeText(shape))")
   }
 }

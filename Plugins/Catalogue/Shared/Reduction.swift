@@ -7,7 +7,7 @@ enum Reduction {
 
   static let attribute = AttributeDeclaration(
     "reduction", .string, default: .string("mean"), choices: ["none", "mean", "sum"],
-    help: "none: a loss an element or row; mean; sum")
+    role: .reduction, help: "none: a loss an element or row; mean; sum")
   static let accumulators = ["loss_sum", "weight_sum"]
   static let values = ["loss"]
   static var emptyShape: UnsafeBufferPointer<Int64> { .init(start: nil, count: 0) }

@@ -39,12 +39,13 @@ extension BinaryLoss {
     _ build: KernelBuild, _ call: Call, _ state: BinaryState, _ chunk: Chunk
   ) throws(StatusError) {
     guard let input = call.input(0), let target = call.input(1) else { return }
-    let tiles = Tiles(
-      build, input, target, call.input(2), call.input(3), hasLogits ? call.input(4) : nil)
     let reduction = Reduction(call.attributes)
     let losses = reduction == .none ? call.output(0) : nil
     let gradient = call.output(1)
+    // One for all is a part of the scale, whatever its type.
     let upstream = reduction == .none ? call.input(2) : nil
+    let tiles = Tiles(
+      build, input, target, upstream, call.input(3), hasLogits ? call.input(4) : nil)
     let scale =
       upstream == nil ? reduction.scale(call.input(2), 0, weightSum: Double(state.count)) : 1
     let isStreamed = Streaming.isWorthwhile(state.count, input.dataType)

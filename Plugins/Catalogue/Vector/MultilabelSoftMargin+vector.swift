@@ -51,8 +51,10 @@ extension MultilabelSoftMarginLoss {
       (self.call, self.state, self.input, self.target) = (call, state, input, target)
       let reduction = Reduction(call.attributes)
       // A row's losses are added up, and are not to be rounded to 16 bits before.
+      // An upstream gradient for all is a part of the scale, whatever its type.
       tiles = Tiles(
-        build, input, target, call.input(2), call.input(3), isWide: reduction == .none)
+        build, input, target, reduction == .none ? call.input(2) : nil, call.input(3),
+        isWide: reduction == .none)
       isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
       scratch = chunk.scratch
       perRow = reduction == .none ? call.output(0) : nil

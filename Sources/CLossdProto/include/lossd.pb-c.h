@@ -480,10 +480,21 @@ struct  Lossd__V1__FunctionInput
    * stays from request to request of a stream
    */
   protobuf_c_boolean kept;
+  /*
+   * How a data set is cut into batches along dimension 0. rows: it is cut; broadcast: it is cut where it has as many
+   * dimensions as the first input of rows (without one: as the longest of broadcast) and dimension 0 is not 1;
+   * upstream: it is cut unless it is a scalar, which may be float64 whatever the result's type; empty, and else: it
+   * goes whole. Where no input says rows or broadcast, nothing is known to be cuttable.
+   */
+  char *batch;
+  /*
+   * with one dimension it is a single row, and nothing is cut
+   */
+  protobuf_c_boolean classes;
 };
 #define LOSSD__V1__FUNCTION_INPUT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__function_input__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Lossd__V1__FunctionOutput
@@ -495,10 +506,14 @@ struct  Lossd__V1__FunctionOutput
    * what a request that names no output gets
    */
   protobuf_c_boolean default_;
+  /*
+   * has rows as the inputs have, or is a scalar that the Summary has; else not had in batches
+   */
+  protobuf_c_boolean rows;
 };
 #define LOSSD__V1__FUNCTION_OUTPUT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__function_output__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0 }
 
 
 struct  Lossd__V1__FunctionAttribute
@@ -519,10 +534,15 @@ struct  Lossd__V1__FunctionAttribute
   Lossd__V1__Value *maximum;
   size_t n_choices;
   char **choices;
+  /*
+   * dimension: the one of the first input that is computed along, so that nothing is cut where it is 0; reduction:
+   * none, mean or sum, where mean is the Summary's loss_sum over its weight_sum.
+   */
+  char *role;
 };
 #define LOSSD__V1__FUNCTION_ATTRIBUTE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__function_attribute__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, NULL, NULL, NULL, 0,NULL }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, NULL, NULL, NULL, 0,NULL, (char *)protobuf_c_empty_string }
 
 
 struct  Lossd__V1__GetStatusRequest

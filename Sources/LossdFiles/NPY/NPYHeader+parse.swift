@@ -88,13 +88,9 @@ extension NPYHeader {
       guard let descriptor else { throw missing("descr") }
       guard let isFortranOrder else { throw missing("fortran_order") }
       guard let shape else { throw missing("shape") }
-      let dataType = try NPYHeader.dataType(descriptor)
-      if isFortranOrder {
-        throw HeaderFlaw(
-          .unsupported,
-          "its elements are in Fortran order, expected C order (numpy.ascontiguousarray)")
-      }
-      return NPYHeader(dataType: dataType, shape: shape)
+      let (dataType, isBigEndian) = try NPYHeader.dataType(descriptor)
+      let order = ElementOrder(isColumnMajor: isFortranOrder, isBigEndian: isBigEndian)
+      return NPYHeader(dataType: dataType, shape: shape, order: order)
     }
 
     private mutating func entry() throws(HeaderFlaw) {

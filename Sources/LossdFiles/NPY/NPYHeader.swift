@@ -7,6 +7,7 @@ struct NPYHeader: Equatable {
 
   var dataType: DataType
   var shape: [Int]
+  var order = ElementOrder.native
 
   /// numpy's name of an element type. bfloat16 has none; ml_dtypes saves it as two raw bytes.
   static func descriptor(_ dataType: DataType) -> String {
@@ -24,18 +25,24 @@ struct NPYHeader: Equatable {
     }
   }
 
-  /// The element type of numpy's name for it.
-  static func dataType(_ descriptor: String) throws(HeaderFlaw) -> DataType {
-    if descriptor == "bfloat16" || descriptor == "|V2" { return .bfloat16 }
-    for type in DataType.allCases where NPYHeader.descriptor(type) == descriptor { return type }
+  /// The element type of numpy's name for it, and whether its bytes are in the other order. As in numpy a name may
+  /// begin with an order ('<', '>', '=' or '|', which means nothing for types of one byte), and '?' is a bool.
+  static func dataType(
+    _ descriptor: String
+  ) throws(HeaderFlaw) -> (type: DataType, isBigEndian: Bool) {
+    if descriptor == "bfloat16" || descriptor == "|V2" { return (.bfloat16, false) }
+    let sign = descriptor.first.flatMap { "<>=|".contains($0) ? $0 : nil }
+    var name = sign == nil ? Substring(descriptor) : descriptor.dropFirst()
+    if name == "?" { name = "b1" }
+    for type in DataType.allCases where NPYHeader.descriptor(type).dropFirst() == name {
+      // ml_dtypes' raw bytes have no order that could be another one.
+      if type == .bfloat16 && sign != "<" { break }
+      return (type, sign == ">" && type.byteSize > 1)
+    }
     let expected = DataType.allCases.map { "'\(NPYHeader.descriptor($0))'" }
     let list = expected.joined(separator: ", ")
     let found = quoted(descriptor)
-    if descriptor.hasPrefix(">") {
-      throw HeaderFlaw(
-        .unsupported, "its elements are big-endian (\(found)), expected one of \(list)")
-    }
-    if descriptor.dropFirst().hasPrefix("O") {
+    if name.hasPrefix("O") {
       throw HeaderFlaw(
         .unsupported, "its elements are Python objects (\(found)), expected one of \(list)")
     }

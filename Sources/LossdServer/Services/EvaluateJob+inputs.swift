@@ -14,7 +14,8 @@ extension EvaluateJob {
       throw StatusError(.invalidArgument, "the request names no function")
     }
     guard let entry = table.find(request.function) else {
-      throw StatusError(.notFound, "no function named `\(displayText(request.function))`")
+      let name = displayText(request.function)
+      throw StatusError(.notFound, "no function named `\(name)`" + table.didYouMean(name))
     }
     evaluation(for: entry).begin(entry)
     guard let evaluation else { throw StatusError(.internal, "no evaluation") }

@@ -218,7 +218,8 @@ final class EvaluateStreamHandler: CallHandler {
         isBatch = true
         continue
       }
-      let input = try KeptInput(evaluation.entry, index, view, call.account)
+      let input = try KeptInput(
+        evaluation.entry, index, view, isShared: !job.shared.isEmpty, call.account)
       kept.removeAll { $0.index == index }
       kept.append(input)
       if !input.isReady { copies.append(input) }

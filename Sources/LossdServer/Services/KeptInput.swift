@@ -21,16 +21,18 @@ final class KeptInput {
   private let account: MemoryBudget
   private let reserved: Int
 
-  /// Copies `source`, which the function declares at `index`; a big one is a worker's to copy: see `copyPart`.
+  /// Copies `source`, which the function declares at `index`; a big one, and one in memory that a client shares, is a worker's to copy: see `copyPart`.
   /// RESOURCE_EXHAUSTED when there is no memory for it now.
   init(
-    _ entry: FunctionEntry, _ index: Int, _ source: TensorView, _ account: MemoryBudget
+    _ entry: FunctionEntry, _ index: Int, _ source: TensorView, isShared: Bool,
+    _ account: MemoryBudget
   ) throws(StatusError) {
     self.index = index
     self.account = account
     name = cStringBytes(entry.inputs[index].name)
     reserved = source.byteCount
-    let isSmall = source.byteCount <= WorkerCopy.loopBytesMax
+    // A client can make whoever touches its memory wait, so that no loop does.
+    let isSmall = source.byteCount <= WorkerCopy.loopBytesMax && !isShared
     if let shortage = account.reserve(source.byteCount) {
       throw StatusError(
         .resourceExhausted,

@@ -18,7 +18,10 @@ final class ListFunctionsHandler: QueryHandler {
     if !name.isEmpty {
       functions.removeAll { $0.name != name }
       if functions.isEmpty {
-        throw StatusError(.notFound, "no function named `\(displayed(name))`")
+        throw StatusError(
+          .notFound,
+          "no function named `\(displayed(name))`"
+            + context.registry.table.didYouMean(displayed(name)))
       }
     }
     let response = ListFunctionsResponse(functions: functions)
@@ -48,7 +51,8 @@ extension FunctionDescription {
       outputs.append(
         Output(
           name: String(cString: output.name), help: String(cString: output.help),
-          isDefault: output.flags & UInt32(LOSSD_OUTPUT_DEFAULT) != 0))
+          isDefault: output.flags & UInt32(LOSSD_OUTPUT_DEFAULT) != 0,
+          hasRows: output.flags & UInt32(LOSSD_OUTPUT_ROWS) != 0))
     }
   }
 }
@@ -59,7 +63,20 @@ extension FunctionDescription.Input {
       name: String(cString: input.name), help: String(cString: input.help),
       dataTypes: DataType.allCases.filter { input.data_types & (1 << $0.rawValue) != 0 },
       isRequired: input.flags & UInt32(LOSSD_INPUT_REQUIRED) != 0,
-      isKept: input.flags & UInt32(LOSSD_INPUT_KEPT) != 0)
+      isKept: input.flags & UInt32(LOSSD_INPUT_KEPT) != 0,
+      batching: .init(input.flags), isClasses: input.flags & UInt32(LOSSD_INPUT_CLASSES) != 0)
+  }
+}
+
+extension FunctionDescription.Batching {
+  init(_ flags: UInt32) {
+    if flags & UInt32(LOSSD_INPUT_ROWS) != 0 {
+      self = .rows
+    } else if flags & UInt32(LOSSD_INPUT_BROADCAST) != 0 {
+      self = .broadcast
+    } else {
+      self = flags & UInt32(LOSSD_INPUT_UPSTREAM) != 0 ? .upstream : .whole
+    }
   }
 }
 
@@ -78,7 +95,9 @@ extension FunctionDescription.Attribute {
       isRequired: attribute.flags & UInt32(LOSSD_ATTRIBUTE_REQUIRED) != 0,
       defaultValue: AttributeValue(attribute.default_value),
       minimum: AttributeValue(attribute.minimum), maximum: AttributeValue(attribute.maximum),
-      choices: choices)
+      choices: choices,
+      role: attribute.flags & UInt32(LOSSD_ATTRIBUTE_DIMENSION) != 0
+        ? "dimension" : attribute.flags & UInt32(LOSSD_ATTRIBUTE_REDUCTION) != 0 ? "reduction" : "")
   }
 }
 

@@ -58,6 +58,8 @@ class LoopContext: @unchecked Sendable {
   func turnEnded() {
     inlineBudget = LoopContext.inlineTurnCost
     if spareJobs.count > LoopContext.sparesMax {
+      // A connection that closes may leave thousands.
+      Reaper.shared.drop(Array(spareJobs[LoopContext.sparesMax...]))
       spareJobs.removeLast(spareJobs.count - LoopContext.sparesMax)
     }
   }

@@ -19,6 +19,8 @@ final class MemoryWaiter {
   }
 
   var isWaiting: Bool { shortage != nil }
+  /// Its time to wait runs: it waits, or is trying again.
+  var isTimed: Bool { entry != nil }
 }
 
 /// The waiters of one user for one budget, the oldest first.

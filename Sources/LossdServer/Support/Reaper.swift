@@ -46,8 +46,29 @@ final class Reaper: @unchecked Sendable {
   func free(_ memory: AlignedBuffer, _ bytes: Int, of account: MemoryBudget) {
     let last = Last(memory)
     later {
+      last.memory.map(Reaper.freePages)
       last.memory = nil
       account.release(bytes)
+    }
+  }
+
+  /// Lets go of objects that nobody else refers to any more, such as the jobs of a connection that has ended.
+  func drop<Object: AnyObject>(_ objects: [Object]) {
+    let last = LoopBound(objects)
+    later { withExtendedLifetime(last) {} }
+  }
+
+  /// Gives the pages back a few at a time: whoever unmaps all of them at once keeps every other thread from changing the
+  /// process's mappings for as long, a loop whose heap grows among them.
+  private static func freePages(_ memory: AlignedBuffer) {
+    let page = Int(getpagesize())
+    let pieceBytes = 1 << 20
+    var place = (Int(bitPattern: memory.base) + page - 1) / page * page
+    let end = (Int(bitPattern: memory.base) + memory.capacity) / page * page
+    while place < end {
+      let count = min(pieceBytes, end - place)
+      madvise(UnsafeMutableRawPointer(bitPattern: place), count, MADV_DONTNEED)
+      place += count
     }
   }
 

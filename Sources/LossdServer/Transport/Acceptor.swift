@@ -8,7 +8,7 @@ import Synchronization
 /// its loop's thread.
 final class Acceptor {
   private static let pauseMilliseconds: UInt64 = 100
-  private static let perTurn = 64
+  private static let perTurn = 16
 
   private let socket: ListeningSocket
   private let daemon: DaemonState

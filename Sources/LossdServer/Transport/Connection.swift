@@ -491,7 +491,7 @@ final class Connection {
   }
 
   func stopWaitingForPayload() {
-    if let payloadWaiter, payloadWaiter.isWaiting { context.waits.cancel(payloadWaiter) }
+    if let payloadWaiter, payloadWaiter.isTimed { context.waits.cancel(payloadWaiter) }
   }
 
   private func payloadTimedOut(_ reason: String) {

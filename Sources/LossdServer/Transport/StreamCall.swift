@@ -204,7 +204,7 @@ final class StreamCall: Call {
   }
 
   override func stopWaitingForMemory() {
-    guard let waiter, waiter.isWaiting else { return }
+    guard let waiter, waiter.isTimed else { return }
     loopContext.with { $0.waits.cancel(waiter) }
   }
 

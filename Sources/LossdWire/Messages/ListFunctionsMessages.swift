@@ -75,7 +75,8 @@ extension FunctionDescription.Input {
   init(_ raw: Lossd__V1__FunctionInput) {
     self.init(
       name: textString(raw.name), help: textString(raw.help), isRequired: raw.required != 0,
-      isKept: raw.kept != 0)
+      isKept: raw.kept != 0, batching: .init(rawValue: textString(raw.batch)) ?? .whole,
+      isClasses: raw.classes != 0)
     let types = UnsafeBufferPointer(start: raw.data_types, count: raw.n_data_types)
     dataTypes = types.compactMap { DataType(rawValue: UInt32(truncatingIfNeeded: $0.rawValue)) }
   }
@@ -86,6 +87,8 @@ extension FunctionDescription.Input {
     raw.pointee.help = arena.text(help)
     raw.pointee.required = isRequired ? 1 : 0
     raw.pointee.kept = isKept ? 1 : 0
+    raw.pointee.batch = arena.text(batching.rawValue)
+    raw.pointee.classes = isClasses ? 1 : 0
     let types = arena.array(of: Lossd__V1__DataType.self, count: dataTypes.count)
     for (index, type) in dataTypes.enumerated() {
       (types + index).initialize(to: Lossd__V1__DataType(type.rawValue))
@@ -99,7 +102,8 @@ extension FunctionDescription.Input {
 extension FunctionDescription.Output {
   init(_ raw: Lossd__V1__FunctionOutput) {
     self.init(
-      name: textString(raw.name), help: textString(raw.help), isDefault: raw.default_ != 0)
+      name: textString(raw.name), help: textString(raw.help), isDefault: raw.default_ != 0,
+      hasRows: raw.rows != 0)
   }
 
   func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__FunctionOutput> {
@@ -107,6 +111,7 @@ extension FunctionDescription.Output {
     raw.pointee.name = arena.text(name)
     raw.pointee.help = arena.text(help)
     raw.pointee.default_ = isDefault ? 1 : 0
+    raw.pointee.rows = hasRows ? 1 : 0
     return raw
   }
 }
@@ -117,7 +122,7 @@ extension FunctionDescription.Attribute {
       name: textString(raw.name), help: textString(raw.help), type: textString(raw.type),
       isRequired: raw.required != 0, defaultValue: AttributeValue(ValueMessage(raw.default_)),
       minimum: AttributeValue(ValueMessage(raw.minimum)),
-      maximum: AttributeValue(ValueMessage(raw.maximum)))
+      maximum: AttributeValue(ValueMessage(raw.maximum)), role: textString(raw.role))
     for index in 0..<raw.n_choices { choices.append(textString(raw.choices?[index])) }
   }
 
@@ -130,6 +135,7 @@ extension FunctionDescription.Attribute {
     raw.pointee.default_ = defaultValue?.build(arena)
     raw.pointee.minimum = minimum?.build(arena)
     raw.pointee.maximum = maximum?.build(arena)
+    raw.pointee.role = arena.text(role)
     raw.pointee.n_choices = choices.count
     raw.pointee.choices = arena.list(choices.count) { arena.text(choices[$0]) }
     return raw

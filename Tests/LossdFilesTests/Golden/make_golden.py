@@ -54,6 +54,7 @@ def entry(file, array, data_type, tensor=None):
 def npy(file, array, data_type, version=(1, 0)):
     with open(HERE / file, "wb") as handle:
         np.lib.format.write_array(handle, array, version=version)
+    array = np.ascontiguousarray(array).reshape(array.shape)
     entry(file, array, data_type)
 
 
@@ -74,8 +75,36 @@ npy("rank4.npy", np.arange(24, dtype=np.float32).reshape(2, 1, 3, 4), "float32")
 npy("empty.npy", np.zeros((0, 10), np.float32), "float32")
 npy("empty_rows.npy", np.zeros((3, 0, 2), np.int64), "int64")
 
-refused("refused_fortran.npy", np.asfortranarray(elements("float32")))
-refused("refused_big_endian.npy", elements("float32").astype(">f4"))
+# In another order than lossd's: written back they are row-major and little-endian.
+for name in TYPES:
+    npy(f"order_fortran_{name}.npy", np.asfortranarray(elements(name)), name)
+    if name in ("float32", "float64", "float16", "int64", "int32", "int16"):
+        code = ">" + np.dtype(TYPES[name]).str[1:]
+        npy(f"order_big_{name}.npy", elements(name).astype(code), name)
+        npy(f"order_both_{name}.npy", np.asfortranarray(elements(name).astype(code)), name)
+npy("order_fortran_rank4.npy", np.asfortranarray(np.arange(120, dtype=np.float32).reshape(5, 2, 3, 4)), "float32")
+npy("order_fortran_column.npy", np.asfortranarray(np.arange(3, dtype=np.int16).reshape(3, 1)), "int16")
+npy("order_big_scalar.npy", np.array(2.5, ">f8"), "float64")
+npy("order_big_empty.npy", np.asfortranarray(np.zeros((0, 3), ">f4")), "float32")
+
+
+def spelled(file, array, data_type, descriptor, fortran=False):
+    """numpy reads headers that it does not write itself."""
+    text = f"{{'descr': '{descriptor}', 'fortran_order': {fortran}, 'shape': {array.shape}, }}".encode()
+    text += b" " * (64 - (10 + len(text) + 1) % 64) + b"\n"
+    data = array.tobytes("F" if fortran else "C")
+    (HERE / file).write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data)
+    assert np.array_equal(np.load(HERE / file), array)
+    entry(file, array, data_type)
+
+
+for index_, (name, descriptor) in enumerate([
+        ("uint8", "<u1"), ("uint8", ">u1"), ("int8", "<i1"), ("int8", "=i1"), ("bool", "<b1"), ("bool", "?"),
+        ("float32", "=f4"), ("int64", "i8"), ("float64", "|f8")]):
+    spelled(f"order_spelled{index_}_{name}.npy", elements(name), name, descriptor, fortran=index_ % 2 == 1)
+spelled("order_spelled_vector.npy", np.arange(4, dtype=np.float32), "float32", "<f4", fortran=True)
+spelled("order_spelled_scalar.npy", np.array(7, np.int32), "int32", "<i4", fortran=True)
+
 refused("refused_object.npy", np.array([None, 1], object))
 refused("refused_structured.npy", np.zeros(2, [("a", "<f4"), ("b", "<i8")]))
 refused("refused_complex.npy", np.zeros(2, np.complex64))

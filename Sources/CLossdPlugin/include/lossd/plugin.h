@@ -48,7 +48,7 @@ extern "C" {
 #endif
 
 #define LOSSD_ABI_MAJOR 1
-#define LOSSD_ABI_MINOR 1
+#define LOSSD_ABI_MINOR 2
 
 /* Whether a struct that begins with struct_size is long enough to have a field: to be asked before use of
  * a field that came with a minor version after 1.0. Fields of 1.0 are always there.
@@ -143,6 +143,23 @@ typedef struct lossd_error {
 /* In a stream it is sent once and stays until it is replaced (a class weight, say). */
 #define LOSSD_INPUT_KEPT 2u
 
+/* How a data set is cut into batches of rows, row by row along dimension 0, so that all batches together give what
+ * one call would. Since 1.2. An input has one of the first three or none. A function none of whose inputs has
+ * LOSSD_INPUT_ROWS or LOSSD_INPUT_BROADCAST has no rule: `lossctl eval` never cuts its data sets. An input with none
+ * of them goes whole with each batch, or stays where it is LOSSD_INPUT_KEPT. A gradient (grad.X) is had in batches
+ * only where input X is cut. */
+
+/* Its dimension 0 is the rows. */
+#define LOSSD_INPUT_ROWS 4u
+/* It broadcasts, dimensions counted from the last: it is cut where it has as many dimensions as the first input with
+ * LOSSD_INPUT_ROWS (without one: as the longest of these) and dimension 0 is not 1; else it goes whole. */
+#define LOSSD_INPUT_BROADCAST 8u
+/* The upstream gradient: cut where it has dimensions, whole where it is a scalar. A scalar may be float64 whatever
+ * the type of the result. */
+#define LOSSD_INPUT_UPSTREAM 16u
+/* With one dimension it is a single row of classes and no data set, so that nothing is cut. */
+#define LOSSD_INPUT_CLASSES 32u
+
 typedef struct lossd_input {
   const char *name; /* torch.nn.functional's where torch has it */
   const char *help; /* one line: what it is, its shape */
@@ -155,6 +172,9 @@ typedef struct lossd_input {
 #define LOSSD_OUTPUT_DEFAULT 1u
 /* Known by name and refused with UNIMPLEMENTED; `help` says why. */
 #define LOSSD_OUTPUT_UNIMPLEMENTED 2u
+/* Its dimension 0 is the rows, unless it is a scalar: then it is the function's value of that name. Since 1.2. Only
+ * outputs that have it are had in batches. */
+#define LOSSD_OUTPUT_ROWS 4u
 
 typedef struct lossd_output {
   const char *name; /* `output` of an activation, `loss` of a loss, `grad.X` with respect to input X */
@@ -168,6 +188,12 @@ typedef struct lossd_output {
 } lossd_output;
 
 #define LOSSD_ATTRIBUTE_REQUIRED 1u
+/* An int: the dimension of the first input that is computed along, negative from the last. Where that is dimension 0
+ * nothing is cut into batches. Since 1.2. */
+#define LOSSD_ATTRIBUTE_DIMENSION 2u
+/* A string: `none`, `mean` or `sum`, where a mean is the accumulator loss_sum over the accumulator weight_sum, and its
+ * gradient that of the sum with the upstream gradient over weight_sum. Since 1.2. */
+#define LOSSD_ATTRIBUTE_REDUCTION 4u
 
 typedef struct lossd_attribute {
   const char *name;

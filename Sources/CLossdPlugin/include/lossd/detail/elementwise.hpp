@@ -37,10 +37,12 @@ template <class Loss> class elementwise {
  public:
   static const lossd_function *function() {
     static const lossd_input inputs[] = {
-        {"input", Loss::input_help, LOSSD_FLOATING_TYPES, LOSSD_INPUT_REQUIRED, {0, 0}},
-        {"target", Loss::target_help, detail::number_types, LOSSD_INPUT_REQUIRED, {0, 0}},
-        {"grad.loss", "upstream gradient, like loss", LOSSD_FLOATING_TYPES, 0, {0, 0}},
-        {"weight", "weight of each element, broadcasts to input", LOSSD_FLOATING_TYPES, LOSSD_INPUT_KEPT, {0, 0}}};
+        {"input", Loss::input_help, LOSSD_FLOATING_TYPES, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}},
+        {"target", Loss::target_help, detail::number_types,
+         LOSSD_INPUT_REQUIRED | (Loss::broadcasts_target ? LOSSD_INPUT_BROADCAST : LOSSD_INPUT_ROWS), {0, 0}},
+        {"grad.loss", "upstream gradient, like loss", LOSSD_FLOATING_TYPES, LOSSD_INPUT_UPSTREAM, {0, 0}},
+        {"weight", "weight of each element, broadcasts to input", LOSSD_FLOATING_TYPES,
+         LOSSD_INPUT_KEPT | LOSSD_INPUT_BROADCAST, {0, 0}}};
     static lossd_function function;
     detail::describe<Loss>(function, inputs, 4, sizeof(state));
     function.plan = plan;

@@ -49,13 +49,14 @@ std::int32_t finish(const lossd_function *, const lossd_value *attributes, const
 template <class Loss>
 void describe(lossd_function &function, const lossd_input *inputs, std::uint32_t input_count, std::size_t state_bytes) {
   static const lossd_output outputs[] = {
-      {"loss", "scalar, or one an element or row for reduction=none", LOSSD_OUTPUT_DEFAULT, -1, {0, 0}},
-      {"grad.input", "gradient with respect to input", 0, -1, {0, 0}}};
+      {"loss", "scalar, or one an element or row for reduction=none", LOSSD_OUTPUT_DEFAULT | LOSSD_OUTPUT_ROWS, -1, {0, 0}},
+      {"grad.input", "gradient with respect to input", LOSSD_OUTPUT_ROWS, -1, {0, 0}}};
   constexpr int own = attribute_count<Loss>();
   static lossd_attribute attributes[own + 1];
   for (int i = 0; i < own; i++) attributes[i] = declared(Loss::attributes[i]);
   attributes[own] = declared(choice("reduction", reductions[static_cast<int>(Loss::default_reduction)], reductions,
                                     "none: a loss an element or row; mean; sum"));
+  attributes[own].flags |= LOSSD_ATTRIBUTE_REDUCTION;
   function.struct_size = sizeof function;
   function.kind = LOSSD_KIND_LOSS;
   function.name = Loss::name;
@@ -98,7 +99,9 @@ inline std::int32_t plan_loss(const lossd_call *call, lossd_plan *plan, reductio
   if (how != reduction::none) shape.rank = 0;
   const lossd_tensor &up = call->inputs[upstream];
   if (up.data_type != LOSSD_ABSENT) {
-    if (!same_shape(up, shape) || up.data_type != input.data_type) {
+    // One for all may be float64: batches of a mean get theirs over the sum of all weights.
+    const bool is_wide = how != reduction::none && up.data_type == LOSSD_FLOAT64;
+    if (!same_shape(up, shape) || (up.data_type != input.data_type && !is_wide)) {
       char have[128], want[128];
       std::snprintf(error->text, sizeof error->text, "grad.loss is %s %s, expected %s %s", type_name(up.data_type),
                     shape_text(up.shape, up.rank, have), type_name(input.data_type),

@@ -97,10 +97,11 @@ template <class Loss> class rowwise {
  public:
   static const lossd_function *function() {
     static const lossd_input inputs[] = {
-        {"input", Loss::input_help, LOSSD_FLOATING_TYPES, LOSSD_INPUT_REQUIRED, {0, 0}},
+        {"input", Loss::input_help, LOSSD_FLOATING_TYPES,
+         LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS | LOSSD_INPUT_CLASSES, {0, 0}},
         {"target", has_rows ? "a row of targets for each of input, of its shape" : "the class of each row, () or (N)",
-         has_rows ? LOSSD_FLOATING_TYPES : LOSSD_INTEGER_TYPES, LOSSD_INPUT_REQUIRED, {0, 0}},
-        {"grad.loss", "upstream gradient, like loss", LOSSD_FLOATING_TYPES, 0, {0, 0}}};
+         has_rows ? LOSSD_FLOATING_TYPES : LOSSD_INTEGER_TYPES, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}},
+        {"grad.loss", "upstream gradient, like loss", LOSSD_FLOATING_TYPES, LOSSD_INPUT_UPSTREAM, {0, 0}}};
     static lossd_function function;
     detail::describe<Loss>(function, inputs, 3, sizeof(state));
     function.plan = plan;

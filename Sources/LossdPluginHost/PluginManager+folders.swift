@@ -28,7 +28,8 @@ extension PluginManager {
       // As it is now: files may have come, and been loaded, since the folders were read.
       func isThere(_ path: String) -> Bool { PluginFile.identity(path) != nil }
       let gone = state.withLock { state in
-        state.refused = state.refused.filter { isThere($0.key) }
+        // As it was refused: the version before may be back.
+        state.refused = state.refused.filter { PluginFile.identity($0.key) == $0.value.identity }
         state.unloaded = state.unloaded.filter { isThere($0.key) }
         state.wanted = state.wanted.filter { isThere($0.key) }
         return state.loaded.filter { !isThere($0.path) }
@@ -69,9 +70,13 @@ extension PluginManager {
   private func look(_ path: String, _ identity: PluginFile.Identity) {
     try? inTurn { () throws(StatusError) in
       let isKnown = state.withLock { state in
-        state.loaded.first { $0.path == path }?.identity.hasBytes(of: identity) ?? false
-          || state.refused[path].map { $0.identity == identity && !$0.isDue } ?? false
+        let isSettled =
+          state.loaded.first { $0.path == path }?.identity.hasBytes(of: identity) ?? false
           || state.unloaded[path]?.hasBytes(of: identity) ?? false
+        // As it is, it is not tried.
+        if isSettled { state.refused[path]?.isDue = false }
+        return isSettled
+          || state.refused[path].map { $0.identity == identity && !$0.isDue } ?? false
       }
       if isKnown { return }
       do throws(StatusError) { _ = try open(path) } catch { refuse(path, identity, error) }

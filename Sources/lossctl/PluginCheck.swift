@@ -51,6 +51,9 @@ extension Plugin {
       let probe = try trial.probe(copy, as: path)
       print(PluginMessage(probe.info, of: path).text)
       for note in probe.notes { print("  \(note)") }
+      if copy != path, let reason = PluginProbe.distrust(path) {
+        print("  the daemon would not take it from there, but take what is installed: \(reason)")
+      }
       if gradients { try compare(probe) }
       if let note = probe.rehearseEnd() { print("  \(note)") }
     }

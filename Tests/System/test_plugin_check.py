@@ -9,7 +9,7 @@ import time
 import unittest
 
 from daemon import program
-from isolation import built
+from isolation import PluginDaemon, built, until
 from plugin_files import EXAMPLES, INCLUDE, build
 from test_loading import VARIANTS
 
@@ -103,6 +103,25 @@ class Loading(Case):
                            '  FILE *file = fopen("/etc/passwd", "r");\n  if (file) __builtin_trap();\n}\n'))
         result = self.lossctl("check", path)
         self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_a_library_that_lies_elsewhere_is_refused_with_the_rule_by_check_and_daemon_alike(self):
+        (self.folder / "help.c").write_text("int help(void) { return 1; }\n")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", self.folder / "libhelp.so", self.folder / "help.c"], check=True)
+        source = self.folder / "needs.c"
+        source.write_text('#include "own.c"\nint help(void);\nint (*use)(void) = help;\n')
+        shutil.copy(EXAMPLES / "hinge.c", self.folder / "own.c")
+        for place in (str(self.folder), "$ORIGIN"):
+            with PluginDaemon() as daemon:
+                build(source, daemon.folder / "needs.so", f"-L{self.folder}", "-lhelp", f"-Wl,-rpath,{place}")
+                shutil.copy(self.folder / "libhelp.so", daemon.folder / "libhelp.so")
+                until(lambda: "needs.so" in daemon.refused(), daemon.log)
+                reason = daemon.refused()["needs.so"]["last_reason"]
+                self.assertIn("libhelp.so: cannot open shared object file", reason)
+                self.assertIn("may need libraries of /lib, /lib64, /usr/lib, /usr/lib64, /usr/local/lib alone", reason)
+                for arguments in ((), ("--gradients",)):
+                    result = self.lossctl("check", daemon.folder / "needs.so", *arguments)
+                    self.assertEqual(result.returncode, 1)
+                    self.assertIn(f"needs.so: {reason}", result.stderr)
 
     def test_nothing_is_left_running(self):
         begin = time.monotonic()

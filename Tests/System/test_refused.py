@@ -73,6 +73,16 @@ class Refused(unittest.TestCase):
             self.assertIn("the version before goes on serving", daemon.refused()["hinge.so"]["last_reason"])
             self.assertEqual(daemon.list()["hinge"]["state"], "serving")
 
+    def test_a_version_that_is_back_is_refused_no_more(self):
+        with PluginDaemon("hinge.so") as daemon:
+            path, kept = daemon.folder / "hinge.so", daemon.folder / "kept"
+            os.link(path, kept)
+            daemon.put("load/clash.so", "hinge.so")
+            until(lambda: "hinge.so" in daemon.refused(), daemon.log)
+            os.rename(kept, path)
+            until(lambda: not daemon.refused(), daemon.log)
+            self.assertEqual(daemon.list()["hinge"]["state"], "serving")
+
     def test_a_conflict_is_tried_again_when_what_it_clashed_with_has_gone_however_that_goes(self):
         with PluginDaemon("hinge.so") as daemon:
             for how in ("remove", "unload", "replace"):

@@ -60,6 +60,14 @@ public final class PluginProbe {
     link = plugin.takeSpare().map { WorkerLink($0, isReady: true) }
   }
 
+  /// Why a daemon of this user would not take a file from where it is, whatever its code does; nil: it would.
+  public static func distrust(_ path: String) -> String? {
+    do throws(StatusError) {
+      _ = try PluginFile(path)
+      return nil
+    } catch { return error.message }
+  }
+
   /// Its functions, as a daemon has them.
   public var entries: [FunctionEntry] {
     registry.table.entries.filter { $0.owner === plugin }

@@ -354,6 +354,7 @@ class Package(unittest.TestCase):
     def test_11_settings_that_cannot_be_used_are_a_failed_unit_until_they_can(self):
         config = pathlib.Path("/etc/lossd/lossd.yaml")
         shipped = config.read_text()
+        self.addCleanup(config.write_text, shipped)
         run("systemctl", "stop", "lossd")
         for text, reason in (("nonsense: 1\n", "there is no setting nonsense"),
                              ("limits:\n  streams: many\n", "limits.streams: many is not a number"), (": [", "settings:")):
@@ -370,7 +371,7 @@ class Package(unittest.TestCase):
                 for unit in UNITS[:2]:
                     self.assertEqual(show("ActiveState", unit), "active")
                 run("journalctl", "--sync")
-                self.assertIn(reason, run("journalctl", "-u", "lossd-settings", "-n", "5", "-o", "cat").stdout)
+                self.assertIn(reason, run("journalctl", "-u", "lossd-settings", "-n", "20", "-o", "cat").stdout)
                 # A corrected file brings the daemon back, without a command.
                 config.write_text(shipped)
                 until(lambda: show("ActiveState") == "active" and show("SubState") == "running", "started")

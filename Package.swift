@@ -123,8 +123,7 @@ let package = Package(
       name: "LossdPluginHost",
       dependencies: [
         "CDigest", "CLinux", "CLossdPlugin", "CPluginCalls", "CSeccomp", "LossdEngine",
-        "LossdTensor",
-        "LossdThreads",
+        "LossdPluginKit", "LossdTensor", "LossdThreads",
       ]),
     .target(
       name: "LossdServer",

@@ -20,7 +20,7 @@ if [[ ${STRIP:-yes} = yes ]]; then
 fi
 
 # Units, with this prefix in their paths.
-for unit in lossd.service lossd.socket lossd-admin.socket; do
+for unit in lossd.service lossd.socket lossd-admin.socket lossd-settings.service; do
   sed "s|/usr/sbin/|$prefix/sbin/|g; s|/usr/share/|$prefix/share/|g" "systemd/$unit" \
     > "$to/lib/systemd/system/$unit"
 done

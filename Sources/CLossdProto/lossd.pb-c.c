@@ -4356,7 +4356,7 @@ const ProtobufCMessageDescriptor lossd__v1__pool__descriptor =
   (ProtobufCMessageInit) lossd__v1__pool__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__plugin__field_descriptors[9] =
+static const ProtobufCFieldDescriptor lossd__v1__plugin__field_descriptors[10] =
 {
   {
     "name",
@@ -4466,6 +4466,18 @@ static const ProtobufCFieldDescriptor lossd__v1__plugin__field_descriptors[9] =
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "since_unix_ms",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Plugin, since_unix_ms),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__plugin__field_indices_by_name[] = {
   2,   /* field[2] = file */
@@ -4475,13 +4487,14 @@ static const unsigned lossd__v1__plugin__field_indices_by_name[] = {
   0,   /* field[0] = name */
   8,   /* field[8] = processes */
   6,   /* field[6] = restarts */
+  9,   /* field[9] = since_unix_ms */
   5,   /* field[5] = state */
   1,   /* field[1] = version */
 };
 static const ProtobufCIntRange lossd__v1__plugin__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 0, 10 }
 };
 const ProtobufCMessageDescriptor lossd__v1__plugin__descriptor =
 {
@@ -4491,7 +4504,7 @@ const ProtobufCMessageDescriptor lossd__v1__plugin__descriptor =
   "Lossd__V1__Plugin",
   "lossd.v1",
   sizeof(Lossd__V1__Plugin),
-  9,
+  10,
   lossd__v1__plugin__field_descriptors,
   lossd__v1__plugin__field_indices_by_name,
   1,  lossd__v1__plugin__number_ranges,
@@ -4516,7 +4529,7 @@ const ProtobufCMessageDescriptor lossd__v1__list_plugins_request__descriptor =
   (ProtobufCMessageInit) lossd__v1__list_plugins_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__list_plugins_response__field_descriptors[1] =
+static const ProtobufCFieldDescriptor lossd__v1__list_plugins_response__field_descriptors[2] =
 {
   {
     "plugins",
@@ -4530,14 +4543,27 @@ static const ProtobufCFieldDescriptor lossd__v1__list_plugins_response__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "folders",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Lossd__V1__ListPluginsResponse, n_folders),
+    offsetof(Lossd__V1__ListPluginsResponse, folders),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__list_plugins_response__field_indices_by_name[] = {
+  1,   /* field[1] = folders */
   0,   /* field[0] = plugins */
 };
 static const ProtobufCIntRange lossd__v1__list_plugins_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor lossd__v1__list_plugins_response__descriptor =
 {
@@ -4547,7 +4573,7 @@ const ProtobufCMessageDescriptor lossd__v1__list_plugins_response__descriptor =
   "Lossd__V1__ListPluginsResponse",
   "lossd.v1",
   sizeof(Lossd__V1__ListPluginsResponse),
-  1,
+  2,
   lossd__v1__list_plugins_response__field_descriptors,
   lossd__v1__list_plugins_response__field_indices_by_name,
   1,  lossd__v1__list_plugins_response__number_ranges,

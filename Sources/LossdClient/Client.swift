@@ -93,7 +93,7 @@ public final class Client: Sendable {
 
   /// The PluginHost service, which answers on the admin socket alone: all plugins for `.list`, the one
   /// concerned for `.load` and `.reload`.
-  public func plugins(_ request: PluginRequest) async throws(StatusError) -> [PluginMessage] {
+  public func plugins(_ request: PluginRequest) async throws(StatusError) -> PluginsResponse {
     let method =
       switch request {
       case .list: "ListPlugins"

@@ -136,6 +136,7 @@ enum DescriptorCheck {
         try text(value.as.string, "default", what)
       }
     }
+    try bounds(attribute, what)
     guard let choices = attribute.choices else { return }
     var count = 0
     var hasDefault = attribute.default_value.kind == UInt32(LOSSD_VALUE_NONE)
@@ -149,6 +150,35 @@ enum DescriptorCheck {
     }
     guard hasDefault || attribute.type != UInt32(LOSSD_VALUE_STRING) else {
       throw refusal("\(what)'s default is none of its choices")
+    }
+  }
+
+  /// A default that no caller could set is a mistake, and so are bounds that nothing lies between.
+  private static func bounds(_ attribute: lossd_attribute, _ what: String) throws(StatusError) {
+    let (least, most) = (attribute.minimum, attribute.maximum)
+    let value = attribute.default_value
+    func has(_ value: lossd_value) -> Bool { value.kind != UInt32(LOSSD_VALUE_NONE) }
+    /// Whether the first is at most the second; a NaN never is.
+    func isOrdered(_ low: lossd_value, _ high: lossd_value) -> Bool {
+      guard has(low), has(high) else { return true }
+      return switch Int32(attribute.type) {
+      case LOSSD_VALUE_INT: low.as.integer <= high.as.integer
+      case LOSSD_VALUE_FLOAT: low.as.floating <= high.as.floating
+      default: true
+      }
+    }
+    func text(_ value: lossd_value) -> String {
+      attribute.type == UInt32(LOSSD_VALUE_INT)
+        ? "\(value.as.integer)" : "\(value.as.floating)"
+    }
+    guard isOrdered(least, most) else {
+      throw refusal("\(what) has the minimum \(text(least)), over its maximum \(text(most))")
+    }
+    guard isOrdered(least, value) else {
+      throw refusal("\(what) has the default \(text(value)), under its minimum \(text(least))")
+    }
+    guard isOrdered(value, most) else {
+      throw refusal("\(what) has the default \(text(value)), over its maximum \(text(most))")
     }
   }
 

@@ -19,7 +19,8 @@ public struct Evaluator: Sendable {
     return try run(evaluation, inputs)
   }
 
-  func prepare(
+  /// An evaluation of a request, without its inputs: outputs as `evaluate` takes them.
+  public func prepare(
     _ function: String, attributes: [String: AttributeValue], outputs: [String]
   ) throws(StatusError) -> Evaluation {
     let entry = try withBytes(function) { bytes throws(StatusError) in
@@ -88,6 +89,13 @@ public struct Evaluator: Sendable {
         offset: result.offset)
     }
     return outputs
+  }
+}
+
+extension Evaluation {
+  /// Sets the input of this name. The tensor's memory, shape included, is borrowed until the end.
+  public func setInput(named name: String, _ tensor: TensorView) throws(StatusError) {
+    try withBytes(name) { name throws(StatusError) in try setInput(name, tensor) }
   }
 }
 

@@ -8,35 +8,55 @@ extension PluginManager {
   /// - Parameter again: files that were refused before are tried again as well.
   @discardableResult
   public func scan(again: Bool = false) -> Bool {
-    if again { state.withLock { $0.refused.removeAll() } }
-    var isChanging = false
-    for folder in folders {
-      for name in PluginManager.files(folder) {
-        let path = folder + "/" + name
-        guard let identity = PluginFile.identity(path) else { continue }
-        if isFresh(identity) {
-          isChanging = true
-          continue
+    if again {
+      state.withLock { state in
+        for path in state.refused.keys {
+          state.refused[path]?.isDue = true
+          state.refused[path]?.isToldAgain = true
         }
+      }
+    }
+    var isChanging = false
+    for (path, identity) in candidates() {
+      if isFresh(identity) {
+        isChanging = true
+      } else {
         look(path, identity)
       }
     }
     try? inTurn { () throws(StatusError) in
       // As it is now: files may have come, and been loaded, since the folders were read.
       func isThere(_ path: String) -> Bool { PluginFile.identity(path) != nil }
-      let (gone, clashes) = state.withLock { state in
-        state.refused = state.refused.filter { isThere($0.key) }
+      let gone = state.withLock { state in
+        // As it was refused: the version before may be back.
+        state.refused = state.refused.filter { PluginFile.identity($0.key) == $0.value.identity }
         state.unloaded = state.unloaded.filter { isThere($0.key) }
         state.wanted = state.wanted.filter { isThere($0.key) }
-        return (
-          state.loaded.filter { !isThere($0.path) }, state.refused.values.contains { $0.isClash }
-        )
+        return state.loaded.filter { !isThere($0.path) }
       }
       for plugin in gone { drop(plugin) }
       // What they stood in the way of is tried again.
-      if !gone.isEmpty && clashes { isChanging = true }
+      if state.withLock({ $0.refused.values.contains { $0.isDue } }) { isChanging = true }
     }
     return isChanging
+  }
+
+  /// The files of all folders in the order in which they are looked at: of two with the same plugin, or with functions
+  /// of the same name, the first is loaded, so that after a restart it is the same again. By the time when they were
+  /// written, then by name, then by folder.
+  private func candidates() -> [(path: String, identity: PluginFile.Identity)] {
+    var found: [(path: String, name: String, folder: Int, identity: PluginFile.Identity)] = []
+    for (index, folder) in folders.enumerated() {
+      for name in PluginManager.files(folder) {
+        let path = folder + "/" + name
+        guard let identity = PluginFile.identity(path) else { continue }
+        found.append((path, name, index, identity))
+      }
+    }
+    found.sort {
+      ($0.identity.modified, $0.name, $0.folder) < ($1.identity.modified, $1.name, $1.folder)
+    }
+    return found.map { ($0.path, $0.identity) }
   }
 
   /// A file that was written a moment ago may still be.
@@ -50,9 +70,13 @@ extension PluginManager {
   private func look(_ path: String, _ identity: PluginFile.Identity) {
     try? inTurn { () throws(StatusError) in
       let isKnown = state.withLock { state in
-        state.loaded.first { $0.path == path }?.identity.hasBytes(of: identity) ?? false
-          || state.refused[path]?.identity == identity
+        let isSettled =
+          state.loaded.first { $0.path == path }?.identity.hasBytes(of: identity) ?? false
           || state.unloaded[path]?.hasBytes(of: identity) ?? false
+        // As it is, it is not tried.
+        if isSettled { state.refused[path]?.isDue = false }
+        return isSettled
+          || state.refused[path].map { $0.identity == identity && !$0.isDue } ?? false
       }
       if isKnown { return }
       do throws(StatusError) { _ = try open(path) } catch { refuse(path, identity, error) }
@@ -71,11 +95,6 @@ extension PluginManager {
       if name.hasSuffix(".so") && !name.hasPrefix(".") { names.append(name) }
     }
     return names.sorted()
-  }
-
-  /// Opens a file as the daemon would, in this process, and closes it again: `lossctl plugin check`.
-  public static func check(_ path: String) throws(StatusError) -> PluginInfo {
-    try load(path, into: Registry())
   }
 
   /// Opens a file in this process and adds its functions: for programs that evaluate without a daemon.

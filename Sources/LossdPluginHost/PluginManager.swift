@@ -11,15 +11,10 @@ public final class PluginManager: Sendable {
     var loaded: [LoadedPlugin] = []
     /// Where an administrator wanted a file's plugin to run, whatever the policy says.
     var wanted: [String: Placement] = [:]
-    /// Files that were refused, so that they are said once for each state of theirs.
+    /// Files that were refused, so that each is said once for each state of its, and listed.
     var refused: [String: Refusal] = [:]
     /// Files whose plugins an administrator has unloaded: as they are, they are not loaded by themselves.
     var unloaded: [String: PluginFile.Identity] = [:]
-  }
-
-  struct Refusal {
-    var identity: PluginFile.Identity
-    var isClash: Bool
   }
 
   let registry: Registry
@@ -30,6 +25,7 @@ public final class PluginManager: Sendable {
   private let closer: LibraryCloser
   private let pinned: PinnedPlugins
   private let onIsolated: Mutex<@Sendable (IsolatedPlugin) -> Void> = Mutex({ _ in })
+  private let onDue: Mutex<@Sendable () -> Void> = Mutex({})
   /// Held by the operation under way, which may take as long as a plugin takes to load.
   private let turn = Mutex(())
   /// Held for moments.
@@ -67,7 +63,14 @@ public final class PluginManager: Sendable {
     onIsolated.withLock { $0 = action }
   }
 
-  /// Everything that is loaded, the program's own plugins first, and what stays in memory though it is not.
+  /// Called, on any thread, when a look at the folders is due without any change in them: a name has become free that a
+  /// file was refused for.
+  public func setOnDue(_ action: @escaping @Sendable () -> Void) {
+    onDue.withLock { $0 = action }
+  }
+
+  /// Everything that is loaded, the program's own plugins first, what stays in memory though it is not, and files that
+  /// were refused.
   public var plugins: [PluginInfo] {
     let entries = registry.table.entries
     var own: [PluginInfo] = []
@@ -80,8 +83,10 @@ public final class PluginManager: Sendable {
             name: entry.plugin, version: entry.pluginVersion, file: "", functions: [entry.name]))
       }
     }
-    let others = state.withLock { $0.loaded }.map { info($0, entries) }
+    let (loaded, refused) = state.withLock { ($0.loaded, $0.refused) }
+    let others = loaded.map { info($0, entries) }
     return own.sorted { $0.name < $1.name } + (others + pinned.infos).sorted { $0.name < $1.name }
+      + refused.map { $1.info($0) }.sorted { $0.file < $1.file }
   }
 
   private func info(_ plugin: LoadedPlugin, _ entries: [FunctionEntry]) -> PluginInfo {
@@ -112,17 +117,37 @@ public final class PluginManager: Sendable {
   private func openAsked(_ path: String) throws(StatusError) -> PluginInfo {
     let identity = PluginFile.identity(path)
     do throws(StatusError) { return try open(path) } catch {
-      if let identity { refuse(path, identity, error) }
+      if let identity { refuse(path, identity, error, isAsked: true) }
       throw error
     }
   }
 
-  func refuse(_ path: String, _ identity: PluginFile.Identity, _ error: StatusError) {
-    let isServing = state.withLock { state in
-      state.refused[path] = Refusal(identity: identity, isClash: error.code == .alreadyExists)
-      return state.loaded.contains { $0.path == path }
+  /// - Parameter isAsked: somebody wanted it: the log says why not even if it has said so before.
+  func refuse(
+    _ path: String, _ identity: PluginFile.Identity, _ error: StatusError, isAsked: Bool = false
+  ) {
+    let news: String? = state.withLock { state in
+      let isServing = state.loaded.contains { $0.path == path }
+      let reason = error.message + (isServing ? "; the version before goes on serving" : "")
+      let before = state.refused[path].flatMap {
+        $0.identity == identity && $0.reason == reason ? $0 : nil
+      }
+      state.refused[path] = Refusal(
+        identity: identity, isClash: error.code == .alreadyExists, reason: reason,
+        since: before?.since ?? WallClock.now)
+      return before == nil || isAsked || before?.isToldAgain ?? false ? reason : nil
     }
-    log(true, error.message + (isServing ? "; the version before goes on serving" : ""))
+    if let news { log(true, news) }
+  }
+
+  /// What was refused for names of others is tried again.
+  private func retryClashes() {
+    let isDue = state.withLock { state in
+      let paths = state.refused.filter { $0.value.isClash }.map(\.key)
+      for path in paths { state.refused[path]?.isDue = true }
+      return !paths.isEmpty
+    }
+    if isDue { onDue.withLock { $0 }() }
   }
 
   /// Loads a plugin's file again, by the plugin's name or the file's.
@@ -167,10 +192,14 @@ public final class PluginManager: Sendable {
   /// it throws.
   func open(_ path: String) throws(StatusError) -> PluginInfo {
     do throws(StatusError) { return try openUnnamed(path) } catch {
-      // What is wrong with a plugin is of no use without its file.
-      if error.message.hasPrefix(path) { throw error }
-      throw StatusError(error.code, "\(path): \(error.message)")
+      throw PluginManager.naming(path, error)
     }
+  }
+
+  /// What is wrong with a plugin is of no use without its file.
+  static func naming(_ path: String, _ error: StatusError) -> StatusError {
+    if error.message.hasPrefix(path) { return error }
+    return StatusError(error.code, "\(path): \(error.message)")
   }
 
   private func openUnnamed(_ path: String) throws(StatusError) -> PluginInfo {
@@ -186,9 +215,7 @@ public final class PluginManager: Sendable {
       throw StatusError(
         .alreadyExists, "\(path): the plugin \(name) is loaded already, from \(other.path)")
     }
-    if registry.table.entries.contains(where: { $0.owner == nil && $0.plugin == name }) {
-      throw StatusError(.alreadyExists, "\(path): the plugin \(name) is a part of the daemon")
-    }
+    try registry.checkFree(plugin: name, path)
     try registry.replace(old?.owner, with: plugin.descriptor, owner: plugin.loaded.owner)
     state.withLock { state in
       state.loaded.removeAll { $0.owner === old?.owner }
@@ -197,6 +224,8 @@ public final class PluginManager: Sendable {
       state.unloaded[path] = nil
     }
     nameSuspects()
+    // The version before may have had names that this one has not.
+    if old != nil { retryClashes() }
     if let isolated = plugin.loaded.owner as? IsolatedPlugin {
       onIsolated.withLock { $0 }(isolated)
     }
@@ -233,7 +262,7 @@ public final class PluginManager: Sendable {
       isolated.processEnded(handle.pid, reason: nil)
       log(
         true,
-        "\(path): it is not fit for the daemon and runs in a process of its own: when it was unloaded, \(reason)"
+        "\(path): \(PluginTrial.unfit(reason))"
       )
     }
     var owner: any FunctionOwner = isolated
@@ -270,12 +299,9 @@ public final class PluginManager: Sendable {
 
   func drop(_ plugin: LoadedPlugin) {
     registry.remove(plugin.owner)
-    state.withLock { state in
-      state.loaded.removeAll { $0.owner === plugin.owner }
-      // What it stood in the way of may be tried again.
-      state.refused = state.refused.filter { !$0.value.isClash }
-    }
+    state.withLock { $0.loaded.removeAll { $0.owner === plugin.owner } }
     nameSuspects()
+    retryClashes()
     log(false, "unloaded plugin \(plugin.name) \(plugin.version)")
   }
 
@@ -316,6 +342,15 @@ public final class PluginManager: Sendable {
       "no file \(PluginLog.harmless(file.utf8.prefix(256))) in "
         + (folders.isEmpty ? "the plugin folders: there are none" : folders.joined(separator: ", "))
     )
+  }
+}
+
+extension Registry {
+  /// ALREADY_EXISTS where a plugin's name is that of a part of the daemon.
+  func checkFree(plugin name: String, _ path: String) throws(StatusError) {
+    if table.entries.contains(where: { $0.owner == nil && $0.plugin == name }) {
+      throw StatusError(.alreadyExists, "\(path): the plugin \(name) is a part of the daemon")
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 import Glibc
 
-/// Processor time that this process and the daemon take within a span of time.
+/// Processor time that this process and the daemon take within a span of time; the daemon's plugin processes are part of
+/// the daemon.
 struct BenchMeter {
   private let daemon: Int32?
   private let from: UInt64
@@ -47,8 +48,23 @@ struct BenchMeter {
     Double(time.tv_sec) + Double(time.tv_usec) / 1e6
   }
 
-  /// The same of another process: utime and stime of /proc/PID/stat, proc(5).
+  /// The same of another process and its children, those that have ended included.
   private func other(_ process: Int32) -> Double? {
+    guard var total = times(process)?.total, let folder = opendir("/proc") else { return nil }
+    defer { closedir(folder) }
+    while let entry = readdir(folder) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if let child = Int32(name), let times = times(child), times.parent == process {
+        total += times.total
+      }
+    }
+    return total
+  }
+
+  /// A process's parent, and utime, stime, cutime and cstime of /proc/PID/stat, proc(5).
+  private func times(_ process: Int32) -> (parent: Int32, total: Double)? {
     let descriptor = open("/proc/\(process)/stat", O_RDONLY | O_CLOEXEC)
     if descriptor < 0 { return nil }
     defer { _ = close(descriptor) }
@@ -58,9 +74,8 @@ struct BenchMeter {
     // The name in parentheses may have blanks.
     guard let end = text.lastIndex(of: ")") else { return nil }
     let fields = text[text.index(after: end)...].split(separator: " ")
-    guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else {
-      return nil
-    }
-    return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    guard fields.count > 14, let parent = Int32(fields[1]) else { return nil }
+    let ticks = fields[11...14].compactMap { Double($0) }.reduce(0, +)
+    return (parent, ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
   }
 }

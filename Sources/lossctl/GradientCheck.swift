@@ -1,10 +1,12 @@
 import LossdEngine
+import LossdPluginHost
 import LossdPluginKit
 import LossdTensor
 import LossdWire
 
 /// Compares a function's gradients with central differences of its result, at random points, for every combination of
-/// its bools, choices and optional inputs.
+/// its bools, choices and optional inputs; then, at the same points, in every other type that the function takes, with
+/// what it gave in the widest.
 ///
 /// The objective is the sum of the result times a random upstream gradient. In float64 where the function takes that,
 /// a step is 6e-6 and gradients agree to 1e-5; in float32 1e-2 and 2e-2. A point where the two one-sided differences
@@ -29,25 +31,27 @@ struct GradientCheck {
     var combinations = 0
     var worst = 0.0
     var dataType = DataType.float64
+    /// The largest relative error of each other type.
+    var types: [DataType: Double] = [:]
   }
 
-  let evaluator: Evaluator
+  let probe: PluginProbe
   let description: FunctionDescription
   let options: Options
 
   /// The output that gradients are of, and the upstream gradient's input.
-  private var result: String { description.outputs.first { $0.isDefault }?.name ?? "loss" }
-  private var upstream: String { "grad.\(result)" }
+  var result: String { description.outputs.first { $0.isDefault }?.name ?? "loss" }
+  var upstream: String { "grad.\(result)" }
 
   /// Inputs with a gradient.
   var differentiable: [FunctionDescription.Input] {
     description.inputs.filter { input in
-      description.outputs.contains { $0.name == "grad.\(input.name)" }
-        && input.dataTypes.contains { $0.isFloatingPoint }
+      description.outputs.contains { $0.name == "grad.\(input.name)" } && input.widest != nil
     }
   }
 
-  /// Throws a Complaint where a gradient is wrong, or no inputs were found that the function takes.
+  /// Throws a Complaint where a gradient is wrong, the plugin's process ends, or no inputs were found that the function
+  /// takes.
   func run() throws -> Report {
     var report = Report(function: description.name)
     report.outputs = differentiable.map { "grad.\($0.name)" }
@@ -60,6 +64,7 @@ struct GradientCheck {
         report.dataType = inputs[differentiable[0].name]?.dataType ?? .float64
         report.combinations += 1
         try compare(inputs, attributes, &report)
+        try compareTypes(inputs, attributes, &report)
       }
     }
     return report
@@ -99,11 +104,11 @@ struct GradientCheck {
             inputs[input.name] = tensor(input, range, isTargetRow, &random)
           }
         }
-        do throws(StatusError) {
+        do {
           let values = try evaluate(inputs, attributes, [result])[result]?.doubles ?? []
           if values.allSatisfy({ $0.isFinite }) { return inputs }
           refusal = "\(result) is not finite"
-        } catch { refusal = error.message }
+        } catch let error as StatusError { refusal = error.message }
       }
     }
     if hasOptional { return nil }
@@ -117,33 +122,21 @@ struct GradientCheck {
     _ random: inout SplitMix
   ) -> Tensor {
     let main = options.shapes["input"] ?? [4, 5]
-    let isInteger = !input.dataTypes.contains { $0.isFloatingPoint }
+    let isInteger = input.widest == nil
     // Integers alone are classes, of each row.
     let shape =
       options.shapes[input.name] ?? (isInteger && isTargetRow ? Array(main.dropLast()) : main)
     let count = shape.reduce(1, *)
-    if isInteger {
+    guard let type = input.widest else {
       let range = options.ranges[input.name] ?? 0...Double(max(main.last ?? 1, 1) - 1)
       let values = (0..<count).map { _ in
-        Int64(random.next(range.lowerBound...(range.upperBound + 0.999)))
+        random.next(range.lowerBound...(range.upperBound + 0.999)).rounded(.down)
       }
-      return integers(values, shape, input.dataTypes.first ?? .int64)
+      return Tensor(values, of: input.dataTypes.first ?? .int64, shape: shape)
     }
     // Away from what others of the same range are, and never below 0 where it is a weight.
     let range = options.ranges[input.name] ?? (input.isKept ? 0.5...2 : likely)
-    let values = (0..<count).map { _ in random.next(range) }
-    return input.dataTypes.contains(.float64)
-      ? Tensor(values, shape: shape) : Tensor(values.map { Float($0) }, shape: shape)
-  }
-
-  private func integers(_ values: [Int64], _ shape: [Int], _ type: DataType) -> Tensor {
-    switch type {
-    case .int32: Tensor(values.map { Int32(truncatingIfNeeded: $0) }, shape: shape)
-    case .int16: Tensor(values.map { Int16(truncatingIfNeeded: $0) }, shape: shape)
-    case .int8: Tensor(values.map { Int8(truncatingIfNeeded: $0) }, shape: shape)
-    case .uint8: Tensor(values.map { UInt8(truncatingIfNeeded: $0) }, shape: shape)
-    default: Tensor(values, shape: shape)
-    }
+    return Tensor((0..<count).map { _ in random.next(range) }, of: type, shape: shape)
   }
 
   private func addUpstream(
@@ -153,12 +146,28 @@ struct GradientCheck {
       let like = try evaluate(inputs, attributes, [result])[result]
     else { return }
     let values = (0..<like.count).map { _ in random.next(0.5...2) }
-    inputs[upstream] =
-      like.dataType == .float64
-      ? Tensor(values, shape: like.shape) : Tensor(values.map { Float($0) }, shape: like.shape)
+    inputs[upstream] = Tensor(values, of: upstreamType(like), shape: like.shape)
   }
 
-  // MARK: - Comparing
+  /// The upstream gradient's type for a result.
+  func upstreamType(_ like: Tensor) -> DataType {
+    let types = description.inputs.first { $0.name == upstream }?.dataTypes ?? []
+    return types.contains(like.dataType) ? like.dataType : DataType.widest(of: types) ?? .float32
+  }
+
+  // MARK: - Comparing with differences
+
+  /// What differences are good for in a type: the step, the relative error of a slope, the error of a value.
+  private static func precision(
+    _ type: DataType
+  ) -> (step: Double, relative: Double, noise: Double) {
+    switch type {
+    case .float64: (6e-6, 1e-5, 1e-15)
+    case .float16: (0.125, 0.1, 1e-3)
+    case .bfloat16: (0.25, 0.2, 8e-3)
+    default: (1e-2, 2e-2, 4e-7)
+    }
+  }
 
   private func compare(
     _ inputs: [String: Tensor], _ attributes: Attributes, _ report: inout Report
@@ -167,16 +176,15 @@ struct GradientCheck {
     for input in differentiable {
       guard let gradient = gradients["grad.\(input.name)"]?.doubles, let tensor = inputs[input.name]
       else { continue }
-      let isWide = tensor.dataType == .float64
-      let (step, relative) = isWide ? (6e-6, 1e-5) : (1e-2, 2e-2)
+      let (step, relative, unit) = GradientCheck.precision(tensor.dataType)
       let middle = try objective(inputs, attributes)
       let scale = max(gradient.map(\.magnitude).max() ?? 0, 1e-3)
-      let noise = (isWide ? 1e-15 : 4e-7) * max(middle.magnitude, 1) / step
+      let noise = unit * max(middle.magnitude, 1) / step
       let limit = relative * scale + noise
       for index in 0..<tensor.count {
         func at(_ offset: Double) throws -> Double {
           try objective(
-            inputs.merging([input.name: shifted(tensor, index, offset)]) { $1 }, attributes)
+            inputs.merging([input.name: tensor.shifted(index, by: offset)]) { $1 }, attributes)
         }
         let (up, down) = (try at(step), try at(-step))
         let error = abs((up - down) / (2 * step) - gradient[index])
@@ -203,13 +211,6 @@ struct GradientCheck {
     }
   }
 
-  private func shifted(_ tensor: Tensor, _ index: Int, _ offset: Double) -> Tensor {
-    var values = tensor.doubles
-    values[index] += offset
-    return tensor.dataType == .float64
-      ? Tensor(values, shape: tensor.shape) : Tensor(values.map { Float($0) }, shape: tensor.shape)
-  }
-
   /// The sum of the result times the upstream gradient.
   private func objective(_ inputs: [String: Tensor], _ attributes: Attributes) throws -> Double {
     let values = try evaluate(inputs, attributes, [result])[result]?.doubles ?? []
@@ -217,14 +218,36 @@ struct GradientCheck {
     return zip(values, factors).reduce(0) { $0 + $1.0 * $1.1 }
   }
 
-  private func evaluate(
+  // MARK: - Evaluating
+
+  /// Throws a StatusError where the function refuses the request; a Complaint with the whole request where the plugin
+  /// breaks plugin.h's rules or its process ends.
+  func evaluate(
     _ inputs: [String: Tensor], _ attributes: Attributes, _ outputs: [String]
-  ) throws(StatusError) -> [String: Tensor] {
-    try evaluator.evaluate(
-      description.name, inputs: inputs, attributes: attributes, outputs: outputs)
+  ) throws -> [String: Tensor] {
+    do throws(StatusError) {
+      return try probe.evaluate(
+        description.name, inputs: inputs, attributes: attributes, outputs: outputs)
+    } catch {
+      guard probe.hasEnded || error.code == .internal else { throw error }
+      throw Complaint("\(error), asked for \(request(inputs, attributes, outputs))")
+    }
   }
 
-  private func text(_ attributes: Attributes) -> String {
+  /// A request in words: outputs, every attribute, and each input's type, shape and values.
+  private func request(
+    _ inputs: [String: Tensor], _ attributes: Attributes, _ outputs: [String]
+  ) -> String {
+    var all = attributes
+    for attribute in description.attributes where all[attribute.name] == nil {
+      all[attribute.name] = attribute.defaultValue.map(LossdPluginKit.AttributeValue.init)
+    }
+    let tensors = inputs.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value.summary)" }
+    return "\(outputs.joined(separator: ", ")) with attributes \(text(all)) and inputs "
+      + "(\(tensors.joined(separator: "; ")))"
+  }
+
+  func text(_ attributes: Attributes) -> String {
     let parts = attributes.sorted { $0.key < $1.key }.map { key, value in
       switch value {
       case .bool(let bool): "\(key)=\(bool)"
@@ -234,6 +257,17 @@ struct GradientCheck {
       }
     }
     return "(" + parts.joined(separator: ", ") + ")"
+  }
+}
+
+extension LossdPluginKit.AttributeValue {
+  init(_ value: LossdWire.AttributeValue) {
+    switch value {
+    case .bool(let bool): self = .bool(bool)
+    case .int(let int): self = .int(int)
+    case .float(let float): self = .float(float)
+    case .string(let string): self = .string(string)
+    }
   }
 }
 

@@ -5,7 +5,6 @@ import LossdSocket
 import LossdTensor
 
 /// The command-line client of lossd.
-@main
 struct Lossctl: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "lossctl",

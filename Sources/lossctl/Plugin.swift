@@ -17,13 +17,14 @@ struct Plugin: AsyncParsableCommand {
     ])
 
   struct List: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "List the plugins that are loaded.")
+    static let configuration = CommandConfiguration(
+      abstract: "List the plugins that are loaded, and the files that were refused.")
     @OptionGroup var server: ServerOption
     @Flag(help: "Print JSON.") var json = false
 
     func run() async throws {
       try await reporting {
-        let plugins = try await server.ask(.list)
+        let plugins = try await server.ask(.list).plugins
         print(
           json ? JSON.list(plugins.map(\.json)).text : plugins.map(\.text).joined(separator: "\n"))
       }
@@ -43,7 +44,7 @@ struct Plugin: AsyncParsableCommand {
 
     func run() async throws {
       try await reporting {
-        for plugin in try await server.ask(.load(file, isolation: isolation)) {
+        for plugin in try await server.ask(.load(file, isolation: isolation)).plugins {
           print("loaded " + plugin.text)
         }
       }
@@ -58,7 +59,9 @@ struct Plugin: AsyncParsableCommand {
 
     func run() async throws {
       try await reporting {
-        for plugin in try await server.ask(.reload(name)) { print("reloaded " + plugin.text) }
+        for plugin in try await server.ask(.reload(name)).plugins {
+          print("reloaded " + plugin.text)
+        }
       }
     }
   }
@@ -83,13 +86,13 @@ private let pluginNames = CompletionKind.shellCommand(
   "lossctl plugin list 2>/dev/null | cut -d ' ' -f 1")
 
 extension ServerOption {
+  /// Where administrators connect, if anybody has said so.
+  var adminAddress: String? { server ?? getenv("LOSSD_ADMIN_ADDRESS").map { String(cString: $0) } }
+
   /// Asks the PluginHost service.
-  fileprivate func ask(_ request: PluginRequest) async throws -> [PluginMessage] {
+  func ask(_ request: PluginRequest) async throws -> PluginsResponse {
     var option = self
-    if option.server == nil {
-      option.server =
-        getenv("LOSSD_ADMIN_ADDRESS").map { String(cString: $0) } ?? "unix:/run/lossd/admin.sock"
-    }
+    option.server = adminAddress ?? "unix:/run/lossd/admin.sock"
     let client = try option.client()
     defer { client.close() }
     return try await client.plugins(request)
@@ -106,6 +109,9 @@ func absolute(_ file: String) throws -> String {
 
 extension PluginMessage {
   var text: String {
+    if state == "refused" {
+      return "\(name) (\(file)): refused since \(timeText(since)): \(lastReason)"
+    }
     var text =
       "\(name) \(version) (\(file.isEmpty ? "a part of the daemon" : file)): "
       + functions.joined(separator: ", ")
@@ -125,7 +131,18 @@ extension PluginMessage {
       ("functions", .list(functions.map { .string($0) })), ("isolation", .string(isolation)),
       ("state", .string(state)), ("restarts", .int(Int(restarts))),
       ("last_reason", .string(lastReason)),
-      ("processes", .list(processes.map { .int(Int($0)) })),
+      ("processes", .list(processes.map { .int(Int($0)) })), ("since_unix_ms", .int(Int(since))),
     ])
   }
+}
+
+/// Milliseconds since 1970 as a time in UTC, such as 2026-11-27T21:12:45Z.
+private func timeText(_ milliseconds: Int64) -> String {
+  var seconds = time_t(milliseconds / 1000)
+  var parts = tm()
+  var text = [CChar](repeating: 0, count: 32)
+  guard gmtime_r(&seconds, &parts) != nil,
+    strftime(&text, text.count, "%Y-%m-%dT%H:%M:%SZ", &parts) > 0
+  else { return "\(milliseconds) ms after 1970" }
+  return String(cString: text)
 }

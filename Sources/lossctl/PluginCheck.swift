@@ -12,9 +12,10 @@ extension Plugin {
     static let configuration = CommandConfiguration(
       abstract: "Open a plugin as the daemon would and say what is wrong with it; asks no daemon.",
       discussion: """
-        With --gradients every gradient is compared with finite differences at random points, for every choice of \
-        the bools and strings among the attributes. What a function takes beyond its declaration is guessed: say \
-        --range, --shape and --attr where the guess is wrong.
+        The plugin is loaded and called in a process, with the daemon's confinement, limits and texts. With \
+        --gradients every gradient is compared with finite differences at random points, for every choice of \
+        the bools and strings among the attributes, and in every type that the function takes. What a function takes \
+        beyond its declaration is guessed: say --range, --shape and --attr where the guess is wrong.
         """)
     @Argument(help: "The file.", completion: .file(extensions: ["so"])) var file: String
     @Flag(help: "Compare the gradients with finite differences.") var gradients = false
@@ -32,30 +33,39 @@ extension Plugin {
     @Option(help: ArgumentHelp("An attribute; may be repeated.", valueName: "name=value"))
     var attr: [String] = []
     @Option(help: "Other numbers give other points.") var seed: UInt64 = 1
+    @OptionGroup var trial: PluginTryOptions
 
     func run() async throws {
       try await reporting {
         let path = try absolute(file)
         if gradients {
           // A copy: an author may build where others may write, from where the daemon would take nothing.
-          try withPrivateCopy(of: path) { try compare($0, of: path) }
+          try withPrivateCopy(of: path) { try examine($0, of: path) }
         } else {
-          print(PluginMessage(try PluginManager.check(path), of: path).text)
+          try examine(path, of: path)
         }
       }
     }
 
-    private func compare(_ copy: String, of path: String) throws {
-      let registry = Registry()
-      print(PluginMessage(try PluginManager.load(copy, into: registry), of: path).text)
-      let descriptions = registry.table.entries.map(FunctionDescription.init)
+    private func examine(_ copy: String, of path: String) throws {
+      let probe = try trial.probe(copy, as: path)
+      print(PluginMessage(probe.info, of: path).text)
+      for note in probe.notes { print("  \(note)") }
+      if copy != path, let reason = PluginProbe.distrust(path) {
+        print("  the daemon would not take it from there, but take what is installed: \(reason)")
+      }
+      if gradients { try compare(probe) }
+      if let note = probe.rehearseEnd() { print("  \(note)") }
+    }
+
+    private func compare(_ probe: PluginProbe) throws {
+      let descriptions = probe.entries.map(FunctionDescription.init)
       if let function, !descriptions.contains(where: { $0.name == function }) {
         throw Complaint("the plugin has no function \(function)", status: 64)
       }
       for description in descriptions where function == nil || description.name == function {
         let check = GradientCheck(
-          evaluator: Evaluator(registry), description: description,
-          options: try options(description))
+          probe: probe, description: description, options: try options(description))
         print(try check.run().text)
       }
     }
@@ -105,6 +115,9 @@ extension GradientCheck.Report {
       + "\(combinations == 1 ? "combination" : "combinations") of attributes and inputs; relative error at most "
       + "\(Float(worst)) in \(dataType)"
     if kinks > 0 { text += "; \(kinks) left out, since the loss has kinks there" }
+    for (type, error) in types.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      text += "; \(type) agrees with \(dataType) to \(Float(error))"
+    }
     return text
   }
 }

@@ -2,19 +2,24 @@ import ArgumentParser
 import Glibc
 import LossdPluginHost
 import LossdTensor
+import LossdWire
 
 extension Plugin {
   /// lossctl plugin install FILE
   struct Install: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Put a plugin into a folder in one atomic step, checked; asks no daemon.",
+      abstract: "Put a plugin into a folder in one atomic step, checked.",
       discussion: """
         The file may be anybody's and anywhere: it is copied, and the copy is checked, in the folder and by the rules \
-        of the daemon, before it gets its name.
+        of the daemon, before it gets its name. Where the daemon answers on its admin socket (--server, else \
+        $LOSSD_ADMIN_ADDRESS, else unix:/run/lossd/admin.sock) and loads plugins from the folder, the outcome there is \
+        waited for: status 1 where the daemon refuses what was installed.
         """)
     @Argument(help: "The file; its name ends in .so.", completion: .file(extensions: ["so"]))
     var file: String
     @Option(help: "The plugin folder.", completion: .directory) var folder = "/etc/lossd/plugins"
+    @OptionGroup var trial: PluginTryOptions
+    @OptionGroup var server: ServerOption
 
     func run() async throws {
       try await reporting {
@@ -26,17 +31,75 @@ extension Plugin {
             status: 64)
         }
         let to = try absolute(folder)
+        let begin = milliseconds()
         try copyAtomically(source, to: to, name) { copy in
-          do { _ = try PluginManager.check(copy) } catch let error as StatusError {
-            // Its own name, not the copy's, which is gone by the time it is read.
-            let parts = error.message.split(separator: copy, omittingEmptySubsequences: false)
-            throw StatusError(error.code, parts.joined(separator: source))
-          }
+          let probe = try trial.probe(copy, as: source)
+          for note in probe.notes { printError("\(source): \(note)") }
+          if let note = probe.rehearseEnd() { printError("\(source): \(note)") }
         }
         print("\(folder)/\(name)")
+        try await waitForDaemon(to, name, since: begin)
       }
     }
+
+    /// Says what the daemon makes of the file, if one is there whose folder it is. Throws where it refuses the file.
+    private func waitForDaemon(_ folder: String, _ name: String, since begin: Int64) async throws {
+      let path = "\(folder)/\(name)"
+      let seconds = 5 + (trial.loadTimeout ?? 10)
+      let server = self.server
+      while Double(milliseconds() - begin) < seconds * 1000 {
+        let answer: PluginsResponse?
+        do {
+          answer = try await within(seconds: 5) { try await server.ask(.list) }
+        } catch let error as StatusError where error.code == .unavailable {
+          // Nobody has said that there is one.
+          if server.adminAddress != nil { printError("not asked whether it is loaded: \(error)") }
+          return
+        } catch {
+          return printError("not asked whether it is loaded: \(error)")
+        }
+        guard let answer else {
+          return printError("not asked whether it is loaded: the daemon does not answer")
+        }
+        guard answer.folders.contains(where: { (try? absolute($0)) == folder }) else {
+          if server.adminAddress != nil {
+            printError("the daemon does not load plugins from \(folder) (plugin_folders)")
+          }
+          return
+        }
+        let own = answer.plugins.filter { (try? absolute($0.file)) == path && $0.since >= begin }
+        if let refused = own.first(where: { $0.state == "refused" }) {
+          throw Complaint("installed, but the daemon refuses it: \(refused.text)")
+        }
+        if let plugin = own.first { return print("loaded " + plugin.text) }
+        try await Task.sleep(for: .milliseconds(100))
+      }
+      printError("the daemon has not loaded it within \(seconds) s; lossctl plugin list tells")
+    }
   }
+}
+
+/// Milliseconds since 1970.
+private func milliseconds() -> Int64 {
+  var time = timespec()
+  clock_gettime(CLOCK_REALTIME, &time)
+  return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+}
+
+/// The result of `body`, nil where there is none in time; `body` goes on then, and nobody waits for it.
+private func within<Result: Sendable>(
+  seconds: Int, _ body: @escaping @Sendable () async throws -> Result
+) async throws -> Result? {
+  let (outcomes, outcome) = AsyncStream.makeStream(of: Swift.Result<Result?, any Error>.self)
+  Task {
+    do { outcome.yield(.success(try await body())) } catch { outcome.yield(.failure(error)) }
+  }
+  Task {
+    try await Task.sleep(for: .seconds(seconds))
+    outcome.yield(.success(nil))
+  }
+  for await first in outcomes { return try first.get() }
+  return nil
 }
 
 /// Runs `body` with a copy of a file in a folder of this process alone, which is gone afterwards; it lies where TMPDIR

@@ -37,6 +37,8 @@ final class PluginFolders {
       }
     }
     if manager.folders.isEmpty { return }
+    let me = LoopConfined(self)
+    manager.setOnDue { loop.execute { me.value.changed() } }
     let done = Semaphore()
     scan { done.signal() }
     _ = done.wait(nanoseconds: PluginFolders.startTime)

@@ -78,7 +78,12 @@ class PluginDaemon:
     def list(self):
         """What is loaded, by name."""
         return {item["name"]: item for item in self.plugin("list", "--json")
-                if not item["state"].startswith("pinned")}
+                if not item["state"].startswith(("pinned", "refused"))}
+
+    def refused(self):
+        """What was refused, by its file's name."""
+        return {os.path.basename(item["file"]): item for item in self.plugin("list", "--json")
+                if item["state"] == "refused"}
 
     def pinned(self):
         """States and reasons of what is unloaded and stays in memory, by name."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ import time
 import unittest
 
 from daemon import DATA, Daemon, lossctl, program
+from isolation import PluginDaemon
 from plugin_files import build
 
 
@@ -77,6 +79,23 @@ class Bench(unittest.TestCase):
             "--tensor", f"input={DATA / 'digits_logits.npy'}", "--tensor", f"target={DATA / 'digits_labels.npy'}",
             "--tensor", f"weight={DATA / 'digits_class_weight.npy'}", "--attr", "label_smoothing=0.1")
         self.assertEqual(result["failed"], 0)
+
+    def test_the_processors_of_plugins_processes_are_the_daemons(self):
+        with PluginDaemon("hinge.so") as daemon:
+            def times(pid):
+                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+            child, = daemon.children()
+            begin, alone = time.monotonic(), times(daemon.pid)
+            before = alone + times(child)
+            result = json.loads(subprocess.run(
+                [program("lossctl"), "bench", "hinge", "--server", daemon.daemon.unix, "--json", "--duration", "2",
+                 "--warm-up", "0", "--shape", "1000x1000"], capture_output=True, text=True, check=True, timeout=60).stdout)
+            seconds = time.monotonic() - begin
+            whole = (times(daemon.pid) + sum(map(times, daemon.children())) - before) / seconds
+            alone = (times(daemon.pid) - alone) / seconds
+            self.assertGreater(result["daemon_processors"], (alone + whole) / 2)
 
     def test_calls_that_fail_are_counted_as_failed_and_named(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -297,6 +297,8 @@ class Units(unittest.TestCase):
         (self.folder / "lossd.service").write_text(self.service)
         for path in (ROOT / "systemd").glob("*.socket"):
             shutil.copy(path, self.folder)
+        (self.folder / "lossd-settings.service").write_text(
+            (ROOT / "systemd/lossd-settings.service").read_text().replace("/usr/sbin/lossd", LOSSD))
         for unit, name in dropins:
             (self.folder / f"{unit}.d").mkdir(exist_ok=True)
             shutil.copy(ROOT / "systemd/dropins" / name, self.folder / f"{unit}.d")
@@ -305,7 +307,7 @@ class Units(unittest.TestCase):
         for errors in ("no", "yes"):
             result = run(
                 "systemd-analyze", "verify", f"--recursive-errors={errors}", "--man=no", self.folder / "lossd.service",
-                *self.folder.glob("*.socket"), check=False)
+                self.folder / "lossd-settings.service", *self.folder.glob("*.socket"), check=False)
             said.append((result.returncode, result.stdout + result.stderr))
         return said
 

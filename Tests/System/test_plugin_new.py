@@ -252,7 +252,9 @@ class Install(unittest.TestCase):
         library.chmod(0o775)
         if os.getuid() == 0:
             os.chown(library, 65534, 65534)
-        self.assertIn("agrees with", lossctl("plugin", "check", library, "--gradients"))
+        checked = lossctl("plugin", "check", library, "--gradients")
+        self.assertIn("agrees with", checked)
+        self.assertIn("the daemon would not take it from there", checked)
         refused = lossctl("plugin", "check", library, check=False)
         self.assertRegex(refused.stderr, "writable by its group or others|owned by user 65534")
         lossctl("plugin", "install", library, "--folder", self.to)

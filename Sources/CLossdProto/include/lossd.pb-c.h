@@ -743,15 +743,18 @@ struct  Lossd__V1__Plugin
    */
   char *isolation;
   /*
-   * serving; restarting or set aside after crashes; pinned: unloaded, still in memory
+   * serving; restarting or set aside after crashes; pinned: unloaded, still in memory;
    */
   char *state;
+  /*
+   * refused: a file that was not loaded, named after its file
+   */
   /*
    * processes that were started again after one had died
    */
   uint32_t restarts;
   /*
-   * why the last one had
+   * why the last one had; why it was refused
    */
   char *last_reason;
   /*
@@ -759,10 +762,14 @@ struct  Lossd__V1__Plugin
    */
   size_t n_processes;
   int32_t *processes;
+  /*
+   * when its file was loaded, or first refused as it is; 0: not known
+   */
+  int64_t since_unix_ms;
 };
 #define LOSSD__V1__PLUGIN__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__plugin__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0,NULL }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0,NULL, 0 }
 
 
 struct  Lossd__V1__ListPluginsRequest
@@ -779,10 +786,15 @@ struct  Lossd__V1__ListPluginsResponse
   ProtobufCMessage base;
   size_t n_plugins;
   Lossd__V1__Plugin **plugins;
+  /*
+   * that plugins are loaded from
+   */
+  size_t n_folders;
+  char **folders;
 };
 #define LOSSD__V1__LIST_PLUGINS_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__list_plugins_response__descriptor) \
-    , 0,NULL }
+    , 0,NULL, 0,NULL }
 
 
 struct  Lossd__V1__LoadPluginRequest

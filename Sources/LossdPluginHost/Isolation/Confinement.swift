@@ -34,13 +34,13 @@ enum Confinement {
     return gaps
   }
 
+  /// Where libraries lie that a plugin may need.
+  static let libraryFolders = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"]
+
   /// Files that can be read from now on, in this thread and those that it starts: libraries. Returns what Landlock could
   /// not do.
   static func confineFiles() -> ConfinementGaps {
-    let readable = [
-      "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache",
-      "/proc/self/fd",
-    ]
+    let readable = libraryFolders + ["/etc/ld.so.cache", "/proc/self/fd"]
     let version = withCStrings(readable) { clinux_confine_files($0) }
     return version == 0 ? [.files, .signals] : version < 6 ? [.signals] : []
   }

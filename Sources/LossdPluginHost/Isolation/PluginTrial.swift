@@ -36,7 +36,8 @@ struct PluginTrial {
       guard waitForWord(handle, deadline, &lines) else {
         handle.kill()
         throw PluginFile.refused(
-          path, "it has not loaded within \(settings.loadTimeout / 1_000_000) ms")
+          path,
+          "it has not loaded within \(settings.loadTimeout / 1_000_000) ms (plugins.load_timeout)")
       }
       answer = receiveAnswer(handle, memory)
       kind = Order(rawValue: answer.take())
@@ -60,21 +61,28 @@ struct PluginTrial {
   /// Has a process of the plugin's that nobody needs stop it and close its library, as the daemon will one day. Returns
   /// what went wrong; nil: nothing.
   static func rehearseEnd(
-    _ handle: WorkerHandle, staysMapped: Bool, _ settings: IsolationSettings
+    _ handle: WorkerHandle, staysMapped: Bool, _ settings: IsolationSettings,
+    _ log: @escaping (String) -> Void = { _ in }
   ) -> String? {
     let memory = MessageMemory()
     var order = Packer(memory.all)
     order.put(Order.close, 0)
     order.put(UInt32(staysMapped ? 1 : 0))
     _ = clinux_send_message(handle.socket, order.bytes.baseAddress, order.count, nil, 0, 0)
-    var lines = Lines { _ in }
+    var lines = Lines(log)
+    defer { lines.end(handle) }
     guard waitForWord(handle, Clock.now + settings.loadTimeout, &lines) else {
       handle.kill()
-      return "it has not ended within \(settings.loadTimeout / 1_000_000) ms"
+      return "it has not ended within \(settings.loadTimeout / 1_000_000) ms (plugins.load_timeout)"
     }
     var answer = receiveAnswer(handle, memory)
     if Order(rawValue: answer.take()) == .closed { return nil }
     return "its process \(waitForEnd(handle))"
+  }
+
+  /// What is said of a plugin that cannot be unloaded well.
+  static func unfit(_ reason: String) -> String {
+    "it is not fit for the daemon and runs in a process of its own: when it was unloaded, \(reason)"
   }
 
   /// What the process has said, empty where it has ended; lies in `memory`. Descriptors that come along are closed.
@@ -89,7 +97,7 @@ struct PluginTrial {
 
   /// Whether its socket has something to say before the time is up; what it logs is read meanwhile, or it would have to
   /// wait for that.
-  private static func waitForWord(
+  static func waitForWord(
     _ handle: WorkerHandle, _ deadline: UInt64, _ lines: inout Lines
   ) -> Bool {
     var logs = true
@@ -100,13 +108,15 @@ struct PluginTrial {
         pollfd(fd: handle.socket, events: Int16(POLLIN), revents: 0),
         pollfd(fd: logs ? handle.log : -1, events: Int16(POLLIN), revents: 0),
       ]
-      _ = poll(&polls, 2, Int32((deadline - now) / 1_000_000 + 1))
+      // A setting may be a year, which is more milliseconds than poll takes.
+      _ = poll(&polls, 2, Int32(min((deadline - now) / 1_000_000, 3_600_000) + 1))
       if polls[1].revents != 0 { logs = lines.take(handle) }
       if polls[0].revents != 0 { return true }
     }
   }
 
-  private static func waitForEnd(_ handle: WorkerHandle) -> String {
+  /// How a process has ended whose socket is closed.
+  static func waitForEnd(_ handle: WorkerHandle) -> String {
     for _ in 0..<500 {
       if let end = handle.end() { return end.text }
       usleep(2000)
@@ -116,7 +126,7 @@ struct PluginTrial {
   }
 
   /// What it writes to its log, as lines, so many at most.
-  private struct Lines {
+  struct Lines {
     private static let linesMax = 100
     private let log: (String) -> Void
     private var rest: [UInt8] = []

@@ -137,6 +137,12 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
     guard let text = dlerror() else { return "it cannot be opened" }
     var reason = String(cString: text)
     if reason.hasPrefix(copy + ": ") { reason.removeFirst(copy.count + 2) }
+    if reason.contains("cannot open shared object file") {
+      // Of a file that is there, but lies elsewhere, the linker says the same.
+      reason +=
+        "; a plugin may need libraries of \(Confinement.libraryFolders.joined(separator: ", ")) alone, and $ORIGIN is no "
+        + "folder, since the daemon opens a copy in memory: install the library there, or link it statically"
+    }
     return reason
   }
 

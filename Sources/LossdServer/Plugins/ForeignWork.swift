@@ -7,11 +7,6 @@ import LossdTensor
 final class ForeignWork {
   /// Between being asked to stop and being given up.
   static let stopGrace: UInt64 = 100_000_000
-  /// A call may take what its plan estimated, this often, beyond the time that any callback has, but no longer than that
-  /// time this often: the estimate is the plugin's own.
-  static let costFactor = 20.0
-  static let allowanceMax: UInt64 = 10
-
   private unowned let context: LoopContext
   /// By the plugins' numbers.
   private var pools: [UInt64: ProcessPool] = [:]
@@ -137,14 +132,9 @@ final class ForeignWork {
     }
   }
 
-  /// What a callback may take, nanoseconds. Of a process only is seen that it has the call, not how far it is.
+  /// What a callback may take, nanoseconds.
   private func allowedTime(_ call: ForeignCall) -> UInt64 {
-    let limit = context.limits.callbackTimeout
-    if !call.entry.isElsewhere { return limit }
-    // A setting may be a year, which is 3e16.
-    let allowance = min(
-      call.evaluation.cost * ForeignWork.costFactor, Double(limit * ForeignWork.allowanceMax))
-    return limit + UInt64(max(allowance, 0))
+    CallbackTime.allowed(context.limits.callbackTimeout, call.evaluation)
   }
 
   /// Looks when a callback could have taken longer than any may.
@@ -166,10 +156,7 @@ final class ForeignWork {
     guard let since, since + allowedTime(call) <= Clock.now else {
       return setLimit(call, since: since ?? Clock.now)
     }
-    call.failure = StatusError(
-      .deadlineExceeded,
-      "\(call.entry.name): a callback of the plugin \(call.entry.plugin) takes longer than "
-        + "limits.callback_timeout, \(context.limits.callbackTimeout / 1_000_000) ms")
+    call.failure = CallbackTime.exceeded(context.limits.callbackTimeout, call.entry)
     stop(call)
   }
 }

@@ -52,19 +52,25 @@ final class PluginHandler: CallHandler {
 
   private static func answer(
     _ request: PluginRequest, _ manager: PluginManager
-  ) -> Result<[PluginMessage], StatusError> {
+  ) -> Result<PluginsResponse, StatusError> {
     do throws(StatusError) {
       switch request {
-      case .list: return .success(manager.plugins.map(PluginMessage.init))
+      case .list:
+        return .success(
+          PluginsResponse(
+            plugins: manager.plugins.map(PluginMessage.init), folders: manager.folders))
       case .load(let file, let isolation):
-        return .success([PluginMessage(try manager.load(file, placement: try placement(isolation)))]
-        )
-      case .reload(let name): return .success([PluginMessage(try manager.reload(name))])
+        return .success(one(try manager.load(file, placement: try placement(isolation))))
+      case .reload(let name): return .success(one(try manager.reload(name)))
       case .unload(let name):
         try manager.unload(name)
-        return .success([])
+        return .success(PluginsResponse(plugins: []))
       }
     } catch { return .failure(error) }
+  }
+
+  private static func one(_ plugin: PluginInfo) -> PluginsResponse {
+    PluginsResponse(plugins: [PluginMessage(plugin)])
   }
 
   private static func placement(_ isolation: String) throws(StatusError) -> Placement? {
@@ -80,7 +86,7 @@ final class PluginHandler: CallHandler {
   }
 
   private func finish(
-    _ outcome: Result<[PluginMessage], StatusError>, _ request: PluginRequest, _ generation: Int
+    _ outcome: Result<PluginsResponse, StatusError>, _ request: PluginRequest, _ generation: Int
   ) {
     guard let call, generation == self.generation else { return }
     do throws(StatusError) {
@@ -112,5 +118,6 @@ extension PluginMessage {
     restarts = UInt32(clamping: info.restarts)
     lastReason = info.lastReason
     processes = info.processes
+    since = info.since
   }
 }

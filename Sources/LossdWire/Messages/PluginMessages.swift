@@ -1,7 +1,7 @@
 import CLossdProto
 import LossdTensor
 
-/// A plugin that is loaded.
+/// A plugin that is loaded, or a file that was refused.
 public struct PluginMessage: Sendable, Equatable {
   public var name: String
   public var version: String
@@ -10,14 +10,16 @@ public struct PluginMessage: Sendable, Equatable {
   public var functions: [String]
   /// `none`: in the daemon; `process`: in processes of its own.
   public var isolation = "none"
-  /// `serving`, `restarting`, `set aside` or `pinned`.
+  /// `serving`, `restarting`, `set aside`, `pinned` or `refused`.
   public var state = "serving"
   /// Processes that were started again after one had died.
   public var restarts: UInt32 = 0
-  /// Why the last one had.
+  /// Why the last one had, or why it was refused.
   public var lastReason = ""
   /// Process ids.
   public var processes: [Int32] = []
+  /// When its file was loaded, or first refused as it is: milliseconds since 1970; 0: not known.
+  public var since: Int64 = 0
 
   public init(name: String, version: String, file: String, functions: [String]) {
     self.name = name
@@ -35,6 +37,7 @@ public struct PluginMessage: Sendable, Equatable {
     restarts = raw.restarts
     lastReason = textString(raw.last_reason)
     processes = (0..<raw.n_processes).map { raw.processes?[$0] ?? 0 }
+    since = raw.since_unix_ms
   }
 
   func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Plugin> {
@@ -52,7 +55,21 @@ public struct PluginMessage: Sendable, Equatable {
     let ids = arena.array(of: Int32.self, count: processes.count)
     for (index, process) in processes.enumerated() { ids[index] = process }
     raw.pointee.processes = ids
+    raw.pointee.since_unix_ms = since
     return raw
+  }
+}
+
+/// What the PluginHost service answers.
+public struct PluginsResponse: Sendable, Equatable {
+  /// All plugins and refused files to a list, the one concerned to a load or reload.
+  public var plugins: [PluginMessage]
+  /// To a list: the folders that plugins are loaded from.
+  public var folders: [String]
+
+  public init(plugins: [PluginMessage], folders: [String] = []) {
+    self.plugins = plugins
+    self.folders = folders
   }
 }
 
@@ -121,16 +138,19 @@ extension OutputBuffer {
 
   /// The response to a request: all plugins to a list, the one to a load or reload, nothing to an unload.
   public func encodeFrame(
-    plugins: [PluginMessage], answering request: PluginRequest, stream: UInt32,
+    plugins response: PluginsResponse, answering request: PluginRequest, stream: UInt32,
     maxMessageBytes: UInt32
   ) throws(StatusError) {
     defer { scratch.reset() }
+    let (plugins, folders) = (response.plugins, response.folders)
     let header = FrameHeader(type: .message, streamID: stream, flags: .endStream)
     switch request {
     case .list:
       let raw = scratch.make(lossd__v1__list_plugins_response__init)
       raw.pointee.n_plugins = plugins.count
       raw.pointee.plugins = scratch.list(plugins.count) { plugins[$0].build(scratch) }
+      raw.pointee.n_folders = folders.count
+      raw.pointee.folders = scratch.list(folders.count) { scratch.text(folders[$0]) }
       try appendFrame(header, packing: raw, atMost: maxMessageBytes)
     case .load, .reload:
       // Both responses have the plugin in the same field.
@@ -145,14 +165,16 @@ extension OutputBuffer {
 /// What a ListPlugins, LoadPlugin or ReloadPlugin answered.
 public func decodePlugins(
   _ bytes: UnsafeRawBufferPointer, answering request: PluginRequest, in arena: MessageArena
-) throws(StatusError) -> [PluginMessage] {
+) throws(StatusError) -> PluginsResponse {
   switch request {
   case .list:
     let raw = try arena.decode(lossd__v1__list_plugins_response__init, bytes).pointee
-    return mapList(raw.plugins, raw.n_plugins, PluginMessage.init)
+    return PluginsResponse(
+      plugins: mapList(raw.plugins, raw.n_plugins, PluginMessage.init),
+      folders: (0..<raw.n_folders).map { textString(raw.folders?[$0]) })
   case .load, .reload:
     let raw = try arena.decode(lossd__v1__load_plugin_response__init, bytes).pointee
-    return raw.plugin.map { [PluginMessage($0.pointee)] } ?? []
-  case .unload: return []
+    return PluginsResponse(plugins: raw.plugin.map { [PluginMessage($0.pointee)] } ?? [])
+  case .unload: return PluginsResponse(plugins: [])
   }
 }

@@ -21,7 +21,7 @@ from wire import CallError, Connection, Tensor, parse  # noqa: E402  (load made 
 SOURCE = pathlib.Path("/src")
 DATA = SOURCE / "examples" / "data"
 DROPINS = pathlib.Path("/usr/share/doc/lossd/examples/systemd")
-UNITS = ("lossd.socket", "lossd-admin.socket", "lossd.service")
+UNITS = ("lossd.socket", "lossd-admin.socket", "lossd.service", "lossd-settings.service")
 
 
 def run(*command, check=True, user=None, **options):
@@ -113,7 +113,7 @@ class Package(unittest.TestCase):
         self.assertEqual(show("ActiveState"), "inactive")
         self.assertEqual(oct(os.stat(PATH).st_mode & 0o777), "0o660")
         self.assertEqual(oct(os.stat("/run/lossd/admin.sock").st_mode & 0o777), "0o600")
-        for unit in UNITS[:2]:
+        for unit in (*UNITS[:2], "lossd-settings.service"):
             self.assertEqual(run("systemctl", "is-enabled", unit).stdout.strip(), "enabled")
 
     def test_02_the_first_connection_starts_the_daemon(self):
@@ -346,6 +346,44 @@ class Package(unittest.TestCase):
             self.assertEqual(show("ActiveState", "lossd.socket"), "active")
             config.write_text(shipped)
             until(lambda: show("ActiveState") == "active" and show("SubState") == "running", "started")
+        self.stay()
+
+    def failed(self):
+        return run("systemctl", "--failed", "--quiet", "--no-legend", "--plain").stdout
+
+    def test_11_settings_that_cannot_be_used_are_a_failed_unit_until_they_can(self):
+        config = pathlib.Path("/etc/lossd/lossd.yaml")
+        shipped = config.read_text()
+        self.addCleanup(config.write_text, shipped)
+        run("systemctl", "stop", "lossd")
+        for text, reason in (("nonsense: 1\n", "there is no setting nonsense"),
+                             ("limits:\n  streams: many\n", "limits.streams: many is not a number"), (": [", "settings:")):
+            config.write_text(text)
+            with Connecting() as clients:
+                until(lambda: "lossd-settings.service" in self.failed(), "seen")
+                # Whoever looks now and then sees it: it is not long away with each try.
+                looks = []
+                for _ in range(50):
+                    looks.append("lossd-settings.service" in self.failed())
+                    time.sleep(0.1)
+                self.assertGreater(sum(looks), 35)
+                self.assertNotIn("lossd.socket", self.failed())
+                for unit in UNITS[:2]:
+                    self.assertEqual(show("ActiveState", unit), "active")
+                run("journalctl", "--sync")
+                self.assertIn(reason, run("journalctl", "-u", "lossd-settings", "-n", "20", "-o", "cat").stdout)
+                # A corrected file brings the daemon back, without a command.
+                config.write_text(shipped)
+                until(lambda: show("ActiveState") == "active" and show("SubState") == "running", "started")
+            self.assertEqual(clients.refused, [])
+            self.stay()
+            run("systemctl", "stop", "lossd")
+        # And without a client.
+        config.write_text("nonsense: 1\n")
+        run("systemctl", "start", "lossd-settings", check=False)
+        self.assertIn("lossd-settings.service", self.failed())
+        config.write_text(shipped)
+        run("systemctl", "start", "lossd-settings")
         self.stay()
 
     def test_12_restarts_lose_no_call_of_clients_that_follow_goaway(self):

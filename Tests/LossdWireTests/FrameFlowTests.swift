@@ -63,7 +63,7 @@ import Testing
     _ = try decoder.feed(headerBytes(huge), sink)
     let piece = [UInt8](repeating: 7, count: 100_000)
     for _ in 0..<30 { #expect(try decoder.feed(piece, sink) == piece.count) }
-    #expect(!decoder.isMidFrame && decoder.held.capacity <= 16 << 10)
+    #expect(!decoder.isMidFrame && decoder.heldCapacity <= 16 << 10)
     sink.dropsMessages = false
     sink.dropsPayloads = true
     _ = try decoder.feed(

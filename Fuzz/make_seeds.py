@@ -89,6 +89,8 @@ def messages():
         yield f"kind{index}", bytes([index]) + message
     for name, call in CALLS.items():
         yield name, bytes([17]) + request(*call)[0]
+    for index, text in enumerate((b"plain ASCII", "\u00e4\u20ac\U0001f600\ud7ff\uffff".encode(), b"\xed\xa0\x80", b"a\0b", b"\xf4\x90\x80\x80")):
+        yield f"text{index}", b"\x13" + text
 
 
 def requests():

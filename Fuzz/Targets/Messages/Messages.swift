@@ -18,7 +18,8 @@ import LossdTensor
           require(error.message.utf8.count < 2000, "a text of \(error.message.utf8.count) bytes")
         }
         // What a server charges before it decodes; the root message comes on top.
-        let bound = MessageArena.bytesMax(messageBytes: bytes.count, fields: bytes.count / 2) + (8 << 10)
+        let bound =
+          MessageArena.bytesMax(messageBytes: bytes.count, fields: bytes.count / 2) + (8 << 10)
         require(arena.capacity <= bound, "\(arena.capacity) bytes for \(bytes.count)")
       }
     }
@@ -60,8 +61,17 @@ private let kinds: [any Checked.Type] = [
   GetStatusRequest.self, GetStatusResponse.self, ListPlugins.self, LoadPlugin.self,
   ReloadPlugin.self,
   UnloadPlugin.self, ListedPlugins.self, LoadedPlugin.self, EvaluateRequestMessage.self,
-  EvaluateResponseMessage.self,
+  EvaluateResponseMessage.self, AnyText.self,
 ]
+
+/// Not a message: any text, which the library's own reading of UTF-8 judges too.
+private enum AnyText: Checked {
+  static func check(_ bytes: UnsafeRawBufferPointer, _ arena: MessageArena) {
+    let isGood = String(validating: bytes, as: UTF8.self) != nil && !bytes.contains(0)
+    require((textProblem(bytes) == nil) == isGood, "\(Array(bytes)) is taken for what it is not")
+    require(displayText(bytes).utf8.count <= 3 * 80 + 3, "a long text")
+  }
+}
 
 extension HelloMessage: Returning {
   func encode(into output: OutputBuffer) { output.encodeFrame(hello: self) }

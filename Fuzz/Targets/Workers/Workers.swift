@@ -157,6 +157,7 @@ final class Talk {
     case 0: break
     case 1: packer.put(Order.ready, 0)
     case 2: packer.put(Order.refused, 0)
+    case 3: packer.put(Order.confined, 0)
     default: packer.put(Order.answer, number)
     }
     let rest = input.take(length)
@@ -211,7 +212,7 @@ final class Talk {
       require(error.code != .ok, "an error of code OK")
       require(error.message.utf8.count <= 3 * Order.textBytesMax, "a long text")
     case .broken(let text): require(text.utf8.count < 1000, "a long reason")
-    case .ready, .gone, .goneUnread: break
+    case .ready, .confined, .gone, .goneUnread: break
     }
   }
 

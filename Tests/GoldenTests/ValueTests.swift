@@ -21,6 +21,14 @@ import Testing
   func refusals() {
     for row in golden.cases {
       guard let refusal = row.refusal else { continue }
+      // Taken on purpose, for batches of a mean: docs/functions.md.
+      if refusal == "upstream gradient differs from the result",
+        let upstream = row.inputs["grad.loss"].map({ golden.tensors[$0] }),
+        upstream.dataType == .float64, upstream.shape.isEmpty
+      {
+        #expect(throws: Never.self) { try evaluator.evaluate(golden, row, row.refused ?? []) }
+        continue
+      }
       do {
         _ = try evaluator.evaluate(golden, row, row.refused ?? [])
         Issue.record("\(golden.text(row)) was taken; torch: \(refusal)")

@@ -92,6 +92,9 @@ class EveryDeed(Wicked, unittest.TestCase):
         try:
             output, loss = run()
         except CallError as error:
+            # What the process has written over may have been what it needed.
+            if expected is any and error.code == UNAVAILABLE:
+                return
             self.assertIsInstance(expected, tuple, f"{deed}: {error}")
             codes = expected[0] if isinstance(expected[0], tuple) else (expected[0],)
             self.assertIn(error.code, codes, f"{deed}: {error}")
@@ -405,7 +408,9 @@ class Processes(Wicked, unittest.TestCase):
                 self.assertEqual(os.getpgid(process), process, "a terminal's interrupt is not for it")
                 names = {number: os.readlink(f"/proc/{process}/fd/{number}")
                          for number in os.listdir(f"/proc/{process}/fd")}
-                self.assertLessEqual(set(names), {"0", "1", "2", "3", "4"})
+                self.assertLessEqual(set(names), {"0", "1", "2", "3", "4", "5"})
+                # Opened before files are out of its reach: its own threads.
+                self.assertEqual(names.get("5", f"/proc/{process}/task"), f"/proc/{process}/task")
                 self.assertIn("lossd-plugin", names["4"])
                 environment = pathlib.Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
                 self.assertEqual(sorted(environment), [b"", b"LC_ALL=C", b"MALLOC_ARENA_MAX=2"])

@@ -97,6 +97,12 @@ def test_what_torch_refuses_is_an_invalid_argument(client):
     refused = [row for row in golden.cases if "r" in row]
     assert len(refused) > 20
     for row in refused:
+        upstream = golden.tensor(row["i"]["grad.loss"]) if "grad.loss" in row["i"] else None
+        if (row["r"] == "upstream gradient differs from the result" and upstream.shape == ()
+                and type_name(upstream) == "float64"):
+            # Taken on purpose, for batches of a mean: docs/functions.md.
+            golden.evaluate(client, row, row.get("w", []))
+            continue
         with pytest.raises(lossd.InvalidArgument):
             golden.evaluate(client, row, row.get("w", []))
 

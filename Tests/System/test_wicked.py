@@ -33,7 +33,7 @@ class Wicked(unittest.TestCase):
 
     def test_the_good_deeds_are_good_and_the_search_finds_what_is_there(self):
         make_wicked(self.folder, "wicked.so")
-        with Daemon(plugin_folders=self.folder) as daemon, daemon.connect() as connection:
+        with Daemon(plugin_folders=self.folder, limits__callback_timeout="60s") as daemon, daemon.connect() as connection:
             deadline = time.time() + 10
             while "loaded plugin wicked" not in daemon.log():
                 self.assertLess(time.time(), deadline, daemon.log())

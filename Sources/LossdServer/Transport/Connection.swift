@@ -452,7 +452,7 @@ final class Connection {
     guard let stallEntry else { return }
     if !decoder.hasSeenHello {
       return  // The time to HELLO runs from the connection on.
-    } else if decoder.isMidMessage {
+    } else if decoder.isMidMessage && mayRead {
       // From its first byte to its last: a message that crawls is one that stalls.
       if timedFrame == decoder.frameNumber && stallEntry.isSet { return }
       timedFrame = decoder.frameNumber

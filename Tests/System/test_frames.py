@@ -141,6 +141,10 @@ class Frames(unittest.TestCase):
             connection.close()
             with daemon.connect() as other:
                 other.ping()
+            # Both are closed on a thread of their own.
+            deadline = time.time() + 5
+            while daemon.descriptors() > before + 1 and time.time() < deadline:
+                time.sleep(0.02)
             self.assertLessEqual(daemon.descriptors(), before + 1)
 
     def test_a_storm_of_malformed_frames(self):

@@ -186,7 +186,7 @@ struct UnloadPlugin: PluginAsking {
 }
 
 struct ListedPlugins: Returning {
-  let plugins: [PluginMessage]
+  let plugins: PluginsResponse
   init(decoding bytes: UnsafeRawBufferPointer, in arena: MessageArena) throws(StatusError) {
     plugins = try decodePlugins(bytes, answering: .list, in: arena)
   }
@@ -196,7 +196,7 @@ struct ListedPlugins: Returning {
 }
 
 struct LoadedPlugin: Returning {
-  let plugins: [PluginMessage]
+  let plugins: PluginsResponse
   init(decoding bytes: UnsafeRawBufferPointer, in arena: MessageArena) throws(StatusError) {
     plugins = try decodePlugins(bytes, answering: .load(""), in: arena)
   }

@@ -136,10 +136,11 @@ asan: build ## and with the address sanitizer, which sees what is used after it 
 	scripts/sanitize.sh address
 
 TIME ?= 120
+SEED ?= 0
 .PHONY: fuzz
-fuzz: setup ## everything that reads hostile bytes under libFuzzer, for TIME=120 seconds in all; Fuzz/README.md
+fuzz: setup ## everything that reads hostile bytes under libFuzzer, for TIME=120 seconds in all; SEED=1: the same way again
 	@scripts/setup.sh gcc
-	@scripts/fuzz.sh run $(TIME)
+	@scripts/fuzz.sh run $(TIME) $(SEED)
 
 proto: setup ## regenerate what is made of proto/lossd.proto: C code, the Python client's schema
 	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto

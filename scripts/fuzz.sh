@@ -1,6 +1,7 @@
 #!/bin/bash
 # fuzz.sh build [TARGET...]   builds the programs of Fuzz/Targets, under libFuzzer and the address sanitizer
-#         run SECONDS         runs all of them and the C client's, SECONDS in all; fails when one finds something
+#         run SECONDS [SEED]  runs all of them and the C client's, SECONDS in all; fails when one finds something;
+#                             SEED makes the inputs those of the last run with it, 0 makes others each time
 #         one TARGET [ARGUMENT...]  runs one, by libFuzzer's arguments: a file to repeat, -max_total_time=3600
 #         merge [FOLDER...]   makes the committed corpora anew from what was found so far, and from FOLDER/TARGET
 # What is found is kept in .build-fuzz: corpora/TARGET, and findings/TARGET-*, the inputs that end a program.
@@ -38,11 +39,11 @@ start() {
 }
 
 run() {
-  local share=$(($1 / (${#targets[@]} + 1))) target log failed=()
+  local share=$(($1 / (${#targets[@]} + 1))) seed=${2:-0} target log failed=()
   ((share > 0)) || share=1
   for target in "${targets[@]}"; do
     log=$work/$target.log
-    if start "$target" "-max_total_time=$share" -print_final_stats=1 -verbosity=1 \
+    if start "$target" "-max_total_time=$share" "-seed=$seed" -print_final_stats=1 -verbosity=1 \
       "$work/corpora/$target" "Fuzz/Corpora/$target" > "$log" 2>&1; then
       echo "$target: $(figures "$log")"
     else
@@ -52,7 +53,7 @@ run() {
         sed -n 's/.*Test unit written to //p' "$log" | tail -1)"
     fi
   done
-  if make -s -C clients/c fuzz "SECONDS=$share" BUILD="$PWD/$work/c-client" > "$work/c-client.log" 2>&1; then
+  if make -s -C clients/c fuzz "SECONDS=$share" "SEED=$seed" BUILD="$PWD/$work/c-client" > "$work/c-client.log" 2>&1; then
     echo "the C client: $(figures "$work/c-client.log")"
   else
     failed+=("the C client")
@@ -96,8 +97,8 @@ command=${1:-}
 [[ -n $command ]] && shift
 case $command in
   build) if (($#)); then build "$@"; else build "${targets[@]}"; fi ;;
-  run) build "${targets[@]}" && run "${1:?seconds}" ;;
+  run) build "${targets[@]}" && run "${1:?seconds}" "${2:-0}" ;;
   one) start "$@" ;;
   merge) merge "$@" ;;
-  *) sed -n '2,6s/^# //p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,7s/^# //p' "$0" >&2; exit 2 ;;
 esac

@@ -17,7 +17,7 @@ extension Evaluation {
       outputs[wantedOutputs[placement.position]].data = placement.base
     }
     self.results = results
-    if let results {
+    if let results, wantedOutputs.count > 1 || entry.isForeign {
       // The memory has been others', and is sent as it lies.
       fillGaps(results, with: entry.isForeign ? Evaluation.fenceByte : 0)
     }
@@ -55,7 +55,7 @@ extension Evaluation {
     }
   }
 
-  /// Writes every byte of the results' memory that belongs to no result. One result has none before or behind it.
+  /// Writes every byte of the results' memory that belongs to no result. A single one has none beside it but fences.
   func fillGaps(_ results: UnsafeMutableRawPointer, with byte: UInt8) {
     eachGap(results) { _, gap in gap.initializeMemory(as: UInt8.self, repeating: byte) }
   }

@@ -10,8 +10,8 @@ struct Tile {
 
   @inline(__always)
   init() {
-    let z = all(0)
-    let eight = (z, z, z, z, z, z, z, z)
+    let v = lanes_unset()
+    let eight = (v, v, v, v, v, v, v, v)
     storage = (eight, eight, eight, eight)
   }
 

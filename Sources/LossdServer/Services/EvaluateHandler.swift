@@ -221,7 +221,7 @@ final class EvaluateHandler: CallHandler {
     phase = .receiving
     if let reason = ending ?? evaluation.error { return end(reason) }
     do throws(StatusError) {
-      let parts = try job.copyOut()
+      let parts = try job.copyOut(evaluation)
       if !parts.isEmpty {
         phase = .running
         return copy(parts, evaluation, call, context) { [self] in

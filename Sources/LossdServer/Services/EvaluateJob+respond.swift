@@ -16,7 +16,7 @@ extension EvaluateJob {
   ) throws(StatusError) {
     guard let id = request?.id else { return }
     let count = evaluation.wantedOutputs.count
-    let pieces = sentPieces
+    let pieces = sentPieces(evaluation)
     var failure: StatusError?
     withUnsafeTemporaryAllocation(of: OutgoingTensor.self, capacity: max(count, 1)) { tensors in
       for position in 0..<count {
@@ -33,7 +33,7 @@ extension EvaluateJob {
         id: id, outputs: UnsafeBufferPointer(start: tensors.baseAddress, count: count))
       do throws(StatusError) {
         try call.respond(
-          response, encoded: isLast ? encoded : nil, results: resultBytes(evaluation),
+          response, encoded: isLast ? encoded : nil, results: resultBytes(evaluation, pieces),
           isLast: isLast)
       } catch {
         failure = error
@@ -58,8 +58,8 @@ extension EvaluateJob {
   /// Of a library's results those that are sent, one by one: their places in the results' memory and in the payload. So
   /// where some were brought to the client's memory, and where a process wrote them: what lies between them is nothing
   /// that the daemon wrote. nil: all of them are sent, as they lie.
-  private var sentPieces: [SentPiece]? {
-    guard let evaluation, evaluation.entry.isForeign, results != nil,
+  private func sentPieces(_ evaluation: Evaluation) -> [SentPiece]? {
+    guard results != nil, evaluation.entry.isForeign,
       evaluation.entry.isElsewhere || !shared.places.isEmpty
     else { return nil }
     var sent = 0
@@ -74,8 +74,8 @@ extension EvaluateJob {
     return pieces
   }
 
-  private func resultBytes(_ evaluation: Evaluation) -> ResultBytes {
-    if let pieces = sentPieces {
+  private func resultBytes(_ evaluation: Evaluation, _ pieces: [SentPiece]?) -> ResultBytes {
+    if let pieces {
       return ResultBytes(
         pieces: pieces.map { ($0.offset, $0.count) }, request: results,
         total: pieces.last.map { $0.sentOffset + $0.count } ?? 0)

@@ -192,8 +192,8 @@ extension EvaluateJob {
   }
 
   /// What workers copy to bring a library's results to the client's memory.
-  func copyOut() throws(StatusError) -> [WorkerCopy.Part] {
-    guard let evaluation, evaluation.entry.isForeign, !shared.places.isEmpty else { return [] }
+  func copyOut(_ evaluation: Evaluation) throws(StatusError) -> [WorkerCopy.Part] {
+    if shared.places.isEmpty || !evaluation.entry.isForeign { return [] }
     var parts: [WorkerCopy.Part] = []
     for place in shared.places {
       let (view, _, name) = evaluation.result(place.position)

@@ -193,7 +193,7 @@ final class Connection {
 
   /// The connection's turn is over, or as much output is queued as may be.
   func pausesDecoding() -> Bool {
-    if output.byteCount >= context.limits.queuedBytesMax { return true }
+    if output.byteCount >= limits.queuedBytesMax { return true }
     turnFrames += 1
     // Looking at the clock costs as much as a few percent of a small call.
     return turnFrames & (isTurnCostly ? 0 : 7) == 0 && Clock.now >= turnEnd
@@ -201,7 +201,7 @@ final class Connection {
 
   private var mayDecode: Bool {
     phase == .open && !decoder.isWaiting && !isInDebt
-      && output.byteCount < context.limits.queuedBytesMax
+      && output.byteCount < limits.queuedBytesMax
   }
 
   private var mayRead: Bool {

@@ -68,6 +68,15 @@ typedef lanes lane_elements;
 #endif
 typedef element quad_elements __attribute__((ext_vector_type(4)));
 
+/* A vector that is not set to anything: Swift would clear the tiles on the stack, at a few percent of a small call. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wuninitialized"
+LANES_OP lanes lanes_unset(void) {
+  lanes vector;
+  return vector;
+}
+#pragma clang diagnostic pop
+
 /* ---- Arithmetic ---- */
 
 LANES_OP lanes lanes_add(lanes a, lanes b) { return a + b; }

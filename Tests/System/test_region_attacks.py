@@ -37,6 +37,15 @@ def lingering(seconds):
     return client, listener
 
 
+# Other programs on the machine make everybody wait at times: in one of so many tries nobody does.
+TRIES = 3
+
+
+def bound(quiet):
+    """How long another client may wait while somebody attacks, seconds."""
+    return max(0.05, 10 * quiet)
+
+
 def slowest_status(daemon, seconds):
     """The longest that another client waits for the daemon's status meanwhile, seconds."""
     slowest, end = 0, time.monotonic() + seconds
@@ -54,8 +63,17 @@ class Descriptors(unittest.TestCase):
 
     def attack(self, daemon, send, count=12, linger=6):
         """`send` with a socket that lingers, on so many connections; then everybody's last copies are closed by the
-        daemon."""
+        daemon, and another client waits no longer than it may. Returns how often the kernel refused to send."""
         quiet = slowest_status(daemon, 0.5)
+        waits = []
+        for _ in range(TRIES):
+            refused, slowest = self.attack_once(daemon, send, count, linger)
+            waits.append(slowest)
+            if slowest < bound(quiet):
+                return refused
+        self.fail(f"another client waited {waits} s, the bound is {bound(quiet)} s")
+
+    def attack_once(self, daemon, send, count, linger):
         kept, refused = [], 0
         for _ in range(count):
             descriptor, listener = lingering(linger)
@@ -73,9 +91,7 @@ class Descriptors(unittest.TestCase):
         slowest = slowest_status(daemon, 1.5)
         for item in kept:
             item.close()
-        slowest = max(slowest, slowest_status(daemon, 1))
-        self.assertLess(slowest, max(0.25, 10 * quiet), "another client waited")
-        return refused
+        return refused, max(slowest, slowest_status(daemon, 1))
 
     @staticmethod
     @contextlib.contextmanager
@@ -319,23 +335,33 @@ class Memory(unittest.TestCase):
         with Daemon(limits__region_grace="0s") as daemon:
             quiet = slowest_status(daemon, 0.5)
             attacker = daemon.connect(features=("shm",))
-            slowest, end = 0, time.monotonic() + 4
+            waits = []
             with daemon.connect() as other:
-                id = 0
-                while time.monotonic() < end:
-                    id += 1
-                    memory = attacker.region(id, 128 << 20)
-                    memory.map.madvise(23)  # MADV_POPULATE_WRITE
-                    memory.close()
-                    attacker.release(id)
-                    began = time.perf_counter()
-                    for _ in range(20):
-                        other.call(DAEMON_STATUS)
-                        slowest = max(slowest, time.perf_counter() - began)
-                        began = time.perf_counter()
-                    attacker.answer_of(RELEASE, id)
+                for _ in range(TRIES):
+                    waits.append(self.slowest_beside_regions(attacker, other, 3))
+                    if waits[-1] < bound(quiet):
+                        break
             attacker.close()
-            self.assertLess(slowest, max(0.25, 10 * quiet))
+            self.assertLess(waits[-1], bound(quiet), waits)
+
+    @staticmethod
+    def slowest_beside_regions(attacker, other, seconds):
+        slowest, end = 0, time.monotonic() + seconds
+        id = 0
+        while time.monotonic() < end:
+            id += 1
+            memory = attacker.region(id, 128 << 20)
+            memory.map.madvise(23)  # MADV_POPULATE_WRITE
+            memory.close()
+            attacker.release(id)
+            began = time.perf_counter()
+            for _ in range(20):
+                other.call(DAEMON_STATUS)
+                slowest = max(slowest, time.perf_counter() - began)
+                began = time.perf_counter()
+            attacker.answer_of(RELEASE, id)
+        return slowest
+
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ let package = Package(
       name: "lossd",
       dependencies: [
         "CLinux", "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdServer",
-        "LossdSocket", "LossdSystemd", "LossdTensor", "LossdThreads",
+        "LossdSocket", "LossdSystemd", "LossdTensor", "LossdThreads", "LossdWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Configuration", package: "swift-configuration"),
         .product(name: "Logging", package: "swift-log"),

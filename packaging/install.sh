@@ -26,9 +26,15 @@ for unit in lossd.service lossd.socket lossd-admin.socket lossd-settings.service
 done
 install -m 644 systemd/lossd.sysusers "$to/lib/sysusers.d/lossd.conf"
 install -m 644 systemd/dropins/* "$to/share/doc/lossd/examples/systemd/"
-for page in operations limits; do
-  sed -E "s#/usr/(sbin|lib/lossd|share/doc)#$prefix/\1#g" "docs/$page.md" > "$to/share/doc/lossd/$page.md"
+# Pages, and what they link to: programs of clients, the wire's messages, the C client's header.
+for page in operations limits security functions clients protocol plugins; do
+  packaging/page.sh "docs/$page.md" "$prefix" ../proto/lossd.proto=lossd.proto ../clients/c/include/lossd.h=lossd.h \
+    ../examples=examples > "$to/share/doc/lossd/$page.md"
 done
+install -m 644 proto/lossd.proto clients/c/include/lossd.h "$to/share/doc/lossd/"
+install -d "$to/share/doc/lossd/examples/data"
+install -m 644 examples/*.{c,py,md} "$to/share/doc/lossd/examples/"
+install -m 644 examples/data/* "$to/share/doc/lossd/examples/data/"
 
 # Settings: all of them as comments, made from the daemon's own list.
 packaging/settings.sh example "$build/lossd" "$prefix" > "$to/share/doc/lossd/examples/lossd.yaml"
@@ -65,7 +71,14 @@ cp -RL --no-preserve=mode sdk/share/lossd/swift/. "$to/share/lossd/swift/"
 find "$to/share/lossd/swift" -mindepth 1 -name '.*' -prune -exec rm -rf {} +
 chmod -R u=rwX,go=rX "$to/share/lossd/swift"
 install -m 644 Plugins/Examples/{hinge,tversky}.c Plugins/PoissonNLL/poisson_nll.cpp \
-  Plugins/Focal/Sources/FocalLoss/FocalLoss.swift docs/plugins.md "$to/share/doc/lossd-dev/examples/"
+  Plugins/Focal/Sources/FocalLoss/FocalLoss.swift "$to/share/doc/lossd-dev/examples/"
+headers=()
+for header in plugin.h plugin.hpp math.h; do
+  headers+=("../Sources/CLossdPlugin/include/lossd/$header=../../../../include/lossd/$header")
+done
+packaging/page.sh docs/plugins.md "$prefix" ../Plugins/Examples/hinge.c=hinge.c ../Plugins/Examples/tversky.c=tversky.c \
+  ../Plugins/PoissonNLL=poisson_nll.cpp ../Plugins/Focal=FocalLoss.swift "${headers[@]}" \
+  > "$to/share/doc/lossd-dev/examples/plugins.md"
 cat > "$to/share/pkgconfig/lossd-plugin.pc" <<END
 prefix=$prefix
 includedir=\${prefix}/include

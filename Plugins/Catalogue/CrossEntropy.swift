@@ -23,9 +23,9 @@ struct ClassLayout: BitwiseCopyable {
 
   func start(_ position: Int) -> Int { position / inner * classes * inner + position % inner }
 
-  /// Whether `shape` is the input's without its classes.
+  /// Whether `shape` is the input's without its classes. For an input (C), that is (), and torch takes (1) for it.
   func isTargetShape(_ shape: UnsafeBufferPointer<Int64>, _ input: TensorView) -> Bool {
-    if input.rank == 1 { return shape.isEmpty }
+    if input.rank == 1 { return shape.isEmpty || shape.count == 1 && shape[0] == 1 }
     return shape.count == input.rank - 1 && shape[0] == input.shape[0]
       && (1..<shape.count).allSatisfy { shape[$0] == input.shape[$0 + 1] }
   }
@@ -100,8 +100,8 @@ extension ClassLoss {
           "target", hasLogits ? indexTypes + floatTypes : indexTypes, isRequired: true,
           batching: .rows,
           help: hasLogits
-            ? "class indices: input without its classes; or probabilities: like input"
-            : "class indices: input without its classes"),
+            ? "class indices: input without its classes, () or (1) for (C); or probabilities: like input"
+            : "class indices: input without its classes, () or (1) for (C)"),
         InputDeclaration(
           "grad.loss", floatTypes, batching: .upstream, help: "upstream gradient, like loss"),
         InputDeclaration(
@@ -139,7 +139,9 @@ extension ClassLoss {
       }
     }
     let reduction = Reduction(call.attributes)
-    let shape = reduction == .none ? target.shape : Reduction.emptyShape
+    // One loss of an input (C) is a scalar, whichever of its shapes the target has.
+    let hasShape = reduction == .none && input.rank > 1
+    let shape = hasShape ? target.shape : Reduction.emptyShape
     try checkUpstream(
       call.input(2), "grad.loss", input.dataType, shape, isReduced: reduction != .none)
     if call.wants(0) {

@@ -48,15 +48,17 @@ static int32_t finish(const lossd_function *function, const lossd_value *attribu
 
 #define FLOAT32 LOSSD_TYPE_BIT(LOSSD_FLOAT32)
 #define NONE {LOSSD_VALUE_NONE, 0, {0}}
-static const lossd_input inputs[] = {{"input", "scores", FLOAT32, LOSSD_INPUT_REQUIRED, {0, 0}},
-                                     {"target", "-1 or 1", FLOAT32, LOSSD_INPUT_REQUIRED, {0, 0}}};
-static const lossd_output outputs[] = {{"loss", "scalar", LOSSD_OUTPUT_DEFAULT, -1, {0, 0}},
-                                       {"grad.input", "like input", 0, -1, {0, 0}}};
+/* ROWS: a data set may be cut along dimension 0, since each row has its own part of the sums and of the gradient. */
+static const lossd_input inputs[] = {
+    {"input", "scores", FLOAT32, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}},
+    {"target", "-1 or 1", FLOAT32, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}}};
+static const lossd_output outputs[] = {{"loss", "scalar", LOSSD_OUTPUT_DEFAULT | LOSSD_OUTPUT_ROWS, -1, {0, 0}},
+                                       {"grad.input", "like input", LOSSD_OUTPUT_ROWS, -1, {0, 0}}};
 static const char *const choices[] = {"mean", "sum", 0}, *const sums[] = {"loss_sum", "weight_sum"},
                   *const values[] = {"loss"};
 static const lossd_attribute attributes[] = {
-    {"reduction", "mean or sum", LOSSD_VALUE_STRING, 0, {LOSSD_VALUE_STRING, 4, {.string = "mean"}}, NONE,
-     NONE, choices, {0, 0}}};
+    {"reduction", "mean or sum", LOSSD_VALUE_STRING, LOSSD_ATTRIBUTE_REDUCTION,
+     {LOSSD_VALUE_STRING, 4, {.string = "mean"}}, NONE, NONE, choices, {0, 0}}};
 static const lossd_function hinge = {
     sizeof hinge, LOSSD_KIND_LOSS, "hinge", "max(0, 1 - input * target)", inputs, outputs, attributes, sums,
     values, 2, 2, 1, 2, 1, 0, 0, plan, run, 0, finish};

@@ -91,12 +91,14 @@ static int32_t finish(const lossd_function *function, const lossd_value *attribu
 #define FLOAT32 LOSSD_TYPE_BIT(LOSSD_FLOAT32)
 #define FLOATING(x) {LOSSD_VALUE_FLOAT, 0, {.floating = (x)}}
 #define NONE {LOSSD_VALUE_NONE, 0, {0}}
+/* ROWS: the loss may be had of a data set that is cut along dimension 0, since it is made of sums over the elements.
+ * Its gradient may not: each element's depends on the sums of all of them. */
 static const lossd_input inputs[] = {
-    {"input", "probabilities in [0, 1], any shape", FLOAT32, LOSSD_INPUT_REQUIRED, {0, 0}},
-    {"target", "in [0, 1], like input", FLOAT32, LOSSD_INPUT_REQUIRED, {0, 0}},
+    {"input", "probabilities in [0, 1], any shape", FLOAT32, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}},
+    {"target", "in [0, 1], like input", FLOAT32, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}},
     {"grad.loss", "upstream gradient, a scalar", FLOAT32, 0, {0, 0}}};
 static const lossd_output outputs[] = {
-    {"loss", "scalar", LOSSD_OUTPUT_DEFAULT, -1, {0, 0}},
+    {"loss", "scalar", LOSSD_OUTPUT_DEFAULT | LOSSD_OUTPUT_ROWS, -1, {0, 0}},
     {"grad.input", "gradient with respect to input", 0, -1, {0, 0}}};
 static const lossd_attribute attributes[] = {
     {"alpha", "weight of false positives", LOSSD_VALUE_FLOAT, 0, FLOATING(0.5), FLOATING(0), NONE, 0,

@@ -11,5 +11,8 @@ struct HeaderFlaw: Error, Equatable {
 
 /// A text from a file as an error may show it: quoted, control characters escaped, not endless.
 func quoted(_ text: some StringProtocol) -> String {
-  text.count > 80 ? String(text.prefix(80)).debugDescription + "..." : String(text).debugDescription
+  // Characters have no longest length, as any number of marks may follow a letter: code points do.
+  let scalars = String(text).unicodeScalars
+  let head = String(scalars.prefix(80))
+  return head.debugDescription + (head.utf8.count < scalars.count ? "..." : "")
 }

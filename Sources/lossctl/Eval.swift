@@ -192,7 +192,7 @@ struct Eval: AsyncParsableCommand {
         ]).text)
     } else {
       for (name, tensor) in results {
-        print("\(name): \(tensor.text(savedTo: saved[name]))")
+        print("\(name.shown): \(tensor.text(savedTo: saved[name]))")
       }
     }
   }

@@ -35,9 +35,11 @@ struct Functions: AsyncParsableCommand {
       if json {
         print(JSON.list(functions.map(\.json)).text)
       } else if name == nil {
-        let width = functions.map(\.name.count).max() ?? 0
+        let width = functions.map(\.name.shown.count).max() ?? 0
         for function in functions {
-          print(padded(function.name, width + 2) + padded(function.kind, 12) + function.summary)
+          print(
+            padded(function.name.shown, width + 2) + padded(function.kind.shown, 12)
+              + function.summary.shown)
         }
       } else {
         for function in functions { print(function.longText) }
@@ -54,7 +56,10 @@ let functionNames = CompletionKind.shellCommand(
 extension FunctionDescription {
   /// As `lossctl functions NAME` prints it.
   var longText: String {
-    var lines = ["\(name): \(summary)", "  \(kind), of the plugin \(plugin) \(version)"]
+    var lines = [
+      "\(name.shown): \(summary.shown)",
+      "  \(kind.shown), of the plugin \(plugin.shown) \(version.shown)",
+    ]
     lines.append("inputs")
     for input in inputs {
       let notes =
@@ -85,7 +90,8 @@ extension FunctionDescription {
   }
 
   private func line(_ name: String, _ help: String, _ notes: [String]) -> String {
-    "  " + padded(name, 18) + help + (notes.isEmpty ? "" : " (\(notes.joined(separator: "; ")))")
+    "  " + padded(name.shown, 18) + help.shown
+      + (notes.isEmpty ? "" : " (\(notes.map(\.shown).joined(separator: "; ")))")
   }
 
   var json: JSON {

@@ -1,3 +1,5 @@
+import LossdWire
+
 /// JSON to be printed. Numbers that JSON cannot hold are the strings `NaN`, `Infinity`, `-Infinity`.
 enum JSON {
   case string(String)
@@ -33,7 +35,8 @@ enum JSON {
       case "\n": result += "\\n"
       case "\t": result += "\\t"
       default:
-        if scalar.value < 0x20 {
+        // C0, and, though JSON has them as they are, DEL and C1, which a terminal obeys, and turns of direction.
+        if scalar.value < 0x20 || shownText(String(scalar)) != String(scalar) {
           let hex = String(scalar.value, radix: 16)
           result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
         } else {

@@ -3,6 +3,7 @@ import Glibc
 import LossdClient
 import LossdSocket
 import LossdTensor
+import LossdWire
 
 /// The command-line client of lossd.
 struct Lossctl: AsyncParsableCommand {
@@ -96,6 +97,17 @@ func reporting(_ body: () async throws -> Void) async throws {
   }
 }
 
+/// One line on standard error; what of it others wrote cannot make it more.
 func printError(_ text: String) {
-  (text + "\n").withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
+  (shownText(text) + "\n").withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
+}
+
+/// Lines on standard output, in the place of Swift's own: names and texts of a daemon, its plugins and files are in them.
+func print(_ text: String) {
+  Swift.print(shownText(text, bytesMax: .max, keepsLines: true))
+}
+
+extension String {
+  /// A text of others within lines of ours.
+  var shown: String { shownText(self, bytesMax: 1024) }
 }

@@ -26,7 +26,7 @@ struct Ping: AsyncParsableCommand {
         let microseconds =
           Double(time.components.attoseconds) / 1e12
           + Double(time.components.seconds) * 1e6
-        print("\(hello.software) at \(client.address): \(fixed(microseconds, 0)) us")
+        print("\(hello.software.shown) at \(client.address): \(fixed(microseconds, 0)) us")
       }
       client.close()
     }

@@ -110,17 +110,18 @@ func absolute(_ file: String) throws -> String {
 extension PluginMessage {
   var text: String {
     if state == "refused" {
-      return "\(name) (\(file)): refused since \(timeText(since)): \(lastReason)"
+      return
+        "\(name.shown) (\(file.shown)): refused since \(timeText(since)): \(lastReason.shown)"
     }
     var text =
-      "\(name) \(version) (\(file.isEmpty ? "a part of the daemon" : file)): "
-      + functions.joined(separator: ", ")
+      "\(name.shown) \(version.shown) (\(file.isEmpty ? "a part of the daemon" : file.shown)): "
+      + functions.map(\.shown).joined(separator: ", ")
     if isolation == "process" {
       text +=
-        "\n  in processes of its own (\(processes.isEmpty ? "none now" : processes.map(String.init).joined(separator: ", "))), \(state)"
-      if restarts > 0 { text += ", restarted \(restarts) times, the last one \(lastReason)" }
+        "\n  in processes of its own (\(processes.isEmpty ? "none now" : processes.map(String.init).joined(separator: ", "))), \(state.shown)"
+      if restarts > 0 { text += ", restarted \(restarts) times, the last one \(lastReason.shown)" }
     } else if state != "serving" || !lastReason.isEmpty {
-      text += "\n  \(state)" + (lastReason.isEmpty ? "" : ": \(lastReason)")
+      text += "\n  \(state.shown)" + (lastReason.isEmpty ? "" : ": \(lastReason.shown)")
     }
     return text
   }

@@ -50,7 +50,8 @@ extension Plugin {
     private func examine(_ copy: String, of path: String) throws {
       let probe = try trial.probe(copy, as: path)
       print(PluginMessage(probe.info, of: path).text)
-      for note in probe.notes { print("  \(note)") }
+      let descriptions = probe.entries.map(FunctionDescription.init)
+      for note in probe.notes + descriptions.compactMap(\.batchingNote) { print("  \(note)") }
       if copy != path, let reason = PluginProbe.distrust(path) {
         print("  the daemon would not take it from there, but take what is installed: \(reason)")
       }
@@ -98,6 +99,23 @@ extension Plugin {
       }
       return options
     }
+  }
+}
+
+extension FunctionDescription {
+  /// Why `lossctl eval` can never cut a data set for this function, whatever is given; nil: it can.
+  fileprivate var batchingNote: String? {
+    let remedy =
+      "so lossctl eval refuses --batch-size and data sets over limits.payload_bytes"
+    if !inputs.contains(where: { $0.batching == .rows || $0.batching == .broadcast }) {
+      return
+        "\(name): no input is declared to have rows (LOSSD_INPUT_ROWS in plugin.h), \(remedy)"
+    }
+    if !outputs.contains(where: \.hasRows) {
+      return
+        "\(name): no output is declared to have rows (LOSSD_OUTPUT_ROWS in plugin.h), \(remedy)"
+    }
+    return nil
   }
 }
 

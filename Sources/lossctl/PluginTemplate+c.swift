@@ -24,19 +24,20 @@ extension PluginTemplate {
 
     #define FLOATS (LOSSD_TYPE_BIT(LOSSD_FLOAT32) | LOSSD_TYPE_BIT(LOSSD_FLOAT64))
     #define NONE {LOSSD_VALUE_NONE, 0, {0}}
+    /* A data set may be cut along dimension 0, its rows: each row has its own part of the sums and of the gradient. */
     static const lossd_input inputs[] = {
-        {"input", "\(kind == .elementwise ? "predictions, any shape" : "scores, (N, C)")", FLOATS, LOSSD_INPUT_REQUIRED, {0, 0}},
-        {"target", "\(kind == .elementwise ? "like input" : "the class of each row, (N)")", \(kind == .elementwise ? "FLOATS" : "LOSSD_TYPE_BIT(LOSSD_INT64)"), LOSSD_INPUT_REQUIRED, {0, 0}},
-        {"grad.loss", "upstream gradient, like loss", FLOATS, 0, {0, 0}}};
+        {"input", "\(kind == .elementwise ? "predictions, any shape" : "scores, (N, C)")", FLOATS, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS\(kind == .elementwise ? "" : " | LOSSD_INPUT_CLASSES"), {0, 0}},
+        {"target", "\(kind == .elementwise ? "like input" : "the class of each row, (N)")", \(kind == .elementwise ? "FLOATS" : "LOSSD_TYPE_BIT(LOSSD_INT64)"), LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}},
+        {"grad.loss", "upstream gradient, like loss; a scalar may be float64", FLOATS, LOSSD_INPUT_UPSTREAM, {0, 0}}};
     static const lossd_output outputs[] = {
-        {"loss", "scalar, or one \(kind == .elementwise ? "an element" : "a row") for reduction=none", LOSSD_OUTPUT_DEFAULT, -1, {0, 0}},
-        {"grad.input", "gradient with respect to input", 0, -1, {0, 0}}};
+        {"loss", "scalar, or one \(kind == .elementwise ? "an element" : "a row") for reduction=none", LOSSD_OUTPUT_DEFAULT | LOSSD_OUTPUT_ROWS, -1, {0, 0}},
+        {"grad.input", "gradient with respect to input", LOSSD_OUTPUT_ROWS, -1, {0, 0}}};
     static const char *const reductions[] = {"none", "mean", "sum", 0};
     static const lossd_attribute attributes[] = {
         {"\(parameter)", "\(parameterHelp)", LOSSD_VALUE_FLOAT, 0, {LOSSD_VALUE_FLOAT, 0, {.floating = 1}},
          \(kind == .elementwise ? "{LOSSD_VALUE_FLOAT, 0, {.floating = 0}}" : "NONE"), NONE, 0, {0, 0}},
-        {"reduction", "none, mean or sum", LOSSD_VALUE_STRING, 0, {LOSSD_VALUE_STRING, 4, {.string = "mean"}}, NONE,
-         NONE, reductions, {0, 0}}};
+        {"reduction", "none, mean or sum", LOSSD_VALUE_STRING, LOSSD_ATTRIBUTE_REDUCTION,
+         {LOSSD_VALUE_STRING, 4, {.string = "mean"}}, NONE, NONE, reductions, {0, 0}}};
     static const char *const sums[] = {"loss_sum", "weight_sum"}, *const values[] = {"loss"};
     static const lossd_function function = {
         .struct_size = sizeof function, .kind = LOSSD_KIND_LOSS, .name = "\(name)",
@@ -91,7 +92,7 @@ extension PluginTemplate {
       int is_none = is(call->attributes, "none");
       if (y->data_type != x->data_type || !same_shape(y, x, x->rank))
         return fail(error, "target has another type or shape than input");
-      if (up->data_type && (up->data_type != x->data_type || !same_shape(up, x, is_none ? x->rank : 0)))
+      if (up->data_type && (!is_upstream_type(up, x, is_none) || !same_shape(up, x, is_none ? x->rank : 0)))
         return fail(error, "grad.loss has another type or shape than loss");
       set_output(plan, LOSS, x, is_none ? x->rank : 0);
       if (!is_none) plan->outputs[LOSS].flags = LOSSD_PLANNED_REDUCED; /* filled by the host from finish's value */
@@ -107,21 +108,21 @@ extension PluginTemplate {
     #define LOOP(T)                                                                                      \\
       {                                                                                                  \\
         const T *x = call->inputs[INPUT].data, *y = call->inputs[TARGET].data;                           \\
-        const T *up = call->inputs[UPSTREAM].data_type ? call->inputs[UPSTREAM].data : 0;                \\
+        const T *up = is_none && call->inputs[UPSTREAM].data_type ? call->inputs[UPSTREAM].data : 0;     \\
         T *losses = is_none && call->wanted >> LOSS & 1 ? call->outputs[LOSS].data : 0;                  \\
         T *gradient = call->wanted >> GRADIENT & 1 ? call->outputs[GRADIENT].data : 0;                   \\
         for (int64_t i = chunk->begin; i < chunk->end; i++) {                                            \\
           double value = loss(x[i], y[i], delta);                                                        \\
           sum += value;                                                                                  \\
           if (losses) losses[i] = (T)value;                                                              \\
-          if (gradient) gradient[i] = (T)(slope(x[i], y[i], delta) * scale * (up ? up[is_none ? i : 0] : 1)); \\
+          if (gradient) gradient[i] = (T)(slope(x[i], y[i], delta) * scale * (up ? up[i] : 1)); \\
         }                                                                                                \\
       }
 
     static int32_t run(const lossd_call *call, const lossd_chunk *chunk, lossd_error *error) {
       const double delta = call->attributes[DELTA].as.floating;
       const int is_none = is(call->attributes, "none");
-      const double scale = is(call->attributes, "mean") ? 1.0 / (double)call->inputs[INPUT].element_count : 1;
+      const double scale = upstream_scalar(call) * (is(call->attributes, "mean") ? 1.0 / (double)call->inputs[INPUT].element_count : 1);
       double sum = 0;
       (void)error;
       if (call->inputs[INPUT].data_type == LOSSD_FLOAT64) LOOP(double) else LOOP(float)
@@ -159,7 +160,7 @@ extension PluginTemplate {
       int is_none = is(call->attributes, "none");
       if (x->rank != 2) return fail(error, "input has not two dimensions, (N, C)");
       if (!same_shape(y, x, 1)) return fail(error, "target has not one class for each row, (N)");
-      if (up->data_type && (up->data_type != x->data_type || !same_shape(up, x, is_none ? 1 : 0)))
+      if (up->data_type && (!is_upstream_type(up, x, is_none) || !same_shape(up, x, is_none ? 1 : 0)))
         return fail(error, "grad.loss has another type or shape than loss");
       set_output(plan, LOSS, x, is_none ? 1 : 0);
       if (!is_none) plan->outputs[LOSS].flags = LOSSD_PLANNED_REDUCED; /* filled by the host from finish's value */
@@ -174,11 +175,11 @@ extension PluginTemplate {
     #define LOOP(T, row)                                                                                  \\
       {                                                                                                   \\
         const T *x = call->inputs[INPUT].data;                                                            \\
-        const T *up = call->inputs[UPSTREAM].data_type ? call->inputs[UPSTREAM].data : 0;                 \\
+        const T *up = is_none && call->inputs[UPSTREAM].data_type ? call->inputs[UPSTREAM].data : 0;      \\
         T *losses = is_none && call->wanted >> LOSS & 1 ? call->outputs[LOSS].data : 0;                   \\
         T *gradient = call->wanted >> GRADIENT & 1 ? call->outputs[GRADIENT].data : 0;                    \\
         for (int64_t i = chunk->begin; i < chunk->end; i++) {                                             \\
-          double value, factor = scale * (up ? up[is_none ? i : 0] : 1);                                  \\
+          double value, factor = scale * (up ? up[i] : 1);                                                \\
           T *slopes = gradient ? gradient + i * classes : 0;                                              \\
           int64_t target = targets[i];                                                                    \\
           if (target < 0 || target >= classes) {                                                          \\
@@ -197,7 +198,7 @@ extension PluginTemplate {
       const double margin = call->attributes[MARGIN].as.floating;
       const int is_none = is(call->attributes, "none");
       const int64_t *targets = call->inputs[TARGET].data, classes = call->inputs[INPUT].shape[1];
-      const double scale = is(call->attributes, "mean") ? 1.0 / (double)call->inputs[INPUT].shape[0] : 1;
+      const double scale = upstream_scalar(call) * (is(call->attributes, "mean") ? 1.0 / (double)call->inputs[INPUT].shape[0] : 1);
       double sum = 0;
       if (call->inputs[INPUT].data_type == LOSSD_FLOAT64) LOOP(double, row_of_doubles)
       else LOOP(float, row_of_floats)
@@ -223,6 +224,18 @@ extension PluginTemplate {
     /* Whether a's shape is the first `rank` dimensions of b's. */
     static int same_shape(const lossd_tensor *a, const lossd_tensor *b, uint32_t rank) {
       return a->rank == rank && (rank == 0 || !memcmp(a->shape, b->shape, rank * sizeof *a->shape));
+    }
+
+    /* loss's type, or float64 where loss is a scalar, so that a mean of many rows loses nothing. */
+    static int is_upstream_type(const lossd_tensor *up, const lossd_tensor *loss, int is_none) {
+      return up->data_type == loss->data_type || (!is_none && up->data_type == LOSSD_FLOAT64);
+    }
+
+    /* The upstream gradient of a mean or sum; 1 where there is none, or one for each loss. */
+    static double upstream_scalar(const lossd_call *call) {
+      const lossd_tensor *up = &call->inputs[UPSTREAM];
+      if (!up->data_type || is(call->attributes, "none")) return 1;
+      return up->data_type == LOSSD_FLOAT64 ? *(const double *)up->data : (double)*(const float *)up->data;
     }
 
     static void set_output(lossd_plan *plan, int output, const lossd_tensor *like, uint32_t rank) {

@@ -27,9 +27,9 @@ extension GetStatusResponse {
   var text: String {
     let seconds = Double(uptimeMicroseconds) / 1e6
     var lines = [
-      "\(version), process \(processID), up \(fixed(seconds, 0)) s\(isDraining ? ", draining" : "")",
-      "listening on \(listeners.joined(separator: ", "))",
-      "\(workers) workers, \(loops) loops, kernels \(kernels), \(mebibytes(residentBytes)) resident",
+      "\(version.shown), process \(processID), up \(fixed(seconds, 0)) s\(isDraining ? ", draining" : "")",
+      "listening on \(listeners.map(\.shown).joined(separator: ", "))",
+      "\(workers) workers, \(loops) loops, kernels \(kernels.shown), \(mebibytes(residentBytes)) resident",
       "connections   \(connections) open, \(connectionsAccepted) since the start",
       "calls         \(callsInFlight) in flight, \(queueDepth) at the workers",
       "rows          \(rows)",
@@ -47,7 +47,7 @@ extension GetStatusResponse {
       for call in calls {
         let name = call.function.isEmpty ? call.method : call.function
         let code = StatusCode(rawValue: call.code)?.description ?? "\(call.code)"
-        lines.append("  " + padded(name, 38) + padded(code, 20) + "\(call.count)")
+        lines.append("  " + padded(name.shown, 38) + padded(code, 20) + "\(call.count)")
       }
     }
     if !latencies.isEmpty {
@@ -60,7 +60,7 @@ extension GetStatusResponse {
           latency.p999Microseconds, latency.maxMicroseconds,
         ]
         lines.append(
-          "  " + padded(latency.function, 38) + values.map { column(fixed($0, 1)) }.joined())
+          "  " + padded(latency.function.shown, 38) + values.map { column(fixed($0, 1)) }.joined())
       }
     }
     return lines.joined(separator: "\n")

@@ -7,6 +7,7 @@ import LossdSocket
 import LossdSystemd
 import LossdTensor
 import LossdThreads
+import LossdWire
 
 /// The daemon's command line.
 struct LossdCommand: AsyncParsableCommand {
@@ -105,7 +106,7 @@ struct LossdCommand: AsyncParsableCommand {
     }
     if checkConfig {
       let addresses = settings.listen.isEmpty ? [Settings.systemSocket] : settings.listen
-      print("settings are good: \(addresses.joined(separator: ", "))")
+      print("settings are good: \(shownText(addresses.joined(separator: ", ")))")
       return
     }
     LoggingSystem.bootstrap { _ in StandardErrorLog() }

@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import LossdWire
 import Synchronization
 
 /// swift-log to standard error: with `<N>` priorities for the journal, with the time elsewhere.
@@ -39,15 +40,14 @@ struct StandardErrorLog: LogHandler {
 
   func log(event: LogEvent) {
     // One line a fact: a line break in what a client sent must not start another.
-    let text = "\(event.message)".map { $0.isNewline ? " " : $0 }
-    let line = StandardErrorLog.prefix(event.level) + String(text) + "\n"
+    let line = StandardErrorLog.prefix(event.level) + shownText("\(event.message)") + "\n"
     line.withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
   }
 
   /// Why the program ends or a request failed, where no logger is there: a line for people.
   static func complain(_ text: String) {
     let prefix = isJournal ? "<\(priority(.error))>" : ""
-    "\(prefix)lossd: \(text)\n".withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
+    "\(prefix)lossd: \(shownText(text))\n".withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
   }
 
   /// Lines of the access log, whatever the level is. Blocks until they are written; any thread.

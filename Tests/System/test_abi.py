@@ -115,7 +115,11 @@ class ABI(unittest.TestCase):
             shutil.copy(path, include / "lossd" / "plugin.h")
             plugins = self.folder / f"{path.stem}-plugins"
             plugins.mkdir()
-            build("hinge.c", plugins / "hinge.so", include=include)
+            # What its author could not know then.
+            flags = [f"-D{name}=0" for name in ("LOSSD_INPUT_ROWS", "LOSSD_OUTPUT_ROWS", "LOSSD_ATTRIBUTE_REDUCTION")
+                     if name not in path.read_text()]
+            self.assertEqual(bool(flags), version(path.read_text()) < (1, 2))
+            build("hinge.c", plugins / "hinge.so", *flags, include=include)
             with Daemon(plugin_folders=plugins) as daemon, daemon.connect() as connection:
                 deadline = time.time() + 10
                 while "loaded plugin hinge" not in daemon.log():

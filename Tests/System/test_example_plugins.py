@@ -11,6 +11,7 @@ import tempfile
 import time
 import unittest
 
+import npy
 from daemon import ROOT, Daemon, lossctl
 from plugin_files import make_plugins
 from wire import TYPES, Tensor
@@ -81,6 +82,25 @@ class ExamplePlugins(unittest.TestCase):
                     "sigmoid_focal_loss", inputs, {"gamma": gamma}, ["loss", "grad.input"])
                 self.assertEqual(result["loss"].values(), [0, 50, 150, 0])
                 self.assertEqual(result["grad.input"].values(), slopes)
+
+    def test_a_data_set_in_batches_gives_the_loss_of_one_call(self):
+        folder = pathlib.Path(self.folder)
+        x = npy.write(folder / "x.npy", [(7 * i % 11) / 11 for i in range(21)], (7, 3), "float32")
+        y = npy.write(folder / "y.npy", [i % 2 for i in range(21)], (7, 3), "float32")
+        for function, attributes in (("hinge", {"reduction": "mean"}), ("hinge", {"reduction": "sum"}), ("tversky", {})):
+            names = ["loss"] + ["grad.input"] * (attributes.get("reduction") == "sum")
+            found = []
+            for more in ((), ("--batch-size", 2)):
+                lossctl("eval", function, "--input", x, "--target", y, "--want", ",".join(names),
+                        *(f"--attr={key}={value}" for key, value in attributes.items()),
+                        *(f"--save={name}={folder / name}.npy" for name in names), *more, server=self.daemon.unix)
+                found.append([npy.read(folder / f"{name}.npy") for name in names])
+            self.assertEqual(*found)
+        for function, reason in (("hinge", "takes no upstream gradient of float64"), ("tversky", "grad.input has no rows")):
+            result = lossctl("eval", function, "--input", x, "--target", y, "--want", "grad.input", "--batch-size", 2,
+                             "--save", f"grad.input={folder / 'g.npy'}", server=self.daemon.unix, check=False)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertIn(reason, result.stderr)
 
     def test_golden_values(self):
         """At most 3 ulps from the exact result, in 16-bit types 1; never above torch's worst on the same set."""

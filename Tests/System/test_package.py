@@ -154,13 +154,45 @@ class Installed(unittest.TestCase):
 
     def test_nothing_of_another_prefix_is_in_what_is_installed_under_this_one(self):
         for path in self.own.rglob("*"):
-            if path.is_file() and path.stat().st_size < 100_000:
+            if path.is_file() and path.stat().st_size < 100_000 and path.suffix != ".npy":
                 # What a plugin's author reads names no place.
                 for line in path.read_text().splitlines():
                     for place in ("/usr/sbin", "/usr/lib/lossd", "/usr/share/doc/lossd"):
                         self.assertNotIn(place, line, path)
         self.assertIn(
             "ExecStart=/opt/lossd/sbin/lossd ", (self.own / "opt/lossd/lib/systemd/system/lossd.service").read_text())
+
+    def test_every_page_for_users_is_installed_and_every_link_in_it_leads_somewhere(self):
+        for root, prefix in ((self.usr, "usr"), (self.own, "opt/lossd")):
+            doc = root / prefix / "share/doc"
+            pages = {path.name for path in (doc / "lossd").glob("*.md")}
+            self.assertEqual(pages, {f"{name}.md" for name in (
+                "clients", "functions", "limits", "operations", "plugins", "protocol", "security")})
+            links = 0
+            for path in (*doc.rglob("*.md"), *doc.rglob("README*")):
+                text = path.read_text()
+                titles = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
+                          for title in re.findall(r"^#+ (.*)", text, re.M)}
+                for link in re.findall(r"\]\(([^)\s]+)\)", text):
+                    if re.match(r"https?:", link):
+                        continue
+                    target, _, title = link.partition("#")
+                    links += 1
+                    if target:
+                        self.assertTrue((path.parent / target).exists(), f"{path}: {link}")
+                    elif title:
+                        self.assertIn(title, titles, f"{path}: {link}")
+                if path.parent == doc / "lossd":  # a package of its own
+                    self.assertNotIn("](../", text, path)
+            self.assertGreater(links, 20)
+
+    def test_the_commands_of_the_pages_find_their_files_from_the_folder_of_the_pages(self):
+        doc = self.usr / "usr/share/doc/lossd"
+        named = {word for path in doc.glob("*.md")
+                 for word in re.findall(r"(?<![\w/])examples/(?:data/)?\w+\.(?:npy|c|py|json)\b", path.read_text())}
+        self.assertGreater(len(named), 5)
+        for word in named:
+            self.assertTrue((doc / word).exists(), word)
 
     def test_installing_again_keeps_the_settings_that_are_there(self):
         config = self.own / "etc/lossd/lossd.yaml"
@@ -259,7 +291,8 @@ class Packages(unittest.TestCase):
         self.assertEqual(contents["lossd"] & contents["lossd-dev"], set())
         for path in ("usr/sbin/lossd", "usr/bin/lossctl", "usr/lib/systemd/system/lossd.service", "etc/lossd/lossd.yaml",
                      "usr/share/doc/lossd/copyright", "usr/share/man/man7/lossd-plugins.7.gz",
-                     "usr/share/doc/lossd/operations.md"):
+                     *(f"usr/share/doc/lossd/{name}" for name in (
+                         "operations.md", "functions.md", "clients.md", "protocol.md", "lossd.proto"))):
             self.assertIn(f"./{path}", contents["lossd"])
         self.assertIn("./usr/include/lossd/plugin.h", contents["lossd-dev"])
         depends = run("dpkg-deb", "-f", self.debs["lossd"], "Depends").stdout

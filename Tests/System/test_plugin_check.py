@@ -65,6 +65,20 @@ class Loading(Case):
             self.assertIn("not fit for the daemon and runs in a process of its own: when it was unloaded", result.stdout)
             self.assertIn(text, result.stdout)
 
+    def test_a_function_that_no_data_set_can_be_cut_for_is_noted_and_taken(self):
+        for changes, text in (
+                ((), None),
+                ([("LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS, {0, 0}},\n    {\"target\"", "LOSSD_INPUT_REQUIRED, {0, 0}},\n    {\"target\""),
+                  ("\"-1 or 1\", FLOAT32, LOSSD_INPUT_REQUIRED | LOSSD_INPUT_ROWS", "\"-1 or 1\", FLOAT32, LOSSD_INPUT_REQUIRED")],
+                 "hinge: no input is declared to have rows (LOSSD_INPUT_ROWS in plugin.h)"),
+                ([("LOSSD_OUTPUT_DEFAULT | LOSSD_OUTPUT_ROWS", "LOSSD_OUTPUT_DEFAULT"),
+                  ("\"like input\", LOSSD_OUTPUT_ROWS", "\"like input\", 0")],
+                 "hinge: no output is declared to have rows (LOSSD_OUTPUT_ROWS in plugin.h)")):
+            result = self.lossctl("check", self.hinge(*changes))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stdout.count("--batch-size"), 0 if text is None else 1)
+            self.assertIn(text or "hinge 1.0", result.stdout)
+
     def test_threads_of_a_constructor_do_no_harm_and_are_said(self):
         for name in ("constructor_thread", "constructor_spins"):
             result = self.lossctl("check", built() / "load" / f"{name}.so")

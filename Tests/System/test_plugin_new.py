@@ -13,6 +13,7 @@ import threading
 import time
 import unittest
 
+import npy
 from daemon import ROOT, Daemon, lossctl, program
 from plugin_files import EXAMPLES, build
 from wire import Tensor
@@ -91,6 +92,28 @@ class Installed(unittest.TestCase):
                         result = connection.evaluate(name, inputs, {"reduction": reduction}, ["loss", "grad.input"])
                         for got, want in zip(result["loss"].values(), expected, strict=True):
                             self.assertAlmostEqual(got, want, 12, f"{name} {reduction}")
+                    for data_type, reduction in (("float32", "none"), ("float32", "mean"), ("float64", "sum")):
+                        self.check_batches(daemon, name, kind, data_type, reduction)
+
+    def check_batches(self, daemon, name, kind, data_type, reduction):
+        """In batches of 1 and 2 rows come the loss and the gradient of one call."""
+        rows = 5
+        x = npy.write(self.folder / "x.npy", [(7 * i % 11 - 5) / 2 for i in range(3 * rows)], (rows, 3), data_type)
+        y = npy.write(self.folder / "y.npy", *(
+            ([(5 * i % 7 - 3) / 2 for i in range(3 * rows)], (rows, 3), data_type) if kind == "elementwise"
+            else ([i % 3 for i in range(rows)], (rows,), "int64")))
+        found = []
+        for more in ((), ("--batch-size", 1), ("--batch-size", 2)):
+            saved = [self.folder / "loss.npy", self.folder / "gradient.npy"]
+            lossctl("eval", name, "--input", x, "--target", y, "--attr", f"reduction={reduction}", "--want",
+                    "loss,grad.input", "--save", f"loss={saved[0]}", "--save", f"grad.input={saved[1]}", *more,
+                    server=daemon.unix)
+            found.append([npy.read(path) for path in saved])
+        for got in found[1:]:
+            for (*kind_of, values), (*kind_expected, expected) in zip(got, found[0], strict=True):
+                self.assertEqual(kind_of, kind_expected)
+                for value, wanted in zip(values, expected, strict=True):
+                    self.assertAlmostEqual(value, wanted, 6 if data_type == "float32" else 14, f"{name} {reduction}")
 
     @unittest.skipUnless(platform.machine() == "x86_64", "reads this machine's code")
     def test_a_swift_plugin_is_closed_in_itself_and_its_loops_become_vectors(self):

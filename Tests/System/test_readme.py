@@ -20,6 +20,11 @@ class Readme(unittest.TestCase):
         shutil.rmtree("/tmp/lossd-doc", ignore_errors=True)
         self.run_page(ROOT / "docs" / "plugins.md", 20)
 
+    def test_readme_names_the_packages_that_are_installed(self):
+        packages = re.search(r"for package in (.*?) \"\$@\"", (ROOT / "scripts" / "setup.sh").read_text()).group(1)
+        text = re.search(r"missing from Debian \((.*?), and what", (ROOT / "README.md").read_text(), re.S).group(1)
+        self.assertEqual(re.split(r",\s+", text), packages.split())
+
     def test_the_page_on_plugins_shows_the_very_files(self):
         """The plugin in C, and what lossctl plugin new writes in Swift and C++."""
         page = (ROOT / "docs" / "plugins.md").read_text()

@@ -13,12 +13,12 @@ func textString(_ text: UnsafePointer<CChar>?) -> String {
   String(decoding: textBytes(text), as: UTF8.self)
 }
 
-/// A name as an error's text shows it: cut after 80 bytes, control characters as `?`, so that a hostile
-/// one neither floods a log nor forges a line in it.
+/// A name as an error's text shows it: cut after 80 bytes, control characters and turns of direction as `?`, so that a
+/// hostile one neither floods a log nor forges a line in it.
 public func displayText(_ bytes: UnsafeRawBufferPointer) -> String {
   let limit = 80
   let clean = bytes.prefix(limit).map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: "?") : $0 }
-  return String(decoding: clean, as: UTF8.self) + (bytes.count > limit ? "..." : "")
+  return shownText(String(decoding: clean, as: UTF8.self)) + (bytes.count > limit ? "..." : "")
 }
 
 /// What is wrong with bytes that ought to be a proto3 string.

@@ -35,8 +35,10 @@
  * nothing has been taken for its `limits.write_timeout` (30 s): wait for what you have submitted.
  *
  * ERRORS. Functions that can fail return a lossd_code and, where `error` is not NULL, say there what was wrong.
- * The setters of a call return nothing: the first one that failed is what submitting the call reports. Where
- * there is no memory, constructors return NULL, which every function takes for an object that fails.
+ * The setters of a call return nothing: the first one that failed is what submitting the call reports, until the same
+ * input, attribute, output or timeout is set right, or the input is taken away. A setter that got NULL for a name, or no
+ * memory to say what failed, is reported once. Where there is no memory, constructors return NULL, which every function
+ * takes for an object that fails.
  */
 #ifndef LOSSD_H
 #define LOSSD_H

@@ -52,6 +52,7 @@ void call_destroy(lossd_call *call) {
   }
   if (call->segment != NULL) segment_leave(call->client, call->segment);
   uses_free(&call->uses);
+  notes_free(&call->notes);
   bytes_free(&call->shared_message);
   free(call->inputs);
   free(call->attributes);
@@ -67,10 +68,11 @@ int call_is_under_way(const lossd_call *call) {
   return call->state == CALL_PENDING || call->state == CALL_SENT || call->state == CALL_IN_STREAM;
 }
 
-lossd_code call_check(const lossd_call *call, lossd_error *error) {
+lossd_code call_check(lossd_call *call, lossd_error *error) {
   if (call == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the call");
-  if (call->broken.code != LOSSD_OK) return fail(error, call->broken.code, "%s", call->broken.text);
   if (call_is_under_way(call)) return fail(error, LOSSD_FAILED_PRECONDITION, "the call is under way already");
+  lossd_code code = notes_check(&call->notes, error);
+  if (code != LOSSD_OK) return code;
   for (size_t index = 0; call->client->has_lost && index < call->input_count; index++) {
     if (!segment_is_lost(call->client, call->inputs[index].data)) continue;
     return fail(error, LOSSD_DATA_LOSS, "%s: %s", call->inputs[index].name, segment_lost);
@@ -80,25 +82,21 @@ lossd_code call_check(const lossd_call *call, lossd_error *error) {
 
 /* ---- Setters: each returns where it may not or cannot, and leaves a note ---- */
 
-static void break_call(lossd_call *call, lossd_code code, const char *what, const char *name) {
-  if (call->broken.code == LOSSD_OK) fail(&call->broken, code, "%s%s%s", name, *name ? ": " : "", what);
-}
-
-static int may_change(lossd_call *call, const char *name) {
+static int may_change(lossd_call *call, enum note_kind kind, const char *name) {
   if (call == NULL) return 0;
   if (name == NULL) {
-    break_call(call, LOSSD_INVALID_ARGUMENT, "a name is NULL", "");
+    notes_add(&call->notes, kind, NULL, LOSSD_INVALID_ARGUMENT, "a name is NULL");
     return 0;
   }
   if (call_is_under_way(call)) {
-    break_call(call, LOSSD_FAILED_PRECONDITION, "changed while the call was under way", name);
+    notes_add(&call->notes, kind, name, LOSSD_FAILED_PRECONDITION, "changed while the call was under way");
     return 0;
   }
   return 1;
 }
 
-static void no_memory(lossd_call *call, const char *name) {
-  break_call(call, LOSSD_RESOURCE_EXHAUSTED, "no memory", name);
+static void no_memory(lossd_call *call, enum note_kind kind, const char *name) {
+  notes_add(&call->notes, kind, name, LOSSD_RESOURCE_EXHAUSTED, "no memory");
 }
 
 struct input *call_find_input(const lossd_call *call, const char *name) {
@@ -137,29 +135,29 @@ static int64_t tensor_bytes(lossd_type type, size_t rank, const int64_t *shape) 
 void lossd_call_input(lossd_call *call, const char *name, lossd_type type, size_t rank, const int64_t *shape,
                       const void *data) {
   static const int64_t none[1];
-  if (!may_change(call, name)) return;
+  if (!may_change(call, NOTE_INPUT, name)) return;
   struct input *input = call_find_input(call, name);
   if (shape == NULL && rank > 0) {
+    notes_remove(&call->notes, NOTE_INPUT, name);
     if (input != NULL) remove_input(call, input);
     return;
   }
   if (shape == NULL) shape = none;
   if (lossd_type_size(type) == 0) {
-    break_call(call, LOSSD_INVALID_ARGUMENT, "no such type", name);
+    notes_add(&call->notes, NOTE_INPUT, name, LOSSD_INVALID_ARGUMENT, "no such type");
     return;
   }
   int64_t bytes = rank > LOSSD_RANK_MAX ? -1 : tensor_bytes(type, rank, shape);
   if (bytes < 0 || (bytes > 0 && data == NULL)) {
-    break_call(call, LOSSD_INVALID_ARGUMENT,
-               bytes >= 0 ? "the data is NULL"
-               : rank > LOSSD_RANK_MAX ? "more than 64 dimensions" : "a size is negative or the tensor too large",
-               name);
+    notes_add(&call->notes, NOTE_INPUT, name, LOSSD_INVALID_ARGUMENT,
+              bytes >= 0 ? "the data is NULL"
+              : rank > LOSSD_RANK_MAX ? "more than 64 dimensions" : "a size is negative or the tensor too large");
     return;
   }
   if (input == NULL) {
     struct input *larger = grown(call->inputs, call->input_count, &call->input_capacity, sizeof *larger);
     if (larger == NULL) {
-      no_memory(call, name);
+      no_memory(call, NOTE_INPUT, name);
       return;
     }
     call->inputs = larger;
@@ -168,17 +166,20 @@ void lossd_call_input(lossd_call *call, const char *name, lossd_type type, size_
     input->name = strdup(name);
     input->rank = SIZE_MAX;
     if (input->name == NULL) {
-      no_memory(call, name);
+      no_memory(call, NOTE_INPUT, name);
       return;
     }
     call->input_count++;
   }
   input->data = data;
   /* What the message says of it is often the same as before. */
-  if (input->type == type && input->rank == rank && memcmp(input->shape, shape, rank * sizeof *shape) == 0) return;
+  if (input->type == type && input->rank == rank && memcmp(input->shape, shape, rank * sizeof *shape) == 0) {
+    notes_remove(&call->notes, NOTE_INPUT, name);
+    return;
+  }
   int64_t *copy = malloc((rank + 1) * sizeof *copy);
   if (copy == NULL) {
-    no_memory(call, name);
+    no_memory(call, NOTE_INPUT, name);
     return;
   }
   memcpy(copy, shape, rank * sizeof *copy);
@@ -188,10 +189,11 @@ void lossd_call_input(lossd_call *call, const char *name, lossd_type type, size_
   input->rank = rank;
   input->bytes = (size_t)bytes;
   call->is_encoded = 0;
+  notes_remove(&call->notes, NOTE_INPUT, name);
 }
 
 static Lossd__V1__Value *attribute_value(lossd_call *call, const char *name) {
-  if (!may_change(call, name)) return NULL;
+  if (!may_change(call, NOTE_ATTRIBUTE, name)) return NULL;
   struct attribute *attribute = NULL;
   for (size_t index = 0; index < call->attribute_count; index++) {
     if (strcmp(call->attributes[index].name, name) == 0) attribute = &call->attributes[index];
@@ -202,7 +204,7 @@ static Lossd__V1__Value *attribute_value(lossd_call *call, const char *name) {
     char *copy = larger == NULL ? NULL : strdup(name);
     if (larger != NULL) call->attributes = larger;
     if (copy == NULL) {
-      no_memory(call, name);
+      no_memory(call, NOTE_ATTRIBUTE, name);
       return NULL;
     }
     attribute = &larger[call->attribute_count++];
@@ -212,6 +214,7 @@ static Lossd__V1__Value *attribute_value(lossd_call *call, const char *name) {
   }
   lossd__v1__value__init(&attribute->value);
   call->is_encoded = 0;
+  notes_remove(&call->notes, NOTE_ATTRIBUTE, name);
   return &attribute->value;
 }
 
@@ -240,9 +243,9 @@ void lossd_call_set_string(lossd_call *call, const char *name, const char *value
   char *copy = value == NULL ? NULL : strdup(value);
   Lossd__V1__Value *to = copy == NULL ? NULL : attribute_value(call, name);
   if (to == NULL) {
-    if (copy == NULL && may_change(call, name)) {
-      break_call(call, value == NULL ? LOSSD_INVALID_ARGUMENT : LOSSD_RESOURCE_EXHAUSTED,
-                 value == NULL ? "the value is NULL" : "no memory", name);
+    if (copy == NULL && may_change(call, NOTE_ATTRIBUTE, name)) {
+      notes_add(&call->notes, NOTE_ATTRIBUTE, name, value == NULL ? LOSSD_INVALID_ARGUMENT : LOSSD_RESOURCE_EXHAUSTED,
+                value == NULL ? "the value is NULL" : "no memory");
     }
     free(copy);
     return;
@@ -252,7 +255,9 @@ void lossd_call_set_string(lossd_call *call, const char *name, const char *value
 }
 
 void lossd_call_set_timeout(lossd_call *call, uint64_t timeout_us) {
-  if (may_change(call, "timeout")) call->timeout_us = timeout_us;
+  if (!may_change(call, NOTE_TIMEOUT, "timeout")) return;
+  notes_remove(&call->notes, NOTE_TIMEOUT, "timeout");
+  call->timeout_us = timeout_us;
 }
 
 /* ---- Results ---- */
@@ -283,15 +288,16 @@ void call_forget_results(lossd_call *call) {
 }
 
 void lossd_call_output(lossd_call *call, const char *name, void *buffer, size_t size) {
-  if (!may_change(call, name)) return;
+  if (!may_change(call, NOTE_OUTPUT, name)) return;
   struct result *result = call_make_result(call, name);
   if (result == NULL) {
-    no_memory(call, name);
+    no_memory(call, NOTE_OUTPUT, name);
     return;
   }
   if (!result->is_asked) call->is_encoded = 0;
   result->is_asked = 1;
   result->is_present = 0;
+  notes_remove(&call->notes, NOTE_OUTPUT, name);
   result->given = buffer;
   result->given_bytes = buffer == NULL ? 0 : size;
 }

@@ -262,6 +262,32 @@ struct result {
   lossd_tensor tensor;
 };
 
+/* ---- notes.c: what a call's setters could not set ---- */
+
+enum note_kind { NOTE_INPUT, NOTE_ATTRIBUTE, NOTE_OUTPUT, NOTE_TIMEOUT };
+
+struct note {
+  enum note_kind kind;
+  char *name; /* of the thing that was to be set; NULL: the caller gave none */
+  lossd_code code;
+  const char *what; /* a constant */
+};
+
+struct notes {
+  struct note *items; /* in the order in which they came */
+  size_t count;
+  size_t capacity;
+  int is_short; /* there was no memory for one */
+};
+
+/* In the place of the note on the same thing, if there is one. `what` is a constant. */
+void notes_add(struct notes *notes, enum note_kind kind, const char *name, lossd_code code, const char *what);
+/* The thing has been set right. */
+void notes_remove(struct notes *notes, enum note_kind kind, const char *name);
+/* OK, or the first note. One that nothing can put right is dropped, since it has been told now. */
+lossd_code notes_check(struct notes *notes, lossd_error *error);
+void notes_free(struct notes *notes);
+
 enum call_state { CALL_IDLE, CALL_PENDING, CALL_SENT, CALL_IN_STREAM, CALL_DONE };
 
 struct lossd_call {
@@ -281,7 +307,7 @@ struct lossd_call {
   size_t result_count;
   size_t result_capacity;
   uint64_t timeout_us;
-  lossd_error broken; /* the first setter that failed */
+  struct notes notes; /* of setters that failed */
 
   /* encode.c's: the message of the request, kept while nothing in it changes. */
   struct bytes message;
@@ -316,8 +342,8 @@ void call_finish(lossd_call *call, lossd_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Whether it is somewhere between submit and its end. */
 int call_is_under_way(const lossd_call *call);
-/* OK, or why it cannot be sent: a setter that failed, or under way already. */
-lossd_code call_check(const lossd_call *call, lossd_error *error);
+/* OK, or why it cannot be sent: under way already, or a setter that failed. */
+lossd_code call_check(lossd_call *call, lossd_error *error);
 struct input *call_find_input(const lossd_call *call, const char *name);
 struct result *call_find_result(const lossd_call *call, const char *name);
 /* The result of that name, made where it is not there; NULL without memory. */

@@ -14,7 +14,7 @@ class Programs(unittest.TestCase):
         self.assertGreaterEqual(result.stdout.count("\nok: ") + 1, at_least)
 
     def test_the_parts(self):
-        self.check("test_units", BUILD / "seed", 7)
+        self.check("test_units", BUILD / "seed", 9)
 
     def test_calls_and_streams_on_a_unix_socket(self):
         with Daemon() as daemon:

@@ -163,6 +163,88 @@ TEST("every half value is widened exactly") {
   offline_end(&offline);
 }
 
+/* Every way in which a setter fails, and the setter that puts it right. */
+static void spoil(lossd_call *call, int way) {
+  int64_t negative[] = {-1}, one[] = {1};
+  switch (way) {
+    case 0: lossd_call_input(call, "input", LOSSD_FLOAT32, 1, negative, NULL); break;
+    case 1: lossd_call_input(call, "input", LOSSD_FLOAT32, 1, one, NULL); break;
+    case 2: lossd_call_input(call, "input", (lossd_type)77, 0, NULL, NULL); break;
+    case 3: lossd_call_input(call, "input", LOSSD_FLOAT32, LOSSD_RANK_MAX + 1, one, one); break;
+    case 4: lossd_call_set_string(call, "reduction", NULL); break;
+    default: {
+      enum call_state before = call->state;
+      call->state = CALL_SENT; /* as in the middle of a call */
+      if (way == 5) lossd_call_input(call, "input", LOSSD_FLOAT32, 0, NULL, one);
+      if (way == 6) lossd_call_set_string(call, "reduction", "sum");
+      if (way == 7) lossd_call_output(call, "loss", NULL, 0);
+      if (way == 8) lossd_call_set_timeout(call, 7);
+      call->state = before;
+    }
+  }
+}
+
+static void mend(lossd_call *call, int way) {
+  static const float number = 1;
+  int64_t one[] = {1};
+  if (way <= 3 || way == 5) lossd_call_input(call, "input", LOSSD_FLOAT32, 1, one, &number);
+  if (way == 4) lossd_call_set_bool(call, "reduction", 1);
+  if (way == 6) lossd_call_set_string(call, "reduction", "sum");
+  if (way == 7) lossd_call_output(call, "loss", NULL, 0);
+  if (way == 8) lossd_call_set_timeout(call, 0);
+}
+
+TEST("a setter that failed counts until the same thing is set right, and no longer") {
+  lossd_error error;
+  lossd_client *client = lossd_client_new("unix:/nonexistent", &error);
+  for (int way = 0; way <= 8; way++) {
+    lossd_call *call = lossd_call_new(client, "cross_entropy");
+    spoil(call, way);
+    CHECK(call_check(call, &error) != LOSSD_OK && error.text[0] != 0);
+    lossd_call_set_double(call, "other", 1); /* another thing puts nothing right */
+    CHECK(call_check(call, &error) != LOSSD_OK);
+    for (int other = 0; other <= 8; other++) spoil(call, other);
+    for (int other = 0; other <= 8; other++) {
+      if (other != way) mend(call, other);
+    }
+    int same_thing = way <= 3 || way == 5 || way == 4 || way == 6;
+    CHECK(same_thing || call_check(call, &error) != LOSSD_OK);
+    mend(call, way);
+    CHECK_CODE(LOSSD_OK, call_check(call, &error));
+    CHECK_CODE(LOSSD_OK, call_encode(call, &error));
+    spoil(call, way); /* and again, where it was right before */
+    CHECK(call_check(call, &error) != LOSSD_OK && call_check(call, &error) != LOSSD_OK);
+    mend(call, way);
+    CHECK_CODE(LOSSD_OK, call_check(call, &error));
+    lossd_call_free(call);
+  }
+  lossd_client_free(client);
+}
+
+TEST("an input that was given wrongly can be taken away, and what has no name is told once") {
+  lossd_error error;
+  lossd_client *client = lossd_client_new("unix:/nonexistent", &error);
+  lossd_call *call = lossd_call_new(client, "cross_entropy");
+  spoil(call, 0);
+  lossd_call_input(call, "input", LOSSD_FLOAT32, 1, NULL, NULL);
+  CHECK_CODE(LOSSD_OK, call_check(call, &error));
+  lossd_call_set_string(call, NULL, "sum");
+  spoil(call, 1);
+  lossd_call_output(call, NULL, NULL, 0);
+  CHECK_CODE(LOSSD_INVALID_ARGUMENT, call_check(call, &error));
+  CHECK(strcmp(error.text, "a name is NULL") == 0);
+  CHECK_CODE(LOSSD_INVALID_ARGUMENT, call_check(call, &error));
+  CHECK(strcmp(error.text, "input: the data is NULL") == 0);
+  mend(call, 1);
+  CHECK_CODE(LOSSD_INVALID_ARGUMENT, call_check(call, &error));
+  CHECK(strcmp(error.text, "a name is NULL") == 0);
+  CHECK_CODE(LOSSD_OK, call_check(call, &error));
+  for (int index = 0; index < 1000; index++) spoil(call, index % 9);
+  CHECK(call->notes.count == 4); /* one for each thing, however often it failed */
+  lossd_call_free(call);
+  lossd_client_free(client);
+}
+
 int main(int count, char **arguments) {
   static unsigned char bytes[1 << 16];
   FILE *file = count > 1 ? fopen(arguments[1], "rb") : NULL;

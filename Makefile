@@ -155,10 +155,12 @@ check-proto: setup ## fail when the committed code is not proto/lossd.proto's
 	  status=$$?; rm -rf $$out; exit $$status
 
 format: ## format the Swift sources
+	$(PYTHON) scripts/columns.py --fix
 	swift format -i -r $(SOURCES)
 
-lint: ## fail where formatting differs
+lint: ## fail where formatting differs, or a line has more columns than .swift-format allows
 	swift format lint --strict -r $(SOURCES)
+	$(PYTHON) scripts/columns.py
 
 clean: ## remove what was built
 	rm -rf .build

@@ -2,12 +2,13 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// A data set's evaluation in batches: send batches, take a result for each, in order, and at last the
-/// Summary. One task may send while another takes; each side waits for the other by credits, so that
-/// memory stays bounded.
+/// A data set's evaluation in batches: send batches, take a result for each, in order, and at last
+/// the Summary. One task may send while another takes; each side waits for the other by credits, so
+/// that memory stays bounded.
 ///
-/// When the daemon is shut down in between it says how far it came; the stream then goes on with the next
-/// daemon at the same address, from the batch after, and adds the sums up: each batch counts once.
+/// When the daemon is shut down in between it says how far it came; the stream then goes on with
+/// the next daemon at the same address, from the batch after, and adds the sums up: each batch
+/// counts once.
 public final class EvaluationStream: Sendable {
   public typealias Batch = [(name: String, tensor: Tensor)]
 
@@ -58,8 +59,8 @@ public final class EvaluationStream: Sendable {
 
   // MARK: - Sending
 
-  /// Sends a batch, or inputs that stay (`weight`, `pos_weight`) alone. Waits until the daemon will take
-  /// it and it is written. One task at a time.
+  /// Sends a batch, or inputs that stay (`weight`, `pos_weight`) alone. Waits until the daemon will
+  /// take it and it is written. One task at a time.
   public func send(_ inputs: Batch, id: UInt64 = 0) async throws(StatusError) {
     let isBatch = inputs.contains { !keptNames.contains($0.name) }
     while true {

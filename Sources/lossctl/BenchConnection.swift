@@ -24,8 +24,8 @@ struct BenchTally: Sendable {
   }
 }
 
-/// One connection of a benchmark: calls out of a template, their answers and how long they took. A hot path:
-/// nothing is allocated once it runs. Confined to its thread.
+/// One connection of a benchmark: calls out of a template, their answers and how long they took. A
+/// hot path: nothing is allocated once it runs. Confined to its thread.
 final class BenchConnection: FrameSink {
   private struct Slot {
     /// 0: free.
@@ -208,7 +208,8 @@ final class BenchConnection: FrameSink {
 
   // MARK: - Reading
 
-  /// Reads once; `waits`: until something is there, or a tenth of a second. Whether there was something.
+  /// Reads once; `waits`: until something is there, or a tenth of a second. Whether there was
+  /// something.
   @discardableResult
   func read(waits: Bool) throws -> Bool {
     let direct = decoder.directDestination(minimum: 64 << 10)

@@ -1,5 +1,5 @@
-/// Counts of durations in nanoseconds, in buckets a sixty-fourth of a power of two wide: any percentile is
-/// right to 1.6 %, and adding one costs a few nanoseconds.
+/// Counts of durations in nanoseconds, in buckets a sixty-fourth of a power of two wide: any
+/// percentile is right to 1.6 %, and adding one costs a few nanoseconds.
 struct BenchHistogram: Sendable {
   private static let bits = 6
   private static let perOctave = 1 << bits

@@ -1,4 +1,5 @@
-/// JSON to be printed. Numbers that JSON cannot hold are the strings `NaN`, `Infinity`, `-Infinity`.
+/// JSON to be printed. Numbers that JSON cannot hold are the strings `NaN`, `Infinity`,
+/// `-Infinity`.
 enum JSON {
   case string(String)
   case int(Int)

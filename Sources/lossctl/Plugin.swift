@@ -38,7 +38,10 @@ struct Plugin: AsyncParsableCommand {
     @Argument(help: "The file's name, such as focal.so.") var file: String
     @Option(
       help: ArgumentHelp(
-        "Where it runs from now on: in the daemon (none) or in processes of its own (process); else as the settings say.",
+        """
+        Where it runs from now on: in the daemon (none) or in processes of its own (process); else \
+        as the settings say.
+        """,
         valueName: "none|process"))
     var isolation = ""
 
@@ -117,7 +120,9 @@ extension PluginMessage {
       + functions.joined(separator: ", ")
     if isolation == "process" {
       text +=
-        "\n  in processes of its own (\(processes.isEmpty ? "none now" : processes.map(String.init).joined(separator: ", "))), \(state)"
+        "\n  in processes of its own ("
+        + (processes.isEmpty ? "none now" : processes.map(String.init).joined(separator: ", "))
+        + "), \(state)"
       if restarts > 0 { text += ", restarted \(restarts) times, the last one \(lastReason)" }
     } else if state != "serving" || !lastReason.isEmpty {
       text += "\n  \(state)" + (lastReason.isEmpty ? "" : ": \(lastReason)")

@@ -9,8 +9,8 @@ import LossdServer
 import LossdSocket
 import LossdSystemd
 
-/// The running daemon: sockets, plugins, signals and the service manager around a server. Made and run in
-/// one thread, which is the first loop's.
+/// The running daemon: sockets, plugins, signals and the service manager around a server. Made and
+/// run in one thread, which is the first loop's.
 final class Daemon {
   private let settings: Settings
   private let manager: ServiceManager

@@ -128,8 +128,8 @@ struct LossdCommand: AsyncParsableCommand {
         do {
           let daemon = try Daemon(settings, manager, inherited, log, reload: loadSettings)
           daemon.run()
-          // Not exit, and nothing after it: neither what plugins have registered for the end nor any other thread is
-          // to keep the daemon from it.
+          // Not exit, and nothing after it: neither what plugins have registered for the end nor
+          // any other thread is to keep the daemon from it.
           _exit(0)
         } catch { continuation.resume(returning: error) }
       }

@@ -84,7 +84,8 @@ final class DeadlineQueue {
       cancel(first)
       first.action?()
       fired += 1
-      // Thousands may fall together: those who have something else to do get their turns in between.
+      // Thousands may fall together: those who have something else to do get their turns in
+      // between.
       if fired & 15 == 0 && Clock.now - now > DeadlineQueue.fireTime { break }
     }
     arm()

@@ -3,8 +3,8 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// What waits to be written to one connection: frames in one growing buffer, big payloads beside it in
-/// the buffers that they were computed in. One gathered write sends many frames. A hot path.
+/// What waits to be written to one connection: frames in one growing buffer, big payloads beside it
+/// in the buffers that they were computed in. One gathered write sends many frames. A hot path.
 final class OutputQueue {
   private enum Segment {
     /// A stretch of `frames`.

@@ -15,7 +15,7 @@ public final class Client: Sendable {
   private static let pauseMilliseconds = 100
 
   /// - Parameter software: what HELLO says: name and version of the program.
-  public init(_ address: Address, software: String = "lossd-swift/0.1.0") {
+  public init(_ address: Address, software: String = "lossd-swift/\(lossdVersion)") {
     self.address = address
     self.software = software
   }

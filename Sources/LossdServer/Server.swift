@@ -21,7 +21,7 @@ public final class Server: @unchecked Sendable {
     /// Nanoseconds that a loop looks for the next event before it sleeps, where events come close
     /// upon one another; 0: it sleeps at once.
     public var busyPoll: UInt64 = 100_000
-    /// What HELLO says: `lossd/0.1.0`.
+    /// What HELLO says: `lossd/` and `lossdVersion`.
     public var software = "lossd"
     /// What GetStatus says about the kernels that compute: an instruction set, or `reference`.
     public var kernels = "reference"

@@ -76,7 +76,7 @@ final class BenchConnection: FrameSink {
       descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     let greeting = OutputBuffer()
     greeting.encodePreface()
-    greeting.encodeFrame(hello: HelloMessage(software: "lossctl/\(lossctlVersion)"))
+    greeting.encodeFrame(hello: HelloMessage(software: "lossctl/\(lossdVersion)"))
     var failure: Int32?
     let bytes = greeting.bytes
     if Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))

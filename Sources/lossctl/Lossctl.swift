@@ -12,7 +12,7 @@ struct Lossctl: AsyncParsableCommand {
     discussion: """
       The daemon's address is --server, else $LOSSD_ADDRESS, else unix:/run/lossd/lossd.sock.
       """,
-    version: "lossctl \(lossctlVersion)",
+    version: "lossctl \(lossdVersion)",
     subcommands: [Eval.self, Functions.self, Plugin.self, Status.self, Ping.self, Bench.self])
 
   static func main() async {
@@ -52,8 +52,6 @@ struct Lossctl: AsyncParsableCommand {
   @OptionGroup var server: ServerOption
 }
 
-let lossctlVersion = "0.1.0"
-
 /// Which daemon.
 struct ServerOption: ParsableArguments {
   @Option(
@@ -64,7 +62,7 @@ struct ServerOption: ParsableArguments {
     let text =
       server ?? getenv("LOSSD_ADDRESS").map { String(cString: $0) } ?? "unix:/run/lossd/lossd.sock"
     do {
-      return Client(try Address(parsing: text), software: "lossctl/\(lossctlVersion)")
+      return Client(try Address(parsing: text), software: "lossctl/\(lossdVersion)")
     } catch { throw Complaint("\(error)", status: 64) }
   }
 }

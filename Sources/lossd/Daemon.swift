@@ -8,6 +8,7 @@ import LossdPluginHost
 import LossdServer
 import LossdSocket
 import LossdSystemd
+import LossdTensor
 
 /// The running daemon: sockets, plugins, signals and the service manager around a server. Made and
 /// run in one thread, which is the first loop's.

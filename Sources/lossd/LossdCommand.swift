@@ -180,6 +180,3 @@ struct LossdCommand: AsyncParsableCommand {
     setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 }
-
-/// The version of the daemon and its programs.
-let lossdVersion = engineVersion

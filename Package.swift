@@ -182,6 +182,18 @@ let package = Package(
       dependencies: [
         "CLinux", "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor",
       ]),
+    .testTarget(
+      name: "LossdClientTests", dependencies: ["LossdClient", "LossdTensor", "LossdWire"]),
+    .testTarget(name: "LossdLoopTests", dependencies: ["LossdLoop", "LossdThreads"]),
+    .testTarget(name: "LossdSocketTests", dependencies: ["LossdSocket"]),
+    .testTarget(
+      name: "lossctlTests", dependencies: ["LossdFiles", "LossdTensor", "LossdWire", "lossctl"]),
+    .testTarget(
+      name: "LossdServerTests",
+      dependencies: [
+        "LossdEngine", "LossdLoop", "LossdServer", "LossdSocket", "LossdTensor", "LossdThreads",
+        "LossdWire",
+      ]),
     .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
     .testTarget(name: "LossdWireTests", dependencies: ["LossdWire", "LossdTensor"]),

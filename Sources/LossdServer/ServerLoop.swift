@@ -85,13 +85,17 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   func noteEvent() { busyPoll.noteEvent() }
 
   /// A connection has something to do when it is its turn.
-  func turnLater(_ connection: Connection) { turns.append(connection) }
+  func turnLater(_ connection: Connection) {
+    loop.assertConfined()
+    turns.append(connection)
+  }
 
   // MARK: - Connections
 
   /// Takes over a connection that was accepted. One that is its user's one too many is told so and
   /// closed.
   func adopt(_ raw: Int32, _ administration: Administration) {
+    loop.assertConfined()
     nextNumber += 1
     let descriptor = Descriptor(adopting: raw)
     let id = UserID(peerOf: raw, connection: daemon.nextConnection())
@@ -186,8 +190,15 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     if share.used == 0 { shares[ObjectIdentifier(share.user)] = nil }
   }
 
-  func flushLater(_ connection: Connection) { toFlush.append(connection) }
-  func resumeLater(_ connection: Connection) { toResume.append(connection) }
+  func flushLater(_ connection: Connection) {
+    loop.assertConfined()
+    toFlush.append(connection)
+  }
+
+  func resumeLater(_ connection: Connection) {
+    loop.assertConfined()
+    toResume.append(connection)
+  }
 
   // MARK: - Memory
 
@@ -217,12 +228,14 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   // MARK: - Calls
 
   func takeCall() -> StreamCall {
+    loop.assertConfined()
     metrics.callBegan()
     return spareCalls.popLast() ?? StreamCall(self)
   }
 
   /// It lives at least until the turn ends.
   func give(_ call: consuming StreamCall) {
+    loop.assertConfined()
     metrics.callEnded()
     spareCalls.append(call)
   }

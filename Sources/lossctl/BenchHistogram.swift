@@ -59,7 +59,8 @@ struct BenchHistogram: Sendable {
     if bucket < perOctave { return UInt64(bucket) }
     let shift = UInt64(bucket / perOctave - 1)
     let low = UInt64(perOctave + bucket % perOctave) << shift
-    return low + (1 << shift) - 1
+    // The last bucket ends at the largest number.
+    return low + ((1 << shift) - 1)
   }
 }
 

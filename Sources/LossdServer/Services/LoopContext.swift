@@ -67,12 +67,16 @@ class LoopContext: @unchecked Sendable {
 
   // MARK: - Jobs
 
-  func takeJob() -> EvaluateJob { spareJobs.popLast() ?? EvaluateJob() }
+  func takeJob() -> EvaluateJob {
+    loop.assertConfined()
+    return spareJobs.popLast() ?? EvaluateJob()
+  }
 
   /// Takes a job back, whose memory goes back to where it came from. One that a thread is stuck in
   /// is not given back: who holds it keeps it until that thread is back. It lives at least until
   /// the turn ends.
   func give(_ job: consuming EvaluateJob) {
+    loop.assertConfined()
     job.reset()
     spareJobs.append(job)
   }

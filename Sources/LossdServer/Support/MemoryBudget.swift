@@ -48,19 +48,21 @@ final class MemoryBudget: Sendable {
   /// Takes `bytes` here and in every budget above. Returns nil, or the budget in which there is no
   /// room now; then nothing is taken.
   func reserve(_ bytes: Int) -> Shortage? {
-    let before = used.add(bytes, ordering: .sequentiallyConsistent).oldValue
-    if bytes > bytesMax || before > bytesMax - bytes {
-      used.subtract(bytes, ordering: .sequentiallyConsistent)
+    // Before anything is added: the sum of two sizes near the largest number is none.
+    if bytes > bytesMax { return Shortage(budget: self) }
+    let before = used.wrappingAdd(bytes, ordering: .sequentiallyConsistent).oldValue
+    if before > bytesMax - bytes {
+      used.wrappingSubtract(bytes, ordering: .sequentiallyConsistent)
       return Shortage(budget: self)
     }
     guard let shortage = parent?.reserve(bytes) else { return nil }
-    used.subtract(bytes, ordering: .sequentiallyConsistent)
+    used.wrappingSubtract(bytes, ordering: .sequentiallyConsistent)
     return shortage
   }
 
   func release(_ bytes: Int) {
     if bytes == 0 { return }
-    used.subtract(bytes, ordering: .sequentiallyConsistent)
+    used.wrappingSubtract(bytes, ordering: .sequentiallyConsistent)
     announceRelease()
     parent?.release(bytes)
   }

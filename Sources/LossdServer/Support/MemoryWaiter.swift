@@ -83,6 +83,7 @@ final class WaitQueue {
   /// no release in between is missed. `timeout`: nanoseconds from the first time on that it found
   /// no room.
   func wait(_ waiter: MemoryWaiter, _ user: User, _ shortage: Shortage, timeout: UInt64) {
+    deadlines.assertConfined()
     if let present = waiter.shortage {
       if present.budget === shortage.budget { return }
       remove(waiter, present.budget)
@@ -130,6 +131,7 @@ final class WaitQueue {
 
   /// Memory of this budget has been released.
   func released(_ budget: MemoryBudget) {
+    deadlines.assertConfined()
     guard let line = lines[ObjectIdentifier(budget)] else { return }
     for list in line.lists.values {
       while let waiter = list.first {

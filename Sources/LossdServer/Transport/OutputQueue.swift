@@ -23,7 +23,6 @@ final class OutputQueue {
   private var segments: [Segment] = []
   private var first = 0
   private var framesEnd = 0
-  private var sentBytes = 0
   /// Bytes not yet written.
   private(set) var byteCount = 0
 

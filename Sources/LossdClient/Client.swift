@@ -117,10 +117,8 @@ public final class Client: Sendable {
     _ function: String, options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> EvaluationStream {
     let description = try await functions(named: function).first
-    let keptNames = Set((description?.inputs ?? []).filter(\.isKept).map(\.name))
     return EvaluationStream(
-      self, try await openLeg(options), function: function, options: options,
-      keptNames: keptNames)
+      self, try await openLeg(options), function: function, options: options, description)
   }
 
   /// Opens a call of EvaluateStream, on a new connection where the last one is going away.

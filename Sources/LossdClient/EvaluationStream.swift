@@ -44,16 +44,18 @@ public final class EvaluationStream: Sendable {
   private let function: String
   private let options: EvaluationOptions
   private let keptNames: Set<String>
+  private let rule: SummaryRule
   private let state: Mutex<State>
 
   init(
     _ client: Client, _ leg: Leg, function: String, options: EvaluationOptions,
-    keptNames: Set<String>
+    _ description: FunctionDescription?
   ) {
     self.client = client
     self.function = function
     self.options = options
-    self.keptNames = keptNames
+    keptNames = Set((description?.inputs ?? []).filter(\.isKept).map(\.name))
+    rule = SummaryRule(description, options.attributes)
     state = Mutex(State(leg: leg))
   }
 
@@ -195,7 +197,7 @@ public final class EvaluationStream: Sendable {
     state.withLock { state in
       state.isResuming = true
       if let summary = state.summary {
-        state.carried = state.carried.map { $0.adding(summary) } ?? summary
+        state.carried = state.carried.map { rule.added($0, summary) } ?? summary
       }
       state.summary = nil
     }
@@ -225,31 +227,17 @@ public final class EvaluationStream: Sendable {
     StatusError(.unavailable, "the next daemon ended the stream while it was being resumed")
   }
 
-  /// What the whole stream came to, once `next` has returned nil.
+  /// What the whole stream came to, once `next` has returned nil. Where several daemons evaluated
+  /// it and the function declares no reduction, it has counts alone: see `SummaryRule`.
   public var summary: SummaryMessage? {
     let (carried, summary) = state.withLock { ($0.carried, $0.summary) }
     guard let summary, let carried else { return summary ?? carried }
-    var total = carried.adding(summary)
-    // The daemon's own value is that of its part; mean and sum follow from the sums.
-    if summary.values["loss"] != nil, let sum = total.state["loss_sum"] {
-      let isSum = options.attributes["reduction"] == .string("sum")
-      total.values["loss"] = isSum ? sum : sum / (total.state["weight_sum"] ?? .nan)
-    }
-    return total
+    return rule.value(rule.added(carried, summary), last: summary)
   }
 
   /// Asks the daemon to stop.
   public func cancel() {
     let leg = state.withLock { $0.leg }
     leg.connection.cancel(leg.call)
-  }
-}
-
-extension SummaryMessage {
-  /// Both parts' counts and sums; values do not add up.
-  func adding(_ other: SummaryMessage) -> SummaryMessage {
-    SummaryMessage(
-      batches: batches + other.batches, rows: rows + other.rows,
-      state: state.merging(other.state, uniquingKeysWith: +))
   }
 }

@@ -7,10 +7,11 @@ PYTHON ?= python3
 BENCH_ENV := .venv-bench
 export DESTDIR PREFIX VERSION COMPRESSION
 
-.PHONY: help setup build demo test test-swift test-kernels test-exhaustive test-system test-python test-torch golden soak bench tsan proto check-proto format lint clean
+# Every target with a line of help is a name and not a file.
+.PHONY: $(shell sed -nE 's/^([a-z][a-z0-9-]*):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: ## install missing Debian packages, check the Swift toolchain
 	@scripts/setup.sh
@@ -21,11 +22,8 @@ build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh
 
-.PHONY: plugins
 plugins: setup ## the example plugins, of C, C++ and Swift: .build/plugins
 	@$(MAKE) -s -C Plugins OUT=$(CURDIR)/.build/plugins
-
-.PHONY: install deb
 
 install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 	@packaging/install.sh
@@ -41,7 +39,6 @@ test-swift: setup ## tests of the parts
 test-kernels: build ## no code of the AVX builds can be linked to baseline callers
 	@scripts/check-kernels.sh
 
-.PHONY: test-arm64
 test-arm64: setup ## the kernels built for arm64, under qemu-user: the same bits as AVX2's
 	@scripts/setup.sh gcc qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	@Tests/Arm64/run.sh
@@ -50,11 +47,9 @@ test-system: build ## tests of the built daemon, over real sockets
 	@scripts/setup.sh binutils strace
 	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
 
-.PHONY: test-systemd
 test-systemd: build ## the package and its units under a real systemd; needs root, else skipped
 	@Tests/System/systemd/run.sh
 
-.PHONY: test-c
 test-c: build ## the C client: as it is installed, under sanitizers and valgrind, and its fuzzer for some seconds
 	@scripts/setup.sh gcc valgrind
 	$(MAKE) -C clients/c check
@@ -79,7 +74,6 @@ test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client and the examples 
 	  clients/python/tests/test_torch.py clients/python/tests/test_torch_samples.py clients/python/tests/test_onnx.py clients/python/tests/test_torch_derivatives.py \
 	  clients/python/tests/test_golden.py clients/python/tests/test_examples.py
 
-.PHONY: examples
 examples: build $(PYTHON_ENV)/bin/pytest ## the examples, the data set of 10 million rows in full
 	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	LOSSD_BINARY=$(CURDIR)/.build/release/lossd LOSSD_ROWS=10000000 $(PYTHON_ENV)/bin/pytest -q -s -p no:cacheprovider \
@@ -91,7 +85,6 @@ golden: $(TORCH_ENV)/bin/pytest ## make the golden values and the table of types
 test-exhaustive: setup ## exp, log, log1p of every float32 in every build of the kernels: minutes
 	swift run -c release ExhaustiveKernelTest
 
-.PHONY: test-math
 test-math: ## lossd/math.h over every 11th float32, with and without fused multiply-add: minutes
 	@mkdir -p .build/math
 	$(CC) -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -I Sources/CLossdPlugin/include -o .build/math/plain Tests/Math/accuracy.c -lm
@@ -106,13 +99,11 @@ $(BENCH_ENV)/bin/python:
 	$(PYTHON) -m venv $(BENCH_ENV)
 	$(BENCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" numpy matplotlib
 
-.PHONY: bench-functions bench-calls
 bench: bench-functions bench-calls ## both of them
 
 bench-functions: build $(BENCH_ENV)/bin/python ## every function against torch, in one run
 	$(BENCH_ENV)/bin/python Benchmarks/functions.py
 
-.PHONY: bench-plugins
 bench-plugins: build ## losses on the kits beside the built-in one
 	@python3 Benchmarks/plugins.py
 
@@ -124,20 +115,17 @@ bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo a
 	@scripts/setup.sh gcc nghttp2-client
 	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
 
-.PHONY: bench-shared
 bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
 	$(BENCH_ENV)/bin/python Benchmarks/shared.py
 
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	scripts/sanitize.sh thread
 
-.PHONY: asan
 asan: build ## and with the address sanitizer, which sees what is used after it was freed
 	scripts/sanitize.sh address
 
 TIME ?= 120
 SEED ?= 0
-.PHONY: fuzz
 fuzz: setup ## everything that reads hostile bytes under libFuzzer, for TIME=120 seconds in all; SEED=1: the same way again
 	@scripts/setup.sh gcc
 	@scripts/fuzz.sh run $(TIME) $(SEED)
@@ -154,11 +142,19 @@ check-proto: setup ## fail when the committed code is not proto/lossd.proto's
 	  && diff -q $$out/lossd.pb-c.h $(PROTO_C)/include/lossd.pb-c.h; \
 	  status=$$?; rm -rf $$out; exit $$status
 
+check: ## before a commit, in less than a minute: generated code, format, version, quick tests
+	@scripts/check.sh
+
 format: ## format the Swift sources
+	$(PYTHON) scripts/columns.py --fix
 	swift format -i -r $(SOURCES)
 
-lint: ## fail where formatting differs
+lint: ## fail where formatting differs, or a line has more columns than .swift-format allows
 	swift format lint --strict -r $(SOURCES)
+	$(PYTHON) scripts/columns.py
+
+version: ## carry the version that the file VERSION says to the sources that need a copy
+	$(PYTHON) scripts/version.py --write
 
 clean: ## remove what was built
 	rm -rf .build

@@ -33,8 +33,8 @@ let kernelNames = kernelFeatures.flatMap { features in
   kernelElements.map { "LossdKernels" + features.name + $0.name }
 }
 
-/// The kernels' source built once for each instruction set and type: the folder itself for the first, a link
-/// to it for each of the others.
+/// The kernels' source built once for each instruction set and type: the folder itself for the
+/// first, a link to it for each of the others.
 let kernels = kernelFeatures.flatMap { features in
   kernelElements.map { element in
     let machine = features.flags.flatMap { ["-Xcc", "-m" + $0] }
@@ -52,9 +52,9 @@ let kernels = kernelFeatures.flatMap { features in
 /// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is.
 let fuzzer = Context.environment["LOSSD_FUZZ"]
 
-/// The request path. What Swift checks at run time in debug builds, where the tests run, costs a quarter of a
-/// small call: whether two accesses to one property overlap, which is a mistake of ours and never of a client.
-/// The fuzzers look for mistakes of ours.
+/// The request path. What Swift checks at run time in debug builds, where the tests run, costs a
+/// quarter of a small call: whether two accesses to one property overlap, which is a mistake of
+/// ours and never of a client. The fuzzers look for mistakes of ours.
 let hot: [SwiftSetting] =
   fuzzer != nil
   ? []
@@ -181,6 +181,18 @@ let package = Package(
       name: "LossdPluginHostTests",
       dependencies: [
         "CLinux", "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdPluginHost", "LossdTensor",
+      ]),
+    .testTarget(
+      name: "LossdClientTests", dependencies: ["LossdClient", "LossdTensor", "LossdWire"]),
+    .testTarget(name: "LossdLoopTests", dependencies: ["LossdLoop", "LossdThreads"]),
+    .testTarget(name: "LossdSocketTests", dependencies: ["LossdSocket"]),
+    .testTarget(
+      name: "lossctlTests", dependencies: ["LossdFiles", "LossdTensor", "LossdWire", "lossctl"]),
+    .testTarget(
+      name: "LossdServerTests",
+      dependencies: [
+        "LossdEngine", "LossdLoop", "LossdServer", "LossdSocket", "LossdTensor", "LossdThreads",
+        "LossdWire",
       ]),
     .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),

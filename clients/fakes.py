@@ -55,11 +55,14 @@ def summary(batches, loss_sum, weight_sum, stream, last):
                  END_STREAM if last else 0)
 
 
-def listed(function, *kept, stream=1):
-    """The answer to ListFunctions of one function, with the inputs `input` and `kept`, which stay."""
+def listed(function, *kept, stream=1, reduction="mean"):
+    """The answer to ListFunctions of one function, with the inputs `input` and `kept`, which stay. It reduces by
+    default as `reduction` says; None: it declares no reduction."""
     inputs = block(4, block(1, "input") + number(4, 1)) + b"".join(
         block(4, block(1, name) + number(5, 1)) for name in kept)
-    return frame(MESSAGE, stream, block(1, block(1, function) + inputs), b"", END_STREAM)
+    attributes = b"" if reduction is None else block(
+        6, block(1, "reduction") + block(3, "string") + block(5, block(4, reduction)) + block(9, "reduction"))
+    return frame(MESSAGE, stream, block(1, block(1, function) + inputs + attributes), b"", END_STREAM)
 
 
 class Fake:

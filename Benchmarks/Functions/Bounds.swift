@@ -4,12 +4,13 @@ import LossdKernelTable
 import LossdKernels
 import LossdTensor
 
-/// What the machine can do at best, in this run: the C library's way through memory, and the kernels' exp on
-/// data that is in the nearest cache.
+/// What the machine can do at best, in this run: the C library's way through memory, and the
+/// kernels' exp on data that is in the nearest cache.
 enum Bounds {
   private static let repetitions = 15
 
-  /// `read=SECONDS write=SECONDS copy=SECONDS` of so many bytes, and `exp.TYPE=SECONDS` of an element.
+  /// `read=SECONDS write=SECONDS copy=SECONDS` of so many bytes, and `exp.TYPE=SECONDS` of an
+  /// element.
   static func measure(bytes: Int) -> String {
     let (from, to) = (AlignedBuffer.zeroed(count: bytes), AlignedBuffer.zeroed(count: bytes))
     var fields = [

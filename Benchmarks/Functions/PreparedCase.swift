@@ -2,8 +2,8 @@ import Glibc
 import LossdEngine
 import LossdTensor
 
-/// A function with its inputs, evaluated over and over: each time the whole way of a call through the engine,
-/// with results in memory that is used again, as the daemon's pool has it.
+/// A function with its inputs, evaluated over and over: each time the whole way of a call through
+/// the engine, with results in memory that is used again, as the daemon's pool has it.
 final class PreparedCase {
   private let entry: FunctionEntry
   private typealias Input = (

@@ -1,6 +1,6 @@
-// Times the engine in this process: reads cases from standard input, one a line, and answers each with
-// the seconds of its repetitions. Benchmarks/functions.py drives it, in turn with torch; Benchmarks/plugins.py
-// gives it plugins' files as arguments, whose functions are there as well.
+// Times the engine in this process: reads cases from standard input, one a line, and answers each
+// with the seconds of its repetitions. Benchmarks/functions.py drives it, in turn with torch;
+// Benchmarks/plugins.py gives it plugins' files as arguments, whose functions are there as well.
 //
 //   case FUNCTION TYPE SHAPE(4096x1000) DIM GRADIENT(0|1) WORKERS(0: this thread) SECONDS
 //   bounds BYTES

@@ -1,7 +1,7 @@
 import LossdTensor
 
-/// Memory of a test run, of exactly the size that was asked for, so that the address sanitizer sees who goes beyond.
-/// Freed with the last reference.
+/// Memory of a test run, of exactly the size that was asked for, so that the address sanitizer sees
+/// who goes beyond. Freed with the last reference.
 public final class ExactMemory {
   public let base: UnsafeMutableRawPointer?
   public let count: Int

@@ -1,4 +1,5 @@
-// FuzzEvaluation: runs any request that the engine takes, and looks at what came of it. It knows the engine, no wire.
+// FuzzEvaluation: runs any request that the engine takes, and looks at what came of it. It knows
+// the engine, no wire.
 import CLossdPlugin
 import FuzzSupport
 import LossdCatalogue
@@ -13,8 +14,8 @@ public let functions: FunctionTable = {
   return registry.table
 }()
 
-/// One request, planned and, where that is small, run several times over memory of different contents: nothing that
-/// comes out may depend on them.
+/// One request, planned and, where that is small, run several times over memory of different
+/// contents: nothing that comes out may depend on them.
 public struct Trial {
   /// More than this is planned and not run: bytes, nanoseconds.
   private static let bytesMax = 1 << 20

@@ -1,8 +1,9 @@
 import CLibFuzzer
 import Glibc
 
-// FuzzSupport: what the programs of Fuzz/Targets share. A program gives `fuzz` a function that reads any bytes; what
-// the function finds wrong ends the program with a text, and libFuzzer keeps the bytes.
+// FuzzSupport: what the programs of Fuzz/Targets share. A program gives `fuzz` a function that
+// reads any bytes; what the function finds wrong ends the program with a text, and libFuzzer keeps
+// the bytes.
 
 /// Runs libFuzzer with this program's arguments. Does not return before libFuzzer does.
 public func fuzz(_ test: @escaping (inout Input) -> Void) -> Never {
@@ -17,7 +18,8 @@ public func fuzz(_ test: @escaping (inout Input) -> Void) -> Never {
     })
 }
 
-/// The program's one function, which a C function pointer cannot carry. Set once, before libFuzzer runs.
+/// The program's one function, which a C function pointer cannot carry. Set once, before libFuzzer
+/// runs.
 private nonisolated(unsafe) var current: (inout Input) -> Void = { _ in }
 
 /// Ends the program where something that has to hold does not.

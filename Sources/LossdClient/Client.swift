@@ -3,8 +3,8 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// A client of one daemon. Connects when first used, and again when the connection is gone; a call that
-/// the daemon says it never began is tried again. Any task, many at once.
+/// A client of one daemon. Connects when first used, and again when the connection is gone; a call
+/// that the daemon says it never began is tried again. Any task, many at once.
 public final class Client: Sendable {
   public let address: Address
   private let software: String
@@ -15,7 +15,7 @@ public final class Client: Sendable {
   private static let pauseMilliseconds = 100
 
   /// - Parameter software: what HELLO says: name and version of the program.
-  public init(_ address: Address, software: String = "lossd-swift/0.1.0") {
+  public init(_ address: Address, software: String = "lossd-swift/\(lossdVersion)") {
     self.address = address
     self.software = software
   }
@@ -35,7 +35,8 @@ public final class Client: Sendable {
     try await connection().hello()
   }
 
-  /// The most bytes of tensors, with the gaps between them, that one request to a server that said `hello` may have.
+  /// The most bytes of tensors, with the gaps between them, that one request to a server that said
+  /// `hello` may have.
   public func payloadBytesMax(_ hello: HelloMessage) -> Int {
     let own = hello.maxPayloadBytes == 0 ? UInt64(UInt32.max) : hello.maxPayloadBytes
     return Int(min(own, UInt64(UInt32.max)))
@@ -48,8 +49,8 @@ public final class Client: Sendable {
     return await connection.ping()
   }
 
-  /// One evaluation. Names of functions, inputs and attributes are torch.nn.functional's. Cancelling the
-  /// task cancels the call.
+  /// One evaluation. Names of functions, inputs and attributes are torch.nn.functional's.
+  /// Cancelling the task cancels the call.
   public func evaluate(
     _ function: String, inputs: [(name: String, tensor: Tensor)],
     options: EvaluationOptions = EvaluationOptions()
@@ -91,8 +92,8 @@ public final class Client: Sendable {
     }
   }
 
-  /// The PluginHost service, which answers on the admin socket alone: all plugins for `.list`, the one
-  /// concerned for `.load` and `.reload`.
+  /// The PluginHost service, which answers on the admin socket alone: all plugins for `.list`, the
+  /// one concerned for `.load` and `.reload`.
   public func plugins(_ request: PluginRequest) async throws(StatusError) -> PluginsResponse {
     let method =
       switch request {
@@ -116,10 +117,8 @@ public final class Client: Sendable {
     _ function: String, options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> EvaluationStream {
     let description = try await functions(named: function).first
-    let keptNames = Set((description?.inputs ?? []).filter(\.isKept).map(\.name))
     return EvaluationStream(
-      self, try await openLeg(options), function: function, options: options,
-      keptNames: keptNames)
+      self, try await openLeg(options), function: function, options: options, description)
   }
 
   /// Opens a call of EvaluateStream, on a new connection where the last one is going away.
@@ -161,8 +160,8 @@ public final class Client: Sendable {
     try await retrying { () async throws in try await self.attempt(method, options, encode) }
   }
 
-  /// Tries again, on a new connection, what the daemon says it never began; a daemon that is just being
-  /// restarted gets some time to come back.
+  /// Tries again, on a new connection, what the daemon says it never began; a daemon that is just
+  /// being restarted gets some time to come back.
   private func retrying<Result: Sendable>(
     _ body: @Sendable () async throws -> Result
   ) async throws(StatusError) -> Result {

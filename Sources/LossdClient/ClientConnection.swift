@@ -43,8 +43,8 @@ final class ClientConnection: @unchecked Sendable {
     let failed = Failure()
     writer = FrameWriter(descriptor) { number in failed.report?(number) }
     failed.report = { [weak self] _ in
-      // The server reads no more. What it said last, a Summary perhaps, is still to be read: the reader
-      // ends the calls when it has come to the end.
+      // The server reads no more. What it said last, a Summary perhaps, is still to be read: the
+      // reader ends the calls when it has come to the end.
       self?.state.withLock { $0.isDraining = true }
     }
     let bytes = encode { buffer in

@@ -3,7 +3,8 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// The reading side of a connection: a thread that turns bytes into responses. Confined to its thread.
+/// The reading side of a connection: a thread that turns bytes into responses. Confined to its
+/// thread.
 ///
 /// `@unchecked Sendable`: made by one thread and then used by the reading one alone.
 final class ClientReader: FrameSink, @unchecked Sendable {

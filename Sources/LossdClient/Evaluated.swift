@@ -1,5 +1,5 @@
-// LossdClient: talks to a lossd daemon from Swift, with async and await. It knows sockets, frames and
-// tensors, and nothing of how a daemon works inside.
+// LossdClient: talks to a lossd daemon from Swift, with async and await. It knows sockets, frames
+// and tensors, and nothing of how a daemon works inside.
 import LossdTensor
 import LossdWire
 

@@ -2,12 +2,13 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// A data set's evaluation in batches: send batches, take a result for each, in order, and at last the
-/// Summary. One task may send while another takes; each side waits for the other by credits, so that
-/// memory stays bounded.
+/// A data set's evaluation in batches: send batches, take a result for each, in order, and at last
+/// the Summary. One task may send while another takes; each side waits for the other by credits, so
+/// that memory stays bounded.
 ///
-/// When the daemon is shut down in between it says how far it came; the stream then goes on with the next
-/// daemon at the same address, from the batch after, and adds the sums up: each batch counts once.
+/// When the daemon is shut down in between it says how far it came; the stream then goes on with
+/// the next daemon at the same address, from the batch after, and adds the sums up: each batch
+/// counts once.
 public final class EvaluationStream: Sendable {
   public typealias Batch = [(name: String, tensor: Tensor)]
 
@@ -43,23 +44,25 @@ public final class EvaluationStream: Sendable {
   private let function: String
   private let options: EvaluationOptions
   private let keptNames: Set<String>
+  private let rule: SummaryRule
   private let state: Mutex<State>
 
   init(
     _ client: Client, _ leg: Leg, function: String, options: EvaluationOptions,
-    keptNames: Set<String>
+    _ description: FunctionDescription?
   ) {
     self.client = client
     self.function = function
     self.options = options
-    self.keptNames = keptNames
+    keptNames = Set((description?.inputs ?? []).filter(\.isKept).map(\.name))
+    rule = SummaryRule(description, options.attributes)
     state = Mutex(State(leg: leg))
   }
 
   // MARK: - Sending
 
-  /// Sends a batch, or inputs that stay (`weight`, `pos_weight`) alone. Waits until the daemon will take
-  /// it and it is written. One task at a time.
+  /// Sends a batch, or inputs that stay (`weight`, `pos_weight`) alone. Waits until the daemon will
+  /// take it and it is written. One task at a time.
   public func send(_ inputs: Batch, id: UInt64 = 0) async throws(StatusError) {
     let isBatch = inputs.contains { !keptNames.contains($0.name) }
     while true {
@@ -194,7 +197,7 @@ public final class EvaluationStream: Sendable {
     state.withLock { state in
       state.isResuming = true
       if let summary = state.summary {
-        state.carried = state.carried.map { $0.adding(summary) } ?? summary
+        state.carried = state.carried.map { rule.added($0, summary) } ?? summary
       }
       state.summary = nil
     }
@@ -224,31 +227,17 @@ public final class EvaluationStream: Sendable {
     StatusError(.unavailable, "the next daemon ended the stream while it was being resumed")
   }
 
-  /// What the whole stream came to, once `next` has returned nil.
+  /// What the whole stream came to, once `next` has returned nil. Where several daemons evaluated
+  /// it and the function declares no reduction, it has counts alone: see `SummaryRule`.
   public var summary: SummaryMessage? {
     let (carried, summary) = state.withLock { ($0.carried, $0.summary) }
     guard let summary, let carried else { return summary ?? carried }
-    var total = carried.adding(summary)
-    // The daemon's own value is that of its part; mean and sum follow from the sums.
-    if summary.values["loss"] != nil, let sum = total.state["loss_sum"] {
-      let isSum = options.attributes["reduction"] == .string("sum")
-      total.values["loss"] = isSum ? sum : sum / (total.state["weight_sum"] ?? .nan)
-    }
-    return total
+    return rule.value(rule.added(carried, summary), last: summary)
   }
 
   /// Asks the daemon to stop.
   public func cancel() {
     let leg = state.withLock { $0.leg }
     leg.connection.cancel(leg.call)
-  }
-}
-
-extension SummaryMessage {
-  /// Both parts' counts and sums; values do not add up.
-  func adding(_ other: SummaryMessage) -> SummaryMessage {
-    SummaryMessage(
-      batches: batches + other.batches, rows: rows + other.rows,
-      state: state.merging(other.state, uniquingKeysWith: +))
   }
 }

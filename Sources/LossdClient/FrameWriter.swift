@@ -13,7 +13,8 @@ struct OutgoingFrames: Sendable {
   var byteCount: Int { bytes.count + tensors.reduce(0) { $0 + $1.byteCount } }
 }
 
-/// A thread that writes frames in order, many with one call, so that no task ever blocks in a write.
+/// A thread that writes frames in order, many with one call, so that no task ever blocks in a
+/// write.
 final class FrameWriter: @unchecked Sendable {
   // `@unchecked Sendable`: `state` is touched with `lock` held only.
   private struct State {
@@ -49,7 +50,8 @@ final class FrameWriter: @unchecked Sendable {
   /// Queues frames. Any thread.
   func send(_ frames: OutgoingFrames) { enqueue(frames, nil) }
 
-  /// Queues frames and waits until they are written, or never will be: back-pressure for what is big.
+  /// Queues frames and waits until they are written, or never will be: back-pressure for what is
+  /// big.
   func sendAndWait(_ frames: OutgoingFrames) async {
     await withCheckedContinuation { enqueue(frames, $0) }
   }
@@ -101,8 +103,8 @@ final class FrameWriter: @unchecked Sendable {
   private func write(_ items: [OutgoingFrames]) -> Int32? {
     var vectors: [iovec] = []
     var failure: Int32?
-    // Pointers into arrays stay valid while `withExtendedLifetime` holds the arrays; their bytes are
-    // copied into one block, tensors are not copied.
+    // Pointers into arrays stay valid while `withExtendedLifetime` holds the arrays; their bytes
+    // are copied into one block, tensors are not copied.
     let headers = items.flatMap(\.bytes)
     headers.withUnsafeBytes { headers in
       var offset = 0

@@ -32,7 +32,8 @@ public struct Accumulator: Sendable {
     self.compensations = compensations
   }
 
-  /// Adds one part's sums, one a field of the function. Throws what the function's own merge failed with.
+  /// Adds one part's sums, one a field of the function. Throws what the function's own merge failed
+  /// with.
   public mutating func add(
     _ part: UnsafePointer<Double>, _ entry: FunctionEntry
   ) throws(StatusError) {

@@ -2,8 +2,8 @@ import CLossdPlugin
 import Glibc
 import LossdTensor
 
-/// Checks a plugin's descriptor before any of its functions is believed: every count, name, type and
-/// flag. Throws FAILED_PRECONDITION with what is wrong.
+/// Checks a plugin's descriptor before any of its functions is believed: every count, name, type
+/// and flag. Throws FAILED_PRECONDITION with what is wrong.
 enum DescriptorCheck {
   static func check(_ plugin: lossd_plugin) throws(StatusError) {
     guard Int(plugin.struct_size) >= MemoryLayout<lossd_plugin>.size else {
@@ -119,7 +119,8 @@ enum DescriptorCheck {
     }
     guard sums.contains("loss_sum"), sums.contains("weight_sum") else {
       throw refusal(
-        "\(what) is said to be a reduction, of accumulators loss_sum and weight_sum, which are not there"
+        "\(what) is said to be a reduction, of accumulators loss_sum and weight_sum, which are not "
+          + "there"
       )
     }
   }

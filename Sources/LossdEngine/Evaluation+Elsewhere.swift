@@ -2,11 +2,12 @@ import CLinux
 import CLossdPlugin
 import LossdTensor
 
-// A call whose function runs in another process. Here its request is checked and its results have their places;
-// there it is planned and computed. Both ends use this: one says what was planned, the other believes it after
-// the checks that any plan goes through.
+// A call whose function runs in another process. Here its request is checked and its results have
+// their places; there it is planned and computed. Both ends use this: one says what was planned,
+// the other believes it after the checks that any plan goes through.
 extension Evaluation {
-  /// The attribute at this place of the declaration, checked; kind LOSSD_VALUE_NONE when it has no value.
+  /// The attribute at this place of the declaration, checked; kind LOSSD_VALUE_NONE when it has no
+  /// value.
   public func attribute(_ index: Int) -> lossd_value { attributes[index] }
 
   /// What was planned for the wanted output at `position` of the request.
@@ -14,8 +15,8 @@ extension Evaluation {
     planned[wantedOutputs[position]]
   }
 
-  /// Takes over what another process planned; `outputs` has one for each wanted output, in the order of the
-  /// request. INTERNAL when it cannot be, RESOURCE_EXHAUSTED when it is too large.
+  /// Takes over what another process planned; `outputs` has one for each wanted output, in the
+  /// order of the request. INTERNAL when it cannot be, RESOURCE_EXHAUSTED when it is too large.
   public func adoptPlan(
     rows: Int64, workspaceBytes: UInt64, scratchBytes: UInt64, cost: Double,
     outputs: [lossd_planned_output]
@@ -54,8 +55,8 @@ extension Evaluation {
     }
   }
 
-  /// Copies results over that another process sent, of exactly `resultBytes` bytes, and makes what lies between
-  /// them zeros: what the process put there is nobody's result.
+  /// Copies results over that another process sent, of exactly `resultBytes` bytes, and makes what
+  /// lies between them zeros: what the process put there is nobody's result.
   public func adoptResults(_ bytes: UnsafeRawBufferPointer, to results: UnsafeMutableRawPointer) {
     precondition(bytes.count == resultBytes)
     if let base = bytes.baseAddress, !bytes.isEmpty {

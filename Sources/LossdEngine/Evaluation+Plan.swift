@@ -16,15 +16,18 @@ struct Stage {
   var chunks: Int
 }
 
-/// How work is cut. Chunks depend on plan's numbers alone, never on the machine or its load, so that
-/// results are the same bits everywhere.
+/// How work is cut. Chunks depend on plan's numbers alone, never on the machine or its load, so
+/// that results are the same bits everywhere.
 enum Chunking {
-  /// What a chunk aims at, nanoseconds: small enough that a call behind it waits under a millisecond.
+  /// What a chunk aims at, nanoseconds: small enough that a call behind it waits under a
+  /// millisecond.
   static let chunkCost = 400_000.0
-  /// A unit counts as this much at least, nanoseconds: a plan that calls its units free does not make one endless chunk.
+  /// A unit counts as this much at least, nanoseconds: a plan that calls its units free does not
+  /// make one endless chunk.
   static let unitCostMin = 0.01
-  /// Chunks that run before their sums are added to those before: the memory for sums is bounded, and a chunk's length
-  /// need not be. They are added in the order of the chunks, so that the bits of a sum do not depend on this number.
+  /// Chunks that run before their sums are added to those before: the memory for sums is bounded,
+  /// and a chunk's length need not be. They are added in the order of the chunks, so that the bits
+  /// of a sum do not depend on this number.
   static let stretch = 1 << 12
   static let clearedBytesPerChunk = 1 << 20
   /// So few are not worth a stage of their own.
@@ -46,7 +49,8 @@ enum Chunking {
 
 extension Evaluation {
   static let resultBytesMax = Int(UInt32.max)
-  /// Between, before and behind the results of a library's function: what is written there is noticed.
+  /// Between, before and behind the results of a library's function: what is written there is
+  /// noticed.
   static let fenceBytes = 64
 
   /// Checks the request against the declarations and asks the function for its plan. Afterwards
@@ -60,12 +64,13 @@ extension Evaluation {
     try believePlan()
   }
 
-  /// INVALID_ARGUMENT where an input or attribute that must be there is not, or an input has too many dimensions.
+  /// INVALID_ARGUMENT where an input or attribute that must be there is not, or an input has too
+  /// many dimensions.
   public func checkRequired() throws(StatusError) {
     for index in 0..<entry.inputs.count where inputs[index].rank > UInt32(LOSSD_RANK_MAX) {
       throw invalid(
-        "\(String(cString: entry.inputs[index].name)) has \(inputs[index].rank) dimensions, over the limit of "
-          + "\(LOSSD_RANK_MAX)")
+        "\(String(cString: entry.inputs[index].name)) has \(inputs[index].rank) dimensions, over "
+          + "the limit of \(LOSSD_RANK_MAX)")
     }
     for index in 0..<entry.inputs.count
     where entry.inputs[index].flags & UInt32(LOSSD_INPUT_REQUIRED) != 0 && !hasInput(index) {
@@ -117,8 +122,8 @@ extension Evaluation {
     try accept(bounds)
   }
 
-  /// Checks the outputs that were planned and gives each its place. Returns how many bytes are to be
-  /// cleared.
+  /// Checks the outputs that were planned and gives each its place. Returns how many bytes are to
+  /// be cleared.
   func layOutResults() throws(StatusError) -> Int {
     let fence = entry.isForeign ? Evaluation.fenceBytes : 0
     var offset = 0
@@ -188,8 +193,8 @@ extension Evaluation {
     return cleared
   }
 
-  /// The input whose place an output takes: where the function declares it safe, the input is this call's alone and of
-  /// the output's very type and shape, and no other output has taken it.
+  /// The input whose place an output takes: where the function declares it safe, the input is this
+  /// call's alone and of the output's very type and shape, and no other output has taken it.
   private func overwritable(_ index: Int, _ type: DataType) -> Int? {
     let input = Int(entry.outputs[index].may_overwrite)
     guard input >= 0, ownInputs & (1 << UInt64(input)) != 0,
@@ -207,8 +212,8 @@ extension Evaluation {
     Int(tensor.element_count) * (DataType(rawValue: tensor.data_type)?.byteSize ?? 0)
   }
 
-  /// Whether the host clears this output before any chunk runs: where the plan says so, and for a library's
-  /// function always, so that what it leaves unwritten is nobody else's data.
+  /// Whether the host clears this output before any chunk runs: where the plan says so, and for a
+  /// library's function always, so that what it leaves unwritten is nobody else's data.
   func isCleared(_ index: Int) -> Bool {
     entry.isForeign || (planned + index).pointee.flags & UInt32(LOSSD_PLANNED_ZEROED) != 0
   }
@@ -235,8 +240,8 @@ extension Evaluation {
     (data + begin).copyMemory(from: copy.from + begin, byteCount: end - begin)
   }
 
-  /// A bool is 0 or 1, and nothing a client sends is believed: a stage of its own, since it reads all
-  /// of the tensor. Returns its cost, nanoseconds.
+  /// A bool is 0 or 1, and nothing a client sends is believed: a stage of its own, since it reads
+  /// all of the tensor. Returns its cost, nanoseconds.
   private func addBoolChecks() -> Double {
     var cost = 0.0
     for index in 0..<entry.inputs.count where inputs[index].data_type == DataType.bool.rawValue {

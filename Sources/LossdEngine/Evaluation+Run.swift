@@ -3,8 +3,8 @@ import LossdTensor
 import Synchronization
 
 extension Evaluation {
-  /// Gives the planned call its memory: `resultBytes` for the results, and a workspace. RESOURCE_EXHAUSTED where there
-  /// is none for its sums.
+  /// Gives the planned call its memory: `resultBytes` for the results, and a workspace.
+  /// RESOURCE_EXHAUSTED where there is none for its sums.
   public func bind(results: UnsafeMutableRawPointer?, workspace: AlignedBuffer?) throws(StatusError)
   {
     for (position, index) in wantedOutputs.enumerated() {
@@ -33,14 +33,16 @@ extension Evaluation {
 
   private static let fenceByte: UInt8 = 0xC5
 
-  /// The memory before each result, and that behind the last one, up to `resultBytes`. Results elsewhere take none.
+  /// The memory before each result, and that behind the last one, up to `resultBytes`. Results
+  /// elsewhere take none.
   private func eachGap(
     _ results: UnsafeMutableRawPointer, _ body: (Int, UnsafeMutableRawBufferPointer) -> Void
   ) {
     var begin = 0
     for (position, index) in wantedOutputs.enumerated() {
       let end = offsets[position]
-      // In an input's place, or in memory that the request names: their offsets lie behind all others.
+      // In an input's place, or in memory that the request names: their offsets lie behind all
+      // others.
       if end >= resultBytes { continue }
       if end > begin {
         body(position, UnsafeMutableRawBufferPointer(start: results + begin, count: end - begin))
@@ -55,7 +57,8 @@ extension Evaluation {
     }
   }
 
-  /// Writes every byte of the results' memory that belongs to no result. A single one has none beside it but fences.
+  /// Writes every byte of the results' memory that belongs to no result. A single one has none
+  /// beside it but fences.
   func fillGaps(_ results: UnsafeMutableRawPointer, with byte: UInt8) {
     eachGap(results) { _, gap in gap.initializeMemory(as: UInt8.self, repeating: byte) }
   }
@@ -151,7 +154,8 @@ extension Evaluation {
     }
   }
 
-  /// Adds up the stretch's sums and goes on to the next, of this stage or the one behind; false when there is none.
+  /// Adds up the stretch's sums and goes on to the next, of this stage or the one behind; false
+  /// when there is none.
   func advance() throws(StatusError) -> Bool {
     let isWhole = chunkEnd == stages[stage].chunks
     if stages[stage].pass >= 0 && entry.accumulatorCount > 0 {
@@ -210,8 +214,8 @@ extension Evaluation {
     return present
   }
 
-  /// The values of a whole stream: what one call over all its batches would have given; nil for one that does
-  /// not exist.
+  /// The values of a whole stream: what one call over all its batches would have given; nil for one
+  /// that does not exist.
   public func summaryValues(_ total: Accumulator) throws(StatusError) -> [Double?] {
     var sums = [Double](repeating: 0, count: max(entry.accumulatorCount, 1))
     sums.withUnsafeMutableBufferPointer { buffer in
@@ -221,8 +225,8 @@ extension Evaluation {
     return (0..<entry.valueCount).map { present & (1 << UInt64($0)) != 0 ? values[$0] : nil }
   }
 
-  /// Plans, and computes at once what is small enough for `small`. For the function of a library, whose plan
-  /// may take its time.
+  /// Plans, and computes at once what is small enough for `small`. For the function of a library,
+  /// whose plan may take its time.
   func prepare(_ small: SmallMemory, scratch: AlignedBuffer) throws(StatusError) {
     try makePlan()
     guard cost <= small.costMax, resultBytes <= small.resultBytes,

@@ -5,9 +5,9 @@ import Synchronization
 
 /// One call of a function: set up, planned, run in chunks, finished. Reusable after `begin`.
 ///
-/// `@unchecked Sendable`: one thread at a time sets it up, plans and finishes it; in between, chunks
-/// run on several threads, each writing its own slot of `chunkSums` and its own part of the outputs,
-/// and the scheduler's lock orders one phase before the next.
+/// `@unchecked Sendable`: one thread at a time sets it up, plans and finishes it; in between,
+/// chunks run on several threads, each writing its own slot of `chunkSums` and its own part of the
+/// outputs, and the scheduler's lock orders one phase before the next.
 public final class Evaluation: @unchecked Sendable {
   public private(set) var entry: FunctionEntry
   /// Outputs asked for, in the order of the request.
@@ -39,14 +39,15 @@ public final class Evaluation: @unchecked Sendable {
   let values: UnsafeMutablePointer<Double>
   private var text: [UnsafeMutablePointer<CChar>] = []
   private(set) var offsets: [Int] = []
-  /// Inputs, by bit, whose memory is this call's alone, so that a result may take its place: to be set before the
-  /// plan is made.
+  /// Inputs, by bit, whose memory is this call's alone, so that a result may take its place: to be
+  /// set before the plan is made.
   public var ownInputs: UInt64 = 0
   /// Results that take the place of an input: their places in the request, and the inputs'.
   public private(set) var overwrites: [(position: Int, input: Int)] = []
   /// Results that go to memory that the request names: their places in the request, and where to.
   public private(set) var placements: [Placement] = []
-  /// Inputs that somebody else may change at any time: they are copied before anything looks at them.
+  /// Inputs that somebody else may change at any time: they are copied before anything looks at
+  /// them.
   var copies: [(input: Int, from: UnsafeRawPointer)] = []
 
   /// Where one result goes, bytes.
@@ -87,8 +88,8 @@ public final class Evaluation: @unchecked Sendable {
   var isSettling = false
   /// Everything has been computed: the results are there.
   public internal(set) var isComputed = false
-  /// What a callback that does not return still uses, after everybody else has given the call up; and how
-  /// many threads are in one.
+  /// What a callback that does not return still uses, after everybody else has given the call up;
+  /// and how many threads are in one.
   var pinned: AnyObject?
   var stuckThreads = 0
   /// Monotonic nanoseconds after which no further chunk starts; `.max`: none.
@@ -186,8 +187,8 @@ public final class Evaluation: @unchecked Sendable {
     stopped.store(false, ordering: .relaxed)
   }
 
-  /// Overwrites what this holds of the call, but for its inputs and results: a process that computes for many
-  /// leaves nothing of one to the next.
+  /// Overwrites what this holds of the call, but for its inputs and results: a process that
+  /// computes for many leaves nothing of one to the next.
   public func overwrite() {
     for value in 0..<entry.attributes.count {
       let value = attributes[value]
@@ -216,8 +217,8 @@ public final class Evaluation: @unchecked Sendable {
     call.pointee.wanted = other.call.pointee.wanted
   }
 
-  /// Asks it to stop between two chunks, or, where a function asks, within one. Any thread. One that may wait for a worker
-  /// ends sooner by `Scheduler.stop`.
+  /// Asks it to stop between two chunks, or, where a function asks, within one. Any thread. One
+  /// that may wait for a worker ends sooner by `Scheduler.stop`.
   public func stop() { stopped.store(true, ordering: .relaxed) }
 
   // MARK: - Setting up
@@ -251,8 +252,8 @@ public final class Evaluation: @unchecked Sendable {
       rank: UInt32(tensor.rank), data_type: tensor.dataType.rawValue)
   }
 
-  /// Sets an input whose elements are to be copied from `source` to the tensor's memory, before anything looks at
-  /// them.
+  /// Sets an input whose elements are to be copied from `source` to the tensor's memory, before
+  /// anything looks at them.
   public func setInput(
     _ index: Int, _ tensor: TensorView, copiedFrom source: UnsafeRawPointer
   ) throws(StatusError) {

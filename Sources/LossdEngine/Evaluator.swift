@@ -9,7 +9,8 @@ public struct Evaluator: Sendable {
   public init(_ registry: Registry) { self.registry = registry }
 
   /// Like the wire's Evaluate. Inputs and outputs by name; no outputs: the function's result alone.
-  /// `mayOverwrite`: results may take the inputs' places, which are then no longer the caller's to read.
+  /// `mayOverwrite`: results may take the inputs' places, which are then no longer the caller's to
+  /// read.
   public func evaluate(
     _ function: String, inputs: [String: Tensor], attributes: [String: AttributeValue] = [:],
     outputs: [String] = [], mayOverwrite: Bool = false

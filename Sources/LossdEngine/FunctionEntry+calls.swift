@@ -3,8 +3,9 @@ import CLossdPlugin
 import CPluginCalls
 import LossdTensor
 
-// The calls into a function. The program's own are called as they are. A library's are called so that a C++
-// exception becomes an error, the floating-point mode is restored afterwards, and a crash can name it.
+// The calls into a function. The program's own are called as they are. A library's are called so
+// that a C++ exception becomes an error, the floating-point mode is restored afterwards, and a
+// crash can name it.
 extension FunctionEntry {
   typealias Error = UnsafeMutablePointer<lossd_error>
 

@@ -6,7 +6,8 @@ import CLossdPlugin
 import Glibc
 import LossdTensor
 
-/// What a function's code lives in: kept alive by every entry of its functions, and so by every call.
+/// What a function's code lives in: kept alive by every entry of its functions, and so by every
+/// call.
 public protocol FunctionOwner: AnyObject, Sendable {
   /// Whether its functions run in a process of their own: the descriptors here then only declare.
   var isElsewhere: Bool { get }

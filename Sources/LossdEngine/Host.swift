@@ -1,5 +1,6 @@
 import CLossdPlugin
 import Glibc
+import LossdTensor
 import Synchronization
 
 /// Monotonic time.
@@ -12,15 +13,12 @@ public enum Clock {
   }
 }
 
-/// The version that plugins are told.
-public let engineVersion = "0.1.0"
-
 /// plugin.h's host table.
 enum Host {
   /// Made once and never changed: safe to share.
   nonisolated(unsafe) static let table: UnsafePointer<lossd_host> = {
     let table = UnsafeMutablePointer<lossd_host>.allocate(capacity: 1)
-    let version = strdup(engineVersion)
+    let version = strdup(lossdVersion)
     table.initialize(
       to: lossd_host(
         struct_size: UInt32(MemoryLayout<lossd_host>.size), abi_major: UInt16(LOSSD_ABI_MAJOR),

@@ -2,8 +2,8 @@ import CLossdPlugin
 import LossdTensor
 import Synchronization
 
-/// What a plan says of itself, before anything of it is believed: the same bounds for a function of the program, of a
-/// library and of another process.
+/// What a plan says of itself, before anything of it is believed: the same bounds for a function of
+/// the program, of a library and of another process.
 struct PlanBounds {
   /// More samples than any memory holds, and few enough that no sum of them overflows.
   static let rowsMax: Int64 = 1 << 48
@@ -22,15 +22,16 @@ struct PlanBounds {
 extension Evaluation {
   private static let callCostLimit = Atomic<UInt64>(3_600_000_000_000)
 
-  /// The most work that one call may plan, nanoseconds of one core: the setting `limits.call_cost`, an hour unless it
-  /// is set; 0: no limit. Any thread; a change counts for the plans made after it.
+  /// The most work that one call may plan, nanoseconds of one core: the setting `limits.call_cost`,
+  /// an hour unless it is set; 0: no limit. Any thread; a change counts for the plans made after
+  /// it.
   public static var callCostMax: UInt64 {
     get { callCostLimit.load(ordering: .relaxed) }
     set { callCostLimit.store(newValue, ordering: .relaxed) }
   }
 
-  /// Takes a plan's amounts over. INTERNAL where no honest plan has them; RESOURCE_EXHAUSTED where the call costs more
-  /// than one may.
+  /// Takes a plan's amounts over. INTERNAL where no honest plan has them; RESOURCE_EXHAUSTED where
+  /// the call costs more than one may.
   func accept(_ plan: PlanBounds) throws(StatusError) {
     guard plan.cost.isFinite, plan.cost >= 0, plan.cost <= PlanBounds.costMax || !entry.isForeign
     else {
@@ -40,7 +41,8 @@ extension Evaluation {
     guard limit == 0 || plan.cost <= Double(limit) else {
       throw StatusError(
         .resourceExhausted,
-        "\(entry.name): the call takes about \(plan.cost) ns of one core, over the limit of \(limit) ns "
+        "\(entry.name): the call takes about \(plan.cost) ns of one core, over the limit of "
+          + "\(limit) ns "
           + "(limits.call_cost)")
     }
     guard plan.rows >= 0, plan.rows <= PlanBounds.rowsMax || hasEmptyInput(ofSize: plan.rows),
@@ -62,8 +64,8 @@ extension Evaluation {
     return false
   }
 
-  /// A result whose bytes cannot be counted. A tensor without elements may be of any shape, and its result of a larger
-  /// type: then the request is what is wrong. Else the function is.
+  /// A result whose bytes cannot be counted. A tensor without elements may be of any shape, and its
+  /// result of a larger type: then the request is what is wrong. Else the function is.
   func impossibleShape(
     _ name: String, _ type: DataType, _ shape: UnsafeBufferPointer<Int64>
   ) -> StatusError {
@@ -72,7 +74,8 @@ extension Evaluation {
       return lie("planned an impossible shape for \(name)")
     }
     return invalid(
-      "\(name) would be \(type) \(shapeText(shape)), whose dimensions other than 0 make 2^63 bytes or more"
+      "\(name) would be \(type) \(shapeText(shape)), whose dimensions other than 0 make 2^63 bytes "
+        + "or more"
     )
   }
 

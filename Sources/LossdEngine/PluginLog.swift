@@ -3,7 +3,8 @@ import CLossdPlugin
 import Glibc
 import Synchronization
 
-/// Lines that plugins write to the log: made harmless, counted, and left out where they are too many. Any thread.
+/// Lines that plugins write to the log: made harmless, counted, and left out where they are too
+/// many. Any thread.
 public enum PluginLog {
   /// Lines in a second; beyond, they are left out, and how many is said later.
   public static let linesMax = 200
@@ -50,7 +51,8 @@ public enum PluginLog {
     if isShown { sink(level, place + text) }
   }
 
-  /// Bytes of a plugin as one line of text: what is not UTF-8, line ends and control characters as something else.
+  /// Bytes of a plugin as one line of text: what is not UTF-8, line ends and control characters as
+  /// something else.
   public static func harmless(_ bytes: some Sequence<UInt8>) -> String {
     let bytes = Array(bytes)
     let text = String(decoding: bytes, as: UTF8.self)

@@ -54,8 +54,8 @@ public final class Registry: Sendable {
     try replace(nil, with: plugin, owner: owner)
   }
 
-  /// Exchanges the functions of one library for those of a plugin, in one step: a call sees all old ones
-  /// or all new ones. Nothing has changed when it throws.
+  /// Exchanges the functions of one library for those of a plugin, in one step: a call sees all old
+  /// ones or all new ones. Nothing has changed when it throws.
   public func replace(
     _ old: (any FunctionOwner)?, with plugin: UnsafePointer<lossd_plugin>,
     owner: (any FunctionOwner)?

@@ -3,15 +3,16 @@ import Glibc
 import LossdTensor
 import Synchronization
 
-/// Worker threads that take chunks in turn: user by user, within one connection by connection, within one call by
-/// call, so that a huge call delays a small one by a chunk and not by itself.
+/// Worker threads that take chunks in turn: user by user, within one connection by connection,
+/// within one call by call, so that a huge call delays a small one by a chunk and not by itself.
 ///
 /// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
 public final class Scheduler: @unchecked Sendable {
-  /// A call up to this, nanoseconds, is better computed by the thread that has it than handed to a worker, which
-  /// may have to be woken.
+  /// A call up to this, nanoseconds, is better computed by the thread that has it than handed to a
+  /// worker, which may have to be woken.
   public static let smallCallCost = 30_000.0
-  /// The same, where that thread has nothing else to do: waking a worker, and the thread again, takes as long.
+  /// The same, where that thread has nothing else to do: waking a worker, and the thread again,
+  /// takes as long.
   public static let loneCallCost = 100_000.0
 
   public let workers: Int
@@ -101,8 +102,8 @@ public final class Scheduler: @unchecked Sendable {
     return true
   }
 
-  /// Stops the workers after their current chunks and waits for them, but for those whose callback does not
-  /// return. Queued calls are dropped.
+  /// Stops the workers after their current chunks and waits for them, but for those whose callback
+  /// does not return. Queued calls are dropped.
   public func stop() {
     pthread_mutex_lock(lock)
     isStopping = true
@@ -121,7 +122,8 @@ public final class Scheduler: @unchecked Sendable {
     return waiting
   }
 
-  /// Chunks handed out since the start, and whether any call waits or runs: whether the workers get on.
+  /// Chunks handed out since the start, and whether any call waits or runs: whether the workers get
+  /// on.
   public var progress: (chunksTaken: UInt64, isIdle: Bool) {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
@@ -144,8 +146,9 @@ public final class Scheduler: @unchecked Sendable {
     pthread_mutex_unlock(lock)
   }
 
-  /// Plans a call whose plan may take its time, on a worker, and computes it there where it fits into `small`.
-  /// `completion` is called once, on a worker; the call's `isComputed` says whether it is done.
+  /// Plans a call whose plan may take its time, on a worker, and computes it there where it fits
+  /// into `small`. `completion` is called once, on a worker; the call's `isComputed` says whether
+  /// it is done.
   public func prepare(
     _ evaluation: Evaluation, small: SmallMemory, group: WorkGroup,
     completion: @escaping @Sendable (Evaluation) -> Void
@@ -156,7 +159,8 @@ public final class Scheduler: @unchecked Sendable {
     submit(evaluation, group, task, completion)
   }
 
-  /// Does something for a call on a worker, before or after its own work; `completion` is called there, once.
+  /// Does something for a call on a worker, before or after its own work; `completion` is called
+  /// there, once.
   public func perform(
     _ evaluation: Evaluation, group: WorkGroup,
     _ work: @escaping @Sendable () throws(StatusError) -> Void,
@@ -166,7 +170,8 @@ public final class Scheduler: @unchecked Sendable {
     submit(evaluation, group, task, completion)
   }
 
-  /// Computes the values of some sums on a worker; `completion` gets them there, none where it failed.
+  /// Computes the values of some sums on a worker; `completion` gets them there, none where it
+  /// failed.
   public func finish(
     _ evaluation: Evaluation, _ total: Accumulator, group: WorkGroup,
     completion: @escaping @Sendable ([Double?]) -> Void
@@ -179,7 +184,8 @@ public final class Scheduler: @unchecked Sendable {
     submit(evaluation, group, task) { _ in completion(values.content.withLock { $0 }) }
   }
 
-  /// Adds some sums to others on a worker; `completion` gets the total there, unchanged where it failed.
+  /// Adds some sums to others on a worker; `completion` gets the total there, unchanged where it
+  /// failed.
   public func merge(
     _ evaluation: Evaluation, _ into: Accumulator, _ part: Accumulator, group: WorkGroup,
     completion: @escaping @Sendable (Accumulator) -> Void
@@ -218,7 +224,8 @@ public final class Scheduler: @unchecked Sendable {
     pthread_cond_broadcast(wake)
   }
 
-  /// Workers are this much nicer than event loops, so that a loop gets a core at once when it wakes.
+  /// Workers are this much nicer than event loops, so that a loop gets a core at once when it
+  /// wakes.
   private static let niceness: Int32 = 5
   /// What a worker keeps of the scratch memory of calls before, bytes, while nothing waits.
   private static let keptScratchBytesMax = 1 << 20
@@ -236,7 +243,8 @@ public final class Scheduler: @unchecked Sendable {
       guard let (call, group) = queue.next() else {
         if isStopping { break }
         if scratch.count > Scheduler.keptScratchBytesMax {
-          // Nobody's account has it while nobody computes. Freed without the lock: that takes its time.
+          // Nobody's account has it while nobody computes. Freed without the lock: that takes its
+          // time.
           pthread_mutex_unlock(lock)
           scratch = own
           pthread_mutex_lock(lock)
@@ -385,23 +393,26 @@ public final class Scheduler: @unchecked Sendable {
 
   // MARK: - Callbacks that do not return
 
-  /// Since when a thread has been inside of the call, the longest where there are several; nil: none is.
+  /// Since when a thread has been inside of the call, the longest where there are several; nil:
+  /// none is.
   public func insideSince(_ evaluation: Evaluation) -> UInt64? {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     return threads.filter { $0.call === evaluation }.map(\.since).min()
   }
 
-  /// Gives up a call whose callback does not return: fresh threads take the places of those inside of it, and
-  /// `owner`, which owns the call's memory, is kept until the last of them is back, if ever. The completion is
-  /// not called any more. False, and nothing has changed, where no thread is inside: the call ends by itself.
+  /// Gives up a call whose callback does not return: fresh threads take the places of those inside
+  /// of it, and `owner`, which owns the call's memory, is kept until the last of them is back, if
+  /// ever. The completion is not called any more. False, and nothing has changed, where no thread
+  /// is inside: the call ends by itself.
   public func giveUp(_ evaluation: Evaluation, keeping owner: AnyObject) -> Bool {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     let stuck = threads.filter { $0.call === evaluation }
     guard evaluation.completion != nil, !stuck.isEmpty else { return false }
     for worker in stuck {
-      // Where no thread can be had, one fewer computes. One that is retiring has been replaced already.
+      // Where no thread can be had, one fewer computes. One that is retiring has been replaced
+      // already.
       if !worker.isRetiring { _ = startWorker() }
       lost.append(worker)
       worker.isGivenUp = true
@@ -418,9 +429,10 @@ public final class Scheduler: @unchecked Sendable {
     return true
   }
 
-  /// Exchanges every thread for a fresh one, and waits until those before have ended: what a library has left in them
-  /// for their end, they have then done. Returns false where one is not back from a callback, and may never be. Takes as
-  /// long as what the threads are doing: not for a loop's thread, nor for one of these.
+  /// Exchanges every thread for a fresh one, and waits until those before have ended: what a
+  /// library has left in them for their end, they have then done. Returns false where one is not
+  /// back from a callback, and may never be. Takes as long as what the threads are doing: not for a
+  /// loop's thread, nor for one of these.
   public func renewThreads() -> Bool {
     renewal.withLock { _ in
       pthread_mutex_lock(lock)

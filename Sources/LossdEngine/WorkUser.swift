@@ -1,5 +1,6 @@
-/// Somebody whose calls share the workers with everybody else's: a user of the machine, say. Users take turns, then the
-/// groups of a user, then the calls of a group: many connections are no larger share.
+/// Somebody whose calls share the workers with everybody else's: a user of the machine, say. Users
+/// take turns, then the groups of a user, then the calls of a group: many connections are no larger
+/// share.
 ///
 /// `@unchecked Sendable`: all of it belongs to the scheduler's lock.
 public final class WorkUser: @unchecked Sendable {
@@ -26,8 +27,8 @@ private struct Waiting {
   var ticket: UInt64
 }
 
-/// Calls in turn: user by user, within one group by group, within one call by call. Every step takes the same time
-/// however many wait. Belongs to the scheduler's lock.
+/// Calls in turn: user by user, within one group by group, within one call by call. Every step
+/// takes the same time however many wait. Belongs to the scheduler's lock.
 struct WorkQueue {
   private var users = Turns<WorkUser>()
   /// Calls that are only to end, before all others: each takes a worker microseconds.

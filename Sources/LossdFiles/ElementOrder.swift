@@ -10,7 +10,8 @@ struct ElementOrder: Equatable, Sendable {
 
 /// Copies rows of a tensor in another order into row-major, little-endian memory.
 struct RowCopy {
-  /// Rows copied at once, so that the destination's lines stay in the cache while each column is read.
+  /// Rows copied at once, so that the destination's lines stay in the cache while each column is
+  /// read.
   private static let tileBytes = 128 << 10
 
   let order: ElementOrder
@@ -18,7 +19,8 @@ struct RowCopy {
   /// All dimensions of the file's tensor, at least one, none of them 0.
   let shape: [Int]
 
-  /// Copies rows `rows`. `source`: the whole tensor as it lies in the file. `destination`: as long as the rows are.
+  /// Copies rows `rows`. `source`: the whole tensor as it lies in the file. `destination`: as long
+  /// as the rows are.
   func copy(
     rows: Range<Int>, from source: UnsafeRawBufferPointer,
     to destination: UnsafeMutableRawBufferPointer
@@ -48,7 +50,8 @@ struct RowCopy {
         rows.count * columns)
       return
     }
-    // As many rows at once as the cache has room for: of each column a run of them lies together in the file.
+    // As many rows at once as the cache has room for: of each column a run of them lies together in
+    // the file.
     let tile = max(RowCopy.tileBytes / (columns * MemoryLayout<Bits>.size), 16)
     var begin = rows.lowerBound
     while begin < rows.upperBound {

@@ -1,8 +1,9 @@
 import LossdTensor
 
-/// A tensor in a mapped file; the value keeps the file mapped. What is row-major and little-endian can be read where
-/// it lies; `tensor` copies elements of any order into row-major, little-endian memory, also a few rows at a time, so
-/// that a file may be larger than memory. The bytes of a .safetensors tensor may be unaligned.
+/// A tensor in a mapped file; the value keeps the file mapped. What is row-major and little-endian
+/// can be read where it lies; `tensor` copies elements of any order into row-major, little-endian
+/// memory, also a few rows at a time, so that a file may be larger than memory. The bytes of a
+/// .safetensors tensor may be unaligned.
 public struct StoredTensor: Sendable {
   public let dataType: DataType
   /// Dimensions, none negative; empty for a scalar. The elements lie within the file.
@@ -42,8 +43,8 @@ public struct StoredTensor: Sendable {
   /// Whether the elements lie in the file as lossd takes them: row-major and little-endian.
   public var isInPlace: Bool { order == .native || count == 0 }
 
-  /// Lends `body` the elements of rows `rows` (all when nil) where they lie, for as long as it runs.
-  /// `rows` lies within 0..<rowCount. Only where `isInPlace`.
+  /// Lends `body` the elements of rows `rows` (all when nil) where they lie, for as long as it
+  /// runs. `rows` lies within 0..<rowCount. Only where `isInPlace`.
   public func withBytes<Result, Failure: Error>(
     ofRows rows: Range<Int>? = nil, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -53,7 +54,8 @@ public struct StoredTensor: Sendable {
 
   /// The elements of rows `rows` where they lie. The compiler may end this value's life after its
   /// last use, and the pointer's with it: hold a copy of the value beside the pointer, as in
-  /// `withExtendedLifetime`. For writes that go on after the caller returns; else `withBytes`. Only where `isInPlace`.
+  /// `withExtendedLifetime`. For writes that go on after the caller returns; else `withBytes`. Only
+  /// where `isInPlace`.
   public func unsafeBytes(ofRows rows: Range<Int>) -> UnsafeRawBufferPointer {
     precondition(isInPlace, "elements in another order are copied, not lent")
     precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
@@ -78,7 +80,8 @@ public struct StoredTensor: Sendable {
     return Tensor(dataType: dataType, shape: shape, buffer: buffer)
   }
 
-  /// Copies rows `rows`, row-major and little-endian, to `destination`, which is as long as they are.
+  /// Copies rows `rows`, row-major and little-endian, to `destination`, which is as long as they
+  /// are.
   public func copy(rows: Range<Int>, to destination: UnsafeMutableRawBufferPointer) {
     defer { withExtendedLifetime(file) {} }
     if isInPlace {

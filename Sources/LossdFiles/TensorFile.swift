@@ -1,7 +1,7 @@
 import LossdTensor
 
-// LossdFiles: tensors in .npy and .safetensors files, mapped for reading, and .npy files written. It
-// knows tensors and files, no functions, messages or sockets. Every machine lossd runs on is
+// LossdFiles: tensors in .npy and .safetensors files, mapped for reading, and .npy files written.
+// It knows tensors and files, no functions, messages or sockets. Every machine lossd runs on is
 // little-endian; files that are not, or are in Fortran order, are read by copying.
 
 /// A .npy or .safetensors file, mapped and checked; which of both, its first bytes say.

@@ -1,8 +1,9 @@
 import CUV
 
-/// Looks for events for some time before its loop sleeps, where they come close upon one another: waking a thread
-/// takes tens of microseconds, longer than a small call. Where they are rare, it lets the loop sleep at once, and a loop
-/// that has nothing to do costs nothing. Confined to the loop's thread.
+/// Looks for events for some time before its loop sleeps, where they come close upon one another:
+/// waking a thread takes tens of microseconds, longer than a small call. Where they are rare, it
+/// lets the loop sleep at once, and a loop that has nothing to do costs nothing. Confined to the
+/// loop's thread.
 public final class BusyPoll {
   /// A look that took so long, nanoseconds, means that another thread was given the processor.
   private static let longLook: UInt64 = 50_000
@@ -12,7 +13,7 @@ public final class BusyPoll {
   private let handle = Handle<uv_idle_t>()
   private let limit: UInt64
   private let now: () -> UInt64
-  private var isLooking = false
+  private(set) var isLooking = false
   /// The event before the last came close upon the one before it.
   private var isClose = false
   /// When the last turn with an event ended.
@@ -50,6 +51,7 @@ public final class BusyPoll {
 
   private func look(_ wanted: Bool) {
     if wanted == isLooking { return }
+    handle.assertConfined()
     isLooking = wanted
     if wanted {
       uv_idle_start(handle.raw) { _ in }

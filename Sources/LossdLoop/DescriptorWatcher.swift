@@ -35,6 +35,7 @@ public final class DescriptorWatcher {
   /// Watches for these from now on. Free when nothing changes.
   public func watch(_ events: Events) {
     guard events != watched, onReady != nil else { return }
+    handle.assertConfined()
     watched = events
     if events.isEmpty {
       uv_poll_stop(handle.raw)
@@ -47,8 +48,8 @@ public final class DescriptorWatcher {
         watcher.onReady?(Events(rawValue: events))
         return
       }
-      // A failed descriptor reports itself through the next read or write. libuv has stopped watching it: who does not
-      // read at once watches anew.
+      // A failed descriptor reports itself through the next read or write. libuv has stopped
+      // watching it: who does not read at once watches anew.
       watcher.watched = []
       watcher.onReady?([.readable, .writable, .disconnected])
     }

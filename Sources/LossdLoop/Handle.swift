@@ -1,7 +1,7 @@
 import CUV
 
-/// Memory of one libuv handle and what keeps its Swift owner alive: retained once when the handle is
-/// made, released in libuv's close callback.
+/// Memory of one libuv handle and what keeps its Swift owner alive: retained once when the handle
+/// is made, released in libuv's close callback.
 struct Handle<Raw> {
   let raw: UnsafeMutablePointer<Raw>
 
@@ -19,9 +19,21 @@ struct Handle<Raw> {
   /// The loop may end although this handle is there.
   func unreference() { uv_unref(base) }
 
+  /// As `Loop.assertConfined`, of the loop that the handle is on.
+  @inline(__always)
+  func assertConfined() {
+    assert(isConfined, "a handle of a loop is used on another thread than the loop's")
+  }
+
+  private var isConfined: Bool {
+    guard let data = base.pointee.loop?.pointee.data else { return true }
+    return Unmanaged<Loop>.fromOpaque(data).takeUnretainedValue().isConfined
+  }
+
   /// Stops it; its memory and its hold on the owner go with libuv's callback.
   func close() {
     guard uv_is_closing(base) == 0 else { return }
+    assertConfined()
     uv_close(base) { handle in
       guard let handle else { return }
       if let data = handle.pointee.data { Unmanaged<AnyObject>.fromOpaque(data).release() }

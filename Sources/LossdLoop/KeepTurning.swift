@@ -1,6 +1,7 @@
 import CUV
 
-/// Keeps a loop from waiting for events while there is something left to do. Confined to the loop's thread.
+/// Keeps a loop from waiting for events while there is something left to do. Confined to the loop's
+/// thread.
 public final class KeepTurning {
   private let handle = Handle<uv_idle_t>()
   private var isOn = false
@@ -14,6 +15,7 @@ public final class KeepTurning {
   /// Whether the loop looks for events without waiting for them, from the next turn on.
   public func set(_ wanted: Bool) {
     if wanted == isOn { return }
+    handle.assertConfined()
     isOn = wanted
     if wanted {
       uv_idle_start(handle.raw) { _ in }

@@ -1,13 +1,14 @@
-// LossdLoop: libuv's event loop as Swift types: a loop, descriptor watchers, a timer, signals, and work
-// from other threads. It knows no socket call, no frame and no tensor; `uv_` ends here.
+// LossdLoop: libuv's event loop as Swift types: a loop, descriptor watchers, a timer, signals, and
+// work from other threads. It knows no socket call, no frame and no tensor; `uv_` ends here.
 import CUV
+import Glibc
 import Synchronization
 
-/// An event loop. Everything made on it is confined to the thread that runs it; `execute` alone may be
-/// called from any thread.
+/// An event loop. Everything made on it is confined to the thread that runs it; `execute` alone may
+/// be called from any thread.
 ///
-/// `@unchecked Sendable`: what other threads touch is behind `inbox`'s lock and uv_async_send, which
-/// libuv allows from any thread.
+/// `@unchecked Sendable`: what other threads touch is behind `inbox`'s lock and uv_async_send,
+/// which libuv allows from any thread.
 public final class Loop: @unchecked Sendable {
   public typealias Work = @Sendable () -> Void
 
@@ -20,6 +21,8 @@ public final class Loop: @unchecked Sendable {
   private let wakeup: UnsafeMutablePointer<uv_async_t>
   private let inbox = Mutex(Inbox())
   private var spare: [Work] = []
+  /// The thread that is in `run`, as a number; 0: none is.
+  private let thread = Atomic<UInt>(0)
 
   public init() throws(LoopError) {
     raw = .allocate(capacity: 1)
@@ -34,6 +37,8 @@ public final class Loop: @unchecked Sendable {
     }
     if code != 0 { throw LoopError("make an event loop", code) }
     wakeup.pointee.data = Unmanaged.passUnretained(self).toOpaque()
+    // For `Handle.assertConfined`: a handle knows its uv_loop_t.
+    raw.pointee.data = Unmanaged.passUnretained(self).toOpaque()
     // The loop ends when nothing else is left.
     wakeup.withMemoryRebound(to: uv_handle_t.self, capacity: 1) { uv_unref($0) }
   }
@@ -47,7 +52,25 @@ public final class Loop: @unchecked Sendable {
   }
 
   /// Runs until `stop`, or until no handle is left.
-  public func run() { uv_run(raw, UV_RUN_DEFAULT) }
+  public func run() {
+    thread.store(UInt(pthread_self()), ordering: .relaxed)
+    uv_run(raw, UV_RUN_DEFAULT)
+    thread.store(0, ordering: .relaxed)
+  }
+
+  /// Whether the caller may use what is confined to the loop: it is the thread in `run`, or no
+  /// thread is, as before the start and after the end.
+  public var isConfined: Bool {
+    let thread = thread.load(ordering: .relaxed)
+    return thread == 0 || thread == UInt(pthread_self())
+  }
+
+  /// Ends a debug build where something that is confined to the loop is used on another thread. A
+  /// release build does nothing here.
+  @inlinable @inline(__always)
+  public func assertConfined() {
+    assert(isConfined, "what is confined to a loop's thread is used on another one")
+  }
 
   /// Makes `run` return after this turn.
   public func stop() { uv_stop(raw) }

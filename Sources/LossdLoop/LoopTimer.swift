@@ -15,10 +15,11 @@ public final class LoopTimer {
     handle.unreference()
   }
 
-  /// Fires once after so many milliseconds, and then every `repeating` ones unless that is 0; what was
-  /// set before is forgotten.
+  /// Fires once after so many milliseconds, and then every `repeating` ones unless that is 0; what
+  /// was set before is forgotten.
   public func start(afterMilliseconds: UInt64, repeating: UInt64 = 0) {
     guard onFire != nil else { return }
+    handle.assertConfined()
     // The loop's notion of now is as old as its turn.
     uv_update_time(loop.raw)
     uv_timer_start(

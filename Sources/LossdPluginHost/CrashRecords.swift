@@ -1,7 +1,8 @@
 import Glibc
 
-/// Crashes of the daemon inside of a plugin, as its signal handler wrote them down: one line each, seconds since
-/// 1970 with nine decimals, what happened (`SIGSEGV`, `exit`), and where (`plugin focal 1.0, function focal_loss`).
+/// Crashes of the daemon inside of a plugin, as its signal handler wrote them down: one line each,
+/// seconds since 1970 with nine decimals, what happened (`SIGSEGV`, `exit`), and where (`plugin
+/// focal 1.0, function focal_loss`).
 struct CrashRecords {
   struct Record: Equatable {
     /// Nanoseconds since 1970.
@@ -49,7 +50,8 @@ struct CrashRecords {
     return seconds * 1_000_000_000 + rest
   }
 
-  /// The last crash in this version of a plugin, unless its file has changed since, `fileChanged` nanoseconds since 1970.
+  /// The last crash in this version of a plugin, unless its file has changed since, `fileChanged`
+  /// nanoseconds since 1970.
   func last(plugin: String, version: String, fileChanged: Int) -> Record? {
     records.last {
       $0.time >= fileChanged && $0.place.hasPrefix("plugin \(plugin) \(version),")

@@ -9,14 +9,16 @@ public struct PluginInfo: Sendable, Equatable {
   public var file: String
   public var functions: [String]
   public var placement = Placement.daemon
-  /// `serving`; `restarting` or `set aside` after crashes, or callbacks that do not return; `pinned`: unloaded, but still
-  /// in memory; `refused`: a file that was not loaded, named after its file.
+  /// `serving`; `restarting` or `set aside` after crashes, or callbacks that do not return;
+  /// `pinned`: unloaded, but still in memory; `refused`: a file that was not loaded, named after
+  /// its file.
   public var state = "serving"
   /// Processes that were started again after one had died.
   public var restarts = 0
   /// Why the last one had, or why it is set aside, pinned or refused.
   public var lastReason = ""
-  /// When its file was loaded, or refused for the first time as it is: milliseconds since 1970; 0: not known.
+  /// When its file was loaded, or refused for the first time as it is: milliseconds since 1970; 0:
+  /// not known.
   public var since: Int64 = 0
   /// Process ids.
   public var processes: [Int32] = []

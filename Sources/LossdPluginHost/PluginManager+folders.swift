@@ -3,8 +3,9 @@ import LossdEngine
 import LossdTensor
 
 extension PluginManager {
-  /// Makes what is loaded agree with the folders: new files are loaded, changed ones reloaded, removed ones
-  /// unloaded. Returns whether a file is still changing and another look is needed soon.
+  /// Makes what is loaded agree with the folders: new files are loaded, changed ones reloaded,
+  /// removed ones unloaded. Returns whether a file is still changing and another look is needed
+  /// soon.
   /// - Parameter again: files that were refused before are tried again as well.
   @discardableResult
   public func scan(again: Bool = false) -> Bool {
@@ -41,9 +42,9 @@ extension PluginManager {
     return isChanging
   }
 
-  /// The files of all folders in the order in which they are looked at: of two with the same plugin, or with functions
-  /// of the same name, the first is loaded, so that after a restart it is the same again. By the time when they were
-  /// written, then by name, then by folder.
+  /// The files of all folders in the order in which they are looked at: of two with the same
+  /// plugin, or with functions of the same name, the first is loaded, so that after a restart it is
+  /// the same again. By the time when they were written, then by name, then by folder.
   private func candidates() -> [(path: String, identity: PluginFile.Identity)] {
     var found: [(path: String, name: String, folder: Int, identity: PluginFile.Identity)] = []
     for (index, folder) in folders.enumerated() {
@@ -97,7 +98,8 @@ extension PluginManager {
     return names.sorted()
   }
 
-  /// Opens a file in this process and adds its functions: for programs that evaluate without a daemon.
+  /// Opens a file in this process and adds its functions: for programs that evaluate without a
+  /// daemon.
   public static func load(
     _ path: String, into registry: Registry
   ) throws(StatusError) -> PluginInfo {

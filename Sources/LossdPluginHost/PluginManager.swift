@@ -5,7 +5,8 @@ import LossdEngine
 import LossdTensor
 import Synchronization
 
-/// The plugins of the configured folders. Any thread; one operation at a time, while anybody may look.
+/// The plugins of the configured folders. Any thread; one operation at a time, while anybody may
+/// look.
 public final class PluginManager: Sendable {
   struct State {
     var loaded: [LoadedPlugin] = []
@@ -13,7 +14,8 @@ public final class PluginManager: Sendable {
     var wanted: [String: Placement] = [:]
     /// Files that were refused, so that each is said once for each state of its, and listed.
     var refused: [String: Refusal] = [:]
-    /// Files whose plugins an administrator has unloaded: as they are, they are not loaded by themselves.
+    /// Files whose plugins an administrator has unloaded: as they are, they are not loaded by
+    /// themselves.
     var unloaded: [String: PluginFile.Identity] = [:]
   }
 
@@ -52,25 +54,26 @@ public final class PluginManager: Sendable {
     }
   }
 
-  /// Asked before a library is unmapped, on a thread of its own: whether no thread that has run callbacks has anything
-  /// of a library's left.
+  /// Asked before a library is unmapped, on a thread of its own: whether no thread that has run
+  /// callbacks has anything of a library's left.
   public func setMayUnmap(_ mayUnmap: @escaping @Sendable () -> Bool) {
     closer.setMayUnmap(mayUnmap)
   }
 
-  /// Called when a plugin has been loaded that runs in processes of its own, on the thread that loaded it.
+  /// Called when a plugin has been loaded that runs in processes of its own, on the thread that
+  /// loaded it.
   public func setOnIsolated(_ action: @escaping @Sendable (IsolatedPlugin) -> Void) {
     onIsolated.withLock { $0 = action }
   }
 
-  /// Called, on any thread, when a look at the folders is due without any change in them: a name has become free that a
-  /// file was refused for.
+  /// Called, on any thread, when a look at the folders is due without any change in them: a name
+  /// has become free that a file was refused for.
   public func setOnDue(_ action: @escaping @Sendable () -> Void) {
     onDue.withLock { $0 = action }
   }
 
-  /// Everything that is loaded, the program's own plugins first, what stays in memory though it is not, and files that
-  /// were refused.
+  /// Everything that is loaded, the program's own plugins first, what stays in memory though it is
+  /// not, and files that were refused.
   public var plugins: [PluginInfo] {
     let entries = registry.table.entries
     var own: [PluginInfo] = []
@@ -95,8 +98,8 @@ public final class PluginManager: Sendable {
 
   // MARK: - Operations
 
-  /// Loads a file of the configured folders by its name, `focal.so`; reloads it when it is loaded. `placement`:
-  /// where it is to run from now on, nil: where the policy says.
+  /// Loads a file of the configured folders by its name, `focal.so`; reloads it when it is loaded.
+  /// `placement`: where it is to run from now on, nil: where the policy says.
   public func load(
     _ file: String, placement: Placement? = nil
   ) throws(StatusError) -> PluginInfo {
@@ -188,8 +191,8 @@ public final class PluginManager: Sendable {
 
   // MARK: - Steps, in turn
 
-  /// Opens a file and exchanges the functions that came from it before, if any, for its own. Nothing has changed when
-  /// it throws.
+  /// Opens a file and exchanges the functions that came from it before, if any, for its own.
+  /// Nothing has changed when it throws.
   func open(_ path: String) throws(StatusError) -> PluginInfo {
     do throws(StatusError) { return try openUnnamed(path) } catch {
       throw PluginManager.naming(path, error)
@@ -246,8 +249,8 @@ public final class PluginManager: Sendable {
     let identity = file.identity
     let copy = fcntl(file.descriptor, F_DUPFD_CLOEXEC, 3)
     defer { if copy >= 0 { _ = Glibc.close(copy) } }
-    // Its code runs in a process of its own first, whatever comes then: a library that crashes, hangs or exits while
-    // it is loaded does so there.
+    // Its code runs in a process of its own first, whatever comes then: a library that crashes,
+    // hangs or exits while it is loaded does so there.
     let isolated = try IsolatedPlugin(
       file, policy.processes, log: { [log] in log(false, "\(path), being loaded: \($0)") },
       warn: { [log] in log(true, $0) })
@@ -292,8 +295,8 @@ public final class PluginManager: Sendable {
     else { return wanted }
     log(
       true,
-      "\(path): the daemon has ended by \(crash.what) in \(crash.place): it runs in a process of its own until "
-        + "its file changes")
+      "\(path): the daemon has ended by \(crash.what) in \(crash.place): it runs in a process of "
+        + "its own until its file changes")
     return .process
   }
 
@@ -331,7 +334,8 @@ public final class PluginManager: Sendable {
     guard !file.isEmpty, !file.contains("/"), !file.hasPrefix("."), !file.utf8.contains(0) else {
       throw StatusError(
         .invalidArgument,
-        "`\(PluginLog.harmless(file.utf8.prefix(64)))` is not the name of a file in the plugin folders"
+        "`\(PluginLog.harmless(file.utf8.prefix(64)))` is not the name of a file in the plugin "
+          + "folders"
       )
     }
     for folder in folders where PluginFile.identity(folder + "/" + file) != nil {
@@ -354,7 +358,8 @@ extension Registry {
   }
 }
 
-/// Libraries that stay in memory after their unloading, one line for all of the same file and version.
+/// Libraries that stay in memory after their unloading, one line for all of the same file and
+/// version.
 final class PinnedPlugins: Sendable {
   private struct Pinned {
     var info: PluginInfo

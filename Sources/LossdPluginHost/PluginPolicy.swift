@@ -8,7 +8,8 @@ public enum Placement: String, Sendable {
   case process
 }
 
-/// What an administrator decided about plugins. Files are named by their last component, `focal.so`.
+/// What an administrator decided about plugins. Files are named by their last component,
+/// `focal.so`.
 public struct PluginPolicy: Sendable {
   public enum Isolation: String, Sendable {
     /// A plugin of the daemon's own folder runs in the daemon, any other in a process of its own.

@@ -1,7 +1,7 @@
 import LossdTensor
 
-/// How a tensor is read as if it had another's shape: its strides there, dimensions that lie alike joined.
-/// Innermost first. A plain value, so that `plan` can hand it to `run`.
+/// How a tensor is read as if it had another's shape: its strides there, dimensions that lie alike
+/// joined. Innermost first. A plain value, so that `plan` can hand it to `run`.
 @usableFromInline struct Broadcast: BitwiseCopyable {
   @usableFromInline typealias Dimensions = InlineArray<64, Int>
 

@@ -4,7 +4,8 @@
 import CLossdPlugin
 import LossdTensor
 
-/// What a function is called, takes and gives. Names are torch.nn.functional's where torch has them.
+/// What a function is called, takes and gives. Names are torch.nn.functional's where torch has
+/// them.
 public struct FunctionDeclaration: Sendable {
   public enum Kind: Sendable { case activation, loss }
 
@@ -47,7 +48,8 @@ public struct InputDeclaration: Sendable {
   /// plugin.h's LOSSD_INPUT_CLASSES: with one dimension it is a single row, so that nothing is cut.
   public var isClasses: Bool
 
-  /// How an input is cut when a data set is evaluated in batches: plugin.h's LOSSD_INPUT_ROWS, _BROADCAST, _UPSTREAM.
+  /// How an input is cut when a data set is evaluated in batches: plugin.h's LOSSD_INPUT_ROWS,
+  /// _BROADCAST, _UPSTREAM.
   public enum Batching: Sendable { case rows, broadcast, upstream }
 
   public init(

@@ -8,7 +8,8 @@ public func makeFunction<F: Function>(_ type: F.Type) -> UnsafePointer<lossd_fun
     F.declaration, stateBytes: MemoryLayout<F.State>.size, TypedFunctionBox<F>())
 }
 
-/// The C descriptor of a function whose steps are a box's. It and all it points to live until `stop`.
+/// The C descriptor of a function whose steps are a box's. It and all it points to live until
+/// `stop`.
 func makeFunction(
   _ declaration: FunctionDeclaration, stateBytes: Int, _ box: FunctionBox
 ) -> UnsafePointer<lossd_function> {
@@ -52,7 +53,8 @@ public func makePlugin(
   plugin.version = memory.copy(version)
   plugin.functions = memory.copy(functions.map { Optional($0) })
   plugin.function_count = UInt32(functions.count)
-  // All that this copy of the kit made, so that a library that is loaded again and again leaves nothing behind.
+  // All that this copy of the kit made, so that a library that is loaded again and again leaves
+  // nothing behind.
   plugin.stop = { DescriptorMemory.shared.free() }
   return memory.copy(plugin)
 }

@@ -3,7 +3,8 @@ import LossdTensor
 
 /// What descriptors point to: C copies that stay until the plugin is stopped, as plugin.h wants it.
 ///
-/// `@unchecked Sendable`: used by the loading thread alone, when the entry is called and when `stop` is.
+/// `@unchecked Sendable`: used by the loading thread alone, when the entry is called and when
+/// `stop` is.
 final class DescriptorMemory: @unchecked Sendable {
   static let shared = DescriptorMemory()
 

@@ -1,7 +1,8 @@
 import CLossdPlugin
 import LossdTensor
 
-// Elements of every type to and from what the kit computes in. Hot loops: unsafe pointers, nothing else.
+// Elements of every type to and from what the kit computes in. Hot loops: unsafe pointers, nothing
+// else.
 
 extension Float {
   public static func _load(

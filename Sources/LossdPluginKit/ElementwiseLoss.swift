@@ -3,14 +3,15 @@ import LossdTensor
 
 /// A loss of one input element and one target element: its formula and its derivative by the input.
 ///
-/// `loss` and `slope` are called in loops that the compiler turns into vectors, with `T` Float or Double: write
-/// straight-line code with the kit's `exp`, `log` and so on, and `a < b ? c : d` in place of branches, and mark both
-/// `@inline(__always)`.
+/// `loss` and `slope` are called in loops that the compiler turns into vectors, with `T` Float or
+/// Double: write straight-line code with the kit's `exp`, `log` and so on, and `a < b ? c : d` in
+/// place of branches, and mark both `@inline(__always)`.
 ///
-/// The kit adds the inputs `input`, `target`, `weight` and `grad.loss`, the outputs `loss` and `grad.input`, and the
-/// attribute `reduction`. `input` is of any shape; `target` (any type) has the same, or broadcasts to it where
-/// `broadcastsTarget`; `weight` broadcasts to it. `mean` divides by the number of elements. The loss has the
-/// input's type. 16-bit types are computed in float32 and rounded once; sums are float64.
+/// The kit adds the inputs `input`, `target`, `weight` and `grad.loss`, the outputs `loss` and
+/// `grad.input`, and the attribute `reduction`. `input` is of any shape; `target` (any type) has
+/// the same, or broadcasts to it where `broadcastsTarget`; `weight` broadcasts to it. `mean`
+/// divides by the number of elements. The loss has the input's type. 16-bit types are computed in
+/// float32 and rounded once; sums are float64.
 public protocol ElementwiseLoss: LossDeclaration {
   static var targetHelp: String { get }
   static var broadcastsTarget: Bool { get }

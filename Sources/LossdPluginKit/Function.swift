@@ -112,8 +112,8 @@ public struct Plan {
   /// The host takes no more rows than this for true.
   private static let rowsMax = 1 << 48
 
-  /// Samples in this batch, for statistics and the Summary of a stream. A tensor without elements may have more of them
-  /// than anybody counts; then as many as can be.
+  /// Samples in this batch, for statistics and the Summary of a stream. A tensor without elements
+  /// may have more of them than anybody counts; then as many as can be.
   public func setRows(_ rows: Int) { raw.pointee.rows = Int64(min(rows, Plan.rowsMax)) }
 
   /// A wanted output's type and shape. `isZeroed`: the host clears it before any chunk runs.

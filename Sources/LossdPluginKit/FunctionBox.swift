@@ -1,8 +1,8 @@
 import CLossdPlugin
 import LossdTensor
 
-/// The four steps of a function behind one class, since C callbacks cannot be generic: the descriptor's context
-/// is a box, and its overrides know the type. One virtual call a step.
+/// The four steps of a function behind one class, since C callbacks cannot be generic: the
+/// descriptor's context is a box, and its overrides know the type. One virtual call a step.
 class FunctionBox {
   func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) {}
   func run(_ call: Call, _ chunk: Chunk) throws(StatusError) {}
@@ -27,7 +27,8 @@ final class TypedFunctionBox<F: Function>: FunctionBox {
   ) throws(StatusError) -> Double? { try F.finish(attributes, sums, value: value) }
 }
 
-/// Steps made in the plugin's own module, where the compiler knows the loss and specialises the loops for it.
+/// Steps made in the plugin's own module, where the compiler knows the loss and specialises the
+/// loops for it.
 final class LossBox: FunctionBox {
   private let steps: LossSteps
 

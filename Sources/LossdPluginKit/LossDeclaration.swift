@@ -43,7 +43,8 @@ public enum LossReduction: String, Sendable, BitwiseCopyable {
     }
   }
 
-  /// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `count` for a mean.
+  /// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `count`
+  /// for a mean.
   @usableFromInline func gradientScale(_ upstream: TensorView?, _ count: Int) -> Double {
     var scale = 1.0
     if self != .none, let upstream { Double._load(upstream, 0, &scale, 1) }

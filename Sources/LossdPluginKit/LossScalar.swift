@@ -1,10 +1,12 @@
 import CLossdPlugin
 import LossdTensor
 
-/// What the kit computes in: Float (for float32 and the 16-bit types) or Double. A formula is generic over it.
+/// What the kit computes in: Float (for float32 and the 16-bit types) or Double. A formula is
+/// generic over it.
 ///
-/// Beyond Swift's operators and literals there are the functions below, which are straight-line code that the
-/// compiler turns into vectors; their errors are said in lossd/math.h. `T(alpha)` makes one of a Double.
+/// Beyond Swift's operators and literals there are the functions below, which are straight-line
+/// code that the compiler turns into vectors; their errors are said in lossd/math.h. `T(alpha)`
+/// makes one of a Double.
 public protocol LossScalar: BinaryFloatingPoint, BitwiseCopyable, Sendable {
   static var dataType: DataType { get }
   init(_ value: Double)

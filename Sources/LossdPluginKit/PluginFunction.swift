@@ -3,8 +3,8 @@ import LossdTensor
 
 /// A function of a plugin, for `plugin(_:name:version:_:)`.
 ///
-/// The makers are inlined into the plugin's module: there the compiler knows the loss, and specialises the kit's
-/// loops for it.
+/// The makers are inlined into the plugin's module: there the compiler knows the loss, and
+/// specialises the kit's loops for it.
 public struct PluginFunction {
   let descriptor: UnsafePointer<lossd_function>
 

@@ -16,7 +16,8 @@
   /// Not checked: `index` is in 0 ..< count.
   @inlinable @inline(__always) public subscript(index: Int) -> T { base[index] }
 
-  /// The sum of `body` over the elements, in float64; `body` is called in loops that become vectors.
+  /// The sum of `body` over the elements, in float64; `body` is called in loops that become
+  /// vectors.
   @inlinable @inline(__always)
   public func sum(_ body: (T) -> T) -> Double {
     withUnsafeTemporaryAllocation(of: T.self, capacity: 64) { part in
@@ -91,7 +92,8 @@
     nonmutating set { base[index] = newValue }
   }
 
-  /// Sets every element to `body` of the one of `x` at the same place, in a loop that becomes vectors.
+  /// Sets every element to `body` of the one of `x` at the same place, in a loop that becomes
+  /// vectors.
   @inlinable @inline(__always)
   public func set(from x: Row<T>, _ body: (T) -> T) {
     var i = 0

@@ -1,17 +1,20 @@
 import CLossdPlugin
 import LossdTensor
 
-/// A loss of one row of classes: its formula and its derivative by each element of the row. `T` is Float or Double.
+/// A loss of one row of classes: its formula and its derivative by each element of the row. `T` is
+/// Float or Double.
 ///
-/// The kit adds the inputs `input`, `target` and `grad.loss`, the outputs `loss` and `grad.input`, and the attribute
-/// `reduction`. `input` is (C) or (N, C). `mean` divides by the number of rows. The loss has the input's type. 16-bit
-/// types are computed in float32 and rounded once; sums are float64.
+/// The kit adds the inputs `input`, `target` and `grad.loss`, the outputs `loss` and `grad.input`,
+/// and the attribute `reduction`. `input` is (C) or (N, C). `mean` divides by the number of rows.
+/// The loss has the input's type. 16-bit types are computed in float32 and rounded once; sums are
+/// float64.
 ///
 /// Conform to `ClassLoss` or to `RowPairLoss`, not to this one.
 public protocol RowwiseLoss: LossDeclaration {
   static var hasTargetRows: Bool { get }
 
-  /// The loss of a row whose target is row `index` of `target`; slopes where there is room for them.
+  /// The loss of a row whose target is row `index` of `target`; slopes where there is room for
+  /// them.
   func evaluate<T: LossScalar>(
     _ x: Row<T>, _ target: TensorView, _ index: Int, _ own: UnsafeMutablePointer<T>,
     _ slopes: MutableRow<T>?
@@ -71,7 +74,8 @@ extension RowPairLoss {
   @usableFromInline var reduction: LossReduction
   @usableFromInline var rows: Int
   @usableFromInline var classes: Int
-  /// Rows without elements, whose losses are all alike and wanted as a sum alone: one stands for all.
+  /// Rows without elements, whose losses are all alike and wanted as a sum alone: one stands for
+  /// all.
   @usableFromInline var isOneForAll: Bool
 
   init(_ call: Call, _ plan: Plan) throws(StatusError) {
@@ -108,12 +112,14 @@ extension RowwiseLoss {
   static var declaration: FunctionDeclaration {
     declaration([
       InputDeclaration(
-        "input", floatingTypes, isRequired: true, batching: .rows, isClasses: true, help: inputHelp),
+        "input", floatingTypes, isRequired: true, batching: .rows, isClasses: true,
+        help: inputHelp),
       InputDeclaration(
         "target", hasTargetRows ? floatingTypes : [.int64, .int32, .int16, .int8, .uint8],
         isRequired: true, batching: .rows,
         help: hasTargetRows
-          ? "a row of targets for each of input, of its shape" : "the class of each row, () or (N)"),
+          ? "a row of targets for each of input, of its shape"
+          : "the class of each row, () or (N)"),
       InputDeclaration(
         "grad.loss", floatingTypes, batching: .upstream, help: "upstream gradient, like loss"),
     ])

@@ -27,7 +27,8 @@ final class DaemonState: Sendable {
   let loops = Shared<[ServerLoop]>([])
   /// Tells every loop that memory of a budget has been released.
   let onRelease: @Sendable (MemoryBudget) -> Void
-  /// Bytes that loops have leased from users' budgets for small things, which are not told as bytes in flight.
+  /// Bytes that loops have leased from users' budgets for small things, which are not told as bytes
+  /// in flight.
   let leasedBytes = Atomic<Int>(0)
   private let connectionNumbers = Atomic<UInt64>(0)
   private let hasWarnedOfPeers = Atomic<Bool>(false)
@@ -48,8 +49,8 @@ final class DaemonState: Sendable {
     if hasWarnedOfPeers.exchange(true, ordering: .relaxed) { return }
     log(
       .warning,
-      "who connects cannot be told, since the daemon's user namespace does not have their uids (PrivateUsers=yes?): "
-        + "limits of users hold for each connection by itself")
+      "who connects cannot be told, since the daemon's user namespace does not have their uids "
+        + "(PrivateUsers=yes?): limits of users hold for each connection by itself")
   }
 
   func waiterBegan() {

@@ -2,8 +2,9 @@ import LossdEngine
 import LossdLoop
 import Synchronization
 
-/// Says regularly that the daemon is alive, but only while it is: every loop has turned, and the workers
-/// have taken a chunk or had nothing to do, since it was said last. Confined to the first loop's thread.
+/// Says regularly that the daemon is alive, but only while it is: every loop has turned, and the
+/// workers have taken a chunk or had nothing to do, since it was said last. Confined to the first
+/// loop's thread.
 final class Liveness {
   /// Looks in one period: soon enough to say it again in time after a late turn.
   private static let looksPerPeriod: UInt64 = 5

@@ -9,8 +9,8 @@ import Synchronization
 
 /// The daemon without its command line: listeners, loops, workers, limits, drain.
 ///
-/// `@unchecked Sendable`: `drain` may be called from any thread and only posts to the loops; everything
-/// else belongs to the thread that made it and calls `run`.
+/// `@unchecked Sendable`: `drain` may be called from any thread and only posts to the loops;
+/// everything else belongs to the thread that made it and calls `run`.
 public final class Server: @unchecked Sendable {
   public struct Settings: Sendable {
     public var limits = ServerLimits()
@@ -18,10 +18,10 @@ public final class Server: @unchecked Sendable {
     public var workers = 0
     /// Threads that serve connections.
     public var loops = 1
-    /// Nanoseconds that a loop looks for the next event before it sleeps, where events come close upon one another;
-    /// 0: it sleeps at once.
+    /// Nanoseconds that a loop looks for the next event before it sleeps, where events come close
+    /// upon one another; 0: it sleeps at once.
     public var busyPoll: UInt64 = 100_000
-    /// What HELLO says: `lossd/0.1.0`.
+    /// What HELLO says: `lossd/` and `lossdVersion`.
     public var software = "lossd"
     /// What GetStatus says about the kernels that compute: an instruction set, or `reference`.
     public var kernels = "reference"
@@ -80,8 +80,8 @@ public final class Server: @unchecked Sendable {
     daemon.onLog.withLock { $0 = log }
   }
 
-  /// Whether calls that begin from now on leave a line each, which `write` gets: many at once, on a thread
-  /// of its own, which it may block. On the thread that made the server.
+  /// Whether calls that begin from now on leave a line each, which `write` gets: many at once, on a
+  /// thread of its own, which it may block. On the thread that made the server.
   public func setAccessLog(_ isOn: Bool, write: @escaping @Sendable ([String]) -> Void) {
     if isOn && accessLog == nil { accessLog = AccessLog(write: write) }
     let log = isOn ? accessLog : nil
@@ -125,8 +125,9 @@ public final class Server: @unchecked Sendable {
     daemon.listeners.withLock { $0.append(socket.address.description) }
   }
 
-  /// Other limits from now on. A connection keeps what its client was told at its beginning: the sizes of
-  /// messages and payloads, the number of streams, the credit; and its own bytes in flight. Any thread.
+  /// Other limits from now on. A connection keeps what its client was told at its beginning: the
+  /// sizes of messages and payloads, the number of streams, the credit; and its own bytes in
+  /// flight. Any thread.
   public func setLimits(_ limits: ServerLimits) {
     daemon.budget.setBytesMax(limits.totalBytesMax)
     daemon.users.setBytesMax(limits.userBytes)
@@ -138,8 +139,8 @@ public final class Server: @unchecked Sendable {
     Evaluation.callCostMax = limits.callCostMax
   }
 
-  /// Calls `onAlive` on the first loop's thread every `period` nanoseconds, as long as every loop turns and
-  /// the workers get on with what they have. Before `run`.
+  /// Calls `onAlive` on the first loop's thread every `period` nanoseconds, as long as every loop
+  /// turns and the workers get on with what they have. Before `run`.
   public func watch(every period: UInt64, onAlive: @escaping () -> Void) {
     liveness = Liveness(loops, daemon.scheduler, period: period, onAlive: onAlive)
   }

@@ -6,14 +6,16 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// One event loop of the server and its connections. Confined to its thread, but for `loop.execute`.
+/// One event loop of the server and its connections. Confined to its thread, but for
+/// `loop.execute`.
 final class ServerLoop: LoopContext, @unchecked Sendable {
   private static let spareCallsMax = 1024
   /// Refused connections that are open for a moment more, and for how long, nanoseconds.
   private static let refusedMax = 64
   private static let refusedTime: UInt64 = 250_000_000
 
-  /// Where bytes are read that do not go straight to a payload's buffer: decoded before the next read.
+  /// Where bytes are read that do not go straight to a payload's buffer: decoded before the next
+  /// read.
   let readBuffer = AlignedBuffer(count: 64 << 10)
   private var connections: [UInt64: Connection] = [:]
   private var nextNumber: UInt64 = 0
@@ -83,12 +85,17 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   func noteEvent() { busyPoll.noteEvent() }
 
   /// A connection has something to do when it is its turn.
-  func turnLater(_ connection: Connection) { turns.append(connection) }
+  func turnLater(_ connection: Connection) {
+    loop.assertConfined()
+    turns.append(connection)
+  }
 
   // MARK: - Connections
 
-  /// Takes over a connection that was accepted. One that is its user's one too many is told so and closed.
+  /// Takes over a connection that was accepted. One that is its user's one too many is told so and
+  /// closed.
   func adopt(_ raw: Int32, _ administration: Administration) {
+    loop.assertConfined()
     nextNumber += 1
     let descriptor = Descriptor(adopting: raw)
     let id = UserID(peerOf: raw, connection: daemon.nextConnection())
@@ -113,7 +120,8 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     if isDraining { connection.drain() }
   }
 
-  /// Says why with GOAWAY, and closes soon: by then the client has sent its HELLO, and reads the answer.
+  /// Says why with GOAWAY, and closes soon: by then the client has sent its HELLO, and reads the
+  /// answer.
   private func refuse(_ descriptor: consuming Descriptor, _ id: UserID) {
     let frames = OutputBuffer()
     frames.encodeFrame(hello: Connection.hello(daemon, limits, isUnix: false))
@@ -182,8 +190,15 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     if share.used == 0 { shares[ObjectIdentifier(share.user)] = nil }
   }
 
-  func flushLater(_ connection: Connection) { toFlush.append(connection) }
-  func resumeLater(_ connection: Connection) { toResume.append(connection) }
+  func flushLater(_ connection: Connection) {
+    loop.assertConfined()
+    toFlush.append(connection)
+  }
+
+  func resumeLater(_ connection: Connection) {
+    loop.assertConfined()
+    toResume.append(connection)
+  }
 
   // MARK: - Memory
 
@@ -193,7 +208,8 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     waits.released(budget)
   }
 
-  /// Somebody waits for memory, here or on another loop: from now on calls that hold memory and do not get on are looked for.
+  /// Somebody waits for memory, here or on another loop: from now on calls that hold memory and do
+  /// not get on are looked for.
   func beginSweeps() {
     let entry = sweepEntry ?? DeadlineEntry { [unowned self] in sweep() }
     sweepEntry = entry
@@ -212,12 +228,14 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   // MARK: - Calls
 
   func takeCall() -> StreamCall {
+    loop.assertConfined()
     metrics.callBegan()
     return spareCalls.popLast() ?? StreamCall(self)
   }
 
   /// It lives at least until the turn ends.
   func give(_ call: consuming StreamCall) {
+    loop.assertConfined()
     metrics.callEnded()
     spareCalls.append(call)
   }

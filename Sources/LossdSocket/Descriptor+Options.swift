@@ -35,13 +35,15 @@ public func socketFamily(_ fd: Int32) -> Int32? {
   return family
 }
 
-/// Peers cannot send descriptors to this listening socket's connections, where the kernel can see to that (Linux 6.16). The
-/// environment variable LOSSD_TEST_PASSRIGHTS=1 leaves them on: for tests of what is done elsewhere.
+/// Peers cannot send descriptors to this listening socket's connections, where the kernel can see
+/// to that (Linux 6.16). The environment variable LOSSD_TEST_PASSRIGHTS=1 leaves them on: for tests
+/// of what is done elsewhere.
 func refuseDescriptors(_ fd: Int32) {
   if let value = getenv("LOSSD_TEST_PASSRIGHTS"), strcmp(value, "1") == 0 { return }
   _ = clinux_refuse_descriptors(fd)
 }
 
-/// Whether peers may have sent descriptors to this accepted Unix socket: it was connected to before its listener refused
-/// them, or the kernel cannot refuse them. They may take for ever to be closed, with the socket or by themselves.
+/// Whether peers may have sent descriptors to this accepted Unix socket: it was connected to before
+/// its listener refused them, or the kernel cannot refuse them. They may take for ever to be
+/// closed, with the socket or by themselves.
 public func mayHoldDescriptors(_ fd: Int32) -> Bool { clinux_may_hold_descriptors(fd) != 0 }

@@ -37,7 +37,8 @@ public struct Descriptor: ~Copyable, Sendable {
     return Descriptor(adopting: raw)
   }
 
-  /// Two connected Unix stream sockets, close-on-exec: for tests and for talking to child processes.
+  /// Two connected Unix stream sockets, close-on-exec: for tests and for talking to child
+  /// processes.
   public static func pair(nonBlocking: Bool = false) throws(SocketError) -> DescriptorPair {
     var type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
     if nonBlocking { type |= Int32(SOCK_NONBLOCK.rawValue) }

@@ -1,9 +1,10 @@
 import CLinux
 import Glibc
 
-/// Closes descriptors that a peer has made, or sockets in which such ones may wait, on threads of its own: close may take
-/// as long as the peer likes (SO_LINGER), or for ever (a file of its own FUSE file system). Nobody has more than half of
-/// the threads, and who has as many descriptors waiting as may be gives no more: see `hasRoom`. Any thread.
+/// Closes descriptors that a peer has made, or sockets in which such ones may wait, on threads of
+/// its own: close may take as long as the peer likes (SO_LINGER), or for ever (a file of its own
+/// FUSE file system). Nobody has more than half of the threads, and who has as many descriptors
+/// waiting as may be gives no more: see `hasRoom`. Any thread.
 ///
 /// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
 public final class DescriptorCloser: @unchecked Sendable {

@@ -110,8 +110,9 @@ public func peerAddress(_ fd: Int32) -> Address? {
   SocketAddress.filled { getpeername(fd, $0, $1) }?.address
 }
 
-/// The network that the host at the other end of `fd` stands for, as text: an IPv4 address (also one that IPv6 carries), or the
-/// first 64 bits of an IPv6 address, which one host has to itself. Nil for what is no internet socket.
+/// The network that the host at the other end of `fd` stands for, as text: an IPv4 address (also
+/// one that IPv6 carries), or the first 64 bits of an IPv6 address, which one host has to itself.
+/// Nil for what is no internet socket.
 public func peerNetwork(_ fd: Int32) -> String? {
   SocketAddress.filled { getpeername(fd, $0, $1) }?.network
 }

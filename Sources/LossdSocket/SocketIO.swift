@@ -4,7 +4,8 @@ import Glibc
 // Hot paths, one system call each: unsafe pointers, no closure that escapes, no heap allocation.
 
 /// Reads what is there into `first`, then `second`; `second` may be empty, `first` may not. Any
-/// descriptors that a Unix socket's peer sends along are closed by the kernel: not for a server's sockets.
+/// descriptors that a Unix socket's peer sends along are closed by the kernel: not for a server's
+/// sockets.
 public func receive(
   _ fd: Int32, _ first: UnsafeMutableRawBufferPointer,
   _ second: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0)
@@ -23,8 +24,9 @@ public func receive(
   }
 }
 
-/// As `receive(_:_:_:)`, for Unix sockets whose peer may send descriptors (SCM_RIGHTS): those that came along are
-/// `refused`'s to close, elsewhere, since a peer's descriptor may take for ever to be closed. The kernel closes none here.
+/// As `receive(_:_:_:)`, for Unix sockets whose peer may send descriptors (SCM_RIGHTS): those that
+/// came along are `refused`'s to close, elsewhere, since a peer's descriptor may take for ever to
+/// be closed. The kernel closes none here.
 public func receive(
   _ fd: Int32, _ first: UnsafeMutableRawBufferPointer,
   _ second: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0),

@@ -1,7 +1,7 @@
 import Glibc
 
-/// A socket that the service manager opened for this process (sd_listen_fds(3)): its descriptor, still to
-/// be adopted by somebody, and the name that the unit gave it with FileDescriptorName=.
+/// A socket that the service manager opened for this process (sd_listen_fds(3)): its descriptor,
+/// still to be adopted by somebody, and the name that the unit gave it with FileDescriptorName=.
 public struct InheritedSocket: Sendable, Equatable {
   public let name: String
   public let fd: Int32
@@ -11,8 +11,8 @@ public struct InheritedSocket: Sendable, Equatable {
   /// More sockets than anybody has units for: such a number is a mistake.
   static let countMax = 64
 
-  /// Those of this process, close-on-exec from now on. The variables are cleared, so that no child process
-  /// takes them for its own. Before other threads use the environment.
+  /// Those of this process, close-on-exec from now on. The variables are cleared, so that no child
+  /// process takes them for its own. Before other threads use the environment.
   public static func fromEnvironment() throws(InheritedSocketError) -> [InheritedSocket] {
     let found = try parse(
       listenPID: takeVariable("LISTEN_PID"), listenFDs: takeVariable("LISTEN_FDS"),

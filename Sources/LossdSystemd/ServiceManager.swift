@@ -1,12 +1,13 @@
-// LossdSystemd: what a service manager and its daemon tell each other, spoken directly: sd_notify(3)'s
-// datagrams, sd_listen_fds(3)'s inherited sockets, sd_watchdog_enabled(3). It knows no server.
+// LossdSystemd: what a service manager and its daemon tell each other, spoken directly:
+// sd_notify(3)'s datagrams, sd_listen_fds(3)'s inherited sockets, sd_watchdog_enabled(3). It knows
+// no server.
 import Glibc
 import LossdSocket
 import LossdThreads
 import Synchronization
 
-/// The service manager that started this process; without one, everything sent goes nowhere. Any thread;
-/// nobody waits for a manager that does not read.
+/// The service manager that started this process; without one, everything sent goes nowhere. Any
+/// thread; nobody waits for a manager that does not read.
 public final class ServiceManager: Sendable {
   private struct Queue {
     var datagrams: [[UInt8]] = []
@@ -24,8 +25,8 @@ public final class ServiceManager: Sendable {
   /// Within this time the manager wants to hear `WATCHDOG=1`, nanoseconds; nil: it does not ask.
   public let watchdogTime: UInt64?
 
-  /// Reads the variables that the manager set and clears them, so that no child process takes them for
-  /// its own. Before other threads use the environment.
+  /// Reads the variables that the manager set and clears them, so that no child process takes them
+  /// for its own. Before other threads use the environment.
   public static func fromEnvironment() -> ServiceManager {
     ServiceManager(
       notifySocket: takeVariable("NOTIFY_SOCKET"),
@@ -33,7 +34,8 @@ public final class ServiceManager: Sendable {
       watchdogPID: takeVariable("WATCHDOG_PID"), pid: getpid())
   }
 
-  /// - Parameters: the texts of NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; this process's number.
+  /// - Parameters: the texts of NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; this process's
+  ///   number.
   init(notifySocket: String?, watchdogMicroseconds: String?, watchdogPID: String?, pid: pid_t) {
     let isAddress = notifySocket.map { $0.hasPrefix("/") || $0.hasPrefix("@") } ?? false
     self.notifySocket = isAddress ? notifySocket : nil
@@ -72,8 +74,8 @@ public final class ServiceManager: Sendable {
   /// The daemon is alive.
   public func alive() { send(["WATCHDOG=1"]) }
 
-  /// One datagram of `KEY=value` lines. Whatever fails, fails silently: the manager draws its conclusions
-  /// from what does not arrive.
+  /// One datagram of `KEY=value` lines. Whatever fails, fails silently: the manager draws its
+  /// conclusions from what does not arrive.
   func send(_ lines: [String]) {
     guard notifySocket != nil else { return }
     let bytes = Array(lines.joined(separator: "\n").utf8)

@@ -2,8 +2,8 @@ import Glibc
 
 /// 64-byte-aligned memory of its own, freed with the last reference. `count` bytes are in use.
 ///
-/// The bytes are not synchronised: `@unchecked Sendable` holds because an owner hands a buffer on and
-/// stops using it, or shares it for reading only.
+/// The bytes are not synchronised: `@unchecked Sendable` holds because an owner hands a buffer on
+/// and stops using it, or shares it for reading only.
 public final class AlignedBuffer: @unchecked Sendable {
   public static let alignment = 64
 
@@ -18,8 +18,9 @@ public final class AlignedBuffer: @unchecked Sendable {
     self.capacity = capacity
   }
 
-  /// Uninitialised memory; `capacity` may exceed `count`. Both in bytes. Ends the program where there is none: for
-  /// sizes that the program chooses itself. Sizes that a request, a file or a plugin chooses are for `init(reserving:)`.
+  /// Uninitialised memory; `capacity` may exceed `count`. Both in bytes. Ends the program where
+  /// there is none: for sizes that the program chooses itself. Sizes that a request, a file or a
+  /// plugin chooses are for `init(reserving:)`.
   public convenience init(count: Int, capacity: Int? = nil) {
     precondition(count >= 0 && (capacity ?? count) >= count)
     let bytes = Swift.max(capacity ?? count, 1)
@@ -29,7 +30,8 @@ public final class AlignedBuffer: @unchecked Sendable {
     self.init(base, count: count, capacity: bytes)
   }
 
-  /// The same for a size that somebody else chooses: RESOURCE_EXHAUSTED where there is no memory of that size.
+  /// The same for a size that somebody else chooses: RESOURCE_EXHAUSTED where there is no memory of
+  /// that size.
   public convenience init(reserving count: Int, capacity: Int? = nil) throws(StatusError) {
     let bytes = Swift.max(capacity ?? count, 1)
     guard count >= 0, bytes >= count, let base = AlignedBuffer.memory(bytes) else {

@@ -2,8 +2,8 @@ import Synchronization
 
 /// Keeps freed buffers for the next call, so that the steady state allocates nothing.
 ///
-/// Sizes are rounded up to a quarter of a power of two (at most a quarter of a buffer is waste), and
-/// at most `cacheBytesMax` bytes are kept. Any thread.
+/// Sizes are rounded up to a quarter of a power of two (at most a quarter of a buffer is waste),
+/// and at most `cacheBytesMax` bytes are kept. Any thread.
 public final class BufferPool: Sendable {
   public struct Statistics: Sendable {
     public var cachedBytes = 0
@@ -31,7 +31,8 @@ public final class BufferPool: Sendable {
 
   public var statistics: Statistics { state.withLock { $0.statistics } }
 
-  /// At least `count` uninitialised bytes. RESOURCE_EXHAUSTED where the system has no memory for them.
+  /// At least `count` uninitialised bytes. RESOURCE_EXHAUSTED where the system has no memory for
+  /// them.
   public func take(_ count: Int) throws(StatusError) -> AlignedBuffer {
     guard let sizeClass = BufferPool.sizeClass(count) else { throw AlignedBuffer.exhausted(count) }
     let found = state.withLock { state in
@@ -48,8 +49,8 @@ public final class BufferPool: Sendable {
     return try AlignedBuffer(reserving: BufferPool.capacity(sizeClass))
   }
 
-  /// Gives back what `take` returned; nobody may use it any more. Returns whether it was kept: else its memory is free with
-  /// the last reference.
+  /// Gives back what `take` returned; nobody may use it any more. Returns whether it was kept: else
+  /// its memory is free with the last reference.
   @discardableResult
   public func give(_ buffer: AlignedBuffer) -> Bool {
     guard let sizeClass = BufferPool.sizeClass(buffer.capacity) else { return false }

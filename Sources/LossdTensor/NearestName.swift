@@ -1,5 +1,5 @@
-/// The end of an error text about a name that nobody knows: `; did you mean `softmax`?`, or nothing where none of `names`
-/// is near. Takes microseconds whatever the name: long ones are near to none.
+/// The end of an error text about a name that nobody knows: `; did you mean `softmax`?`, or nothing
+/// where none of `names` is near. Takes microseconds whatever the name: long ones are near to none.
 public func didYouMean(_ name: String, among names: some Sequence<String>) -> String {
   nearestName(name, among: names).map { "; did you mean `\($0)`?" } ?? ""
 }
@@ -9,9 +9,9 @@ private let comparedBytesMax = 64
 /// More names than these are not looked at: whoever sends wrong ones is not to keep a loop busy.
 private let comparedNamesMax = 256
 
-/// The name that `name` was probably meant to be: the one with the fewest letters added, left out, changed or swapped
-/// with a neighbour; nil where that is more than a third of it. Signs and capitals do not count: `CrossEntropy` is
-/// `cross_entropy`. Of equally near ones it is the first.
+/// The name that `name` was probably meant to be: the one with the fewest letters added, left out,
+/// changed or swapped with a neighbour; nil where that is more than a third of it. Signs and
+/// capitals do not count: `CrossEntropy` is `cross_entropy`. Of equally near ones it is the first.
 public func nearestName(_ name: String, among names: some Sequence<String>) -> String? {
   let wanted = plain(name)
   guard !wanted.isEmpty, name.utf8.count <= comparedBytesMax else { return nil }
@@ -44,7 +44,8 @@ private func plain(_ name: String) -> [UInt8] {
   }
 }
 
-/// The optimal string alignment distance: Levenshtein's, and neighbours that are swapped count once.
+/// The optimal string alignment distance: Levenshtein's, and neighbours that are swapped count
+/// once.
 private func distance(_ a: [UInt8], _ b: [UInt8]) -> Int {
   var before: [Int] = []
   var previous = Array(0...b.count)

@@ -1,5 +1,6 @@
-/// Refers to an object that others keep alive meanwhile, and does not count that: counting is atomic, and on the way of
-/// a small call it would take half of the time. Whoever uses it says why the object is there.
+/// Refers to an object that others keep alive meanwhile, and does not count that: counting is
+/// atomic, and on the way of a small call it would take half of the time. Whoever uses it says why
+/// the object is there.
 @frozen public struct Unretained<Object: AnyObject> {
   @usableFromInline let reference: Unmanaged<Object>
 

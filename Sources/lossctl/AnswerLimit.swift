@@ -16,8 +16,9 @@ struct AnswerLimit: ParsableArguments {
     }
   }
 
-  /// Runs `body`; where the daemon has not answered in time, the program ends. The way there may be blocked anywhere:
-  /// a stopped daemon, or a socket whose service cannot start, accepts connections and says nothing.
+  /// Runs `body`; where the daemon has not answered in time, the program ends. The way there may be
+  /// blocked anywhere: a stopped daemon, or a socket whose service cannot start, accepts
+  /// connections and says nothing.
   func whileWaiting<Result>(
     for address: some CustomStringConvertible, _ body: () async throws -> Result
   ) async throws -> Result {

@@ -1,7 +1,7 @@
 import LossdWire
 
-/// `NAME=VALUE` arguments as attributes of the types that the function declares. `option` is what they were given
-/// with, for complaints.
+/// `NAME=VALUE` arguments as attributes of the types that the function declares. `option` is what
+/// they were given with, for complaints.
 func attributeValues(
   _ arguments: [(name: String, value: String)], of description: FunctionDescription,
   option: String = "--attr"

@@ -2,8 +2,9 @@ import LossdFiles
 import LossdTensor
 import LossdWire
 
-/// How the inputs of one evaluation are cut into batches of rows so that all batches together give what one call
-/// would: what the function's declaration says, applied to these shapes, attributes and results.
+/// How the inputs of one evaluation are cut into batches of rows so that all batches together give
+/// what one call would: what the function's declaration says, applied to these shapes, attributes
+/// and results.
 struct BatchRule {
   typealias Input = (name: String, stored: StoredTensor)
 
@@ -26,7 +27,8 @@ struct BatchRule {
   /// What takes the gradients of a mean through the sum, batch by batch; nil: one pass does.
   private(set) var mean: Mean?
 
-  /// A mean's gradient is that of the sum, with an upstream gradient that is over the weights of all rows.
+  /// A mean's gradient is that of the sum, with an upstream gradient that is over the weights of
+  /// all rows.
   struct Mean {
     /// The attribute that is set to `sum`.
     var reduction: String
@@ -64,8 +66,8 @@ struct BatchRule {
       }
       if declaration.isClasses && input.stored.shape.count < 2 {
         throw Uncuttable(
-          "\(input.name) is \(text(input.stored.shape)): without a dimension beside the classes it is a "
-            + "single row")
+          "\(input.name) is \(text(input.stored.shape)): without a dimension beside the classes it "
+            + "is a single row")
       }
       declared.append((declaration, input))
     }
@@ -120,7 +122,8 @@ struct BatchRule {
       }
       if dimension == 0 || dimension == -Int64(shape.count) {
         throw Uncuttable(
-          "with \(attribute.name)=\(dimension) it computes along the rows of \(first) \(text(shape))"
+          "with \(attribute.name)=\(dimension) it computes along the rows of \(first) "
+            + "\(text(shape))"
         )
       }
     }
@@ -168,7 +171,8 @@ struct BatchRule {
 
   // MARK: - Sizes
 
-  /// Bytes of the payload of a batch of so many rows; with the upstream gradient of float64 where a mean's take one.
+  /// Bytes of the payload of a batch of so many rows; with the upstream gradient of float64 where a
+  /// mean's take one.
   func payloadBytes(rows count: Int) -> Int {
     BatchRule.payloadBytes(
       cut.map { $0.stored.rowByteCount * count } + whole.map { $0.stored.byteCount }

@@ -4,8 +4,9 @@ import LossdFiles
 import LossdTensor
 import LossdWire
 
-/// Evaluates tensors of files in batches of rows: one task reads and sends, another takes the results. A mean's
-/// gradients take two passes over the files: the first for what the mean divides by.
+/// Evaluates tensors of files in batches of rows: one task reads and sends, another takes the
+/// results. A mean's gradients take two passes over the files: the first for what the mean divides
+/// by.
 struct BatchedEvaluation {
   /// A batch's bytes when the user names no size.
   private static let batchBytes = 16 << 20
@@ -44,8 +45,8 @@ struct BatchedEvaluation {
     }
   }
 
-  /// RESOURCE_EXHAUSTED where a batch, a row or what stays is more than the daemon takes at once: `payloadBytesMax`
-  /// bytes. `batchSize`: the user's.
+  /// RESOURCE_EXHAUSTED where a batch, a row or what stays is more than the daemon takes at once:
+  /// `payloadBytesMax` bytes. `batchSize`: the user's.
   init(
     client: Client, function: String, rule: BatchRule, options: EvaluationOptions,
     saves: [(name: String, value: String)], batchSize: Int?, payloadBytesMax: Int
@@ -90,7 +91,8 @@ struct BatchedEvaluation {
       try results.finish()
       return Outcome(summary: results.summary, saved: saves)
     }
-    // First what is not a gradient, and with it the sum of the weights; without any the loss, for the checks.
+    // First what is not a gradient, and with it the sum of the weights; without any the loss, for
+    // the checks.
     let values = rule.outputs.filter { !BatchRule.isGradient($0) }
     var whole = rule.whole.map { ($0.name, $0.stored.tensor()) }
     var first = try await pass(values, options, whole)
@@ -109,7 +111,8 @@ struct BatchedEvaluation {
     return Outcome(summary: first.summary, saved: saves)
   }
 
-  /// What one pass over the files left: files that wait for their names, and results that are one number.
+  /// What one pass over the files left: files that wait for their names, and results that are one
+  /// number.
   private struct Results {
     var summary = SummaryMessage(batches: 0, rows: 0)
     var writers: [String: NPYWriter] = [:]
@@ -206,8 +209,8 @@ struct BatchedEvaluation {
     return results
   }
 
-  /// An error of a batch with the place in the files in place of that in the batch: `target[131]` of the third batch
-  /// of 1000 rows is `target[2131]`.
+  /// An error of a batch with the place in the files in place of that in the batch: `target[131]`
+  /// of the third batch of 1000 rows is `target[2131]`.
   func inTheFilesRows(_ error: StatusError) -> StatusError {
     guard let text = error.metadata["lossd-batch-id"], let batch = Int(text),
       batch >= 0, batch <= (rule.rows - 1) / batchSize

@@ -89,7 +89,8 @@ struct Bench: AsyncParsableCommand {
         warmUp: UInt64(warmUp * 1e9), duration: UInt64(duration * 1e9))
       if plan.depth > Int(hello.maxStreams) {
         throw Complaint(
-          "--depth \(plan.depth): the daemon allows \(hello.maxStreams) calls at once on a connection",
+          "--depth \(plan.depth): the daemon allows \(hello.maxStreams) calls at once on a "
+            + "connection",
           status: 64)
       }
       let template = try await template(client, description)

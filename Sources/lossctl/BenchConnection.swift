@@ -24,8 +24,8 @@ struct BenchTally: Sendable {
   }
 }
 
-/// One connection of a benchmark: calls out of a template, their answers and how long they took. A hot path:
-/// nothing is allocated once it runs. Confined to its thread.
+/// One connection of a benchmark: calls out of a template, their answers and how long they took. A
+/// hot path: nothing is allocated once it runs. Confined to its thread.
 final class BenchConnection: FrameSink {
   private struct Slot {
     /// 0: free.
@@ -76,7 +76,7 @@ final class BenchConnection: FrameSink {
       descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     let greeting = OutputBuffer()
     greeting.encodePreface()
-    greeting.encodeFrame(hello: HelloMessage(software: "lossctl/\(lossctlVersion)"))
+    greeting.encodeFrame(hello: HelloMessage(software: "lossctl/\(lossdVersion)"))
     var failure: Int32?
     let bytes = greeting.bytes
     if Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
@@ -208,7 +208,8 @@ final class BenchConnection: FrameSink {
 
   // MARK: - Reading
 
-  /// Reads once; `waits`: until something is there, or a tenth of a second. Whether there was something.
+  /// Reads once; `waits`: until something is there, or a tenth of a second. Whether there was
+  /// something.
   @discardableResult
   func read(waits: Bool) throws -> Bool {
     let direct = decoder.directDestination(minimum: 64 << 10)

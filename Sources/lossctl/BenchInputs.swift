@@ -2,8 +2,9 @@ import LossdFiles
 import LossdTensor
 import LossdWire
 
-/// The tensors of the calls that `lossctl bench` makes, made up for what a function declares: uniform numbers
-/// in [0, 1), which are good logits, probabilities and targets alike, and classes within the shape.
+/// The tensors of the calls that `lossctl bench` makes, made up for what a function declares:
+/// uniform numbers in [0, 1), which are good logits, probabilities and targets alike, and classes
+/// within the shape.
 struct BenchInputs {
   /// What a target looks like: functions that take integers may want either.
   enum Target: CaseIterable {

@@ -1,7 +1,7 @@
 import Glibc
 
-/// Processor time that this process and the daemon take within a span of time; the daemon's plugin processes are part of
-/// the daemon.
+/// Processor time that this process and the daemon take within a span of time; the daemon's plugin
+/// processes are part of the daemon.
 struct BenchMeter {
   private let daemon: Int32?
   private let from: UInt64

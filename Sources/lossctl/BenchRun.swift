@@ -6,8 +6,8 @@ struct BenchPlan: Sendable {
   var threads: Int
   /// Calls under way at once on a connection, at most.
   var depth: Int
-  /// Calls a second on all connections, begun whether or not others have been answered; 0: a call begins when
-  /// another has been answered.
+  /// Calls a second on all connections, begun whether or not others have been answered; 0: a call
+  /// begins when another has been answered.
   var rate: Double
   /// Nanoseconds.
   var warmUp: UInt64

@@ -1,8 +1,8 @@
 import LossdTensor
 import LossdWire
 
-/// One call as bytes, made once: OPEN, MESSAGE, payload. A call of it is a copy with its stream's number in
-/// two places.
+/// One call as bytes, made once: OPEN, MESSAGE, payload. A call of it is a copy with its stream's
+/// number in two places.
 struct BenchTemplate: @unchecked Sendable {
   // `@unchecked Sendable`: never changed once made.
 

@@ -5,7 +5,8 @@ import LossdServer
 import LossdTensor
 import LossdWire
 
-/// The engine in this process, with the built-in functions: what --embedded asks instead of a daemon.
+/// The engine in this process, with the built-in functions: what --embedded asks instead of a
+/// daemon.
 struct EmbeddedEngine {
   private let registry = Registry()
 

@@ -161,8 +161,8 @@ struct Eval: AsyncParsableCommand {
     } catch {
       if fits {
         throw Complaint(
-          "--batch-size: \(function) cannot be cut into batches: \(error.text); without --batch-size it is "
-            + "one call", status: 64)
+          "--batch-size: \(function) cannot be cut into batches: \(error.text); without "
+            + "--batch-size it is one call", status: 64)
       }
       throw StatusError(
         .resourceExhausted,

@@ -48,8 +48,8 @@ struct Functions: AsyncParsableCommand {
   }
 }
 
-/// What a shell offers where a function is wanted: the daemon's, or those of lossctl itself. As bash, zsh
-/// and fish understand it.
+/// What a shell offers where a function is wanted: the daemon's, or those of lossctl itself. As
+/// bash, zsh and fish understand it.
 let functionNames = CompletionKind.shellCommand(
   "sh -c 'lossctl functions || lossctl functions --embedded' 2>/dev/null | cut -d ' ' -f 1")
 

@@ -2,17 +2,19 @@ import LossdEngine
 import LossdTensor
 import LossdWire
 
-// The types beside the widest. A function has code of its own for each, so that each may be wrong alone.
+// The types beside the widest. A function has code of its own for each, so that each may be wrong
+// alone.
 extension GradientCheck {
-  /// One way to give the same inputs: a type for each that is not the widest of those that it may have.
+  /// One way to give the same inputs: a type for each that is not the widest of those that it may
+  /// have.
   private struct Variant {
     /// What differs, for people.
     var type: DataType
     var types: [String: DataType] = [:]
   }
 
-  /// Evaluates the same point in every other type, and compares result and gradients with those in the widest at
-  /// exactly the values that the narrower type holds.
+  /// Evaluates the same point in every other type, and compares result and gradients with those in
+  /// the widest at exactly the values that the narrower type holds.
   func compareTypes(
     _ inputs: [String: Tensor], _ attributes: Attributes, _ report: inout Report
   ) throws {
@@ -41,11 +43,13 @@ extension GradientCheck {
           report.types[variant.type] = max(report.types[variant.type] ?? 0, error)
         }
       } catch let error as StatusError {
-        // A value that the type has rounded out of what the function takes is refused in the widest as well.
+        // A value that the type has rounded out of what the function takes is refused in the widest
+        // as well.
         exact[upstream] = nil
         guard (try? evaluate(exact, attributes, [result])) != nil else { continue }
         throw Complaint(
-          "\(description.name) \(text(attributes)): refuses the type \(variant.type), which it declares: \(error.message)"
+          "\(description.name) \(text(attributes)): refuses the type \(variant.type), which it "
+            + "declares: \(error.message)"
         )
       }
     }
@@ -73,7 +77,8 @@ extension GradientCheck {
     let (values, truth) = (found.doubles, right.doubles)
     guard found.shape == right.shape else {
       throw Complaint(
-        "\(description.name) \(text(attributes)): \(output) has the shape \(found.shape) in \(type), \(right.shape) "
+        "\(description.name) \(text(attributes)): \(output) has the shape \(found.shape) in "
+          + "\(type), \(right.shape) "
           + "in \(right.dataType)")
     }
     let unit = max(type.unit, found.dataType.unit, right.dataType.unit)
@@ -95,7 +100,8 @@ extension GradientCheck {
         let input = output.hasPrefix("grad.") ? String(output.dropFirst(5)) : ""
         let place = exact[input].map { "; \(input)[\(index)] is \($0.doubles[index])" } ?? ""
         throw Complaint(
-          "\(description.name) \(text(attributes)): \(output)[\(index)] is \(values[index]) in \(type), \(truth[index]) "
+          "\(description.name) \(text(attributes)): \(output)[\(index)] is \(values[index]) in "
+            + "\(type), \(truth[index]) "
             + "in \(right.dataType)" + place)
       }
       let error = abs(values[index] - truth[index]) / scale
@@ -104,7 +110,8 @@ extension GradientCheck {
     return worst
   }
 
-  /// Whether a gradient is right a few steps of the type away: rounding has taken it to the other side of a kink.
+  /// Whether a gradient is right a few steps of the type away: rounding has taken it to the other
+  /// side of a kink.
   private func isNearKink(
     _ output: String, _ index: Int, _ unit: Double, _ exact: [String: Tensor],
     _ attributes: Attributes, _ isClose: (Double) -> Bool
@@ -127,8 +134,8 @@ extension GradientCheck {
 }
 
 extension DataType {
-  /// The relative error that results of the type may have: that of float32 and float64 leaves room for sums, that of
-  /// 16 bits is a step of the type.
+  /// The relative error that results of the type may have: that of float32 and float64 leaves room
+  /// for sums, that of 16 bits is a step of the type.
   var unit: Double {
     switch self {
     case .float32: 2e-5

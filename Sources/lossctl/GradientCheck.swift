@@ -4,13 +4,14 @@ import LossdPluginKit
 import LossdTensor
 import LossdWire
 
-/// Compares a function's gradients with central differences of its result, at random points, for every combination of
-/// its bools, choices and optional inputs; then, at the same points, in every other type that the function takes, with
-/// what it gave in the widest.
+/// Compares a function's gradients with central differences of its result, at random points, for
+/// every combination of its bools, choices and optional inputs; then, at the same points, in every
+/// other type that the function takes, with what it gave in the widest.
 ///
-/// The objective is the sum of the result times a random upstream gradient. In float64 where the function takes that,
-/// a step is 6e-6 and gradients agree to 1e-5; in float32 1e-2 and 2e-2. A point where the two one-sided differences
-/// differ is a kink: no derivative is right there, and it is left out.
+/// The objective is the sum of the result times a random upstream gradient. In float64 where the
+/// function takes that, a step is 6e-6 and gradients agree to 1e-5; in float32 1e-2 and 2e-2. A
+/// point where the two one-sided differences differ is a kink: no derivative is right there, and it
+/// is left out.
 struct GradientCheck {
   typealias Attributes = [String: LossdPluginKit.AttributeValue]
 
@@ -50,8 +51,8 @@ struct GradientCheck {
     }
   }
 
-  /// Throws a Complaint where a gradient is wrong, the plugin's process ends, or no inputs were found that the function
-  /// takes.
+  /// Throws a Complaint where a gradient is wrong, the plugin's process ends, or no inputs were
+  /// found that the function takes.
   func run() throws -> Report {
     var report = Report(function: description.name)
     report.outputs = differentiable.map { "grad.\($0.name)" }
@@ -91,7 +92,8 @@ struct GradientCheck {
 
   // MARK: - Points
 
-  /// Inputs that the function takes: it does not say what values and shapes it wants, so likely ones are tried.
+  /// Inputs that the function takes: it does not say what values and shapes it wants, so likely
+  /// ones are tried.
   private func findInputs(
     _ attributes: Attributes, _ hasOptional: Bool, _ random: inout SplitMix
   ) throws -> [String: Tensor]? {
@@ -113,7 +115,8 @@ struct GradientCheck {
     }
     if hasOptional { return nil }
     throw Complaint(
-      "\(description.name) \(text(attributes)): found no inputs that it takes (\(refusal)): say --range, --shape or --attr"
+      "\(description.name) \(text(attributes)): found no inputs that it takes (\(refusal)): say "
+        + "--range, --shape or --attr"
     )
   }
 
@@ -157,7 +160,8 @@ struct GradientCheck {
 
   // MARK: - Comparing with differences
 
-  /// What differences are good for in a type: the step, the relative error of a slope, the error of a value.
+  /// What differences are good for in a type: the step, the relative error of a slope, the error of
+  /// a value.
   private static func precision(
     _ type: DataType
   ) -> (step: Double, relative: Double, noise: Double) {
@@ -199,15 +203,17 @@ struct GradientCheck {
           continue
         }
         throw Complaint(
-          "\(description.name) \(text(attributes)): grad.\(input.name)[\(index)] is \(gradient[index]), differences of "
-            + "\(result) give \((up - down) / (2 * step)); \(input.name)[\(index)] is \(tensor.doubles[index])"
+          "\(description.name) \(text(attributes)): grad.\(input.name)[\(index)] is "
+            + "\(gradient[index]), differences of "
+            + "\(result) give \((up - down) / (2 * step)); \(input.name)[\(index)] is "
+            + "\(tensor.doubles[index])"
         )
       }
     }
     if report.kinks * 4 > report.points {
       throw Complaint(
-        "\(description.name): \(report.kinks) of \(report.points) points are kinks: \(result) is not smooth, or too "
-          + "inexact to tell")
+        "\(description.name): \(report.kinks) of \(report.points) points are kinks: \(result) is "
+          + "not smooth, or too inexact to tell")
     }
   }
 
@@ -220,8 +226,8 @@ struct GradientCheck {
 
   // MARK: - Evaluating
 
-  /// Throws a StatusError where the function refuses the request; a Complaint with the whole request where the plugin
-  /// breaks plugin.h's rules or its process ends.
+  /// Throws a StatusError where the function refuses the request; a Complaint with the whole
+  /// request where the plugin breaks plugin.h's rules or its process ends.
   func evaluate(
     _ inputs: [String: Tensor], _ attributes: Attributes, _ outputs: [String]
   ) throws -> [String: Tensor] {

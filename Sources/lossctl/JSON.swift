@@ -1,6 +1,7 @@
 import LossdWire
 
-/// JSON to be printed. Numbers that JSON cannot hold are the strings `NaN`, `Infinity`, `-Infinity`.
+/// JSON to be printed. Numbers that JSON cannot hold are the strings `NaN`, `Infinity`,
+/// `-Infinity`.
 enum JSON {
   case string(String)
   case int(Int)
@@ -35,7 +36,8 @@ enum JSON {
       case "\n": result += "\\n"
       case "\t": result += "\\t"
       default:
-        // C0, and, though JSON has them as they are, DEL and C1, which a terminal obeys, and turns of direction.
+        // C0, and, though JSON has them as they are, DEL and C1, which a terminal obeys, and turns
+        // of direction.
         if scalar.value < 0x20 || shownText(String(scalar)) != String(scalar) {
           let hex = String(scalar.value, radix: 16)
           result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex

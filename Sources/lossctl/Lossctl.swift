@@ -13,7 +13,7 @@ struct Lossctl: AsyncParsableCommand {
     discussion: """
       The daemon's address is --server, else $LOSSD_ADDRESS, else unix:/run/lossd/lossd.sock.
       """,
-    version: "lossctl \(lossctlVersion)",
+    version: "lossctl \(lossdVersion)",
     subcommands: [Eval.self, Functions.self, Plugin.self, Status.self, Ping.self, Bench.self])
 
   static func main() async {
@@ -53,8 +53,6 @@ struct Lossctl: AsyncParsableCommand {
   @OptionGroup var server: ServerOption
 }
 
-let lossctlVersion = "0.1.0"
-
 /// Which daemon.
 struct ServerOption: ParsableArguments {
   @Option(
@@ -65,7 +63,7 @@ struct ServerOption: ParsableArguments {
     let text =
       server ?? getenv("LOSSD_ADDRESS").map { String(cString: $0) } ?? "unix:/run/lossd/lossd.sock"
     do {
-      return Client(try Address(parsing: text), software: "lossctl/\(lossctlVersion)")
+      return Client(try Address(parsing: text), software: "lossctl/\(lossdVersion)")
     } catch { throw Complaint("\(error)", status: 64) }
   }
 }
@@ -102,7 +100,8 @@ func printError(_ text: String) {
   (shownText(text) + "\n").withCString { _ = write(STDERR_FILENO, $0, strlen($0)) }
 }
 
-/// Lines on standard output, in the place of Swift's own: names and texts of a daemon, its plugins and files are in them.
+/// Lines on standard output, in the place of Swift's own: names and texts of a daemon, its plugins
+/// and files are in them.
 func print(_ text: String) {
   Swift.print(shownText(text, bytesMax: .max, keepsLines: true))
 }

@@ -38,7 +38,10 @@ struct Plugin: AsyncParsableCommand {
     @Argument(help: "The file's name, such as focal.so.") var file: String
     @Option(
       help: ArgumentHelp(
-        "Where it runs from now on: in the daemon (none) or in processes of its own (process); else as the settings say.",
+        """
+        Where it runs from now on: in the daemon (none) or in processes of its own (process); else \
+        as the settings say.
+        """,
         valueName: "none|process"))
     var isolation = ""
 
@@ -118,7 +121,9 @@ extension PluginMessage {
       + functions.map(\.shown).joined(separator: ", ")
     if isolation == "process" {
       text +=
-        "\n  in processes of its own (\(processes.isEmpty ? "none now" : processes.map(String.init).joined(separator: ", "))), \(state.shown)"
+        "\n  in processes of its own ("
+        + (processes.isEmpty ? "none now" : processes.map(String.init).joined(separator: ", "))
+        + "), \(state.shown)"
       if restarts > 0 { text += ", restarted \(restarts) times, the last one \(lastReason.shown)" }
     } else if state != "serving" || !lastReason.isEmpty {
       text += "\n  \(state.shown)" + (lastReason.isEmpty ? "" : ": \(lastReason.shown)")

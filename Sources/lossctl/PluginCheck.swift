@@ -39,7 +39,8 @@ extension Plugin {
       try await reporting {
         let path = try absolute(file)
         if gradients {
-          // A copy: an author may build where others may write, from where the daemon would take nothing.
+          // A copy: an author may build where others may write, from where the daemon would take
+          // nothing.
           try withPrivateCopy(of: path) { try examine($0, of: path) }
         } else {
           try examine(path, of: path)
@@ -129,9 +130,10 @@ extension GradientCheck.Report {
   var text: String {
     if outputs.isEmpty { return "\(function): has no gradient" }
     var text =
-      "\(function): \(outputs.joined(separator: ", ")) agrees with finite differences at \(points) points, \(combinations) "
-      + "\(combinations == 1 ? "combination" : "combinations") of attributes and inputs; relative error at most "
-      + "\(Float(worst)) in \(dataType)"
+      "\(function): \(outputs.joined(separator: ", ")) agrees with finite differences at "
+      + "\(points) points, \(combinations) "
+      + "\(combinations == 1 ? "combination" : "combinations") of attributes and inputs; "
+      + "relative error at most \(Float(worst)) in \(dataType)"
     if kinks > 0 { text += "; \(kinks) left out, since the loss has kinks there" }
     for (type, error) in types.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
       text += "; \(type) agrees with \(dataType) to \(Float(error))"

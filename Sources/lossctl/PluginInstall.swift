@@ -42,7 +42,8 @@ extension Plugin {
       }
     }
 
-    /// Says what the daemon makes of the file, if one is there whose folder it is. Throws where it refuses the file.
+    /// Says what the daemon makes of the file, if one is there whose folder it is. Throws where it
+    /// refuses the file.
     private func waitForDaemon(_ folder: String, _ name: String, since begin: Int64) async throws {
       let path = "\(folder)/\(name)"
       let seconds = 5 + (trial.loadTimeout ?? 10)
@@ -86,7 +87,8 @@ private func milliseconds() -> Int64 {
   return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
 }
 
-/// The result of `body`, nil where there is none in time; `body` goes on then, and nobody waits for it.
+/// The result of `body`, nil where there is none in time; `body` goes on then, and nobody waits for
+/// it.
 private func within<Result: Sendable>(
   seconds: Int, _ body: @escaping @Sendable () async throws -> Result
 ) async throws -> Result? {
@@ -102,8 +104,8 @@ private func within<Result: Sendable>(
   return nil
 }
 
-/// Runs `body` with a copy of a file in a folder of this process alone, which is gone afterwards; it lies where TMPDIR
-/// says, else in the system's own place.
+/// Runs `body` with a copy of a file in a folder of this process alone, which is gone afterwards;
+/// it lies where TMPDIR says, else in the system's own place.
 func withPrivateCopy<Result>(of source: String, _ body: (String) throws -> Result) throws -> Result
 {
   let place = getenv("TMPDIR").map { String(cString: $0) } ?? P_tmpdir
@@ -121,9 +123,9 @@ func withPrivateCopy<Result>(of source: String, _ body: (String) throws -> Resul
   return try body("\(folder)/\(name)")
 }
 
-/// A file that appears under its name whole and checked or not at all, and that a power failure does not take away
-/// again: written to disk under another name first, then renamed, then the folder is written. Mode 0755, whatever the
-/// umask.
+/// A file that appears under its name whole and checked or not at all, and that a power failure
+/// does not take away again: written to disk under another name first, then renamed, then the
+/// folder is written. Mode 0755, whatever the umask.
 private func copyAtomically(
   _ source: String, to folder: String, _ name: String,
   checking check: (String) throws -> Void = { _ in }

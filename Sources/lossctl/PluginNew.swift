@@ -26,7 +26,10 @@ extension Plugin {
     var into = "."
     @Option(
       help: ArgumentHelp(
-        "The prefix that lossd is installed under, or the folder sdk of a checkout; else $LOSSD_SDK, else this program's own.",
+        """
+        The prefix that lossd is installed under, or the folder sdk of a checkout; else $LOSSD_SDK, \
+        else this program's own.
+        """,
         valueName: "prefix"))
     var sdk: String?
 
@@ -94,7 +97,8 @@ enum PluginSDK {
   static let header = "/include/lossd/plugin.h"
   static let kit = "/share/lossd/swift/Package.swift"
 
-  /// The prefix: given, of the environment, this program's own, or that of the checkout it was built in.
+  /// The prefix: given, of the environment, this program's own, or that of the checkout it was
+  /// built in.
   static func find(_ given: String?, _ language: Plugin.New.Language) throws -> String {
     let named = given ?? getenv("LOSSD_SDK").map { String(cString: $0) }
     let candidates = named.map { [$0] } ?? own()
@@ -107,7 +111,8 @@ enum PluginSDK {
       language == .swift
       ? "\(header.dropFirst()) and \(kit.dropFirst())" : String(header.dropFirst())
     throw Complaint(
-      "no \(missing) under \(candidates.joined(separator: ", ")): install lossd-dev, or say --sdk or LOSSD_SDK: "
+      "no \(missing) under \(candidates.joined(separator: ", ")): "
+        + "install lossd-dev, or say --sdk or LOSSD_SDK: "
         + "the prefix that lossd is installed under, or the folder sdk of a checkout", status: 69)
   }
 

@@ -27,7 +27,8 @@ struct PluginTemplate {
     }
   }
 
-  /// The loss as a type's name, `my_loss` as MyLoss; ends in Loss, so that it is no word of a language.
+  /// The loss as a type's name, `my_loss` as MyLoss; ends in Loss, so that it is no word of a
+  /// language.
   var type: String {
     let parts = name.split(separator: "_").map { $0.prefix(1).uppercased() + $0.dropFirst() }
     let joined = parts.joined()

@@ -6,7 +6,8 @@ import LossdPluginHost
 import LossdServer
 import LossdTensor
 
-/// What `plugin check` and `plugin install` try a plugin with: what a daemon has, with its defaults.
+/// What `plugin check` and `plugin install` try a plugin with: what a daemon has, with its
+/// defaults.
 struct PluginTryOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -27,7 +28,8 @@ struct PluginTryOptions: ParsableArguments {
     }
   }
 
-  /// Loads a file in a process as a daemon does, beside the built-in functions. Throws the daemon's refusal.
+  /// Loads a file in a process as a daemon does, beside the built-in functions. Throws the daemon's
+  /// refusal.
   /// - Parameter path: what texts call the file: `copy` may be a copy of it.
   func probe(_ copy: String, as path: String) throws(StatusError) -> PluginProbe {
     var settings = IsolationSettings()

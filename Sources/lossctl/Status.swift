@@ -27,9 +27,11 @@ extension GetStatusResponse {
   var text: String {
     let seconds = Double(uptimeMicroseconds) / 1e6
     var lines = [
-      "\(version.shown), process \(processID), up \(fixed(seconds, 0)) s\(isDraining ? ", draining" : "")",
+      "\(version.shown), process \(processID), up \(fixed(seconds, 0)) "
+        + "s\(isDraining ? ", draining" : "")",
       "listening on \(listeners.map(\.shown).joined(separator: ", "))",
-      "\(workers) workers, \(loops) loops, kernels \(kernels.shown), \(mebibytes(residentBytes)) resident",
+      "\(workers) workers, \(loops) loops, kernels \(kernels.shown), "
+        + "\(mebibytes(residentBytes)) resident",
       "connections   \(connections) open, \(connectionsAccepted) since the start",
       "calls         \(callsInFlight) in flight, \(queueDepth) at the workers",
       "rows          \(rows)",

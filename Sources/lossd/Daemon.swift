@@ -8,9 +8,10 @@ import LossdPluginHost
 import LossdServer
 import LossdSocket
 import LossdSystemd
+import LossdTensor
 
-/// The running daemon: sockets, plugins, signals and the service manager around a server. Made and run in
-/// one thread, which is the first loop's.
+/// The running daemon: sockets, plugins, signals and the service manager around a server. Made and
+/// run in one thread, which is the first loop's.
 final class Daemon {
   private let settings: Settings
   private let manager: ServiceManager

@@ -129,8 +129,8 @@ struct LossdCommand: AsyncParsableCommand {
         do {
           let daemon = try Daemon(settings, manager, inherited, log, reload: loadSettings)
           daemon.run()
-          // Not exit, and nothing after it: neither what plugins have registered for the end nor any other thread is
-          // to keep the daemon from it.
+          // Not exit, and nothing after it: neither what plugins have registered for the end nor
+          // any other thread is to keep the daemon from it.
           _exit(0)
         } catch { continuation.resume(returning: error) }
       }
@@ -181,6 +181,3 @@ struct LossdCommand: AsyncParsableCommand {
     setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 }
-
-/// The version of the daemon and its programs.
-let lossdVersion = engineVersion

@@ -3,12 +3,12 @@ import LossdPluginHost
 import LossdSocket
 import LossdThreads
 
-/// Keeps what is loaded in step with the plugin folders. Confined to the loop's thread, but for the looking
-/// itself.
+/// Keeps what is loaded in step with the plugin folders. Confined to the loop's thread, but for the
+/// looking itself.
 final class PluginFolders {
   private static let settleMilliseconds: UInt64 = 350
-  /// The daemon is ready when its plugins are, or after this, nanoseconds: one that hangs while it is loaded must not
-  /// keep the others' functions, and the daemon's own, from being served.
+  /// The daemon is ready when its plugins are, or after this, nanoseconds: one that hangs while it
+  /// is loaded must not keep the others' functions, and the daemon's own, from being served.
   private static let startTime: UInt64 = 20_000_000_000
 
   private let manager: PluginManager

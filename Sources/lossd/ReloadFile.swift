@@ -37,8 +37,8 @@ struct ReloadOutcome: Equatable {
   }
 }
 
-/// Where a daemon says how its reloads went: `reload` in the folder that the service manager made for it
-/// (RuntimeDirectory=).
+/// Where a daemon says how its reloads went: `reload` in the folder that the service manager made
+/// for it (RuntimeDirectory=).
 struct ReloadFile {
   let path: String
 

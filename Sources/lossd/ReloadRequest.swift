@@ -1,13 +1,14 @@
 import Glibc
 
-/// What the unit's ExecReload= runs: asks a daemon to reload, waits, and tells how it went, since a signal
-/// alone brings no answer back.
+/// What the unit's ExecReload= runs: asks a daemon to reload, waits, and tells how it went, since a
+/// signal alone brings no answer back.
 struct ReloadRequest {
   private static let pollMicroseconds: UInt32 = 10_000
   /// Reading a file takes milliseconds; a minute is for machines that are on their knees.
   private static let waitMicroseconds: UInt32 = 60_000_000
 
-  /// Why the reload failed, nil when it did not. The daemon is $MAINPID, its file in $RUNTIME_DIRECTORY.
+  /// Why the reload failed, nil when it did not. The daemon is $MAINPID, its file in
+  /// $RUNTIME_DIRECTORY.
   static func run() -> String? {
     guard let file = ReloadFile.fromEnvironment() else {
       return

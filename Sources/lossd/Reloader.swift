@@ -3,8 +3,9 @@ import Logging
 import LossdLoop
 import LossdSystemd
 
-/// Reads the settings again when told to, and says how that went: to the log, to the service manager, and in
-/// the outcome's file, where `lossd --reload` reads it. Confined to the loop's thread.
+/// Reads the settings again when told to, and says how that went: to the log, to the service
+/// manager, and in the outcome's file, where `lossd --reload` reads it. Confined to the loop's
+/// thread.
 final class Reloader {
   /// As they are in force.
   private(set) var settings: Settings

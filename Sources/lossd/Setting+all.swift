@@ -21,7 +21,8 @@ extension Setting {
     Setting(
       name: "admin_peers",
       help:
-        "who of those that connect to it may administer: root and the daemon's own user, or all whom its file lets in",
+        "who of those that connect to it may administer: root and the daemon's own user, or all "
+        + "whom its file lets in",
       kind: "owner or socket", needsRestart: true,
       apply: { settings, text in
         guard let peers = AdminPeers(rawValue: text.trimmed) else {
@@ -35,7 +36,8 @@ extension Setting {
     Setting(
       name: "state_folder",
       help:
-        "where crashes in plugins are recorded; empty: the service manager's RUNTIME_DIRECTORY, or nowhere",
+        "where crashes in plugins are recorded; empty: the service manager's RUNTIME_DIRECTORY, or "
+        + "nowhere",
       kind: "absolute path", needsRestart: true,
       apply: { settings, text in
         if !text.isEmpty && !text.hasPrefix("/") {
@@ -85,7 +87,8 @@ extension Setting {
     Setting(
       name: "plugins.isolation",
       help:
-        "where plugins run: in processes of their own, in the daemon, or the latter for its own folder's alone",
+        "where plugins run: in processes of their own, in the daemon, or the latter for its own "
+        + "folder's alone",
       kind: "auto, process or none", needsRestart: true,
       apply: { settings, text in
         guard let isolation = PluginPolicy.Isolation(rawValue: text.trimmed) else {
@@ -115,7 +118,8 @@ extension Setting {
     Setting(
       name: "plugins.confinement",
       help:
-        "whether a plugin is refused whose process the kernel cannot confine in full, or confined as far as possible",
+        "whether a plugin is refused whose process the kernel cannot confine in full, or confined "
+        + "as far as possible",
       kind: "full or best", needsRestart: true,
       apply: { settings, text in
         guard let demand = ConfinementDemand(rawValue: text.trimmed) else {

@@ -20,7 +20,8 @@ struct Settings: Sendable {
   var plugins = PluginPolicy()
   /// FILE=SHA-256 each.
   var pluginPins: [String] = []
-  /// Where the daemon keeps what it has to know after a crash; empty: the service manager's folder, if there is one.
+  /// Where the daemon keeps what it has to know after a crash; empty: the service manager's folder,
+  /// if there is one.
   var stateFolder = ""
   /// Permission bits of Unix sockets' files.
   var socketMode: UInt32 = 0o660
@@ -89,8 +90,8 @@ struct Settings: Sendable {
     if !folder.isEmpty { plugins.crashFile = folder + "/plugin-crashes" }
   }
 
-  /// Whether a file sets anything; one of comments alone does not. A key that nobody reads is a mistake:
-  /// most often one of spelling.
+  /// Whether a file sets anything; one of comments alone does not. A key that nobody reads is a
+  /// mistake: most often one of spelling.
   private static func hasKeys(_ file: String) throws -> Bool {
     let text: String
     do {
@@ -98,7 +99,8 @@ struct Settings: Sendable {
     } catch { throw SettingError("\(file): \(error)") }
     guard aliases(in: text) <= aliasesMax else {
       throw SettingError(
-        "\(file): it has over \(aliasesMax) aliases (*NAME), the most that a file of settings may have"
+        "\(file): it has over \(aliasesMax) aliases (*NAME), the most that a file of settings may "
+          + "have"
       )
     }
     let node: Node?
@@ -122,11 +124,12 @@ struct Settings: Sendable {
     return !mapping.isEmpty
   }
 
-  /// Aliases of aliases multiply, and whoever compares two keys follows them all: some dozens are hours.
+  /// Aliases of aliases multiply, and whoever compares two keys follows them all: some dozens are
+  /// hours.
   private static let aliasesMax = 8
 
-  /// At least as many aliases as there are: asterisks with something behind them, but in comments of plain ASCII (YAML
-  /// knows more ends of lines than one).
+  /// At least as many aliases as there are: asterisks with something behind them, but in comments
+  /// of plain ASCII (YAML knows more ends of lines than one).
   private static func aliases(in text: String) -> Int {
     text.utf8.split(separator: UInt8(ascii: "\n")).reduce(0) { count, line in
       let isComment = line.first { $0 != 0x20 && $0 != 0x09 } == UInt8(ascii: "#")
@@ -135,7 +138,8 @@ struct Settings: Sendable {
     }
   }
 
-  /// A key that nobody reads, or a value of the wrong kind, which would not be read and leave the setting as it was.
+  /// A key that nobody reads, or a value of the wrong kind, which would not be read and leave the
+  /// setting as it was.
   private static func check(_ name: String, _ value: Node, _ file: String) throws {
     guard let setting = Setting.all.first(where: { $0.name == name }) else {
       throw SettingError(
@@ -146,7 +150,8 @@ struct Settings: Sendable {
     case .sequence(let items) where setting.isList && items.allSatisfy { $0.scalar != nil }: return
     default:
       throw SettingError(
-        "\(file): \(name) is \(value.mapping == nil ? "a list" : "a mapping"), expected \(setting.kind)"
+        "\(file): \(name) is \(value.mapping == nil ? "a list" : "a mapping"), expected "
+          + "\(setting.kind)"
       )
     }
   }

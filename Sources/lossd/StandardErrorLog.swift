@@ -10,8 +10,8 @@ struct StandardErrorLog: LogHandler {
   private static let levels = Logger.Level.allCases
 
   var metadata = Logger.Metadata()
-  /// Whether standard error is the journal: JOURNAL_STREAM names its device and inode (systemd.exec(5)), and
-  /// is inherited by what writes elsewhere.
+  /// Whether standard error is the journal: JOURNAL_STREAM names its device and inode
+  /// (systemd.exec(5)), and is inherited by what writes elsewhere.
   private static let isJournal: Bool = {
     var status = stat()
     guard let stream = getenv("JOURNAL_STREAM"), fstat(STDERR_FILENO, &status) == 0 else {

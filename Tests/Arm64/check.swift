@@ -1,5 +1,5 @@
-// Every kernel of every type over values of all magnitudes, its results given to `emit`. Embedded Swift, so that it can
-// be built for a processor whose standard library is not at hand: see run.sh.
+// Every kernel of every type over values of all magnitudes, its results given to `emit`. Embedded
+// Swift, so that it can be built for a processor whose standard library is not at hand: see run.sh.
 import LossdKernelTable
 
 /// Writes bytes of results.

@@ -1,5 +1,5 @@
-// Compiled into each type's kernels: gives their table out by a C function, since modules whose vectors differ cannot be
-// imported together here.
+// Compiled into each type's kernels: gives their table out by a C function, since modules whose
+// vectors differ cannot be imported together here.
 import LossdKernelTable
 
 #if LOSSD_DOUBLE

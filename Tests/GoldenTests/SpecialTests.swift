@@ -4,7 +4,8 @@ import LossdPluginKit
 import LossdTensor
 import Testing
 
-/// Zeros, denormals, the largest numbers, infinities and NaN: finite, infinite or NaN where torch is.
+/// Zeros, denormals, the largest numbers, infinities and NaN: finite, infinite or NaN where torch
+/// is.
 @Suite struct SpecialTests {
   let evaluator: Evaluator
   let golden: GoldenFile

@@ -80,7 +80,10 @@ import Testing
       let floor = name.contains(" reduced ") ? 1.0 : 3.0
       #expect(
         set.isWithin(floor: floor),
-        "\(name): worst \(set.worst) ulp, torch's \(set.torchWorst); mean \(set.mean), torch's \(set.torchMean)"
+        """
+        \(name): worst \(set.worst) ulp, torch's \(set.torchWorst); \
+        mean \(set.mean), torch's \(set.torchMean)
+        """
       )
     }
     report(summary)

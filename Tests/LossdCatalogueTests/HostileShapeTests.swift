@@ -230,7 +230,10 @@ import Testing
   }
 
   @Test(
-    "losses of nothing are torch's: NaN for a mean, 0 for a sum without rows, NaN for rows without classes",
+    """
+    losses of nothing are torch's: NaN for a mean, 0 for a sum without rows, NaN for rows without \
+    classes
+    """,
     arguments: [DataType.float32, .float64, .float16, .bfloat16])
   func lossesOfNothing(type: DataType) throws {
     let huge: [[Int64]] = [

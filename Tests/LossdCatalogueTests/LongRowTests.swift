@@ -84,7 +84,8 @@ import Testing
         let isLog = name == "log_softmax"
         let dot = isLog ? up.reduce(0, +) : zip(up, p).reduce(0) { $0 + $1.0 * $1.1 }
         let wanted = zip(up, p).map { isLog ? $0 - $1 * dot : $1 * ($0 - dot) }
-        // float32 kernels round x - max: the yardstick is the row's largest probability, as torch's is.
+        // float32 kernels round x - max: the yardstick is the row's largest probability, as torch's
+        // is.
         let floor = isLog ? 1 : max(p.max() ?? 0, type == .float16 ? 6e-5 : 0)
         #expect(
           isClose(places.map { output[$0] }, isLog ? logs : p, type, floor: floor), "\(name) \(row)"
@@ -178,7 +179,8 @@ import Testing
     let (size, rows) = (3000, 20)
     for type in [DataType.float32, .float64, .bfloat16] {
       var x = values(size * rows, seed: 13)
-      // Row 1 has whole blocks of -inf, row 2 nothing else, rows 3 and 4 something that spoils them.
+      // Row 1 has whole blocks of -inf, row 2 nothing else, rows 3 and 4 something that spoils
+      // them.
       for index in 0..<size {
         if index < 2500 { x[index * rows + 1] = -.infinity }
         x[index * rows + 2] = -.infinity

@@ -19,7 +19,8 @@ struct SeededGenerator: RandomNumberGenerator {
   }
 }
 
-/// One call of a function of the catalogue, with its inputs' memory and shapes: what `Evaluator` does, step by step.
+/// One call of a function of the catalogue, with its inputs' memory and shapes: what `Evaluator`
+/// does, step by step.
 final class PreparedCall {
   let evaluation: Evaluation
   private var shapes: [UnsafeMutablePointer<Int64>] = []

@@ -13,8 +13,8 @@ import Testing
     var isElsewhere: Bool { false }
   }
 
-  /// A function whose run does what the attribute `does` says: 1 waits for `gate`, 2 writes before its output, 3
-  /// behind it, 4 nothing at all.
+  /// A function whose run does what the attribute `does` says: 1 waits for `gate`, 2 writes before
+  /// its output, 3 behind it, 4 nothing at all.
   enum Careless: Function {
     struct State: BitwiseCopyable {}
     static let gate = Atomic<Bool>(false)

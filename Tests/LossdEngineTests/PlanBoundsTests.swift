@@ -177,7 +177,8 @@ import Testing
         $0 as? StatusError
           == StatusError(
             .resourceExhausted,
-            "liar: the call takes about 4000000000.0 ns of one core, over the limit of 3000000000 ns (limits.call_cost)"
+            "liar: the call takes about 4000000000.0 ns of one core, "
+              + "over the limit of 3000000000 ns (limits.call_cost)"
           )
       }
     }

@@ -8,7 +8,8 @@ import Testing
 
 /// Turns, ends and memory of calls on worker threads.
 @Suite struct SchedulerTests {
-  /// Notes who ran each of its units, and waits for a gate before the first one. The input says whose call it is.
+  /// Notes who ran each of its units, and waits for a gate before the first one. The input says
+  /// whose call it is.
   enum Noting: Function {
     struct State: BitwiseCopyable {}
     static let order = Mutex<[Int64]>([])
@@ -221,7 +222,8 @@ import Testing
     defer { scheduler.stop() }
     var limit = rlimit()
     getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
-    // Larger than any address space: 2^40 bytes are believed, and not had where memory is limited. 2^47 never.
+    // Larger than any address space: 2^40 bytes are believed, and not had where memory is limited.
+    // 2^47 never.
     let greedy = try call("counting", [3, 1 << 40])
     var space = rlimit(rlim_cur: 1 << 38, rlim_max: limit.rlim_max)
     setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &space)

@@ -80,7 +80,7 @@ import Testing
   }
 
   @Test(
-    "rows of a large tensor in another order are the elements that the indices say, whatever the range"
+    "rows of a large tensor in another order are the elements that the indices say, for any range"
   )
   func largeTensorsInAnotherOrder() throws {
     let scratch = try Scratch()

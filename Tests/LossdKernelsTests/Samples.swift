@@ -129,8 +129,8 @@ final class Sample {
   }
 }
 
-/// Results against the truth, in ulps of the larger of the truth and `term`, the largest that went into it:
-/// at most `ulps` for 32 and 64 bits; 16 bits are computed in float32 and rounded once.
+/// Results against the truth, in ulps of the larger of the truth and `term`, the largest that went
+/// into it: at most `ulps` for 32 and 64 bits; 16 bits are computed in float32 and rounded once.
 func expectClose(
   _ ours: Double, _ truth: Truth, term: Truth = 0, ulps: Truth = 3, _ kind: Kind,
   _ comment: @autoclosure () -> String

@@ -3,8 +3,8 @@ import LossdKernelTable
 import LossdKernels
 import Testing
 
-/// Softmax, log-softmax and their gradients against the truth: sizes around the lanes', both layouts, in
-/// place, past the cache, with special values.
+/// Softmax, log-softmax and their gradients against the truth: sizes around the lanes', both
+/// layouts, in place, past the cache, with special values.
 @Suite struct SoftmaxTests {
   private static let sizes =
     Array(1...18) + [31, 32, 33, 34, 47, 48, 49, 63, 64, 65, 70, 257, 1003]
@@ -140,7 +140,10 @@ import Testing
           isLogarithmic ? max(2, (p[c] * dot).magnitude) : p[c] * max(2, dot.magnitude)
         expectClose(
           z[layout.place(r, c)], truth, term: term, ulps: 15, item.kind,
-          "\(item) \(layout) [\(r), \(c)], logarithmic \(isLogarithmic), upstream \(upstream != nil)"
+          """
+          \(item) \(layout) [\(r), \(c)], logarithmic \(isLogarithmic), \
+          upstream \(upstream != nil)
+          """
         )
       }
     }

@@ -9,7 +9,8 @@ import Testing
 
 /// Messages are written over memory that held something else: none of it is to be sent.
 @Suite struct PoisonTests {
-  /// What a message is when it is written over zeros, which has to be what it is over anything else.
+  /// What a message is when it is written over zeros, which has to be what it is over anything
+  /// else.
   private func expectWhole(_ name: String, _ body: (inout Packer) -> Void) {
     var messages: [[UInt8]] = []
     for poison: UInt8 in [0, 0xA5, 0xFF] {

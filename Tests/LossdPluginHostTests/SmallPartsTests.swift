@@ -70,7 +70,7 @@ import Testing
   private static let second: UInt64 = 1_000_000_000
 
   @Test(
-    "after one crash another process starts at once; after more, later and later; after five, set aside"
+    "after a crash another process starts at once; after more, ever later; after five, set aside"
   )
   func backOff() {
     var health = PluginHealth()

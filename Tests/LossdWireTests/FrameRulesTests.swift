@@ -83,7 +83,8 @@ import Testing
     BadHeader(
       "PING: the message has 65 bytes, expected at most 64", lengths(.ping, message: 65)),
     BadHeader(
-      "CREDIT: the message has 4097 bytes, over the limit of 4096", lengths(.credit, message: 4097)),
+      "CREDIT: the message has 4097 bytes, over the limit of 4096",
+      lengths(.credit, message: 4097)),
     BadHeader(
       "GOAWAY: the message has 4294967295 bytes, over the limit of 4096",
       lengths(.goAway, message: .max)),

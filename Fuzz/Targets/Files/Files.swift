@@ -3,8 +3,8 @@ import LossdTensor
 
 @testable import LossdFiles
 
-/// The readers of .npy and .safetensors files. An input is the file. Whatever is read is read to its last byte, and a
-/// .npy file's type and shape come back as they were.
+/// The readers of .npy and .safetensors files. An input is the file. Whatever is read is read to
+/// its last byte, and a .npy file's type and shape come back as they were.
 @main struct Files {
   private nonisolated(unsafe) static let file = MemoryFile()
 
@@ -56,8 +56,8 @@ import LossdTensor
     }
   }
 
-  /// Reads all of the file by the way that programs do. A .safetensors file is none to `TensorFile` where its first
-  /// bytes are not those of an object.
+  /// Reads all of the file by the way that programs do. A .safetensors file is none to `TensorFile`
+  /// where its first bytes are not those of an object.
   private static func read() {
     do throws(FileError) {
       let tensors = try TensorFile(path: file.path)

@@ -2,8 +2,9 @@ import FuzzSupport
 import LossdTensor
 import LossdWire
 
-/// The frame decoder, both roles. An input is a byte of switches, a length, so many bytes that say where the stream
-/// is cut, and the stream. The decoder has to say the same of the stream in pieces as of the stream whole.
+/// The frame decoder, both roles. An input is a byte of switches, a length, so many bytes that say
+/// where the stream is cut, and the stream. The decoder has to say the same of the stream in pieces
+/// as of the stream whole.
 @main struct Frames {
   static func main() {
     fuzz { input in
@@ -49,7 +50,8 @@ struct Heard: Equatable, CustomStringConvertible {
   var isMidFrame = false
   var header: FrameHeader?
   var description: String {
-    "\(events) events, digest \(digest), \(failure ?? "no failure"), mid-frame \(isMidFrame), \(header.debugDescription)"
+    "\(events) events, digest \(digest), \(failure ?? "no failure"), mid-frame \(isMidFrame), "
+      + "\(header.debugDescription)"
   }
 
   /// FNV-1a.

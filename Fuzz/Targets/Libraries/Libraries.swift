@@ -3,8 +3,8 @@ import LossdTensor
 
 @testable import LossdPluginHost
 
-/// What the daemon reads of plugins' files before they are opened, and of crashes that they left behind. An input is a
-/// byte that says which, and the file.
+/// What the daemon reads of plugins' files before they are opened, and of crashes that they left
+/// behind. An input is a byte that says which, and the file.
 @main struct Libraries {
   private nonisolated(unsafe) static let file = MemoryFile()
 

@@ -3,8 +3,9 @@ import LossdTensor
 
 @testable import LossdWire
 
-/// Every message of either side. An input is a byte that says which, and the message. Whatever decodes has to encode,
-/// and what was encoded has to decode to the same bytes again; memory has to stay within the arena's budget.
+/// Every message of either side. An input is a byte that says which, and the message. Whatever
+/// decodes has to encode, and what was encoded has to decode to the same bytes again; memory has to
+/// stay within the arena's budget.
 @main struct Messages {
   static func main() {
     fuzz { input in
@@ -259,8 +260,8 @@ private func check(_ request: EvaluateRequestMessage) throws(StatusError) {
   } catch { fatalError("the request does not come back: \(error)") }
 }
 
-/// A request as a client builds one, whose inputs are the caller's to free; nil where a type is none that it could
-/// send.
+/// A request as a client builds one, whose inputs are the caller's to free; nil where a type is
+/// none that it could send.
 private func outgoing(_ request: EvaluateRequestMessage) -> OutgoingRequest? {
   var tensors: [OutgoingTensor] = []
   for index in 0..<request.inputCount {

@@ -4,8 +4,9 @@ import FuzzSupport
 import LossdEngine
 import LossdTensor
 
-/// Requests that are made of the bytes: every built-in function, attributes and inputs that it declares and hostile
-/// ones, shapes that fit one another and shapes that overflow. Nearly every input is a request that gets far.
+/// Requests that are made of the bytes: every built-in function, attributes and inputs that it
+/// declares and hostile ones, shapes that fit one another and shapes that overflow. Nearly every
+/// input is a request that gets far.
 @main struct Plans {
   static func main() {
     fuzz { input in

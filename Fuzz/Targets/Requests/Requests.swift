@@ -4,8 +4,9 @@ import LossdEngine
 import LossdTensor
 import LossdWire
 
-/// Encoded EvaluateRequests with their payload, from bytes to results, as the daemon takes them. An input is two bytes
-/// of the message's length, the message, and bytes that the payload is filled with again and again.
+/// Encoded EvaluateRequests with their payload, from bytes to results, as the daemon takes them. An
+/// input is two bytes of the message's length, the message, and bytes that the payload is filled
+/// with again and again.
 @main struct Requests {
   static let payloadBytes = 4096
 

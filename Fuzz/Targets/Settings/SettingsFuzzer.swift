@@ -3,8 +3,9 @@ import Glibc
 import LossdSocket
 import LossdThreads
 
-/// Settings: whole files, texts of each single setting, addresses, and the outcome's file of a reload. An input is a
-/// byte that says which, and the text. What a setting shows has to be read again as the same.
+/// Settings: whole files, texts of each single setting, addresses, and the outcome's file of a
+/// reload. An input is a byte that says which, and the text. What a setting shows has to be read
+/// again as the same.
 @main struct SettingsFuzzer {
   private nonisolated(unsafe) static let file = MemoryFile()
 

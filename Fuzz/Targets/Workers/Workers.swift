@@ -8,9 +8,10 @@ import LossdTensor
 @testable import LossdEngine
 @testable import LossdPluginHost
 
-/// What a plugin's process may say to the daemon: its declarations, and answers to any order. An input is a byte that
-/// says what the daemon waits for, a byte for the function, and messages: two bytes of length and switches, then the
-/// message, whose head is put right where the switches say so.
+/// What a plugin's process may say to the daemon: its declarations, and answers to any order. An
+/// input is a byte that says what the daemon waits for, a byte for the function, and messages: two
+/// bytes of length and switches, then the message, whose head is put right where the switches say
+/// so.
 @main struct Workers {
   static func main() {
     fuzz { input in

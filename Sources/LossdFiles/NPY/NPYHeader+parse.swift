@@ -1,7 +1,8 @@
 import LossdTensor
 
 extension NPYHeader {
-  /// A header longer than this is refused; numpy itself stops at 10,000 bytes unless told otherwise.
+  /// A header longer than this is refused; numpy itself stops at 10,000 bytes unless told
+  /// otherwise.
   static let lengthMax = 1 << 16
   /// numpy's and lossd's most dimensions.
   static let rankMax = 64
@@ -30,7 +31,8 @@ extension NPYHeader {
     if found > count * size {
       throw HeaderFlaw(
         .malformed,
-        "\(found) bytes follow the header, expected \(count * size) for \(header.dataType) \(shape); "
+        "\(found) bytes follow the header, expected \(count * size) for \(header.dataType) "
+          + "\(shape); "
           + "a file of several arrays is not read")
     }
     return (header, text.upperBound)
@@ -116,7 +118,8 @@ extension NPYHeader {
       default:
         throw HeaderFlaw(
           .malformed,
-          "its header has the key \(quoted(key)), expected descr, fortran_order and shape, once each"
+          "its header has the key \(quoted(key)), expected descr, fortran_order and shape, once "
+            + "each"
         )
       }
     }

@@ -25,8 +25,9 @@ struct NPYHeader: Equatable {
     }
   }
 
-  /// The element type of numpy's name for it, and whether its bytes are in the other order. As in numpy a name may
-  /// begin with an order ('<', '>', '=' or '|', which means nothing for types of one byte), and '?' is a bool.
+  /// The element type of numpy's name for it, and whether its bytes are in the other order. As in
+  /// numpy a name may begin with an order ('<', '>', '=' or '|', which means nothing for types of
+  /// one byte), and '?' is a bool.
   static func dataType(
     _ descriptor: String
   ) throws(HeaderFlaw) -> (type: DataType, isBigEndian: Bool) {

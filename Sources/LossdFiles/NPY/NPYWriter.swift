@@ -5,8 +5,8 @@ import LossdTensor
 ///
 /// The rows go to a temporary file in the same folder. `finish` patches the number of rows into the
 /// header, syncs the file and renames it, so that `path` holds a whole file or what it held before.
-/// Without `finish` the temporary file is removed when the writer goes. After an error a writer is of
-/// no more use. Not for several threads at once.
+/// Without `finish` the temporary file is removed when the writer goes. After an error a writer is
+/// of no more use. Not for several threads at once.
 public final class NPYWriter {
   public let path: String
   public let dataType: DataType

@@ -1,7 +1,7 @@
 import LossdTensor
 
-/// What a .safetensors file says about its tensors: 8 bytes of length, JSON of that length, elements.
-/// https://huggingface.co/docs/safetensors
+/// What a .safetensors file says about its tensors: 8 bytes of length, JSON of that length,
+/// elements. https://huggingface.co/docs/safetensors
 struct SafetensorsHeader: Equatable {
   /// One tensor; `begin` and `end` are in bytes from the end of the header.
   struct Tensor: Equatable {
@@ -77,7 +77,8 @@ struct SafetensorsHeader: Equatable {
 }
 
 extension SafetensorsHeader.Tensor {
-  /// That the bytes are as many as shape and type need. Types that lossd does not know are left out.
+  /// That the bytes are as many as shape and type need. Types that lossd does not know are left
+  /// out.
   fileprivate func checkSize() throws(HeaderFlaw) {
     guard begin <= end else {
       throw HeaderFlaw(

@@ -1,10 +1,11 @@
 import LossdEngine
 import LossdTensor
 
-/// How long a process may have a call: limits.callback_timeout, and more where the call's plan says so.
+/// How long a process may have a call: limits.callback_timeout, and more where the call's plan says
+/// so.
 public enum CallbackTime {
-  /// A call may take what its plan estimated, this often, beyond the time that any callback has, but no longer than
-  /// that time `allowanceMax` times: the estimate is the plugin's own.
+  /// A call may take what its plan estimated, this often, beyond the time that any callback has,
+  /// but no longer than that time `allowanceMax` times: the estimate is the plugin's own.
   private static let costFactor = 20.0
   private static let allowanceMax: UInt64 = 10
 
@@ -21,7 +22,7 @@ public enum CallbackTime {
   public static func exceeded(_ limit: UInt64, _ entry: FunctionEntry) -> StatusError {
     StatusError(
       .deadlineExceeded,
-      "\(entry.name): a callback of the plugin \(entry.plugin) takes longer than limits.callback_timeout, "
-        + "\(limit / 1_000_000) ms")
+      "\(entry.name): a callback of the plugin \(entry.plugin) takes longer than "
+        + "limits.callback_timeout, \(limit / 1_000_000) ms")
   }
 }

@@ -1,9 +1,10 @@
 import CLinux
 import Glibc
 
-/// What a process that runs a plugin takes from itself, step by step, before and after the library is opened:
-/// privileges, limits, files, system calls (seccomp(2), landlock(7)). What is refused is refused with EPERM, so that a
-/// plugin which looks for something it may not have can go on without.
+/// What a process that runs a plugin takes from itself, step by step, before and after the library
+/// is opened: privileges, limits, files, system calls (seccomp(2), landlock(7)). What is refused is
+/// refused with EPERM, so that a plugin which looks for something it may not have can go on
+/// without.
 enum Confinement {
   private static let stackBytes: UInt64 = 8 << 20
   /// What the program itself reserves without using it: its libraries, malloc's arenas.
@@ -37,21 +38,23 @@ enum Confinement {
   /// Where libraries lie that a plugin may need.
   static let libraryFolders = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"]
 
-  /// Files that can be read from now on, in this thread and those that it starts: libraries. Returns what Landlock could
-  /// not do.
+  /// Files that can be read from now on, in this thread and those that it starts: libraries.
+  /// Returns what Landlock could not do.
   static func confineFiles() -> ConfinementGaps {
     let readable = libraryFolders + ["/etc/ld.so.cache", "/proc/self/fd"]
     let version = withCStrings(readable) { clinux_confine_files($0) }
     return version == 0 ? [.files, .signals] : version < 6 ? [.signals] : []
   }
 
-  /// Before a line of the plugin runs: shared libraries can be opened, threads started, nothing else.
-  /// Returns what could not be done; nil: everything.
+  /// Before a line of the plugin runs: shared libraries can be opened, threads started, nothing
+  /// else. Returns what could not be done; nil: everything.
   static func beforeLoading() -> String? { SystemCallFilter.install(.loading) }
 
-  /// After the plugin has been loaded and started: computing, and answering on the descriptors that are open.
+  /// After the plugin has been loaded and started: computing, and answering on the descriptors that
+  /// are open.
   static func afterLoading() -> String? {
-    // Nobody looks into it from outside, and a core file, which a program may get whatever the limit says, is not made.
+    // Nobody looks into it from outside, and a core file, which a program may get whatever the
+    // limit says, is not made.
     if clinux_forbid_inspection() != 0 {
       return "PR_SET_DUMPABLE: \(String(cString: strerror(errno)))"
     }

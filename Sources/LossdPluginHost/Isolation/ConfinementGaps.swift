@@ -8,7 +8,8 @@ public enum ConfinementDemand: String, Sendable {
   case best
 }
 
-/// What could not be taken from a process that runs a plugin, because the kernel does not know how or refuses.
+/// What could not be taken from a process that runs a plugin, because the kernel does not know how
+/// or refuses.
 public struct ConfinementGaps: OptionSet, Sendable {
   public let rawValue: UInt32
   public init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -21,11 +22,13 @@ public struct ConfinementGaps: OptionSet, Sendable {
   private static let all: [(gap: ConfinementGaps, text: String)] = [
     (
       .files,
-      "without Landlock (Linux 5.13) a plugin can, while it is loaded, read every file that the daemon's user can read"
+      "without Landlock (Linux 5.13) a plugin can, while it is loaded, read every file that the "
+        + "daemon's user can read"
     ),
     (
       .signals,
-      "without Landlock 6 (Linux 6.12) the filter of system calls alone keeps a plugin's signals from other processes"
+      "without Landlock 6 (Linux 6.12) the filter of system calls alone keeps a plugin's signals "
+        + "from other processes"
     ),
     (
       .capabilities,
@@ -33,7 +36,8 @@ public struct ConfinementGaps: OptionSet, Sendable {
     ),
     (
       .limits,
-      "a limit of its resources is not set: its memory or files may be bounded by plugins.memory no longer"
+      "a limit of its resources is not set: its memory or files may be bounded by plugins.memory "
+        + "no longer"
     ),
   ]
 
@@ -55,6 +59,7 @@ public struct ConfinementGaps: OptionSet, Sendable {
     let new = firstTime()
     return new.text.isEmpty
       ? nil
-      : "plugins' processes are not confined in full: \(new.text) (plugins.confinement: full refuses such plugins)"
+      : "plugins' processes are not confined in full: \(new.text) (plugins.confinement: full "
+        + "refuses such plugins)"
   }
 }

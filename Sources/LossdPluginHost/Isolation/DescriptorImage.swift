@@ -2,16 +2,17 @@ import CLossdPlugin
 import Glibc
 import LossdTensor
 
-/// A plugin's declarations as another process sent them: a `lossd_plugin` and all it points to, in memory of its
-/// own that is freed with it. Its callbacks are there and refuse: the functions run in the other process.
+/// A plugin's declarations as another process sent them: a `lossd_plugin` and all it points to, in
+/// memory of its own that is freed with it. Its callbacks are there and refuse: the functions run
+/// in the other process.
 ///
 /// `@unchecked Sendable`: never changed after `init`.
 final class DescriptorImage: @unchecked Sendable {
   private var blocks: [UnsafeMutableRawPointer] = []
   private(set) var plugin: UnsafePointer<lossd_plugin>
 
-  /// INTERNAL when the bytes are not what `pack` writes. What they say is checked by the registry, like any
-  /// plugin's descriptor.
+  /// INTERNAL when the bytes are not what `pack` writes. What they say is checked by the registry,
+  /// like any plugin's descriptor.
   init(_ bytes: inout Unpacker) throws(StatusError) {
     let memory = UnsafeMutablePointer<lossd_plugin>.allocate(capacity: 1)
     memory.initialize(to: lossd_plugin())

@@ -6,8 +6,8 @@ import LossdTensor
 import LossdThreads
 import Synchronization
 
-/// A plugin that runs in processes of its own: its declarations, the sealed library that further processes open,
-/// and how it fares. Kept alive by its functions' entries, and so by every call.
+/// A plugin that runs in processes of its own: its declarations, the sealed library that further
+/// processes open, and how it fares. Kept alive by its functions' entries, and so by every call.
 public final class IsolatedPlugin: FunctionOwner, Sendable {
   private static let count = Atomic<UInt64>(0)
 
@@ -32,7 +32,8 @@ public final class IsolatedPlugin: FunctionOwner, Sendable {
   public var name: String { String(cString: image.plugin.pointee.name) }
   var version: String { String(cString: image.plugin.pointee.version) }
 
-  /// Starts a process for a checked file and waits until it has loaded it. FAILED_PRECONDITION with the reason.
+  /// Starts a process for a checked file and waits until it has loaded it. FAILED_PRECONDITION with
+  /// the reason.
   /// - Parameters:
   ///   - log: gets what it writes to its log meanwhile, line by line.
   ///   - warn: gets the line that says of what processes cannot be kept here, the first time.
@@ -61,7 +62,8 @@ public final class IsolatedPlugin: FunctionOwner, Sendable {
     _ = close(library)
   }
 
-  /// Called when the last call has ended and the plugin is not loaded any more: its processes can go.
+  /// Called when the last call has ended and the plugin is not loaded any more: its processes can
+  /// go.
   public func onClose(_ action: @escaping @Sendable () -> Void) {
     state.withLock { $0.onClose.append(action) }
   }

@@ -2,12 +2,14 @@ import CLossdPlugin
 import LossdEngine
 import LossdTensor
 
-/// What a daemon and a process that runs a plugin say to one another: one message of a socket each, at most
-/// `bytesMax` long. Big tensors go beside them, in shared memory whose descriptors come along.
+/// What a daemon and a process that runs a plugin say to one another: one message of a socket each,
+/// at most `bytesMax` long. Big tensors go beside them, in shared memory whose descriptors come
+/// along.
 ///
-/// The process has one call at a time: `evaluate` plans it and, where it is small, computes it; `run` computes
-/// what was planned; `answer` says how either went. That a call is to stop is not a message, which a process that
-/// computes does not read: it stands in memory that `configure` brings, and so does what the process has begun with.
+/// The process has one call at a time: `evaluate` plans it and, where it is small, computes it;
+/// `run` computes what was planned; `answer` says how either went. That a call is to stop is not a
+/// message, which a process that computes does not read: it stands in memory that `configure`
+/// brings, and so does what the process has begun with.
 enum Order: UInt32 {
   // To the process.
   case configure = 1
@@ -25,7 +27,8 @@ enum Order: UInt32 {
   case answer = 18
   /// Its library is closed.
   case closed = 19
-  /// What could not be taken from the process, before it has opened the library: a `ConfinementGaps`.
+  /// What could not be taken from the process, before it has opened the library: a
+  /// `ConfinementGaps`.
   case confined = 20
 
   /// What stands for an order of a call, the greater the later.
@@ -48,7 +51,8 @@ enum AnswerKind: UInt32 {
   case failed = 0
   /// `run` is to follow. The plan.
   case planned = 1
-  /// 1 and the plan, or 0; sums, compensations; the results where they are not in the segment that `run` gave.
+  /// 1 and the plan, or 0; sums, compensations; the results where they are not in the segment that
+  /// `run` gave.
   case computed = 2
   /// Of `finish`: a count of pairs, present or not, and the value.
   case values = 3

@@ -1,7 +1,7 @@
 import Glibc
 
-/// Writes values one behind another into memory of a fixed size. What does not fit is not written, and
-/// `isFull` says so. Both ends are the same program, so integers are the machine's.
+/// Writes values one behind another into memory of a fixed size. What does not fit is not written,
+/// and `isFull` says so. Both ends are the same program, so integers are the machine's.
 struct Packer {
   private let memory: UnsafeMutableRawBufferPointer
   private(set) var count = 0
@@ -35,7 +35,8 @@ struct Packer {
     put(UnsafeRawBufferPointer(start: text, count: strlen(text)))
   }
 
-  /// Room for `size` bytes at the next multiple of `alignment`, zeros up to there; nil: there is none.
+  /// Room for `size` bytes at the next multiple of `alignment`, zeros up to there; nil: there is
+  /// none.
   mutating func room(_ size: Int, alignment: Int = 1) -> UnsafeMutableRawPointer? {
     let begin = (count + alignment - 1) & -alignment
     guard !isFull, size >= 0, begin <= memory.count, size <= memory.count - begin,
@@ -50,8 +51,8 @@ struct Packer {
   }
 }
 
-/// Reads what a `Packer` wrote. Nothing is believed: behind the end there are zeros, and `isBroken` says that
-/// somebody looked there.
+/// Reads what a `Packer` wrote. Nothing is believed: behind the end there are zeros, and `isBroken`
+/// says that somebody looked there.
 struct Unpacker {
   private let memory: UnsafeRawBufferPointer
   private(set) var offset = 0

@@ -1,7 +1,8 @@
 import LossdEngine
 
-/// How often a plugin's processes die, and what follows from it: the first time another is started at once, then
-/// later and later; after many crashes the plugin is set aside for a while, since it would only go on so.
+/// How often a plugin's processes die, and what follows from it: the first time another is started
+/// at once, then later and later; after many crashes the plugin is set aside for a while, since it
+/// would only go on so.
 struct PluginHealth {
   /// Crashes in a row, without an answer in between, after which it is set aside.
   static let crashesInARowMax = 5
@@ -46,7 +47,7 @@ struct PluginHealth {
     isSetAside = false
   }
 
-  /// How long no process may be started yet, nanoseconds. When a plugin that was set aside may be tried again, one
-  /// crash sets it aside anew.
+  /// How long no process may be started yet, nanoseconds. When a plugin that was set aside may be
+  /// tried again, one crash sets it aside anew.
   func pause(now: UInt64 = Clock.now) -> UInt64 { pauseEnd > now ? pauseEnd - now : 0 }
 }

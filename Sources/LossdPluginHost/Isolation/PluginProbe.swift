@@ -5,8 +5,8 @@ import LossdEngine
 import LossdPluginKit
 import LossdTensor
 
-/// A plugin as a daemon would have it, for a program that has no daemon: tried and called in a process with the
-/// daemon's confinement, limits and texts. Any thread, one at a time.
+/// A plugin as a daemon would have it, for a program that has no daemon: tried and called in a
+/// process with the daemon's confinement, limits and texts. Any thread, one at a time.
 public final class PluginProbe {
   /// The limits that a daemon has beside those of the process itself.
   public struct Limits: Sendable {
@@ -27,8 +27,8 @@ public final class PluginProbe {
   private var link: WorkerLink?
   private var lines: PluginTrial.Lines
 
-  /// Loads a file in a process. FAILED_PRECONDITION or ALREADY_EXISTS, with the daemon's text, where a daemon would
-  /// refuse the file.
+  /// Loads a file in a process. FAILED_PRECONDITION or ALREADY_EXISTS, with the daemon's text,
+  /// where a daemon would refuse the file.
   /// - Parameters:
   ///   - registry: what the daemon has already, its built-in functions; the plugin's are added.
   ///   - log: gets the lines that the plugin writes.
@@ -60,7 +60,8 @@ public final class PluginProbe {
     link = plugin.takeSpare().map { WorkerLink($0, isReady: true) }
   }
 
-  /// Why a daemon of this user would not take a file from where it is, whatever its code does; nil: it would.
+  /// Why a daemon of this user would not take a file from where it is, whatever its code does; nil:
+  /// it would.
   public static func distrust(_ path: String) -> String? {
     do throws(StatusError) {
       _ = try PluginFile(path)
@@ -78,8 +79,8 @@ public final class PluginProbe {
 
   // MARK: - Calls
 
-  /// Like `Evaluator.evaluate`, in the plugin's process. UNAVAILABLE with the signal's name where the process ends,
-  /// DEADLINE_EXCEEDED where a callback takes too long: `hasEnded` is true then.
+  /// Like `Evaluator.evaluate`, in the plugin's process. UNAVAILABLE with the signal's name where
+  /// the process ends, DEADLINE_EXCEEDED where a callback takes too long: `hasEnded` is true then.
   public func evaluate(
     _ function: String, inputs: [String: Tensor], attributes: [String: AttributeValue] = [:],
     outputs: [String] = []
@@ -106,7 +107,8 @@ public final class PluginProbe {
       guard evaluation.resultBytes <= limits.resultBytesMax else {
         throw StatusError(
           .resourceExhausted,
-          "\(function): results take \(evaluation.resultBytes) bytes, over the limit of \(limits.resultBytesMax) "
+          "\(function): results take \(evaluation.resultBytes) bytes, over the limit of "
+            + "\(limits.resultBytesMax) "
             + "(limits.connection_bytes)")
       }
       if evaluation.resultBytes > Order.ownResultBytes {
@@ -202,8 +204,9 @@ public final class PluginProbe {
 
   // MARK: - The end
 
-  /// Has the process stop the plugin and close its library, as a daemon does with a plugin that is to run in itself.
-  /// Returns what a daemon would log of how that went wrong; nil: it went well, or the process has ended already.
+  /// Has the process stop the plugin and close its library, as a daemon does with a plugin that is
+  /// to run in itself. Returns what a daemon would log of how that went wrong; nil: it went well,
+  /// or the process has ended already.
   public func rehearseEnd() -> String? {
     guard let link else { return nil }
     defer { self.link = nil }

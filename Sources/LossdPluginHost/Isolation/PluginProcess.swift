@@ -5,12 +5,13 @@ import LossdEngine
 import LossdTensor
 import Synchronization
 
-/// The other end of `lossd plugin-host`: a process that opens one plugin and computes its functions, one call at a
-/// time, for the daemon that started it. Its socket is descriptor 3, the sealed library descriptor 4, its log
-/// descriptor 2; its argument is the plugin's name. It knows no client and no path, and ends with the socket.
+/// The other end of `lossd plugin-host`: a process that opens one plugin and computes its
+/// functions, one call at a time, for the daemon that started it. Its socket is descriptor 3, the
+/// sealed library descriptor 4, its log descriptor 2; its argument is the plugin's name. It knows
+/// no client and no path, and ends with the socket.
 public final class PluginProcess: @unchecked Sendable {
-  // Safe to share: `current` is behind a lock; all else is used by the main thread and, between `begin` and the answer
-  // of a call that the workers compute, by the worker that completes it.
+  // Safe to share: `current` is behind a lock; all else is used by the main thread and, between
+  // `begin` and the answer of a call that the workers compute, by the worker that completes it.
   static let socket: Int32 = 3
   static let library: Int32 = 4
   /// The daemon's first argument in such a process.
@@ -85,7 +86,8 @@ public final class PluginProcess: @unchecked Sendable {
     }
   }
 
-  /// Says what this process could not be kept from, or FAILED_PRECONDITION where that is not to be borne.
+  /// Says what this process could not be kept from, or FAILED_PRECONDITION where that is not to be
+  /// borne.
   private static func tell(
     _ gaps: ConfinementGaps, isFullDemanded: Bool, _ memory: MessageMemory
   ) throws(StatusError) {
@@ -131,7 +133,8 @@ public final class PluginProcess: @unchecked Sendable {
     guard !answer.isFull else {
       throw PluginFile.refused(
         path,
-        "its declarations take more than the \(Order.bytesMax) bytes that a process of its own may send"
+        "its declarations take more than the \(Order.bytesMax) bytes that a process of its own may "
+          + "send"
       )
     }
     PluginProcess.send(answer.bytes)

@@ -5,13 +5,15 @@ import LossdTensor
 import LossdThreads
 import Synchronization
 
-/// The first time that a library is opened, in a process of its own, while the thread that asked for it waits.
+/// The first time that a library is opened, in a process of its own, while the thread that asked
+/// for it waits.
 struct PluginTrial {
   let handle: WorkerHandle
   let image: DescriptorImage
   let startsThreads: Bool
 
-  /// FAILED_PRECONDITION with the reason where the library cannot be loaded, UNAVAILABLE where no process can be had.
+  /// FAILED_PRECONDITION with the reason where the library cannot be loaded, UNAVAILABLE where no
+  /// process can be had.
   static func run(
     _ library: Int32, _ path: String, _ settings: IsolationSettings,
     _ log: @escaping (String) -> Void, _ warn: (String) -> Void
@@ -58,8 +60,8 @@ struct PluginTrial {
     }
   }
 
-  /// Has a process of the plugin's that nobody needs stop it and close its library, as the daemon will one day. Returns
-  /// what went wrong; nil: nothing.
+  /// Has a process of the plugin's that nobody needs stop it and close its library, as the daemon
+  /// will one day. Returns what went wrong; nil: nothing.
   static func rehearseEnd(
     _ handle: WorkerHandle, staysMapped: Bool, _ settings: IsolationSettings,
     _ log: @escaping (String) -> Void = { _ in }
@@ -85,7 +87,8 @@ struct PluginTrial {
     "it is not fit for the daemon and runs in a process of its own: when it was unloaded, \(reason)"
   }
 
-  /// What the process has said, empty where it has ended; lies in `memory`. Descriptors that come along are closed.
+  /// What the process has said, empty where it has ended; lies in `memory`. Descriptors that come
+  /// along are closed.
   private static func receiveAnswer(_ handle: WorkerHandle, _ memory: MessageMemory) -> Unpacker {
     var descriptors = ReceivedNumbers()
     defer { descriptors.numbers.deallocate() }
@@ -95,8 +98,8 @@ struct PluginTrial {
     return Unpacker(memory.bytes(max(count, 0)))
   }
 
-  /// Whether its socket has something to say before the time is up; what it logs is read meanwhile, or it would have to
-  /// wait for that.
+  /// Whether its socket has something to say before the time is up; what it logs is read meanwhile,
+  /// or it would have to wait for that.
   static func waitForWord(
     _ handle: WorkerHandle, _ deadline: UInt64, _ lines: inout Lines
   ) -> Bool {

@@ -3,7 +3,8 @@ import Glibc
 import LossdEngine
 import LossdTensor
 
-/// The one call that a plugin's process has: what came with it and what it maps. `clear` leaves nothing of it.
+/// The one call that a plugin's process has: what came with it and what it maps. `clear` leaves
+/// nothing of it.
 final class ProcessCall: @unchecked Sendable {
   // Safe to share: the main thread sets it up, then one worker completes it; see PluginProcess.
   let id: UInt64
@@ -26,7 +27,8 @@ final class ProcessCall: @unchecked Sendable {
     self.messageBytes = messageBytes
   }
 
-  /// Reads what `WorkerLink` wrote: segments, outputs, attributes, inputs. Takes the descriptors over.
+  /// Reads what `WorkerLink` wrote: segments, outputs, attributes, inputs. Takes the descriptors
+  /// over.
   func decode(_ order: inout Unpacker, _ descriptors: [Int32]) throws(StatusError) {
     var descriptors = descriptors[...]
     defer { for descriptor in descriptors { _ = close(descriptor) } }

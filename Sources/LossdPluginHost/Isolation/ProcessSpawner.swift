@@ -5,8 +5,8 @@ import LossdTensor
 import LossdThreads
 import Synchronization
 
-/// Starts processes from one thread that never ends: a process is killed with the thread that started it, so
-/// that none outlives the daemon.
+/// Starts processes from one thread that never ends: a process is killed with the thread that
+/// started it, so that none outlives the daemon.
 public final class ProcessSpawner: Sendable {
   public static let shared = ProcessSpawner()
   /// From the end of its socket to the end of a process, nanoseconds.
@@ -26,8 +26,9 @@ public final class ProcessSpawner: Sendable {
 
   private init() {}
 
-  /// Starts a process for the sealed library `descriptor` of the plugin `name`, copied from `path`; `completion` gets its
-  /// handle on the spawner's thread. It loads the library next, and says READY or why not on its socket.
+  /// Starts a process for the sealed library `descriptor` of the plugin `name`, copied from `path`;
+  /// `completion` gets its handle on the spawner's thread. It loads the library next, and says
+  /// READY or why not on its socket.
   func spawn(
     _ settings: IsolationSettings, library: Int32, name: String, path: String,
     completion: @escaping @Sendable (Result<WorkerHandle, StatusError>) -> Void

@@ -2,8 +2,8 @@ import CLinux
 import Glibc
 import LossdTensor
 
-/// The daemon's shared memory as a plugin's process has it: mapped once, since that costs a page table, and open to
-/// the call that uses it alone. Between calls nothing of it can be read.
+/// The daemon's shared memory as a plugin's process has it: mapped once, since that costs a page
+/// table, and open to the call that uses it alone. Between calls nothing of it can be read.
 final class SegmentMappings {
   private struct Mapping {
     let base: UnsafeMutableRawPointer
@@ -17,7 +17,8 @@ final class SegmentMappings {
   private static let page = Int(sysconf(Int32(_SC_PAGESIZE)))
   private var mappings: [UInt64: Mapping] = [:]
 
-  /// Lets a call use the first `used` bytes of a segment. `descriptor` is taken over; nil: it is known already.
+  /// Lets a call use the first `used` bytes of a segment. `descriptor` is taken over; nil: it is
+  /// known already.
   func open(
     _ id: UInt64, capacity: Int, used: Int, isInput: Bool, _ descriptor: Int32?
   ) throws(StatusError) -> UnsafeMutableRawPointer {

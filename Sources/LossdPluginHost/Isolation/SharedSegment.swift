@@ -3,9 +3,10 @@ import Glibc
 import LossdTensor
 import Synchronization
 
-/// Memory that this process and one that runs a plugin share. Its size is fixed, so that neither can make the other
-/// crash by shrinking it. Its pages are allocated as they are written: by the kernel, which reports what it cannot
-/// have to who reads from a socket; by this process after `allocate`.
+/// Memory that this process and one that runs a plugin share. Its size is fixed, so that neither
+/// can make the other crash by shrinking it. Its pages are allocated as they are written: by the
+/// kernel, which reports what it cannot have to who reads from a socket; by this process after
+/// `allocate`.
 ///
 /// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
 public final class SharedSegment: @unchecked Sendable {
@@ -49,8 +50,8 @@ public final class SharedSegment: @unchecked Sendable {
     }
   }
 
-  /// To be called before this process writes to a part of it for the first time. RESOURCE_EXHAUSTED where there are
-  /// no pages for it.
+  /// To be called before this process writes to a part of it for the first time. RESOURCE_EXHAUSTED
+  /// where there are no pages for it.
   public func allocate(_ offset: Int, _ bytes: Int) throws(StatusError) {
     if bytes > 0 && clinux_allocate(descriptor, base, offset, bytes) != 0 {
       throw SharedSegment.exhausted(bytes)

@@ -1,13 +1,13 @@
 import CSeccomp
 import Glibc
 
-/// The system calls that a process which runs a plugin may make (seccomp(2)), and with which arguments. Two filters, one
-/// on top of the other: a constructor that never returns stays below the first alone, so the first lets nothing reach
-/// out of the process that the second does not, but for libraries, which can be opened and mapped, and threads, which
-/// can be started.
+/// The system calls that a process which runs a plugin may make (seccomp(2)), and with which
+/// arguments. Two filters, one on top of the other: a constructor that never returns stays below
+/// the first alone, so the first lets nothing reach out of the process that the second does not,
+/// but for libraries, which can be opened and mapped, and threads, which can be started.
 ///
-/// An argument is compared in the bits that the kernel looks at: 32 where the kernel takes an int, whatever the upper
-/// half says; all 64 of a pointer.
+/// An argument is compared in the bits that the kernel looks at: 32 where the kernel takes an int,
+/// whatever the upper half says; all 64 of a pointer.
 struct SystemCallFilter {
   enum Stage {
     case loading, running
@@ -34,9 +34,11 @@ struct SystemCallFilter {
     // Of all threads; as a tree, since it is gone through with every call.
     set(SCMP_FLTATR_CTL_TSYNC, 1)
     set(SCMP_FLTATR_CTL_OPTIMIZE, 2)
-    // Kernels before 5.16 would slow the process down to keep it from secrets of its own, which it has none of.
+    // Kernels before 5.16 would slow the process down to keep it from secrets of its own, which it
+    // has none of.
     set(SCMP_FLTATR_CTL_SSB, 1)
-    // A call by the numbers of another architecture (int 0x80) ends the process, not a thread that others wait for.
+    // A call by the numbers of another architecture (int 0x80) ends the process, not a thread that
+    // others wait for.
     set(SCMP_FLTATR_ACT_BADARCH, SystemCallFilter.kill)
   }
 
@@ -53,7 +55,8 @@ struct SystemCallFilter {
   private mutating func addMemory() {
     let kind = MAP_SHARED | MAP_PRIVATE
     let (anonymous, huge) = (MAP_ANONYMOUS, SystemCallFilter.hugePages)
-    // Private memory, and shared memory of a descriptor, which is the host's. Huge pages are others' too.
+    // Private memory, and shared memory of a descriptor, which is the host's. Huge pages are
+    // others' too.
     rule("mmap", [bits(2, PROT_EXEC, 0), bits(3, kind | huge, MAP_PRIVATE)])
     rule("mmap", [bits(2, PROT_EXEC, 0), bits(3, kind | anonymous | huge, MAP_SHARED)])
     // No memory becomes executable that could have been written: code is mapped from files.
@@ -66,8 +69,8 @@ struct SystemCallFilter {
           bits(3, kind | anonymous | huge, MAP_PRIVATE),
         ])
     }
-    // Results' pages are the daemon's too: none is to be punched out of them or paged out, so MADV_REMOVE and
-    // MADV_PAGEOUT, and what is not known yet, are not among these.
+    // Results' pages are the daemon's too: none is to be punched out of them or paged out, so
+    // MADV_REMOVE and MADV_PAGEOUT, and what is not known yet, are not among these.
     for advice in SystemCallFilter.advices { rule("madvise", [word(2, advice)]) }
   }
 
@@ -76,7 +79,8 @@ struct SystemCallFilter {
     let writing = O_ACCMODE | O_CREAT | O_TRUNC | O_ASYNC
     rule("open", [bits(1, writing, O_RDONLY)])
     rule("openat", [bits(2, writing, O_RDONLY)])
-    // Neither F_SETOWN nor F_SETSIG nor O_ASYNC by F_SETFL, which have the kernel send signals to others; no leases.
+    // Neither F_SETOWN nor F_SETSIG nor O_ASYNC by F_SETFL, which have the kernel send signals to
+    // others; no leases.
     for command in [F_DUPFD, F_GETFD, F_SETFD, F_GETFL, SystemCallFilter.duplicate] {
       rule("fcntl", [word(1, UInt32(bitPattern: command))])
     }
@@ -90,7 +94,8 @@ struct SystemCallFilter {
     // The second filter.
     rule("seccomp", [word(0, 1), bits(1, SystemCallFilter.listener, 0)])
     rule("seccomp", [word(0, 2)])
-    // clone3 hides its flags behind a pointer; libc falls back to clone. Threads of this process, in no other namespace.
+    // clone3 hides its flags behind a pointer; libc falls back to clone. Threads of this process,
+    // in no other namespace.
     rule("clone3", [], SystemCallFilter.refuse(ENOSYS))
     rule(
       "clone",
@@ -115,10 +120,11 @@ struct SystemCallFilter {
     "set_tid_address", "stat", "statfs", "statx",
   ]
 
-  /// linux/mman.h's NORMAL to DONTNEED, FREE, DONTFORK, DOFORK, HUGEPAGE to DODUMP, WIPEONFORK, KEEPONFORK and
-  /// POPULATE_READ, POPULATE_WRITE.
+  /// linux/mman.h's NORMAL to DONTNEED, FREE, DONTFORK, DOFORK, HUGEPAGE to DODUMP, WIPEONFORK,
+  /// KEEPONFORK and POPULATE_READ, POPULATE_WRITE.
   private static let advices: [UInt32] = [0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 22, 23]
-  /// PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_NO_NEW_PRIVS (which libseccomp sets), PR_GET_NO_NEW_PRIVS.
+  /// PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_NO_NEW_PRIVS (which libseccomp sets),
+  /// PR_GET_NO_NEW_PRIVS.
   private static let processOptions: [UInt32] = [3, 15, 16, 38, 39]
   /// PR_SET_DUMPABLE, to 0 alone.
   private static let dumpable: UInt32 = 4

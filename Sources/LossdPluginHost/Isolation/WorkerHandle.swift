@@ -3,8 +3,9 @@ import Glibc
 import LossdTensor
 import Synchronization
 
-/// A process that runs a plugin, as the daemon holds it: its id, the socket for orders and answers, and what it
-/// writes to its log. Both descriptors are closed with the last reference, and so the process ends.
+/// A process that runs a plugin, as the daemon holds it: its id, the socket for orders and answers,
+/// and what it writes to its log. Both descriptors are closed with the last reference, and so the
+/// process ends.
 ///
 /// `@unchecked Sendable`: constants; who reads and writes the socket is agreed among its users.
 public final class WorkerHandle: @unchecked Sendable {
@@ -37,8 +38,8 @@ public final class WorkerHandle: @unchecked Sendable {
   /// What its log brings in one turn, bytes: no more than a second's lines of usual length.
   public static let logBytesMax = 1 << 14
 
-  /// What it has written to its log since the last time, at most so many bytes; nil: nothing more will come. Does
-  /// not wait.
+  /// What it has written to its log since the last time, at most so many bytes; nil: nothing more
+  /// will come. Does not wait.
   public func takeLog(_ bytesMax: Int) -> [UInt8]? {
     var outcome = 0
     let bytes = [UInt8](unsafeUninitializedCapacity: bytesMax) { buffer, count in
@@ -61,7 +62,8 @@ public final class WorkerHandle: @unchecked Sendable {
   }
 }
 
-/// Memory by which a process is told what a message would tell too late, and tells what a message could not.
+/// Memory by which a process is told what a message would tell too late, and tells what a message
+/// could not.
 final class SharedWords: Sendable {
   private let told: SharedSegment
   private let telling: SharedSegment

@@ -14,8 +14,8 @@ public enum WorkerEvent {
   case failed(StatusError)
   /// The evaluation has its plan; `run` is to follow.
   case planned
-  /// It is computed. The results, with the gaps between them, unless they are in the segment that `run` gave; valid
-  /// until the next `receive`.
+  /// It is computed. The results, with the gaps between them, unless they are in the segment that
+  /// `run` gave; valid until the next `receive`.
   case computed(UnsafeRawBufferPointer)
   case values([Double?])
   case merged([Double])
@@ -113,7 +113,8 @@ extension WorkerLink {
   }
 
   private func computed(_ answer: inout Unpacker, _ evaluation: Evaluation) -> WorkerEvent {
-    // A plan comes along where there is none yet, and there alone: memory is bound by the one that there is.
+    // A plan comes along where there is none yet, and there alone: memory is bound by the one that
+    // there is.
     let bringsPlan = answer.take(UInt32.self) != 0
     guard case .plan = expected else {
       return bringsPlan

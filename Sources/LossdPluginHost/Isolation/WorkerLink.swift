@@ -4,9 +4,9 @@ import Glibc
 import LossdEngine
 import LossdTensor
 
-/// The daemon's end of the talk with one plugin's process: orders into messages and answers out of them, no loop
-/// and no clock. What the process says is not believed: an answer that was not asked for, or that does not fit the
-/// order, ends the talk. Confined to one thread.
+/// The daemon's end of the talk with one plugin's process: orders into messages and answers out of
+/// them, no loop and no clock. What the process says is not believed: an answer that was not asked
+/// for, or that does not fit the order, ends the talk. Confined to one thread.
 public final class WorkerLink {
   /// What may come from the process.
   enum Expected {
@@ -21,7 +21,8 @@ public final class WorkerLink {
     case values, sums
   }
 
-  /// Tensors that lie in no segment go with an order up to this, all together, bytes; beyond it the caller copies them.
+  /// Tensors that lie in no segment go with an order up to this, all together, bytes; beyond it the
+  /// caller copies them.
   public static let inlineBytesMax = Order.inlineBytesMax
   /// What a caller has left is copied here up to this, bytes; beyond it the order is refused.
   private static let copiedBytesMax = 64 << 10
@@ -52,8 +53,8 @@ public final class WorkerLink {
   // MARK: - Orders
 
   /// Has a function planned and, where it is small, computed.
-  /// - Parameters:
-  ///   - again: it has a plan, and memory by it, from another time: the new plan has to be the same, and `run` is to
+  /// - Parameters: - again: it has a plan, and memory by it, from another time: the new plan has to
+  ///   be the same, and `run` is to
   ///     follow.
   ///   - segments: memory that inputs lie in, and how many bytes of it the process needs to see.
   public func evaluate(
@@ -92,7 +93,8 @@ public final class WorkerLink {
     order.put(UInt32(isNew ? 1 : 0))
   }
 
-  /// Tells the process which segments are no more, so that it lets go of their memory. Between two calls.
+  /// Tells the process which segments are no more, so that it lets go of their memory. Between two
+  /// calls.
   public func forgetFreed() {
     for (id, entry) in known where entry.segment == nil {
       var order = Packer(outgoing.all)
@@ -118,7 +120,8 @@ public final class WorkerLink {
       throw .refused(
         StatusError(
           .internal,
-          "\(evaluation.entry.name): \(bytes) bytes of inputs lie in no memory that the plugin's process can be shown"
+          "\(evaluation.entry.name): \(bytes) bytes of inputs lie in no memory that the plugin's "
+            + "process can be shown"
         ))
     }
     do throws(StatusError) {
@@ -166,7 +169,8 @@ public final class WorkerLink {
     memory.copyMemory(from: data, byteCount: view.byteCount)
   }
 
-  /// Has computed what was planned. `results`: where to, nil: they are small and come with the answer.
+  /// Has computed what was planned. `results`: where to, nil: they are small and come with the
+  /// answer.
   public func run(
     _ evaluation: Evaluation, results: SharedSegment?, bytes: Int
   ) throws(OrderFailure) {
@@ -226,8 +230,8 @@ public final class WorkerLink {
       throw .refused(
         StatusError(
           .resourceExhausted,
-          "\(evaluation.entry.name): shapes and attributes take more than the \(Order.bytesMax) bytes that a plugin in "
-            + "a process of its own can be sent"))
+          "\(evaluation.entry.name): shapes and attributes take more than the \(Order.bytesMax) "
+            + "bytes that a plugin in a process of its own can be sent"))
     }
     try send(order, shown)
     current = evaluation

@@ -1,8 +1,8 @@
 import Glibc
 import LossdTensor
 
-/// Whether bytes are a shared library for this machine that may be opened. Nothing in them is believed:
-/// every offset is checked before it is followed.
+/// Whether bytes are a shared library for this machine that may be opened. Nothing in them is
+/// believed: every offset is checked before it is followed.
 enum ELFCheck {
   #if arch(x86_64)
     private static let machine: UInt16 = 62

@@ -4,7 +4,8 @@ import LossdEngine
 import LossdThreads
 import Synchronization
 
-/// Closes libraries, each in a thread of its own: a `stop` or a destructor that does not return holds up nobody.
+/// Closes libraries, each in a thread of its own: a `stop` or a destructor that does not return
+/// holds up nobody.
 final class LibraryCloser: Sendable {
   /// For programs that have nothing else to do: closes in the thread of the last user.
   static let here = LibraryCloser(isHere: true) { _, _, _, _ in }
@@ -17,7 +18,8 @@ final class LibraryCloser: Sendable {
   }
 
   private let isHere: Bool
-  /// How threads are watched that open and close: in the daemon they do nothing else, before or after.
+  /// How threads are watched that open and close: in the daemon they do nothing else, before or
+  /// after.
   var watch: Int32 { isHere ? CLINUX_WATCH_CRASHES : CLINUX_WATCH_ALL }
   private let onPinned:
     @Sendable (_ name: String, _ version: String, _ path: String, _ reason: String) -> Void
@@ -34,7 +36,8 @@ final class LibraryCloser: Sendable {
     self.onPinned = onPinned
   }
 
-  /// Asked before a library is unmapped; its answer is whether no thread has anything of a library's left.
+  /// Asked before a library is unmapped; its answer is whether no thread has anything of a
+  /// library's left.
   func setMayUnmap(_ mayUnmap: @escaping @Sendable () -> Bool) {
     state.withLock { $0.mayUnmap = mayUnmap }
   }

@@ -1,11 +1,11 @@
-// LossdPluginHost: plugins as shared libraries: which files are trusted, how they are opened and closed,
-// and what is loaded now. It knows no socket and no message.
+// LossdPluginHost: plugins as shared libraries: which files are trusted, how they are opened and
+// closed, and what is loaded now. It knows no socket and no message.
 import CLinux
 import Glibc
 import LossdTensor
 
-/// A library file, checked and copied into sealed memory: what is checked is what is opened, whatever
-/// becomes of the file.
+/// A library file, checked and copied into sealed memory: what is checked is what is opened,
+/// whatever becomes of the file.
 struct PluginFile: ~Copyable {
   static let bytesMax = 1 << 30
 
@@ -22,7 +22,8 @@ struct PluginFile: ~Copyable {
     var inode: ino_t
     var size: Int
     var modified: Int
-    /// When anything about it changed last, its owner and mode too; not to be set by anybody, unlike `modified`.
+    /// When anything about it changed last, its owner and mode too; not to be set by anybody,
+    /// unlike `modified`.
     var changed: Int
 
     /// Whether it is the same file with the same bytes, as far as can be seen without reading them.
@@ -40,9 +41,9 @@ struct PluginFile: ~Copyable {
     return descriptor
   }
 
-  /// Refused, with FAILED_PRECONDITION and the reason: what is no regular file, what root or this user
-  /// does not own, what another may write, any parent folder included, what is no library for this
-  /// machine, and what has not the checksum `pin` (SHA-256, hexadecimal), unless that is nil.
+  /// Refused, with FAILED_PRECONDITION and the reason: what is no regular file, what root or this
+  /// user does not own, what another may write, any parent folder included, what is no library for
+  /// this machine, and what has not the checksum `pin` (SHA-256, hexadecimal), unless that is nil.
   init(_ path: String, pin: String? = nil) throws(StatusError) {
     let source = try TrustedPath.open(path)
     defer { _ = close(source) }
@@ -115,7 +116,8 @@ extension PluginFile.Identity {
       changed: PluginFile.Identity.nanoseconds(status.st_ctim))
   }
 
-  /// Since 1970. Anybody who owns a file can say that it is of any year: what is too far away is 100 years away.
+  /// Since 1970. Anybody who owns a file can say that it is of any year: what is too far away is
+  /// 100 years away.
   static func nanoseconds(_ time: timespec) -> Int {
     let seconds = min(max(time.tv_sec, -3_155_760_000), 3_155_760_000 + 1_767_225_600)
     return seconds * 1_000_000_000 + min(max(time.tv_nsec, 0), 999_999_999)

@@ -6,12 +6,13 @@ import LossdEngine
 import LossdTensor
 import Synchronization
 
-/// An open library and its descriptor. Closed with the last reference: every function entry holds one,
-/// and every call holds its entry.
+/// An open library and its descriptor. Closed with the last reference: every function entry holds
+/// one, and every call holds its entry.
 ///
 /// `@unchecked Sendable`: immutable, but for a counter; the descriptor is by plugin.h's rules.
 public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
-  /// Callbacks that did not return, beyond which its functions are refused: each costs a thread and its call's memory.
+  /// Callbacks that did not return, beyond which its functions are refused: each costs a thread and
+  /// its call's memory.
   public static let lostCallbacksMax = 8
 
   let plugin: UnsafePointer<lossd_plugin>
@@ -26,14 +27,16 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
 
   public var isElsewhere: Bool { false }
 
-  /// Opens the copy of a checked file and asks it for its plugin. FAILED_PRECONDITION with the reason.
+  /// Opens the copy of a checked file and asks it for its plugin. FAILED_PRECONDITION with the
+  /// reason.
   convenience init(_ file: consuming PluginFile) throws(StatusError) {
     var file = file
     let path = file.path
     try self.init(copy: file.take(), path: path)
   }
 
-  /// Opens a library in sealed memory, whose descriptor it takes over; `path` is where it was copied from.
+  /// Opens a library in sealed memory, whose descriptor it takes over; `path` is where it was
+  /// copied from.
   /// - Parameters:
   ///   - activity: what a crash meanwhile is said to be in.
   ///   - staysMapped: it is never unmapped.
@@ -75,8 +78,8 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
     plugin = found
   }
 
-  /// Runs code of a library in this thread. Puts back what it changes of the thread and of what all threads share,
-  /// and returns what that was, other than the floating-point mode.
+  /// Runs code of a library in this thread. Puts back what it changes of the thread and of what all
+  /// threads share, and returns what that was, other than the floating-point mode.
   private static func watched(
     _ activity: String, _ watch: Int32, _ body: () -> Void
   ) -> String? {
@@ -122,7 +125,8 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
     if let end = takeEnd() { closer.close(end, name: name, version: version, path: path) }
   }
 
-  /// What is left to be done with it; the first time. The caller sees to it, and nobody calls the plugin any more.
+  /// What is left to be done with it; the first time. The caller sees to it, and nobody calls the
+  /// plugin any more.
   func takeEnd() -> LibraryEnd? {
     if isTaken.exchange(true, ordering: .relaxed) { return nil }
     return LibraryEnd(
@@ -140,8 +144,10 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
     if reason.contains("cannot open shared object file") {
       // Of a file that is there, but lies elsewhere, the linker says the same.
       reason +=
-        "; a plugin may need libraries of \(Confinement.libraryFolders.joined(separator: ", ")) alone, and $ORIGIN is no "
-        + "folder, since the daemon opens a copy in memory: install the library there, or link it statically"
+        "; a plugin may need libraries of \(Confinement.libraryFolders.joined(separator: ", ")) "
+        + "alone, and $ORIGIN is no "
+        + "folder, since the daemon opens a copy in memory: install the library there, or link it "
+        + "statically"
     }
     return reason
   }
@@ -178,8 +184,8 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
     let descriptor: Int32
     var staysMapped: Bool
 
-    /// Stops the plugin, and then, where `mayUnmap` says so, unmaps the library. Returns why it stays in memory, if
-    /// it does.
+    /// Stops the plugin, and then, where `mayUnmap` says so, unmaps the library. Returns why it
+    /// stays in memory, if it does.
     func close(_ activity: String, _ watch: Int32, mayUnmap: () -> Bool) -> String? {
       var reason: String?
       _ = PluginLibrary.watched(activity, watch) {
@@ -193,7 +199,8 @@ public final class PluginLibrary: FunctionOwner, @unchecked Sendable {
           reason = isMapped ? "it has unique symbols or thread destructors" : nil
         }
       }
-      // Its descriptor stays open with it: another library under the same number would be taken for it.
+      // Its descriptor stays open with it: another library under the same number would be taken for
+      // it.
       if reason == nil { _ = Glibc.close(descriptor) }
       return reason
     }

@@ -7,9 +7,10 @@ enum TrustedPath {
   /// path_resolution(7)'s.
   private static let linksMax = 40
 
-  /// Opens the regular file at an absolute path for reading. Every folder on the way, links being followed one by
-  /// one, is looked at once it is open, so that none can be exchanged in between. FAILED_PRECONDITION with the reason
-  /// where one of them, or the file, is another's or may be written by others, or where the file is a link.
+  /// Opens the regular file at an absolute path for reading. Every folder on the way, links being
+  /// followed one by one, is looked at once it is open, so that none can be exchanged in between.
+  /// FAILED_PRECONDITION with the reason where one of them, or the file, is another's or may be
+  /// written by others, or where the file is a link.
   static func open(_ path: String) throws(StatusError) -> Int32 {
     guard path.hasPrefix("/"), !path.utf8.contains(0) else {
       throw PluginFile.refused(path, "not an absolute path")
@@ -98,7 +99,8 @@ enum TrustedPath {
       place = name == "/" ? "/" : name == ".." ? splitPath(place).folder : place + "/" + name
       var status = stat()
       guard fstat(next, &status) == 0 else { throw failed("its folder \(place): \(text(errno))") }
-      // In a folder with the sticky bit, such as /tmp, nobody but its owner renames what is another's.
+      // In a folder with the sticky bit, such as /tmp, nobody but its owner renames what is
+      // another's.
       let isSticky = status.st_mode & S_ISVTX != 0
       let reason = isSticky ? TrustedPath.distrustOwner(status) : TrustedPath.distrust(status)
       if let reason { throw failed("its folder \(place) is \(reason)") }

@@ -2,9 +2,9 @@ import LossdEngine
 import LossdPluginHost
 import LossdTensor
 
-/// What a plugin's function is to do for a call, apart from the loop: on a worker's thread or in a process of the
-/// plugin's. Confined to the loop's thread. `done` is called once, on a later turn, whatever happens; the evaluation's
-/// error, or `failure`, says how it went.
+/// What a plugin's function is to do for a call, apart from the loop: on a worker's thread or in a
+/// process of the plugin's. Confined to the loop's thread. `done` is called once, on a later turn,
+/// whatever happens; the evaluation's error, or `failure`, says how it went.
 final class ForeignCall {
   enum Task {
     /// Plan, and compute what is small.
@@ -31,7 +31,8 @@ final class ForeignCall {
   var failure: StatusError?
   /// How often it may still be given to a process that ends without a look at it.
   var triesLeft = 5
-  /// A thread of the daemon is inside of it and does not come back: its memory is not the caller's any more.
+  /// A thread of the daemon is inside of it and does not come back: its memory is not the caller's
+  /// any more.
   var isGivenUp = false
   /// When it is to have stopped, after it has been asked to; when it will have taken too long.
   var stopEntry: DeadlineEntry?

@@ -2,8 +2,9 @@ import LossdEngine
 import LossdPluginHost
 import LossdTensor
 
-/// Runs what plugins' functions are to do apart from a loop, and sees to it that it ends: a callback that does not
-/// return costs a thread or a process, never the loop or the call. Confined to the loop's thread.
+/// Runs what plugins' functions are to do apart from a loop, and sees to it that it ends: a
+/// callback that does not return costs a thread or a process, never the loop or the call. Confined
+/// to the loop's thread.
 final class ForeignWork {
   /// Between being asked to stop and being given up.
   static let stopGrace: UInt64 = 100_000_000
@@ -45,7 +46,8 @@ final class ForeignWork {
     {
       call.failure = StatusError(
         .unavailable,
-        "\(call.entry.name): the plugin \(call.entry.plugin) is set aside: \(library.lostCallbacks) of its callbacks "
+        "\(call.entry.name): the plugin \(call.entry.plugin) is set aside: "
+          + "\(library.lostCallbacks) of its callbacks "
           + "have not returned")
       return endLater(call)
     }
@@ -118,7 +120,8 @@ final class ForeignWork {
       }
       context.daemon.log(
         .error,
-        "a callback of the plugin \(call.entry.plugin) \(call.entry.pluginVersion), function \(call.entry.name), has "
+        "a callback of the plugin \(call.entry.plugin) \(call.entry.pluginVersion), function "
+          + "\(call.entry.name), has "
           + "not returned: its thread and its call's memory are given up")
       call.end(context.deadlines)
     } else {

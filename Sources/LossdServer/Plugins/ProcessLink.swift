@@ -4,7 +4,8 @@ import LossdLoop
 import LossdPluginHost
 import LossdTensor
 
-/// One process of a plugin, as a loop sees it: what it is doing, and its end. Confined to the loop's thread.
+/// One process of a plugin, as a loop sees it: what it is doing, and its end. Confined to the
+/// loop's thread.
 final class ProcessLink {
   private enum Phase {
     case starting, idle
@@ -17,10 +18,11 @@ final class ProcessLink {
     case dead
   }
 
-  /// Answers that are taken in one turn of the loop: more than one for each order only a process sends that means ill.
+  /// Answers that are taken in one turn of the loop: more than one for each order only a process
+  /// sends that means ill.
   private static let eventsMax = 8
-  /// From its being killed to its being let go of: one that the kernel holds in a file system that does not answer does
-  /// not end, and its call has to.
+  /// From its being killed to its being let go of: one that the kernel holds in a file system that
+  /// does not answer does not end, and its call has to.
   private static let endTime: UInt64 = 1_000_000_000
 
   let handle: WorkerHandle
@@ -117,7 +119,8 @@ final class ProcessLink {
     }
   }
 
-  /// Gives the process an order about a call, which is the pool's again where that does not come about.
+  /// Gives the process an order about a call, which is the pool's again where that does not come
+  /// about.
   private func give(_ call: ForeignCall, _ order: () throws(OrderFailure) -> Void) {
     do throws(OrderFailure) {
       try order()
@@ -247,8 +250,8 @@ final class ProcessLink {
 
   private func countTime() { busyTime += Clock.now - max(since, lastLook) }
 
-  /// Ends it where it has computed more since the last look than its calls can be the reason of. `threads`: how many it
-  /// has.
+  /// Ends it where it has computed more since the last look than its calls can be the reason of.
+  /// `threads`: how many it has.
   func lookAtTime(threads: UInt64) {
     if phase == .starting || phase == .dead { return }
     if phase == .busy { countTime() }
@@ -276,7 +279,8 @@ final class ProcessLink {
     waitForEnd(triesLeft: 50)
   }
 
-  /// The process is a zombie in a moment, when the kernel has freed its memory; or it has closed its socket and lives.
+  /// The process is a zombie in a moment, when the kernel has freed its memory; or it has closed
+  /// its socket and lives.
   private func waitForEnd(triesLeft: Int) {
     guard let end = handle.end() else {
       if triesLeft == 0 { handle.kill() }

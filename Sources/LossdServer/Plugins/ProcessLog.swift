@@ -12,7 +12,8 @@ final class ProcessLog {
   private unowned let context: LoopContext
   private let onLine: ([UInt8]) -> Void
   private var watcher: DescriptorWatcher?
-  /// Ends the pause after too many lines; one for good, since one that was forgotten would outlive this object.
+  /// Ends the pause after too many lines; one for good, since one that was forgotten would outlive
+  /// this object.
   private var pause: DeadlineEntry?
   /// The begin of a line whose end has not come.
   private var rest: [UInt8] = []

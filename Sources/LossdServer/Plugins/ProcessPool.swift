@@ -2,8 +2,8 @@ import LossdEngine
 import LossdPluginHost
 import LossdTensor
 
-/// The processes of one plugin that work for one loop: calls in turn, one at a time each, as many processes as are
-/// needed and allowed. Confined to the loop's thread.
+/// The processes of one plugin that work for one loop: calls in turn, one at a time each, as many
+/// processes as are needed and allowed. Confined to the loop's thread.
 final class ProcessPool {
   /// A process that nobody needs is ended after this, but for the last one, nanoseconds.
   private static let idleTime: UInt64 = 30_000_000_000
@@ -152,8 +152,8 @@ final class ProcessPool {
     fail(
       StatusError(
         .unavailable,
-        "the plugin \(name) is set aside for another \(pause / 1_000_000) ms, since its processes keep dying: the last "
-          + "one \(reason)"))
+        "the plugin \(name) is set aside for another \(pause / 1_000_000) ms, since its processes "
+          + "keep dying: the last one \(reason)"))
   }
 
   private func startLater(_ pause: UInt64) {
@@ -208,7 +208,8 @@ final class ProcessPool {
     context.deadlines.set(entry, at: Clock.now + ProcessPool.idleTime)
   }
 
-  /// A process that computes although nobody asked it to takes the processors from those whom somebody did.
+  /// A process that computes although nobody asked it to takes the processors from those whom
+  /// somebody did.
   private func setLookTimer() {
     let entry = DeadlineEntry { [unowned self] in
       for link in links { link.lookAtTime(threads: UInt64(settings.threads + 1)) }

@@ -2,8 +2,9 @@ import LossdEngine
 import LossdPluginHost
 import LossdTensor
 
-/// Shared memory for the big tensors of one plugin's calls, kept for the next ones. What a process has once seen is
-/// given to the same process alone, for another could be looking. Confined to a loop's thread.
+/// Shared memory for the big tensors of one plugin's calls, kept for the next ones. What a process
+/// has once seen is given to the same process alone, for another could be looking. Confined to a
+/// loop's thread.
 final class SegmentPool {
   private struct Entry {
     let segment: SharedSegment
@@ -23,7 +24,8 @@ final class SegmentPool {
     freeBytes = 0
   }
 
-  /// At least so many bytes: of the process `wanted`, else of one that `isFree` says has nothing to do, else new.
+  /// At least so many bytes: of the process `wanted`, else of one that `isFree` says has nothing to
+  /// do, else new.
   func take(
     _ bytes: Int, isInput: Bool, home wanted: ProcessLink?, isFree: (ProcessLink) -> Bool
   ) throws(StatusError) -> SharedSegment {

@@ -2,8 +2,8 @@ import LossdEngine
 import LossdTensor
 import LossdWire
 
-/// One call as its handler sees it, whatever transport it came by: a deadline, demand for responses,
-/// memory, and a way to answer. Confined to its loop's thread. Transports subclass it.
+/// One call as its handler sees it, whatever transport it came by: a deadline, demand for
+/// responses, memory, and a way to answer. Confined to its loop's thread. Transports subclass it.
 class Call {
   /// A loop outlives its calls: it makes them, and frees them after its last turn.
   let loopContext: Unretained<LoopContext>
@@ -24,8 +24,8 @@ class Call {
   /// Whether nobody is there to hear the answer any more.
   var isAbandoned: Bool { preconditionFailure("a transport's") }
 
-  /// Memory that the client shares, by the number that it gave it. FAILED_PRECONDITION where there is none at all,
-  /// INVALID_ARGUMENT where there is none of that number.
+  /// Memory that the client shares, by the number that it gave it. FAILED_PRECONDITION where there
+  /// is none at all, INVALID_ARGUMENT where there is none of that number.
   func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
     throw StatusError(.failedPrecondition, "shared memory is not available on this connection")
   }
@@ -33,8 +33,9 @@ class Call {
   /// The function that the call is of has been found, for the access log.
   func functionFound(_ evaluation: Evaluation) {}
 
-  /// Sends a response with the payload `results`. RESOURCE_EXHAUSTED, and nothing is sent, when it is over the client's limits. After the last one
-  /// the call is over. `encoded`: see `OutputBuffer.encodeFrame`.
+  /// Sends a response with the payload `results`. RESOURCE_EXHAUSTED, and nothing is sent, when it
+  /// is over the client's limits. After the last one the call is over. `encoded`: see
+  /// `OutputBuffer.encodeFrame`.
   func respond(
     _ response: OutgoingResponse, encoded: EncodedMessage?, results: ResultBytes, isLast: Bool
   ) throws(StatusError) { preconditionFailure("a transport's") }
@@ -55,8 +56,8 @@ class Call {
   /// Ends the call with an error. Nothing may touch its buffers any more.
   func end(_ error: StatusError) { preconditionFailure("a transport's") }
 
-  /// `handler.memoryReleased` is to be called when memory has been released where there was no room; after
-  /// `limits.wait_timeout` the call is cancelled.
+  /// `handler.memoryReleased` is to be called when memory has been released where there was no
+  /// room; after `limits.wait_timeout` the call is cancelled.
   func waitForMemory(_ shortage: Shortage) { preconditionFailure("a transport's") }
 
   /// The call has its memory.
@@ -66,8 +67,8 @@ class Call {
   var small: Unretained<SmallAccount> { preconditionFailure("a transport's") }
 }
 
-/// The bytes of results, where they lie: one behind the other, each piece at a multiple of 64, they are a response's
-/// payload.
+/// The bytes of results, where they lie: one behind the other, each piece at a multiple of 64, they
+/// are a response's payload.
 struct ResultBytes {
   /// The first `count` bytes of this, else of `small`.
   var buffer: PayloadBuffer?
@@ -88,8 +89,8 @@ enum Destination {
   case refuse(StatusError)
 }
 
-/// A method's side of a call: gets requests, gives responses. One for each kind of method; reused from
-/// call to call. Confined to the loop's thread.
+/// A method's side of a call: gets requests, gives responses. One for each kind of method; reused
+/// from call to call. Confined to the loop's thread.
 ///
 /// For each request: `requestArriving`, `destination` where there is a payload, `requestComplete`.
 class CallHandler {
@@ -104,8 +105,8 @@ class CallHandler {
     .refuse(StatusError(.invalidArgument, "a payload of \(byteCount) bytes, expected none"))
   }
 
-  /// The request that is arriving cannot be taken: it breaks a limit or does not decode. What is still
-  /// to come of it is dropped.
+  /// The request that is arriving cannot be taken: it breaks a limit or does not decode. What is
+  /// still to come of it is dropped.
   func refuseRequest(_ error: StatusError) { cancel(error) }
 
   /// The request is whole. `isLast`: its END_STREAM was set.
@@ -120,8 +121,8 @@ class CallHandler {
   /// Memory has been released since `call.waitForMemory`.
   func memoryReleased() {}
 
-  /// Stop the work; once nothing touches the call's buffers any more, `call.end(reason)`. What arrives
-  /// from now on is dropped by the transport.
+  /// Stop the work; once nothing touches the call's buffers any more, `call.end(reason)`. What
+  /// arrives from now on is dropped by the transport.
   func cancel(_ reason: StatusError) {}
 
   /// The daemon goes down and will not wait any longer: end at the next safe point.
@@ -136,7 +137,8 @@ class CallHandler {
   var isHoldingForCredit: Bool { false }
 }
 
-/// What a call does with the memory that it holds, for the search for those that keep memory from others.
+/// What a call does with the memory that it holds, for the search for those that keep memory from
+/// others.
 enum Holding {
   /// It holds nothing beyond what every call has.
   case nothing

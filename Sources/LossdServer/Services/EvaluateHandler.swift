@@ -50,7 +50,8 @@ final class EvaluateHandler: CallHandler {
     }
   }
 
-  /// Calls `body` with what the call consists of; none of them is counted. nil where there is no request.
+  /// Calls `body` with what the call consists of; none of them is counted. nil where there is no
+  /// request.
   @inline(__always)
   private func withAll<Result, Failure>(
     _ body: (EvaluateJob, Call, LoopContext) throws(Failure) -> Result

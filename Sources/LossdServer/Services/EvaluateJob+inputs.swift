@@ -5,7 +5,8 @@ import LossdWire
 // From the request's message to the evaluation's inputs, attributes and outputs.
 extension EvaluateJob {
   /// Begins an evaluation of the function that the request names, with its attributes and outputs.
-  /// - Parameter mayPlace: results may go to the client's memory; a stream's all would go to the same place.
+  /// - Parameter mayPlace: results may go to the client's memory; a stream's all would go to the
+  ///   same place.
   func beginEvaluation(
     _ table: FunctionTable, _ call: Call, mayPlace: Bool
   ) throws(StatusError) -> Evaluation {
@@ -32,7 +33,8 @@ extension EvaluateJob {
         guard mayPlace else {
           throw StatusError(
             .invalidArgument,
-            "\(displayText(name)): `into` is for Evaluate alone: all batches of a stream would go there"
+            "\(displayText(name)): `into` is for Evaluate alone: all batches of a stream would go "
+              + "there"
           )
         }
         try place(index, displayText(name), into, call)
@@ -116,7 +118,8 @@ extension EvaluateJob {
     return start
   }
 
-  /// Inputs, by bit, that lie in the payload of this call and overlap no other: results may take their places.
+  /// Inputs, by bit, that lie in the payload of this call and overlap no other: results may take
+  /// their places.
   private func ownInputs(
     _ request: EvaluateRequestMessage, _ evaluation: Evaluation
   ) -> UInt64 {

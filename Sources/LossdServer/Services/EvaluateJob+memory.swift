@@ -5,8 +5,8 @@ import LossdWire
 
 // The memory of a job: reserved before it is taken, payload and results as one.
 extension EvaluateJob {
-  /// Where a payload of so many bytes goes. A big one's evaluation is planned first, by the shapes and
-  /// types in the message: what is wrong with them is known before a byte of it is read.
+  /// Where a payload of so many bytes goes. A big one's evaluation is planned first, by the shapes
+  /// and types in the message: what is wrong with them is known before a byte of it is read.
   /// - Parameters:
   ///   - prepare: begins the evaluation, as it will be again when the payload is there.
   ///   - setInputs: sets its inputs, without their elements.
@@ -33,7 +33,8 @@ extension EvaluateJob {
       return .refuse(
         StatusError(
           .resourceExhausted,
-          "payload, results and working memory take \(bytes) bytes, over the limit of \(budget.bytesMax) bytes in "
+          "payload, results and working memory take \(bytes) bytes, over the limit of "
+            + "\(budget.bytesMax) bytes in "
             + "flight (\(budget.setting))"))
     }
     if let shortage = account.reserve(bytes) { return .wait(shortage) }
@@ -48,15 +49,16 @@ extension EvaluateJob {
     }
   }
 
-  /// For a plugin's function the payload's memory alone is reserved: its plan takes a thread or a process, and
-  /// reading from the connection must not wait for that.
+  /// For a plugin's function the payload's memory alone is reserved: its plan takes a thread or a
+  /// process, and reading from the connection must not wait for that.
   private func foreignDestination(
     _ byteCount: Int, _ context: LoopContext, _ account: MemoryBudget, _ entry: FunctionEntry
   ) throws(StatusError) -> Destination {
     if let budget = account.tooSmall(for: byteCount) {
       throw StatusError(
         .resourceExhausted,
-        "the payload takes \(byteCount) bytes, over the limit of \(budget.bytesMax) bytes in flight (\(budget.setting))"
+        "the payload takes \(byteCount) bytes, over the limit of \(budget.bytesMax) bytes in "
+          + "flight (\(budget.setting))"
       )
     }
     if let shortage = account.reserve(byteCount) { return .wait(shortage) }

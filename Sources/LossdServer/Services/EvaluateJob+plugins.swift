@@ -55,7 +55,8 @@ extension EvaluateJob {
     guard bytes.count == evaluation.resultBytes, bytes.count <= ownResults.count else {
       throw StatusError(
         .internal,
-        "\(evaluation.entry.name): the plugin \(evaluation.entry.plugin)'s process sent \(bytes.count) bytes of "
+        "\(evaluation.entry.name): the plugin \(evaluation.entry.plugin)'s process sent "
+          + "\(bytes.count) bytes of "
           + "results, expected \(evaluation.resultBytes)")
     }
     evaluation.adoptResults(bytes, to: ownResults.base)

@@ -55,9 +55,10 @@ extension EvaluateJob {
 
   private typealias SentPiece = (position: Int, offset: Int, count: Int, sentOffset: Int)
 
-  /// Of a library's results those that are sent, one by one: their places in the results' memory and in the payload. So
-  /// where some were brought to the client's memory, and where a process wrote them: what lies between them is nothing
-  /// that the daemon wrote. nil: all of them are sent, as they lie.
+  /// Of a library's results those that are sent, one by one: their places in the results' memory
+  /// and in the payload. So where some were brought to the client's memory, and where a process
+  /// wrote them: what lies between them is nothing that the daemon wrote. nil: all of them are
+  /// sent, as they lie.
   private func sentPieces(_ evaluation: Evaluation) -> [SentPiece]? {
     guard results != nil, evaluation.entry.isForeign,
       evaluation.entry.isElsewhere || !shared.places.isEmpty
@@ -81,7 +82,8 @@ extension EvaluateJob {
         total: pieces.last.map { $0.sentOffset + $0.count } ?? 0)
     }
     if evaluation.entry.isForeign && results == nil {
-      // Small ones are sent as they lie: those that were brought to the client's memory leave zeros.
+      // Small ones are sent as they lie: those that were brought to the client's memory leave
+      // zeros.
       for place in shared.places {
         let offset = evaluation.result(place.position).offset
         (ownResults.base + offset)

@@ -3,10 +3,11 @@ import LossdPluginHost
 import LossdTensor
 import LossdWire
 
-// Tensors in the client's own memory. The client can write there at any time, so that what serves as an index or a
-// bound is copied once and then looked at: all integers and bools. Floating-point elements are read where they lie,
-// and what they come to is the client's own affair. Only workers read or write there: the client can have its pages
-// swapped out, and whoever touches them then waits for the disk.
+// Tensors in the client's own memory. The client can write there at any time, so that what serves
+// as an index or a bound is copied once and then looked at: all integers and bools. Floating-point
+// elements are read where they lie, and what they come to is the client's own affair. Only workers
+// read or write there: the client can have its pages swapped out, and whoever touches them then
+// waits for the disk.
 extension EvaluateJob {
   // MARK: - Inputs
 
@@ -91,8 +92,8 @@ extension EvaluateJob {
     else {
       throw StatusError(
         .invalidArgument,
-        "\(name): into: offset \(range.offset) and length \(range.length) are not a range of the region's "
-          + "\(region.count) bytes at a multiple of 64")
+        "\(name): into: offset \(range.offset) and length \(range.length) are not a range of the "
+          + "region's \(region.count) bytes at a multiple of 64")
     }
     try checkOverlaps(name, range, request)
     shared.use(region)
@@ -110,7 +111,8 @@ extension EvaluateJob {
     _ name: String, _ range: SharedRange, _ request: EvaluateRequestMessage
   ) throws(StatusError) {
     func overlaps(_ region: UInt64, _ offset: UInt64, _ length: UInt64) -> Bool {
-      // Neither has wrapped around: the one is within its region, the other is compared by differences.
+      // Neither has wrapped around: the one is within its region, the other is compared by
+      // differences.
       region == range.region
         && (offset < range.offset
           ? range.offset - offset < length : offset - range.offset < range.length)
@@ -132,8 +134,9 @@ extension EvaluateJob {
 
   // MARK: - Copies for plugins
 
-  /// Whether a worker has to copy inputs before a process can have them: those in regions, and those that lie in no
-  /// memory which a process can be shown, where they are more than goes with an order.
+  /// Whether a worker has to copy inputs before a process can have them: those in regions, and
+  /// those that lie in no memory which a process can be shown, where they are more than goes with
+  /// an order.
   func findCopiesIn() -> Bool {
     guard let evaluation, evaluation.entry.isElsewhere else { return false }
     var shown = kept.compactMap { input in input.segment.map { ($0.base, input.view.byteCount) } }
@@ -158,7 +161,8 @@ extension EvaluateJob {
     if let shortage = call.account.reserve(bytes) {
       throw StatusError(
         .resourceExhausted,
-        "no memory now for \(bytes) bytes of inputs that the plugin's process is to be shown: \(shortage.text)"
+        "no memory now for \(bytes) bytes of inputs that the plugin's process is to be shown: "
+          + "\(shortage.text)"
       )
     }
     let segment: SharedSegment
@@ -200,8 +204,8 @@ extension EvaluateJob {
       guard view.byteCount == place.count else {
         throw StatusError(
           .invalidArgument,
-          "\(evaluation.entry.name): \(String(cString: name)): the place for it has \(place.count) bytes, the result "
-            + "has \(view.byteCount)")
+          "\(evaluation.entry.name): \(String(cString: name)): the place for it has \(place.count) "
+            + "bytes, the result has \(view.byteCount)")
       }
       if let data = view.data {
         let segment = results?.segment

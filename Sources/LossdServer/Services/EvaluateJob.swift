@@ -36,12 +36,13 @@ final class EvaluateJob {
   var workspace: PayloadBuffer?
   /// What is reserved is reserved there; nil: nothing is.
   private(set) var account: MemoryBudget?
-  /// What small things of the job are charged to, and how much of it. The connection is there as long as it has calls.
+  /// What small things of the job are charged to, and how much of it. The connection is there as
+  /// long as it has calls.
   private var small: Unretained<SmallAccount>?
   private var smallBytes = 0
   var scratchReserved = 0
-  /// Reserved together with the payload for what running takes: a call that has its payload never waits
-  /// for its results, or calls could hold the memory that all of them wait for.
+  /// Reserved together with the payload for what running takes: a call that has its payload never
+  /// waits for its results, or calls could hold the memory that all of them wait for.
   var runReserved = 0
   /// Inputs of the stream that this batch uses; held so that they outlive it.
   var kept: [KeptInput] = []
@@ -80,7 +81,8 @@ final class EvaluateJob {
     releaseReserved()
     giveSmall()
     if account != nil { account = nil }
-    // An evaluation holds its function, and a library's function its library, which is to be closed.
+    // An evaluation holds its function, and a library's function its library, which is to be
+    // closed.
     if evaluation?.entry.owner != nil { evaluation = nil }
   }
 
@@ -115,8 +117,9 @@ final class EvaluateJob {
     last.forget()
   }
 
-  /// The call went well: a request of the same bytes needs neither be decoded nor planned again. Functions of
-  /// libraries may be exchanged meanwhile, and bigger calls have other memory each time.
+  /// The call went well: a request of the same bytes needs neither be decoded nor planned again.
+  /// Functions of libraries may be exchanged meanwhile, and bigger calls have other memory each
+  /// time.
   func noteSuccess() {
     guard let evaluation, !evaluation.entry.isForeign, payload == nil, results == nil,
       workspace == nil, inlineTensors == nil, kept.isEmpty, shared.isEmpty, scratchReserved == 0
@@ -167,8 +170,8 @@ final class EvaluateJob {
     return new
   }
 
-  /// Whether everything is as it was for the request before, but for the payload's bytes: then it is ready to be
-  /// bound and run.
+  /// Whether everything is as it was for the request before, but for the payload's bytes: then it
+  /// is ready to be bound and run.
   func repeats() -> Bool {
     if isRepeat, payload == nil, payloadBytes == last.payloadBytes, let evaluation {
       Unretained(evaluation).with { $0.rewind() }

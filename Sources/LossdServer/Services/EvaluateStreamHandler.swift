@@ -2,8 +2,8 @@ import LossdEngine
 import LossdTensor
 import LossdWire
 
-/// EvaluateStream: a batch a request, a response a batch, in order, and at last the Summary. Several
-/// batches are computed at once while others arrive and leave.
+/// EvaluateStream: a batch a request, a response a batch, in order, and at last the Summary.
+/// Several batches are computed at once while others arrive and leave.
 final class EvaluateStreamHandler: CallHandler {
   /// A request that brought an input.
   private final class Batch {
@@ -33,8 +33,8 @@ final class EvaluateStreamHandler: CallHandler {
     var hasInputs: Bool { !isCopying && job.kept.allSatisfy(\.isReady) }
   }
 
-  /// Batches of one stream under way at once, beyond which they wait: enough to keep every worker busy
-  /// while responses are written.
+  /// Batches of one stream under way at once, beyond which they wait: enough to keep every worker
+  /// busy while responses are written.
   private static let runningMax = 4
 
   /// The loop outlives its handlers.
@@ -204,8 +204,8 @@ final class EvaluateStreamHandler: CallHandler {
     }
   }
 
-  /// Takes over the inputs that stay; returns whether there are others, which make it a batch, and what workers have to
-  /// copy.
+  /// Takes over the inputs that stay; returns whether there are others, which make it a batch, and
+  /// what workers have to copy.
   private func keep(
     _ job: EvaluateJob, _ call: Call
   ) throws(StatusError) -> (isBatch: Bool, copies: [KeptInput]) {

@@ -2,8 +2,8 @@ import LossdEngine
 import LossdPluginHost
 import LossdTensor
 
-/// An input that stays from request to request of a stream: a copy, so that the request that brought it
-/// can be forgotten. Immutable; batches under way hold the one that they began with.
+/// An input that stays from request to request of a stream: a copy, so that the request that
+/// brought it can be forgotten. Immutable; batches under way hold the one that they began with.
 final class KeptInput {
   /// Up to so many bytes go to a process with each call.
   private static let sentBytesMax = 4 << 10
@@ -21,8 +21,9 @@ final class KeptInput {
   private let account: MemoryBudget
   private let reserved: Int
 
-  /// Copies `source`, which the function declares at `index`; a big one, and one in memory that a client shares, is a worker's to copy: see `copyPart`.
-  /// RESOURCE_EXHAUSTED when there is no memory for it now.
+  /// Copies `source`, which the function declares at `index`; a big one, and one in memory that a
+  /// client shares, is a worker's to copy: see `copyPart`. RESOURCE_EXHAUSTED when there is no
+  /// memory for it now.
   init(
     _ entry: FunctionEntry, _ index: Int, _ source: TensorView, isShared: Bool,
     _ account: MemoryBudget
@@ -36,7 +37,8 @@ final class KeptInput {
     if let shortage = account.reserve(source.byteCount) {
       throw StatusError(
         .resourceExhausted,
-        "\(entry.name): no memory now to keep \(String(cString: entry.inputs[index].name)): \(shortage.text)"
+        "\(entry.name): no memory now to keep \(String(cString: entry.inputs[index].name)): "
+          + "\(shortage.text)"
       )
     }
     let base: UnsafeMutableRawPointer

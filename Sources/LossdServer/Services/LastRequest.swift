@@ -1,7 +1,7 @@
 import Glibc
 
-/// The bytes of a job's last request, so that one that equals it is known again. Only small ones: a training loop's
-/// requests differ in their payload alone. Confined to its loop's thread.
+/// The bytes of a job's last request, so that one that equals it is known again. Only small ones: a
+/// training loop's requests differ in their payload alone. Confined to its loop's thread.
 final class LastRequest {
   private static let bytesMax = 512
 

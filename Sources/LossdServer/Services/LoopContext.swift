@@ -11,7 +11,8 @@ struct LoopBound<Value>: @unchecked Sendable {
   init(_ value: Value) { self.value = value }
 }
 
-/// What the calls of one loop share. Confined to the loop's thread, but for what is Sendable itself.
+/// What the calls of one loop share. Confined to the loop's thread, but for what is Sendable
+/// itself.
 ///
 /// `@unchecked Sendable`: others than the loop's thread use its constants only.
 class LoopContext: @unchecked Sendable {
@@ -66,11 +67,16 @@ class LoopContext: @unchecked Sendable {
 
   // MARK: - Jobs
 
-  func takeJob() -> EvaluateJob { spareJobs.popLast() ?? EvaluateJob() }
+  func takeJob() -> EvaluateJob {
+    loop.assertConfined()
+    return spareJobs.popLast() ?? EvaluateJob()
+  }
 
-  /// Takes a job back, whose memory goes back to where it came from. One that a thread is stuck in is not given
-  /// back: who holds it keeps it until that thread is back. It lives at least until the turn ends.
+  /// Takes a job back, whose memory goes back to where it came from. One that a thread is stuck in
+  /// is not given back: who holds it keeps it until that thread is back. It lives at least until
+  /// the turn ends.
   func give(_ job: consuming EvaluateJob) {
+    loop.assertConfined()
     job.reset()
     spareJobs.append(job)
   }
@@ -81,8 +87,8 @@ class LoopContext: @unchecked Sendable {
     if needed > 0, let budget = call.account.tooSmall(for: needed) {
       throw StatusError(
         .resourceExhausted,
-        "results and working memory take \(needed) bytes, over the limit of \(budget.bytesMax) bytes in flight "
-          + "(\(budget.setting))")
+        "results and working memory take \(needed) bytes, over the limit of \(budget.bytesMax) "
+          + "bytes in flight (\(budget.setting))")
     }
     if let plugin = job.evaluation?.entry.owner as? IsolatedPlugin, let evaluation = job.evaluation
     {
@@ -116,11 +122,13 @@ class LoopContext: @unchecked Sendable {
     return true
   }
 
-  /// What a call is told that has waited for memory for too long; `reason`: where there was no room.
+  /// What a call is told that has waited for memory for too long; `reason`: where there was no
+  /// room.
   func memoryTimedOut(_ what: String, _ reason: String) -> StatusError {
     StatusError(
       .resourceExhausted,
-      "no memory for \(what) within \(limits.waitTimeout / 1_000_000) ms (limits.wait_timeout): \(reason)"
+      "no memory for \(what) within \(limits.waitTimeout / 1_000_000) ms (limits.wait_timeout): "
+        + "\(reason)"
     )
   }
 

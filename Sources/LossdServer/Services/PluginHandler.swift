@@ -4,8 +4,8 @@ import LossdTensor
 import LossdThreads
 import LossdWire
 
-/// The PluginHost service's methods. Opening a library takes its time, so that a thread of its own does
-/// it while the loop goes on.
+/// The PluginHost service's methods. Opening a library takes its time, so that a thread of its own
+/// does it while the loop goes on.
 final class PluginHandler: CallHandler {
   private let context: LoopContext
   private var call: Call?

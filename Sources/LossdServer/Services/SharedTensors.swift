@@ -1,8 +1,9 @@
 import LossdEngine
 import LossdTensor
 
-/// What one request uses of the memory that its client shares: regions, kept until nothing touches them any more;
-/// results that go there; inputs that have to be copied first. Confined to its loop's thread.
+/// What one request uses of the memory that its client shares: regions, kept until nothing touches
+/// them any more; results that go there; inputs that have to be copied first. Confined to its
+/// loop's thread.
 final class SharedTensors {
   /// A result that goes to a region.
   struct Place {
@@ -15,8 +16,8 @@ final class SharedTensors {
     var base: UnsafeMutableRawPointer { region.base + offset }
   }
 
-  /// An input that a worker copies for a process: one in a region, of which the process may not see the rest, or a big one
-  /// elsewhere in memory that no process can be shown.
+  /// An input that a worker copies for a process: one in a region, of which the process may not see
+  /// the rest, or a big one elsewhere in memory that no process can be shown.
   struct Copy {
     var input: Int
     var from: UnsafeMutableRawPointer

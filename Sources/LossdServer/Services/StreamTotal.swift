@@ -5,7 +5,8 @@ import LossdWire
 /// What a stream's batches add up to, which its Summary says.
 struct StreamTotal {
   var sums: Accumulator
-  /// The function's values of all batches, once they have been computed; nil: one that does not exist.
+  /// The function's values of all batches, once they have been computed; nil: one that does not
+  /// exist.
   var values: [Double?] = []
   private(set) var batches: UInt64 = 0
   private(set) var rows: UInt64 = 0

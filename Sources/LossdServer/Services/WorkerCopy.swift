@@ -2,21 +2,24 @@ import LossdEngine
 import LossdPluginHost
 import LossdTensor
 
-/// Copies of big tensors, which workers make a piece at a time, so that calls of others get their turns in between and the
-/// copy stops soon after its call is to stop.
+/// Copies of big tensors, which workers make a piece at a time, so that calls of others get their
+/// turns in between and the copy stops soon after its call is to stop.
 ///
-/// `@unchecked Sendable`: who makes it keeps the memory until the completion, and one worker at a time has it.
+/// `@unchecked Sendable`: who makes it keeps the memory until the completion, and one worker at a
+/// time has it.
 final class WorkerCopy: @unchecked Sendable {
   /// Copied at once where the loop itself may copy, bytes; beyond, it is a worker's.
   static let loopBytesMax = 64 << 10
-  /// What a worker copies in one turn, bytes: a fraction of a millisecond, more where pages have to be entered.
+  /// What a worker copies in one turn, bytes: a fraction of a millisecond, more where pages have to
+  /// be entered.
   private static let pieceBytes = 1 << 20
 
   struct Part {
     var to: UnsafeMutableRawPointer
     var from: UnsafeRawPointer
     var count: Int
-    /// What either end lies in, whose pages are allocated before they are touched, and the offset there.
+    /// What either end lies in, whose pages are allocated before they are touched, and the offset
+    /// there.
     var segment: SharedSegment?
     var segmentOffset = 0
     /// So many bytes behind the copy become zeros.
@@ -30,7 +33,8 @@ final class WorkerCopy: @unchecked Sendable {
   private var part = 0
   private var offset = 0
 
-  /// Copies `parts` for a call, whose evaluation has nothing else under way; `completion` is called once, on a worker.
+  /// Copies `parts` for a call, whose evaluation has nothing else under way; `completion` is called
+  /// once, on a worker.
   static func start(
     _ parts: [Part], _ evaluation: Evaluation, _ scheduler: Scheduler, _ group: WorkGroup,
     completion: @escaping @Sendable (StatusError?) -> Void

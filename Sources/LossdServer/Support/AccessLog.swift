@@ -1,16 +1,17 @@
 import CLinux
 import Glibc
 
-/// One line a call, for administrators who ask for it. Loops leave a record, a few tens of nanoseconds; a
-/// thread of its own makes lines of records and writes them, so that a log that is read slowly delays no
-/// call: what finds no room is counted and left out. Any thread.
+/// One line a call, for administrators who ask for it. Loops leave a record, a few tens of
+/// nanoseconds; a thread of its own makes lines of records and writes them, so that a log that is
+/// read slowly delays no call: what finds no room is counted and left out. Any thread.
 ///
-/// `@unchecked Sendable`: everything mutable is touched with `lock` held only; outside of it the log's own
-/// thread alone reads `batch`.
+/// `@unchecked Sendable`: everything mutable is touched with `lock` held only; outside of it the
+/// log's own thread alone reads `batch`.
 final class AccessLog: @unchecked Sendable {
   /// Records that wait for the writer, at most: some 2 MB.
   private static let recordsMax = 16_384
-  /// Lines are written so many at once, and so long after the first: the writer does not wake a call.
+  /// Lines are written so many at once, and so long after the first: the writer does not wake a
+  /// call.
   private static let pauseMicroseconds: UInt32 = 20_000
   private static let linesMax = 1024
   private static let niceness: Int32 = 5

@@ -5,7 +5,8 @@ import LossdTensor
 struct AccessRecord: Sendable {
   /// Who called: `uid=1000 pid=4711`, `peer=tcp:192.0.2.7:50712`.
   let peer: String
-  /// The connection's number, counted from the daemon's start on each loop, and the call's stream in it.
+  /// The connection's number, counted from the daemon's start on each loop, and the call's stream
+  /// in it.
   let connection: UInt64
   let stream: UInt32
   /// As the client sent it, where there is no such method.

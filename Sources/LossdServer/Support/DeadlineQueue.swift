@@ -1,17 +1,16 @@
 import LossdEngine
 import LossdLoop
+import LossdTensor
 
 /// Something that happens at a time unless it is cancelled before; at most once in a queue.
 final class DeadlineEntry {
   fileprivate(set) var time: UInt64 = .max
   fileprivate var position = -1
-  fileprivate var action: (() -> Void)?
+  fileprivate let action: () -> Void
 
-  /// `action` is dropped by `invalidate`.
   init(_ action: @escaping () -> Void) { self.action = action }
 
   var isSet: Bool { position >= 0 }
-  func invalidate() { action = nil }
 }
 
 /// The deadlines of a loop: a heap that knows each entry's place, so that a call that ends in time
@@ -20,11 +19,14 @@ final class DeadlineQueue {
   /// For so long, nanoseconds, what is due is done in one turn of the loop.
   private static let fireTime: UInt64 = 1_000_000
 
+  /// It outlives what is made on it.
+  private let loop: Unretained<Loop>
   private var heap: [DeadlineEntry] = []
   private var timer: LoopTimer?
   private var armedTime = UInt64.max
 
   init(_ loop: Loop) {
+    self.loop = Unretained(loop)
     timer = LoopTimer(loop) { [unowned self] in fire() }
   }
 
@@ -35,8 +37,13 @@ final class DeadlineQueue {
     heap.removeAll()
   }
 
+  /// Ends a debug build on another thread than the loop's.
+  @inline(__always)
+  func assertConfined() { assert(loop.with { $0.isConfined }, "used on another thread") }
+
   /// Sets or moves an entry; times are `Clock.now`'s nanoseconds.
   func set(_ entry: DeadlineEntry, at time: UInt64) {
+    assertConfined()
     if time == .max {
       cancel(entry)
       return
@@ -54,6 +61,7 @@ final class DeadlineQueue {
   }
 
   func cancel(_ entry: DeadlineEntry) {
+    assertConfined()
     let position = entry.position
     guard position >= 0 else { return }
     entry.position = -1
@@ -67,13 +75,14 @@ final class DeadlineQueue {
     // The timer stays armed: an early turn that finds nothing costs less than re-arming each time.
   }
 
-  private func arm() {
+  /// `least`: milliseconds until the timer fires, at least.
+  private func arm(least: UInt64 = 0) {
     guard let first = heap.first, first.time < armedTime, let timer else { return }
     armedTime = first.time
     let now = Clock.now
     // Rounded up: firing early would only arm it again.
     let milliseconds = first.time > now ? (first.time - now + 999_999) / 1_000_000 : 0
-    timer.start(afterMilliseconds: milliseconds)
+    timer.start(afterMilliseconds: max(milliseconds, least))
   }
 
   private func fire() {
@@ -82,10 +91,12 @@ final class DeadlineQueue {
     var fired = 0
     while let first = heap.first, first.time <= now {
       cancel(first)
-      first.action?()
+      first.action()
       fired += 1
-      // Thousands may fall together: those who have something else to do get their turns in between.
-      if fired & 15 == 0 && Clock.now - now > DeadlineQueue.fireTime { break }
+      // Thousands may fall together: those who have something else to do get their turns in
+      // between.
+      // libuv calls a timer of 0 ms again in the same turn.
+      if fired & 15 == 0 && Clock.now - now > DeadlineQueue.fireTime { return arm(least: 1) }
     }
     arm()
   }

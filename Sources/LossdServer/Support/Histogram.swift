@@ -1,5 +1,5 @@
-/// Counts of durations in nanoseconds, in buckets an eighth of a power of two wide: any percentile is
-/// right to 1 part in 8 and costs 4 KB.
+/// Counts of durations in nanoseconds, in buckets an eighth of a power of two wide: any percentile
+/// is right to 1 part in 8 and costs 4 KB.
 struct Histogram: Sendable {
   private static let bucketCount = 64 * 8
   private(set) var count: UInt64 = 0

@@ -1,7 +1,7 @@
 import Synchronization
 
-/// A bound on bytes in flight, within another one: a connection's within its user's within the daemon's. What is reserved
-/// is counted in all of them or in none. Any thread.
+/// A bound on bytes in flight, within another one: a connection's within its user's within the
+/// daemon's. What is reserved is counted in all of them or in none. Any thread.
 final class MemoryBudget: Sendable {
   /// The setting that the bound comes from, for texts.
   let setting: String
@@ -14,7 +14,8 @@ final class MemoryBudget: Sendable {
   private let waiting = Atomic<Int>(0)
   /// A release has been told and not yet been taken notice of.
   private let isAnnounced = Atomic<Bool>(false)
-  /// Called after a release while somebody waits, on the releasing thread; once until `takeRelease`.
+  /// Called after a release while somebody waits, on the releasing thread; once until
+  /// `takeRelease`.
   private let onRelease: @Sendable (MemoryBudget) -> Void
 
   init(
@@ -38,33 +39,36 @@ final class MemoryBudget: Sendable {
     announceRelease()
   }
 
-  /// Whether so many bytes could be had if nothing else were in flight; else the budget that is too small.
+  /// Whether so many bytes could be had if nothing else were in flight; else the budget that is too
+  /// small.
   func tooSmall(for bytes: Int) -> MemoryBudget? {
     bytes > bytesMax ? self : parent?.tooSmall(for: bytes)
   }
 
-  /// Takes `bytes` here and in every budget above. Returns nil, or the budget in which there is no room now; then nothing
-  /// is taken.
+  /// Takes `bytes` here and in every budget above. Returns nil, or the budget in which there is no
+  /// room now; then nothing is taken.
   func reserve(_ bytes: Int) -> Shortage? {
-    let before = used.add(bytes, ordering: .sequentiallyConsistent).oldValue
-    if bytes > bytesMax || before > bytesMax - bytes {
-      used.subtract(bytes, ordering: .sequentiallyConsistent)
+    // Before anything is added: the sum of two sizes near the largest number is none.
+    if bytes > bytesMax { return Shortage(budget: self) }
+    let before = used.wrappingAdd(bytes, ordering: .sequentiallyConsistent).oldValue
+    if before > bytesMax - bytes {
+      used.wrappingSubtract(bytes, ordering: .sequentiallyConsistent)
       return Shortage(budget: self)
     }
     guard let shortage = parent?.reserve(bytes) else { return nil }
-    used.subtract(bytes, ordering: .sequentiallyConsistent)
+    used.wrappingSubtract(bytes, ordering: .sequentiallyConsistent)
     return shortage
   }
 
   func release(_ bytes: Int) {
     if bytes == 0 { return }
-    used.subtract(bytes, ordering: .sequentiallyConsistent)
+    used.wrappingSubtract(bytes, ordering: .sequentiallyConsistent)
     announceRelease()
     parent?.release(bytes)
   }
 
-  /// Somebody waits for bytes of this budget from now on. To be called before the last try to reserve, so that no release in
-  /// between is missed.
+  /// Somebody waits for bytes of this budget from now on. To be called before the last try to
+  /// reserve, so that no release in between is missed.
   func beginWaiting() { waiting.add(1, ordering: .sequentiallyConsistent) }
   func endWaiting() { waiting.subtract(1, ordering: .sequentiallyConsistent) }
 
@@ -90,6 +94,7 @@ struct Shortage {
 
   /// For a refusal: `user uid 1000 has 5 bytes in flight, the limit is 6 (limits.user_bytes)`.
   var text: String {
-    "\(budget.owner) has \(budget.bytesInFlight) bytes in flight, the limit is \(budget.bytesMax) (\(budget.setting))"
+    "\(budget.owner) has \(budget.bytesInFlight) bytes in flight, the limit is \(budget.bytesMax) "
+      + "(\(budget.setting))"
   }
 }

@@ -1,6 +1,7 @@
 import LossdEngine
 
-/// A call, or the payload that a connection is about to read, while it waits for memory. Confined to its loop's thread.
+/// A call, or the payload that a connection is about to read, while it waits for memory. Confined
+/// to its loop's thread.
 final class MemoryWaiter {
   /// Tries again. What still finds no room calls `WaitQueue.wait` anew.
   fileprivate let onRelease: () -> Void
@@ -55,9 +56,9 @@ private final class WaiterList {
   }
 }
 
-/// All waiters of a loop. A release of memory wakes the oldest waiter of each user for that budget, and the one behind it when
-/// that one has gone on, so that it costs as much as there are users waiting and calls that can go on. Confined to its loop's
-/// thread.
+/// All waiters of a loop. A release of memory wakes the oldest waiter of each user for that budget,
+/// and the one behind it when that one has gone on, so that it costs as much as there are users
+/// waiting and calls that can go on. Confined to its loop's thread.
 final class WaitQueue {
   /// A budget without room, and who waits for it.
   private final class Line {
@@ -77,10 +78,12 @@ final class WaitQueue {
     self.daemon = daemon
   }
 
-  /// Puts a waiter of `user` in the line of the budget that has no room; from then on a release of that budget calls
-  /// `ServerLoop.memoryReleased`. The caller tries once more afterwards, so that no release in between is missed.
-  /// `timeout`: nanoseconds from the first time on that it found no room.
+  /// Puts a waiter of `user` in the line of the budget that has no room; from then on a release of
+  /// that budget calls `ServerLoop.memoryReleased`. The caller tries once more afterwards, so that
+  /// no release in between is missed. `timeout`: nanoseconds from the first time on that it found
+  /// no room.
   func wait(_ waiter: MemoryWaiter, _ user: User, _ shortage: Shortage, timeout: UInt64) {
+    deadlines.assertConfined()
     if let present = waiter.shortage {
       if present.budget === shortage.budget { return }
       remove(waiter, present.budget)
@@ -128,6 +131,7 @@ final class WaitQueue {
 
   /// Memory of this budget has been released.
   func released(_ budget: MemoryBudget) {
+    deadlines.assertConfined()
     guard let line = lines[ObjectIdentifier(budget)] else { return }
     for list in line.lists.values {
       while let waiter = list.first {

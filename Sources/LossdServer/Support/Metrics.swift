@@ -2,8 +2,8 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// What a daemon counts. Each loop has its own, so that its lock is never waited for but while a status
-/// is made.
+/// What a daemon counts. Each loop has its own, so that its lock is never waited for but while a
+/// status is made.
 final class Metrics: Sendable {
   struct Function: Sendable {
     /// By code.
@@ -66,7 +66,8 @@ final class Metrics: Sendable {
   }
 }
 
-/// Counts the calls of one function on one loop, whose lock is never waited for but while a status is made.
+/// Counts the calls of one function on one loop, whose lock is never waited for but while a status
+/// is made.
 final class FunctionCounter: Sendable {
   private let function = Mutex(Metrics.Function())
 

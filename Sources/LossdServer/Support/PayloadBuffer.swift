@@ -1,8 +1,8 @@
 import LossdPluginHost
 import LossdTensor
 
-/// A big buffer on a connection's account: goes back to where it came from, and its bytes to the account, with
-/// the last reference.
+/// A big buffer on a connection's account: goes back to where it came from, and its bytes to the
+/// account, with the last reference.
 ///
 /// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
 final class PayloadBuffer: @unchecked Sendable {
@@ -17,8 +17,8 @@ final class PayloadBuffer: @unchecked Sendable {
   private let bytes: Int
   let base: UnsafeMutableRawPointer
 
-  /// `bytes` are reserved on `account` already. RESOURCE_EXHAUSTED where the system has no memory for them; they are
-  /// the caller's to release then.
+  /// `bytes` are reserved on `account` already. RESOURCE_EXHAUSTED where the system has no memory
+  /// for them; they are the caller's to release then.
   init(reserved bytes: Int, _ account: MemoryBudget, _ pool: BufferPool) throws(StatusError) {
     let buffer = try pool.take(bytes)
     self.bytes = bytes

@@ -2,8 +2,8 @@ import CLinux
 import Glibc
 import LossdTensor
 
-/// Frees big memory on a thread of its own: giving back the pages of a gigabyte takes a tenth of a second, which neither a loop
-/// nor a worker has. Any thread.
+/// Frees big memory on a thread of its own: giving back the pages of a gigabyte takes a tenth of a
+/// second, which neither a loop nor a worker has. Any thread.
 ///
 /// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
 final class Reaper: @unchecked Sendable {
@@ -52,14 +52,15 @@ final class Reaper: @unchecked Sendable {
     }
   }
 
-  /// Lets go of objects that nobody else refers to any more, such as the jobs of a connection that has ended.
+  /// Lets go of objects that nobody else refers to any more, such as the jobs of a connection that
+  /// has ended.
   func drop<Object: AnyObject>(_ objects: [Object]) {
     let last = LoopBound(objects)
     later { withExtendedLifetime(last) {} }
   }
 
-  /// Gives the pages back a few at a time: whoever unmaps all of them at once keeps every other thread from changing the
-  /// process's mappings for as long, a loop whose heap grows among them.
+  /// Gives the pages back a few at a time: whoever unmaps all of them at once keeps every other
+  /// thread from changing the process's mappings for as long, a loop whose heap grows among them.
   private static func freePages(_ memory: AlignedBuffer) {
     let page = Int(getpagesize())
     let pieceBytes = 1 << 20
@@ -72,7 +73,8 @@ final class Reaper: @unchecked Sendable {
     }
   }
 
-  /// The last reference to some memory. `@unchecked Sendable`: handed on, not used by two threads at a time.
+  /// The last reference to some memory. `@unchecked Sendable`: handed on, not used by two threads
+  /// at a time.
   private final class Last: @unchecked Sendable {
     var memory: AlignedBuffer?
     init(_ memory: AlignedBuffer) { self.memory = memory }

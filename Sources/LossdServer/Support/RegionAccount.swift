@@ -1,7 +1,7 @@
 import Synchronization
 
-/// Bytes of one connection's regions, against its own limit: apart from its bytes in flight. Reserving is confined to the
-/// connection's loop; releasing may happen anywhere.
+/// Bytes of one connection's regions, against its own limit: apart from its bytes in flight.
+/// Reserving is confined to the connection's loop; releasing may happen anywhere.
 final class RegionAccount: Sendable {
   let bytesMax: Int
   private let used = Atomic<Int>(0)

@@ -2,9 +2,10 @@ import CLinux
 import Glibc
 import LossdEngine
 
-/// Frees the pages of regions that nobody uses any more, on a thread of its own, since that takes some 0.2 ms a MiB: user by
-/// user, a piece at a time. Only then is a region counted no longer: what a client keeps of it (its descriptor, its mapping)
-/// has no page of the daemon's any more. Any thread.
+/// Frees the pages of regions that nobody uses any more, on a thread of its own, since that takes
+/// some 0.2 ms a MiB: user by user, a piece at a time. Only then is a region counted no longer:
+/// what a client keeps of it (its descriptor, its mapping) has no page of the daemon's any more.
+/// Any thread.
 ///
 /// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
 final class RegionKeeper: @unchecked Sendable {
@@ -20,7 +21,8 @@ final class RegionKeeper: @unchecked Sendable {
     var owner: UserID
     /// Not before, `Clock.now`'s nanoseconds.
     var due: UInt64
-    /// Its client may go on with what lies there: the daemon is about to end, and its memory is counted no longer.
+    /// Its client may go on with what lies there: the daemon is about to end, and its memory is
+    /// counted no longer.
     var keepsPages: Bool
     /// Called on the keeper's thread once all is done.
     var done: () -> Void
@@ -93,7 +95,8 @@ final class RegionKeeper: @unchecked Sendable {
         Unmanaged<RegionKeeper>.fromOpaque(argument).takeRetainedValue().work()
         return nil
       }, me.toOpaque())
-    // Without a thread the next one that comes tries again; until then nothing is freed, and all stays counted.
+    // Without a thread the next one that comes tries again; until then nothing is freed, and all
+    // stays counted.
     if code == 0 { thread = made } else { me.release() }
   }
 
@@ -152,7 +155,8 @@ final class RegionKeeper: @unchecked Sendable {
     pthread_cond_timedwait(wake, lock, &until)
   }
 
-  /// From its beginning to its end: a client can see by its first page whether anything has been freed.
+  /// From its beginning to its end: a client can see by its first page whether anything has been
+  /// freed.
   private func freePiece(_ item: inout Item) -> Bool {
     if !item.keepsPages && item.freed < item.bytes {
       let piece = min(RegionKeeper.pieceBytes, item.bytes - item.freed)

@@ -2,8 +2,8 @@ import Glibc
 import LossdTensor
 import Synchronization
 
-/// What regions of shared memory there are, counted for users and for the daemon. A region that does not fit is refused at
-/// once; nobody waits for one, and none is taken back. Any thread.
+/// What regions of shared memory there are, counted for users and for the daemon. A region that
+/// does not fit is refused at once; nobody waits for one, and none is taken back. Any thread.
 final class RegionLedger: Sendable {
   private struct Sum {
     var bytes = 0
@@ -16,7 +16,8 @@ final class RegionLedger: Sendable {
   }
 
   private let state = Mutex(State())
-  /// Each region is a mapping of this process, which needs others: a quarter of what the kernel lets it have.
+  /// Each region is a mapping of this process, which needs others: a quarter of what the kernel
+  /// lets it have.
   private let mappingsMax: Int
 
   init() { mappingsMax = RegionLedger.systemMappings() / 4 }
@@ -33,7 +34,8 @@ final class RegionLedger: Sendable {
         // By difference: what a client asks for may be any number.
         if bytes <= bytesMax - sum.bytes { return nil }
         return
-          "\(bytes) bytes do not fit: \(who) has \(sum.bytes) bytes of shared memory, the limit is \(bytesMax) "
+          "\(bytes) bytes do not fit: \(who) has \(sum.bytes) bytes of shared memory, the limit is "
+          + "\(bytesMax) "
           + "(\(setting))"
       }
       func many(_ sum: Sum, _ who: String, _ most: Int, _ setting: String) -> String? {

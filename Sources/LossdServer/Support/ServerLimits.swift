@@ -1,5 +1,6 @@
 // LossdServer: connections, calls and services over sockets: it turns frames into calls, calls into
-// evaluations and results into frames, within limits. It knows no command line and no file but sockets.
+// evaluations and results into frames, within limits. It knows no command line and no file but
+// sockets.
 
 /// What a daemon allows. Times in nanoseconds, sizes in bytes.
 public struct ServerLimits: Sendable, Equatable {

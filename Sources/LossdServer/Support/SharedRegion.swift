@@ -5,9 +5,10 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// Memory that a client asked for and shares with the daemon for as long as its connection, or until it gives it back. The
-/// client can write to it at any time: whatever serves as an index, a size or a bound is copied out first. Kept by every
-/// call that uses it; then its pages are freed, and only then is it counted no longer.
+/// Memory that a client asked for and shares with the daemon for as long as its connection, or
+/// until it gives it back. The client can write to it at any time: whatever serves as an index, a
+/// size or a bound is copied out first. Kept by every call that uses it; then its pages are freed,
+/// and only then is it counted no longer.
 ///
 /// `@unchecked Sendable`: changed on its loop's thread alone, and no more once a call uses it.
 final class SharedRegion: @unchecked Sendable {
@@ -34,8 +35,8 @@ final class SharedRegion: @unchecked Sendable {
   /// Called when it is counted no longer, on another thread.
   var onFree: (@Sendable () -> Void)?
 
-  /// Counts a region that is still to be made. INVALID_ARGUMENT for a length that none can have, RESOURCE_EXHAUSTED where it
-  /// does not fit.
+  /// Counts a region that is still to be made. INVALID_ARGUMENT for a length that none can have,
+  /// RESOURCE_EXHAUSTED where it does not fit.
   init(
     _ id: UInt64, length: UInt64, _ owner: UserID, _ regions: Regions,
     _ connection: RegionAccount, _ limits: ServerLimits
@@ -53,8 +54,8 @@ final class SharedRegion: @unchecked Sendable {
       throw StatusError(
         .resourceExhausted,
         text(
-          "\(bytes) bytes do not fit: the connection has \(connection.bytes) bytes of shared memory, the limit is "
-            + "\(connection.bytesMax) (limits.connection_bytes)"))
+          "\(bytes) bytes do not fit: the connection has \(connection.bytes) bytes of shared "
+            + "memory, the limit is \(connection.bytesMax) (limits.connection_bytes)"))
     }
     do throws(StatusError) { try regions.ledger.take(bytes, owner, limits) } catch {
       connection.release(bytes)
@@ -89,7 +90,8 @@ final class SharedRegion: @unchecked Sendable {
   /// Where it begins; a call has only regions that are there.
   var base: UnsafeMutableRawPointer { memory.unsafelyUnwrapped }
 
-  /// Makes it and sends its descriptor along with `frame`, whole or not at all. The mapping alone is kept.
+  /// Makes it and sends its descriptor along with `frame`, whole or not at all. The mapping alone
+  /// is kept.
   func send(_ frame: UnsafeRawBufferPointer, _ socket: Int32) -> IOResult {
     var base: UnsafeMutableRawPointer?
     let raw = clinux_region(bytes, &base)

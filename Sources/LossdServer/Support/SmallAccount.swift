@@ -1,6 +1,6 @@
-/// The small things that one connection makes the daemon hold: open calls, decoded messages, messages that are not whole
-/// yet, queued answers. They count against the connection's limit, beside its bytes in flight, and on its user's share of
-/// the loop. Confined to the loop's thread.
+/// The small things that one connection makes the daemon hold: open calls, decoded messages,
+/// messages that are not whole yet, queued answers. They count against the connection's limit,
+/// beside its bytes in flight, and on its user's share of the loop. Confined to the loop's thread.
 final class SmallAccount {
   let share: UserShare
   private let account: MemoryBudget

@@ -94,7 +94,8 @@ final class Users: Sendable {
     state = Mutex(State(bytesMax: bytesMax))
   }
 
-  /// Counts one more connection of a user, up to `connectionsMax`; nil: the user has as many already.
+  /// Counts one more connection of a user, up to `connectionsMax`; nil: the user has as many
+  /// already.
   func join(_ id: UserID, connectionsMax: Int) -> User? {
     state.withLock { state in
       let user = state.users[id] ?? add(id, &state)

@@ -1,8 +1,9 @@
 import LossdTensor
 
-/// What one user has on one loop: the small things that its connections hold there, and those of its connections that have
-/// something to do. Small things are charged to bytes that the share has leased from the user's budget, 1 MiB at a time, so
-/// that a small call costs an addition. Confined to the loop's thread.
+/// What one user has on one loop: the small things that its connections hold there, and those of
+/// its connections that have something to do. Small things are charged to bytes that the share has
+/// leased from the user's budget, 1 MiB at a time, so that a small call costs an addition. Confined
+/// to the loop's thread.
 final class UserShare {
   private static let leaseBytesMax = 1 << 20
 
@@ -69,7 +70,8 @@ final class UserShare {
     return nil
   }
 
-  /// Gives the user's budget what is leased beyond what is used and 1 MiB; all of it where nothing is left.
+  /// Gives the user's budget what is leased beyond what is used and 1 MiB; all of it where nothing
+  /// is left.
   func giveBack() {
     let rest = leased - used - (connections == 0 ? 0 : UserShare.leaseBytesMax)
     if rest <= 0 { return }

@@ -37,7 +37,8 @@ extension Connection {
     if regions.count >= Connection.regionsMax {
       throw StatusError(
         .resourceExhausted,
-        "region \(message.region): the connection has \(regions.count) regions, the most that any may have"
+        "region \(message.region): the connection has \(regions.count) regions, the most that any "
+          + "may have"
       )
     }
     return try SharedRegion(
@@ -78,8 +79,9 @@ extension Connection {
     if regions[region.id] === region { regions[region.id] = nil }
   }
 
-  /// The connection is over: what lies in its regions is void after `limits.region_grace`, by which time its client has
-  /// made arrays its own. While the daemon goes down nobody waits for that, and nothing is freed: it all ends with the daemon.
+  /// The connection is over: what lies in its regions is void after `limits.region_grace`, by which
+  /// time its client has made arrays its own. While the daemon goes down nobody waits for that, and
+  /// nothing is freed: it all ends with the daemon.
   func endRegions() {
     let isDraining = context.daemon.isDraining.load(ordering: .relaxed)
     let (due, passed) = Clock.now.addingReportingOverflow(context.limits.regionGrace)
@@ -90,14 +92,15 @@ extension Connection {
     regions.removeAll()
   }
 
-  /// The region of this number. FAILED_PRECONDITION where there is no shared memory, INVALID_ARGUMENT where there is no
-  /// such region.
+  /// The region of this number. FAILED_PRECONDITION where there is no shared memory,
+  /// INVALID_ARGUMENT where there is no such region.
   func region(_ id: UInt64) throws(StatusError) -> SharedRegion {
     guard decoder.sharedMemory else {
       throw StatusError(
         .failedPrecondition,
         isUnix
-          ? "shared memory is not available on this connection: its HELLO did not name the feature shm"
+          ? "shared memory is not available on this connection: its HELLO did not name the feature "
+            + "shm"
           : "shared memory is not available on this connection: it is no Unix socket")
     }
     guard let region = regions[id], region.memory != nil else {

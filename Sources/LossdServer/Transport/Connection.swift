@@ -17,7 +17,8 @@ final class Connection {
 
   static let sharedMemoryFeature = "shm"
 
-  /// A system call costs as much as two small calls; a client that waits for all of a turn's answers loses more.
+  /// A system call costs as much as two small calls; a client that waits for all of a turn's
+  /// answers loses more.
   private static let answersPerWrite = 32
 
   /// How long a connection is served in one turn, nanoseconds.
@@ -32,7 +33,8 @@ final class Connection {
   /// How long what still comes is read at the end, nanoseconds.
   private static let lastWordsTime: UInt64 = 1_000_000_000
 
-  /// How long nothing is read from a connection whose user's descriptors wait to be closed, nanoseconds.
+  /// How long nothing is read from a connection whose user's descriptors wait to be closed,
+  /// nanoseconds.
   private static let closerPause: UInt64 = 20_000_000
 
   /// The loop outlives its connections: it forgets the last one before it ends.
@@ -67,7 +69,8 @@ final class Connection {
   private var isFlushWanted = false
   private var unwrittenAnswers = 0
   private var isDecoding = false
-  /// What the decoder has not taken yet, since it waits for memory or another connection has its turn.
+  /// What the decoder has not taken yet, since it waits for memory or another connection has its
+  /// turn.
   private var leftover: [UInt8] = []
   /// What the descriptor was ready for when its turn was not yet.
   private var pendingEvents: DescriptorWatcher.Events = []
@@ -86,7 +89,8 @@ final class Connection {
   private var isInDebt = false
   /// The frame whose time is running.
   private var timedFrame: UInt64 = 0
-  /// Bytes written since the beginning, as they were when the sweep before looked, and when that was.
+  /// Bytes written since the beginning, as they were when the sweep before looked, and when that
+  /// was.
   private var written = 0
   private var sweptWritten = 0
   private var sweptTime: UInt64 = 0
@@ -95,7 +99,8 @@ final class Connection {
   /// The client has sent descriptors, which nobody takes.
   var hasSentDescriptors = false
   let isUnix: Bool
-  /// Descriptors may wait in the socket, and closing them, with it or by themselves, may take for ever.
+  /// Descriptors may wait in the socket, and closing them, with it or by themselves, may take for
+  /// ever.
   private let mayHoldDescriptors: Bool
   /// Memory that the client shares, by its own numbers.
   var regions: [UInt64: SharedRegion] = [:]
@@ -106,7 +111,8 @@ final class Connection {
     ?? "peer=\(peerAddress(descriptor).map { "\($0)" } ?? "-")"
   /// As the client was told them, whatever a reload has changed since.
   let limits: ServerLimits
-  /// Descriptors of this client's user wait to be closed, as many as may be: nothing is read meanwhile.
+  /// Descriptors of this client's user wait to be closed, as many as may be: nothing is read
+  /// meanwhile.
   private var isPausedForCloser = false
   private var closerEntry: DeadlineEntry?
   private var stallEntry: DeadlineEntry?
@@ -274,13 +280,15 @@ final class Connection {
     if decoder.hasReadPreface { sendHello() }
   }
 
-  /// The decoder may go on: memory has been released, the frame that waited is to be dropped, or it is the connection's turn.
+  /// The decoder may go on: memory has been released, the frame that waited is to be dropped, or it
+  /// is the connection's turn.
   func resume() {
     guard phase == .open, !isDecoding else { return }
     if turnEnd < Clock.now { beginTurn() }
     isDecoding = true
     var failure: BadFrame?
-    // The loop's spare array is filled with what is left now, so that nothing is allocated in the steady state.
+    // The loop's spare array is filled with what is left now, so that nothing is allocated in the
+    // steady state.
     serverLoop.with { swap(&leftover, &$0.spareBytes) }
     context.spareBytes.withUnsafeBytes { bytes in
       do throws(BadFrame) { try decode(bytes) } catch { failure = error }
@@ -320,8 +328,8 @@ final class Connection {
     }
   }
 
-  /// The user's budget has no room for what the connection's buffers have become: nothing is read until it has, or the
-  /// connection ends.
+  /// The user's budget has no room for what the connection's buffers have become: nothing is read
+  /// until it has, or the connection ends.
   private func waitForRoom() {
     let waiter =
       debtWaiter
@@ -349,8 +357,8 @@ final class Connection {
     updateWatch()
   }
 
-  /// Charges memory for a message that is about to come, where it is more than any connection has anyway. False where there is
-  /// no room.
+  /// Charges memory for a message that is about to come, where it is more than any connection has
+  /// anyway. False where there is no room.
   func reserveMessage(_ header: FrameHeader) -> Shortage? {
     if Int(header.messageLength) <= FrameDecoder.retainedBytes { return nil }
     let bytes = FrameDecoder.heldBytesMax(Int(header.messageLength))
@@ -381,7 +389,8 @@ final class Connection {
     afterTurn()
   }
 
-  /// In the middle of a turn with many calls: the client can work on the first answers while the others are made.
+  /// In the middle of a turn with many calls: the client can work on the first answers while the
+  /// others are made.
   private func flushSome() {
     unwrittenAnswers += 1
     guard unwrittenAnswers >= Connection.answersPerWrite, phase == .open else { return }
@@ -550,7 +559,8 @@ final class Connection {
     if hasSentHello {
       sendGoAway()
     } else {
-      // What it has sent may be on its way: without an answer it could not know that nothing of it began.
+      // What it has sent may be on its way: without an answer it could not know that nothing of it
+      // began.
       setStall(Connection.lastWordsTime)
     }
     wantsFlush()
@@ -567,8 +577,8 @@ final class Connection {
   private func endIfIdle() {
     guard streams.isEmpty, output.isEmpty, hasSentHello, isPeerLeaving || lastStream != .max
     else { return }
-    // What the client has sent meanwhile is read and dropped, or the kernel would answer it with a reset,
-    // which could overtake our last answers.
+    // What the client has sent meanwhile is read and dropped, or the kernel would answer it with a
+    // reset, which could overtake our last answers.
     phase = .discarding
     shutdownWriting(descriptor)
     setStall(Connection.lastWordsTime)
@@ -623,8 +633,8 @@ final class Connection {
     }
   }
 
-  /// Whether there is room for descriptors of this client's user that may come with the next read; if not, that read is
-  /// for later.
+  /// Whether there is room for descriptors of this client's user that may come with the next read;
+  /// if not, that read is for later.
   private func mayTakeDescriptors() -> Bool {
     if context.daemon.closer.hasRoom(for: closerKey) { return true }
     if isPausedForCloser { return false }

@@ -3,8 +3,8 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// What waits to be written to one connection: frames in one growing buffer, big payloads beside it in
-/// the buffers that they were computed in. One gathered write sends many frames. A hot path.
+/// What waits to be written to one connection: frames in one growing buffer, big payloads beside it
+/// in the buffers that they were computed in. One gathered write sends many frames. A hot path.
 final class OutputQueue {
   private enum Segment {
     /// A stretch of `frames`.
@@ -23,7 +23,6 @@ final class OutputQueue {
   private var segments: [Segment] = []
   private var first = 0
   private var framesEnd = 0
-  private var sentBytes = 0
   /// Bytes not yet written.
   private(set) var byteCount = 0
 

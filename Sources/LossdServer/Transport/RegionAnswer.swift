@@ -3,8 +3,8 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// The answer to a REGION that is to be made. It is made when its turn to be written has come, so that no descriptor is held
-/// for a client that does not read. Confined to its loop's thread.
+/// The answer to a REGION that is to be made. It is made when its turn to be written has come, so
+/// that no descriptor is held for a client that does not read. Confined to its loop's thread.
 final class RegionAnswer {
   /// What it counts as output that is queued.
   static let byteCount = 64

@@ -212,8 +212,8 @@ final class StreamCall: Call {
     connection.unsafelyUnwrapped.with { Unretained($0.small) }
   }
 
-  /// Others wait for memory: ends the call where it holds some and its client has not got on with it for `timeout`
-  /// nanoseconds.
+  /// Others wait for memory: ends the call where it holds some and its client has not got on with
+  /// it for `timeout` nanoseconds.
   func sweep(_ now: UInt64, _ timeout: UInt64) {
     guard let connection = connection?.object else { return }
     let holding = handler.object.holding
@@ -233,8 +233,8 @@ final class StreamCall: Call {
       cancel(
         StatusError(
           .resourceExhausted,
-          "for \(timeout / 1_000_000) ms (limits.starve_timeout) the call has held memory that others wait for, "
-            + "without getting on"))
+          "for \(timeout / 1_000_000) ms (limits.starve_timeout) the call has held memory that "
+            + "others wait for, without getting on"))
     }
   }
 }

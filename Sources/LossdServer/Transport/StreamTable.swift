@@ -1,8 +1,8 @@
 import LossdTensor
 
-/// The open calls of a connection by their stream ids, which rise: a new one is the last, and the last is the one
-/// that is asked for most. Adding, finding the last and removing cost a few nanoseconds, finding another one a
-/// binary search. Confined to its loop's thread.
+/// The open calls of a connection by their stream ids, which rise: a new one is the last, and the
+/// last is the one that is asked for most. Adding, finding the last and removing cost a few
+/// nanoseconds, finding another one a binary search. Confined to its loop's thread.
 struct StreamTable {
   private struct Entry {
     let id: UInt32

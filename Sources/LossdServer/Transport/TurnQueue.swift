@@ -1,7 +1,8 @@
 import LossdEngine
 
-/// The connections of a loop that have something to do, in turn: user by user, and connection by connection within one user, so
-/// that nobody gets more of a loop by opening more connections. Confined to its loop's thread.
+/// The connections of a loop that have something to do, in turn: user by user, and connection by
+/// connection within one user, so that nobody gets more of a loop by opening more connections.
+/// Confined to its loop's thread.
 final class TurnQueue {
   /// For so long, nanoseconds, connections are served before the loop looks for new events.
   private static let serveTime: UInt64 = 4_000_000
@@ -11,7 +12,8 @@ final class TurnQueue {
 
   var isEmpty: Bool { first == nil }
 
-  /// Puts a connection at the end of its user's line; `connection.isQueued` says whether it is in there already.
+  /// Puts a connection at the end of its user's line; `connection.isQueued` says whether it is in
+  /// there already.
   func append(_ connection: Connection) {
     let share = connection.share
     let isFirst = share.firstReady == nil

@@ -1,7 +1,7 @@
 import LossdTensor
 
-/// The bytes of a message that is sent again and again, kept when it is encoded for the first time. Only small ones.
-/// Confined to one thread at a time.
+/// The bytes of a message that is sent again and again, kept when it is encoded for the first time.
+/// Only small ones. Confined to one thread at a time.
 public final class EncodedMessage {
   private static let bytesMax = 256
 

@@ -83,7 +83,8 @@ extension OutputBuffer {
       FrameHeader(type: releasing ? .release : .region), packing: regionResult.build(scratch))
   }
 
-  /// A MESSAGE whose message is packed already; the payload of `payloadLength` bytes goes out after it.
+  /// A MESSAGE whose message is packed already; the payload of `payloadLength` bytes goes out after
+  /// it.
   public func encodeFrame(
     message: UnsafeRawBufferPointer, stream: UInt32, endStream: Bool, payloadLength: UInt32 = 0
   ) {

@@ -4,8 +4,10 @@ import LossdTensor
 /// Evaluate's messages. The response is a hot path: built in the scratch arena, packed in place.
 extension OutputBuffer {
   /// A response's header and message; its payload of `payloadLength` bytes goes out after them.
-  /// RESOURCE_EXHAUSTED when the message has more bytes than `maxMessageBytes`, and nothing is added.
-  /// - Parameter encoded: the message's bytes, when it has been encoded before; else they are kept there.
+  /// RESOURCE_EXHAUSTED when the message has more bytes than `maxMessageBytes`, and nothing is
+  /// added.
+  /// - Parameter encoded: the message's bytes, when it has been encoded before; else they are kept
+  ///   there.
   public func encodeFrame(
     response: OutgoingResponse, stream: UInt32, endStream: Bool, payloadLength: UInt32,
     maxMessageBytes: UInt32 = .max, encoded: EncodedMessage? = nil
@@ -29,8 +31,8 @@ extension OutputBuffer {
   }
 
   /// A request's header and message; its payload of `payloadLength` bytes goes out after them.
-  /// INVALID_ARGUMENT for a name with a NUL; RESOURCE_EXHAUSTED when the message has more bytes than
-  /// `maxMessageBytes`. Nothing is added then.
+  /// INVALID_ARGUMENT for a name with a NUL; RESOURCE_EXHAUSTED when the message has more bytes
+  /// than `maxMessageBytes`. Nothing is added then.
   public func encodeFrame(
     request: OutgoingRequest, stream: UInt32, endStream: Bool, payloadLength: UInt32,
     maxMessageBytes: UInt32 = .max

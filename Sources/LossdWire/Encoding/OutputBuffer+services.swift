@@ -1,7 +1,8 @@
 import LossdTensor
 
 /// The messages of ListFunctions and GetStatus, each as one whole MESSAGE with END_STREAM.
-/// RESOURCE_EXHAUSTED when the message has more bytes than `maxMessageBytes`; nothing is added then.
+/// RESOURCE_EXHAUSTED when the message has more bytes than `maxMessageBytes`; nothing is added
+/// then.
 extension OutputBuffer {
   public func encodeFrame(
     listFunctions request: ListFunctionsRequest, stream: UInt32, maxMessageBytes: UInt32 = .max

@@ -1,9 +1,9 @@
 import CProtobufC
 import LossdTensor
 
-/// Bytes to be written to a peer: frames appended by `encodeFrame`, payloads kept apart by the caller,
-/// so that one gathered write sends both without a copy. Allocates nothing in the steady state.
-/// Confined to one thread at a time.
+/// Bytes to be written to a peer: frames appended by `encodeFrame`, payloads kept apart by the
+/// caller, so that one gathered write sends both without a copy. Allocates nothing in the steady
+/// state. Confined to one thread at a time.
 public final class OutputBuffer {
   private static let retainedBytes = 64 << 10
 
@@ -48,7 +48,8 @@ public final class OutputBuffer {
     storage.append(message)
   }
 
-  /// A header with the packed message, which must be one of our own making and small: control frames.
+  /// A header with the packed message, which must be one of our own making and small: control
+  /// frames.
   func appendFrame<T>(_ header: FrameHeader, packing message: UnsafeMutablePointer<T>) {
     let size = packedSize(message)
     var header = header

@@ -1,8 +1,8 @@
 /// Bytes in, frames out: a state machine that holds at most one header or one message.
 ///
-/// A hot path: a header or message that lies whole in the given bytes is read in place; a payload goes
-/// straight to where the sink says; what is dropped is never buffered; nothing is allocated in the
-/// steady state. A class, because a sink that owns it may look at it while it decodes.
+/// A hot path: a header or message that lies whole in the given bytes is read in place; a payload
+/// goes straight to where the sink says; what is dropped is never buffered; nothing is allocated in
+/// the steady state. A class, because a sink that owns it may look at it while it decodes.
 public final class FrameDecoder {
   /// The side that reads.
   public enum Role: Sendable {
@@ -115,8 +115,9 @@ public final class FrameDecoder {
     }
   }
 
-  /// Reads frames from `bytes` and tells `sink`; returns the bytes used up, fewer than given only when
-  /// `isWaiting`, or before a frame where the sink `pausesDecoding`: keep the rest and give it again. After an error everything is read and ignored.
+  /// Reads frames from `bytes` and tells `sink`; returns the bytes used up, fewer than given only
+  /// when `isWaiting`, or before a frame where the sink `pausesDecoding`: keep the rest and give it
+  /// again. After an error everything is read and ignored.
   public func decode(
     _ bytes: UnsafeRawBufferPointer, _ sink: any FrameSink
   ) throws(BadFrame) -> Int {
@@ -238,8 +239,8 @@ extension FrameDecoder {
     return count == left
   }
 
-  /// The next `count` bytes in one piece, in place where possible, else through `held`; nil when some
-  /// are still to come.
+  /// The next `count` bytes in one piece, in place where possible, else through `held`; nil when
+  /// some are still to come.
   private func whole(_ count: Int, _ input: inout Input) -> UnsafeRawBufferPointer? {
     let missing = count - held.count
     let part = UnsafeRawBufferPointer(rebasing: input.prefix(missing))
@@ -253,8 +254,9 @@ extension FrameDecoder {
 // MARK: - Payloads without a copy
 
 extension FrameDecoder {
-  /// Where the socket may read the rest of the payload under way straight into, nil when there is none
-  /// or fewer than `minimum` bytes are missing (reading those with what follows saves a system call).
+  /// Where the socket may read the rest of the payload under way straight into, nil when there is
+  /// none or fewer than `minimum` bytes are missing (reading those with what follows saves a system
+  /// call).
   public func directDestination(minimum: Int) -> UnsafeMutableRawBufferPointer? {
     guard case .payload(let base, let received) = phase else { return nil }
     let left = Int(current.payloadLength) - received
@@ -274,9 +276,9 @@ extension FrameDecoder {
     }
   }
 
-  /// What is still to come of the frame under way is read and thrown away, `frameEnded` is not called
-  /// and its payload's memory is no longer written to: for a call that ended meanwhile. Not to be
-  /// called by a sink while it is being told something.
+  /// What is still to come of the frame under way is read and thrown away, `frameEnded` is not
+  /// called and its payload's memory is no longer written to: for a call that ended meanwhile. Not
+  /// to be called by a sink while it is being told something.
   public func dropRestOfFrame() {
     switch phase {
     case .message:

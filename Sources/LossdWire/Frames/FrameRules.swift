@@ -10,7 +10,8 @@ struct FrameRules {
   var seenHello = false
 
   static let maxPingBytes: UInt32 = 64
-  /// What a client has to say of its connection takes no more, and costs a server little to read, bytes.
+  /// What a client has to say of its connection takes no more, and costs a server little to read,
+  /// bytes.
   static let maxControlBytes: UInt32 = 64 << 10
 
   /// The header in 16 bytes that need no alignment.

@@ -12,13 +12,13 @@ public enum PayloadDisposition {
   case receive(UnsafeMutableRawPointer)
   /// Read and thrown away; `frameEnded` is not called.
   case drop
-  /// No memory yet: the decoder stops before the payload's first byte and asks again when it is next
-  /// called.
+  /// No memory yet: the decoder stops before the payload's first byte and asks again when it is
+  /// next called.
   case wait
 }
 
-/// What a `FrameDecoder` tells: a connection. All calls come from inside the decoder's own, which must
-/// not be entered again meanwhile.
+/// What a `FrameDecoder` tells: a connection. All calls come from inside the decoder's own, which
+/// must not be entered again meanwhile.
 ///
 /// For each frame: `frameBegan`; unless dropped, `messageArrived`; where a payload follows,
 /// `payloadDestination`, again and again while it says `.wait`; then, if the payload is received or

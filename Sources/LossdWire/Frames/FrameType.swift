@@ -1,5 +1,6 @@
-// LossdWire: docs/protocol.md's frames and messages to and from bytes, as a state machine that never
-// waits. It knows no socket, thread or clock, and no function; protobuf-c stops at its border.
+// LossdWire: docs/protocol.md's frames and messages to and from bytes, as a state machine that
+// never waits. It knows no socket, thread or clock, and no function; protobuf-c stops at its
+// border.
 
 /// What a frame is (docs/protocol.md, "Frame types"). Raw values are the wire's.
 public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {

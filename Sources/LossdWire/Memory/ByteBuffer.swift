@@ -15,8 +15,8 @@ struct ByteBuffer: ~Copyable {
 
   var bytes: UnsafeRawBufferPointer { .init(start: base, count: count) }
 
-  /// Room for `byteCount` more, which count from now on and are the caller's to fill. Valid until the
-  /// next change.
+  /// Room for `byteCount` more, which count from now on and are the caller's to fill. Valid until
+  /// the next change.
   mutating func extend(by byteCount: Int) -> UnsafeMutableRawPointer {
     precondition(byteCount >= 0)
     if capacity - count < byteCount { grow(to: Swift.max(count + byteCount, capacity * 2)) }

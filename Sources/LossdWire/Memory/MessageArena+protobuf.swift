@@ -17,8 +17,8 @@ extension MessageArena {
     allocate(byteCount: count * MemoryLayout<T>.stride).bindMemory(to: type, capacity: count)
   }
 
-  /// Unpacks a message into this arena. INVALID_ARGUMENT when it does not decode, RESOURCE_EXHAUSTED
-  /// when it asks for more memory than its size explains.
+  /// Unpacks a message into this arena. INVALID_ARGUMENT when it does not decode,
+  /// RESOURCE_EXHAUSTED when it asks for more memory than its size explains.
   func decode<T>(
     _ initialise: MessageInit<T>, _ bytes: UnsafeRawBufferPointer
   ) throws(StatusError) -> UnsafeMutablePointer<T> {

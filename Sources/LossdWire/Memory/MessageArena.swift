@@ -41,7 +41,8 @@ public final class MessageArena {
       to: ProtobufCAllocator(
         alloc: { data, size in
           guard let data else { return nil }
-          // The arena outlives every call of protobuf-c, which it is lent to for that call: no need to retain it.
+          // The arena outlives every call of protobuf-c, which it is lent to for that call: no need
+          // to retain it.
           return Unmanaged<MessageArena>.fromOpaque(data)._withUnsafeGuaranteedRef {
             $0.allocateForDecoding(size)
           }
@@ -73,8 +74,8 @@ public final class MessageArena {
     }
   }
 
-  /// The most that one field may take when it is decoded, beyond its bytes: protobuf-c's structure of a message, a
-  /// pointer to it and what alignment adds.
+  /// The most that one field may take when it is decoded, beyond its bytes: protobuf-c's structure
+  /// of a message, a pointer to it and what alignment adds.
   private static let fieldBytesMax = 256
 
   /// The most that decoding a message may take, bytes.
@@ -82,7 +83,8 @@ public final class MessageArena {
     2 * messageBytes + fieldBytesMax * fields + (4 << 10)
   }
 
-  /// The most that an arena may have become when such a message has been decoded, bytes: blocks grow by doubling.
+  /// The most that an arena may have become when such a message has been decoded, bytes: blocks
+  /// grow by doubling.
   static func bytesMax(messageBytes: Int, fields: Int) -> Int {
     2 * decodingBudget(messageBytes: messageBytes, fields: fields)
   }

@@ -1,6 +1,7 @@
-/// A text of whoever wrote it (a client, a daemon, a plugin, a file, a setting) as a terminal or a log may show it: ends of
-/// lines as blanks, all other control characters and those that turn the direction of writing as `?`, cut after
-/// `bytesMax` bytes. So none forges a line, moves the cursor, or is longer than somebody reads.
+/// A text of whoever wrote it (a client, a daemon, a plugin, a file, a setting) as a terminal or a
+/// log may show it: ends of lines as blanks, all other control characters and those that turn the
+/// direction of writing as `?`, cut after `bytesMax` bytes. So none forges a line, moves the
+/// cursor, or is longer than somebody reads.
 /// - Parameter keepsLines: `\n` stays: the text is ours, with others' texts in it.
 public func shownText(_ text: String, bytesMax: Int = 8192, keepsLines: Bool = false) -> String {
   var text = text

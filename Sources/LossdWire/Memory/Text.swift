@@ -1,7 +1,7 @@
 import LossdTensor
 
-/// Bytes that protobuf-c handed over as a C string, without the terminating NUL. WireScan has refused
-/// strings with a NUL inside, so nothing is cut.
+/// Bytes that protobuf-c handed over as a C string, without the terminating NUL. WireScan has
+/// refused strings with a NUL inside, so nothing is cut.
 func textBytes(_ text: UnsafePointer<CChar>?) -> UnsafeRawBufferPointer {
   guard let text else { return UnsafeRawBufferPointer(start: nil, count: 0) }
   var count = 0
@@ -13,7 +13,8 @@ func textString(_ text: UnsafePointer<CChar>?) -> String {
   String(decoding: textBytes(text), as: UTF8.self)
 }
 
-/// A name as an error's text shows it: cut after 80 bytes, control characters and turns of direction as `?`, so that a
+/// A name as an error's text shows it: cut after 80 bytes, control characters and turns of
+/// direction as `?`, so that a
 /// hostile one neither floods a log nor forges a line in it.
 public func displayText(_ bytes: UnsafeRawBufferPointer) -> String {
   let limit = 80

@@ -2,12 +2,13 @@ import CLossdProto
 import CProtobufC
 import LossdTensor
 
-/// A walk over a message's bytes before protobuf-c unpacks them, for what it does not check: strings
-/// that are not UTF-8 or have a NUL inside (its C strings would be cut there), field number 0, a bool
-/// of another wire type. It also says precisely what is wrong with bytes that are no message.
+/// A walk over a message's bytes before protobuf-c unpacks them, for what it does not check:
+/// strings that are not UTF-8 or have a NUL inside (its C strings would be cut there), field number
+/// 0, a bool of another wire type. It also says precisely what is wrong with bytes that are no
+/// message.
 ///
-/// Costs a few nanoseconds a field and touches no byte of a `bytes` field. Depth is the schema's own,
-/// which does not recurse; the limit is there for the day when it does.
+/// Costs a few nanoseconds a field and touches no byte of a `bytes` field. Depth is the schema's
+/// own, which does not recurse; the limit is there for the day when it does.
 struct WireScan {
   private static let maxDepth = 16
 
@@ -20,8 +21,9 @@ struct WireScan {
     self.fieldsMax = fieldsMax
   }
 
-  /// Returns how many fields the message has, elements of packed ones included. Throws INVALID_ARGUMENT when `bytes` are no
-  /// message of `descriptor`'s type, RESOURCE_EXHAUSTED for more than `fieldsMax` fields.
+  /// Returns how many fields the message has, elements of packed ones included. Throws
+  /// INVALID_ARGUMENT when `bytes` are no message of `descriptor`'s type, RESOURCE_EXHAUSTED for
+  /// more than `fieldsMax` fields.
   static func check(
     _ bytes: UnsafeRawBufferPointer, _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>,
     fieldsMax: Int = .max
@@ -122,8 +124,8 @@ struct WireScan {
     }
   }
 
-  /// Moves past a field's value; returns its bytes (without a length prefix), nil when it does not fit
-  /// or is a group, which proto3 does not have.
+  /// Moves past a field's value; returns its bytes (without a length prefix), nil when it does not
+  /// fit or is a group, which proto3 does not have.
   private func skip(_ wireType: UInt8, _ index: inout Int, _ end: Int) -> Range<Int>? {
     let start = index
     switch wireType {

@@ -15,7 +15,8 @@ public struct EvaluateRequestMessage {
       raw.pointee.attributes, raw.pointee.n_attributes)
   }
 
-  /// What decoding these bytes may take of an arena at the most, for who charges it first. Throws as decoding does.
+  /// What decoding these bytes may take of an arena at the most, for who charges it first. Throws
+  /// as decoding does.
   public static func decodedBytesMax(_ bytes: UnsafeRawBufferPointer) throws(StatusError) -> Int {
     let fields = try withUnsafePointer(to: lossd__v1__evaluate_request__descriptor) {
       (descriptor) throws(StatusError) in
@@ -50,8 +51,8 @@ public struct EvaluateRequestMessage {
   /// 0: the function's result alone.
   public var outputCount: Int { raw.pointee.n_outputs }
 
-  /// `index` is below `outputCount`; `into` is where in shared memory the result goes, nil: into the
-  /// response's payload.
+  /// `index` is below `outputCount`; `into` is where in shared memory the result goes, nil: into
+  /// the response's payload.
   public func output(_ index: Int) -> (name: UnsafeRawBufferPointer, into: SharedRange?) {
     precondition(index >= 0 && index < outputCount)
     let output = raw.pointee.outputs[index]!

@@ -47,7 +47,8 @@ public struct FunctionDescription: Sendable, Equatable {
     public var help: String
     /// What a request that names no output gets.
     public var isDefault: Bool
-    /// It has rows as the inputs have, or is a scalar that a Summary has. Others are not had in batches.
+    /// It has rows as the inputs have, or is a scalar that a Summary has. Others are not had in
+    /// batches.
     public var hasRows: Bool
 
     public init(
@@ -70,8 +71,8 @@ public struct FunctionDescription: Sendable, Equatable {
     public var minimum: AttributeValue?
     public var maximum: AttributeValue?
     public var choices: [String]
-    /// `dimension`: the one of the first input that is computed along. `reduction`: none, mean or sum, where mean is
-    /// loss_sum over weight_sum. Empty: neither.
+    /// `dimension`: the one of the first input that is computed along. `reduction`: none, mean or
+    /// sum, where mean is loss_sum over weight_sum. Empty: neither.
     public var role: String
 
     public init(

@@ -1,7 +1,8 @@
 import CLossdProto
 import LossdTensor
 
-/// How long one function's calls took, microseconds from the request's last byte to the response queued.
+/// How long one function's calls took, microseconds from the request's last byte to the response
+/// queued.
 public struct FunctionLatencyMessage: Sendable, Equatable {
   public var function: String = ""
   public var count: UInt64 = 0

@@ -1,7 +1,8 @@
 import CLossdProto
 import LossdTensor
 
-/// One key and value beside a call, as gRPC's metadata. A key has gRPC's characters: `a-z 0-9 _ - .`.
+/// One key and value beside a call, as gRPC's metadata. A key has gRPC's characters: `a-z 0-9 _ -
+/// .`.
 public struct Metadatum: Sendable, Equatable {
   public var key: String
   public var value: [UInt8]

@@ -1,8 +1,8 @@
 import CLossdProto
 import LossdTensor
 
-/// Below this many names all pairs are compared, which allocates nothing; above, they are sorted, so
-/// that a hostile message of 100,000 names costs no minutes.
+/// Below this many names all pairs are compared, which allocates nothing; above, they are sorted,
+/// so that a hostile message of 100,000 names costs no minutes.
 private let pairwiseLimit = 16
 
 /// A name that comes twice, nil when none does.
@@ -20,8 +20,8 @@ func repeatedName(
   return nil
 }
 
-/// Drops all but the last entry of each key, in place, and returns how many are left. Their order is
-/// kept for few, not for many: a map has none.
+/// Drops all but the last entry of each key, in place, and returns how many are left. Their order
+/// is kept for few, not for many: a map has none.
 func keepLastOfEachKey(
   _ entries: UnsafeMutablePointer<
     UnsafeMutablePointer<Lossd__V1__EvaluateRequest__AttributesEntry>?

@@ -76,7 +76,8 @@ public struct PluginsResponse: Sendable, Equatable {
 /// What the PluginHost service is asked.
 public enum PluginRequest: Sendable, Equatable {
   case list
-  /// A file's name inside of the configured folders, and `none`, `process` or nothing: as the settings say.
+  /// A file's name inside of the configured folders, and `none`, `process` or nothing: as the
+  /// settings say.
   case load(String, isolation: String = "")
   /// A plugin's name, or its file's.
   case reload(String)
@@ -136,7 +137,8 @@ extension OutputBuffer {
     }
   }
 
-  /// The response to a request: all plugins to a list, the one to a load or reload, nothing to an unload.
+  /// The response to a request: all plugins to a list, the one to a load or reload, nothing to an
+  /// unload.
   public func encodeFrame(
     plugins response: PluginsResponse, answering request: PluginRequest, stream: UInt32,
     maxMessageBytes: UInt32

@@ -4,7 +4,8 @@ extension TensorMessage {
   /// The name as error texts show it.
   public var displayName: String { name.isEmpty ? "a tensor without a name" : displayText(name) }
 
-  /// Type, rank and shape, checked. INVALID_ARGUMENT otherwise, in a text that begins with the name.
+  /// Type, rank and shape, checked. INVALID_ARGUMENT otherwise, in a text that begins with the
+  /// name.
   public func layout() throws(StatusError) -> TensorLayout {
     guard let type = DataType(rawValue: dataType) else {
       throw invalid("data_type is \(dataType), expected 1 (float32) to 10 (bool)")
@@ -26,9 +27,9 @@ extension TensorMessage {
   /// `validateBools`). INVALID_ARGUMENT otherwise, in a text that begins with the name;
   /// FAILED_PRECONDITION for shared memory, which the caller resolves itself where it has some.
   ///
-  /// A payload tensor points into `payload`, at a multiple of 64 bytes. An inline one points into the
-  /// message's arena and is aligned to 16 bytes only: copy it to aligned memory where a kernel needs
-  /// more. An empty one has no memory.
+  /// A payload tensor points into `payload`, at a multiple of 64 bytes. An inline one points into
+  /// the message's arena and is aligned to 16 bytes only: copy it to aligned memory where a kernel
+  /// needs more. An empty one has no memory.
   /// - Parameter hasPayload: false on transports that have none: `payload` is then refused.
   public func validated(
     payload: UnsafeMutableRawBufferPointer, hasPayload: Bool = true

@@ -12,8 +12,8 @@ public enum TensorStorage {
   case shared(region: UInt64, offset: UInt64, length: UInt64)
 }
 
-/// A tensor as a message describes it: a view, valid until the message's arena is reset. Nothing in it
-/// has been checked; `layout` and `validated` do.
+/// A tensor as a message describes it: a view, valid until the message's arena is reset. Nothing in
+/// it has been checked; `layout` and `validated` do.
 public struct TensorMessage {
   let raw: UnsafePointer<Lossd__V1__Tensor>
 

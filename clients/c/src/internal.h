@@ -542,6 +542,14 @@ struct batch {
   int is_sent;
 };
 
+/* How a function's sums make its loss, as the function declares it. */
+enum reduction {
+  REDUCTION_UNKNOWN, /* it declares nothing: a plugin may merge its sums in a way of its own */
+  REDUCTION_OTHER,   /* there is no loss of the whole data set */
+  REDUCTION_MEAN,    /* loss_sum over weight_sum */
+  REDUCTION_SUM      /* loss_sum */
+};
+
 struct sums {
   int is_there;
   uint64_t batches;
@@ -558,6 +566,7 @@ struct lossd_stream {
   lossd_call *head;   /* function, attributes, outputs, and inputs that stay */
   char **kept;        /* names of inputs that may stay */
   size_t kept_count;
+  enum reduction reduction;
   uint64_t deadline;
   /* The call of EvaluateStream under way; there are several, one after another, when daemons come and go. */
   struct connection *connection;
@@ -604,12 +613,15 @@ void stream_payload_ended(lossd_stream *stream);
 /* Leaves its connection; batches without an answer are to be sent again. */
 void stream_leave(lossd_stream *stream);
 void sums_read(struct sums *sums, const Lossd__V1__Summary *summary);
-void sums_carry(struct sums *carried, const struct sums *part);
+/* Adds the sums of a part, those of different daemons. Of a function whose reduction is not known, two parts have
+ * counts alone: no number is better than a wrong one. */
+void sums_carry(struct sums *carried, const struct sums *part, enum reduction reduction);
 
 /* ---- functions.c: ListFunctions, as far as streams need it ---- */
 
-/* Names of a function's inputs that stay in a stream; NOT_FOUND when there is no such function. */
-lossd_code functions_kept(lossd_client *client, const char *function, uint64_t timeout_us, char ***names,
-                          size_t *count, lossd_error *error);
+/* Names of the inputs of `first`'s function that stay in a stream, and how its sums make its loss; NOT_FOUND when
+ * there is no such function. */
+lossd_code functions_describe(const lossd_call *first, char ***names, size_t *count, enum reduction *reduction,
+                              lossd_error *error);
 
 #endif

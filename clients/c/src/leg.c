@@ -188,7 +188,7 @@ void stream_ended(lossd_stream *stream, lossd_code code, const char *text, int n
     stream_fail(stream, code, "%s", text);
     return;
   }
-  if (is_drained) sums_carry(&stream->carried, &stream->part);
+  if (is_drained) sums_carry(&stream->carried, &stream->part, stream->reduction);
   memset(&stream->part, 0, sizeof stream->part);
   if (stream->fruitless++ >= FRUITLESS_MAX) {
     stream_fail(stream, LOSSD_UNAVAILABLE, "the daemon keeps ending the stream");

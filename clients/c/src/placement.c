@@ -12,15 +12,12 @@ static int has_attribute(const lossd_call *call, const char *name) {
   return 0;
 }
 
-/* Bytes of a result whose size is known beforehand: gradients are like their inputs, the activations' output is like
- * theirs. 0: it is not known. */
+/* Bytes of a result whose size is thought to be known beforehand: a gradient is like its input, and `output` is like
+ * `input` unless the request asks for another type. The daemon refuses a place of another size, and the call is then
+ * sent again without places. 0: it is not known. */
 static size_t expected_bytes(const lossd_call *call, const char *name) {
   const char *like = strncmp(name, "grad.", 5) == 0 ? name + 5 : NULL;
-  if (strcmp(name, "output") == 0 && call->function != NULL && !has_attribute(call, "dtype") &&
-      (strcmp(call->function, "sigmoid") == 0 || strcmp(call->function, "softmax") == 0 ||
-       strcmp(call->function, "log_softmax") == 0)) {
-    like = "input";
-  }
+  if (strcmp(name, "output") == 0 && !has_attribute(call, "dtype")) like = "input";
   const struct input *input = like == NULL ? NULL : call_find_input(call, like);
   return input != NULL && is_floating(input->type) ? input->bytes : 0;
 }

@@ -70,8 +70,8 @@ lossd_stream *lossd_stream_new(const lossd_call *first, lossd_error *error) {
   stream->deadline = deadline_after(first->timeout_us);
   stream->head = lossd_call_new(first->client, first->function);
   code = stream->head == NULL ? fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a stream")
-                              : functions_kept(stream->client, first->function, first->timeout_us, &stream->kept,
-                                               &stream->kept_count, error);
+                              : functions_describe(first, &stream->kept, &stream->kept_count,
+                                                   &stream->reduction, error);
   if (code == LOSSD_OK) code = copy_first(stream, first, error);
   if (code != LOSSD_OK) {
     destroy(stream);
@@ -232,27 +232,20 @@ void sums_read(struct sums *sums, const Lossd__V1__Summary *summary) {
   }
 }
 
-void sums_carry(struct sums *carried, const struct sums *part) {
-  if (!carried->is_there) {
+void sums_carry(struct sums *carried, const struct sums *part, enum reduction reduction) {
+  if (!carried->is_there || carried->batches == 0) {
     *carried = *part;
     return;
   }
+  if (part->batches == 0) return;
   carried->batches += part->batches;
   carried->rows += part->rows;
-  carried->has_loss |= part->has_loss;
   carried->loss_sum += part->loss_sum;
   carried->weight_sum += part->weight_sum;
-}
-
-static int is_sum(const lossd_call *head) {
-  for (size_t index = 0; index < head->attribute_count; index++) {
-    const struct attribute *attribute = &head->attributes[index];
-    if (strcmp(attribute->name, "reduction") == 0 &&
-        attribute->value.kind_case == LOSSD__V1__VALUE__KIND_STRING_VALUE) {
-      return strcmp(attribute->value.string_value, "sum") == 0;
-    }
-  }
-  return 0;
+  /* A daemon's own loss is that of its part. */
+  carried->has_loss = part->has_loss && (reduction == REDUCTION_MEAN || reduction == REDUCTION_SUM);
+  carried->loss = reduction == REDUCTION_SUM ? carried->loss_sum : carried->loss_sum / carried->weight_sum;
+  if (reduction == REDUCTION_UNKNOWN) carried->loss_sum = carried->weight_sum = NAN;
 }
 
 lossd_code lossd_stream_summary(const lossd_stream *stream, lossd_summary *summary, lossd_error *error) {
@@ -263,11 +256,7 @@ lossd_code lossd_stream_summary(const lossd_stream *stream, lossd_summary *summa
                : fail(error, LOSSD_FAILED_PRECONDITION, "the stream has not come to its end");
   }
   struct sums total = stream->carried;
-  sums_carry(&total, &stream->part);
-  if (stream->carried.is_there && total.has_loss) {
-    /* The daemon's own value is that of its part. */
-    total.loss = is_sum(stream->head) ? total.loss_sum : total.loss_sum / total.weight_sum;
-  }
+  sums_carry(&total, &stream->part, stream->reduction);
   summary->batches = total.batches;
   summary->rows = total.rows;
   summary->has_loss = total.has_loss;

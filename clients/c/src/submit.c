@@ -16,7 +16,9 @@ lossd_code lossd_call_submit(lossd_call *call, lossd_error *error) {
   if (code != LOSSD_OK) return code;
   call_forget_results(call);
   call->deadline = deadline_after(call->timeout_us);
-  call->is_cancelled = call->has_no_into = 0;
+  call->is_cancelled = 0;
+  /* Where that was it, the next time is like the last. */
+  if (call->outcome.code != LOSSD_OK) call->has_no_into = 0;
   client_enqueue(client, call);
   if (client->current == NULL || client->current->flight_count == 0 || client->pending_count >= SUBMIT_BATCH) {
     client_turn(client);

@@ -12,6 +12,7 @@ from harness import HERE, ROOT
 from daemon import DATA, Daemon
 
 SOURCE = HERE.parent
+VERSION = (ROOT / "VERSION").read_text().strip()
 PROGRAM = r"""
 #include <lossd.h>
 #include <cstdio>
@@ -65,8 +66,8 @@ class Installed(unittest.TestCase):
             files = sorted(os.path.relpath(os.path.join(folder, name), prefix)
                            for folder, _, names in os.walk(prefix) for name in names)
             self.assertEqual(files, [
-                "include/lossd.h", "lib/liblossd.a", "lib/liblossd.so", "lib/liblossd.so.0", "lib/liblossd.so.0.1.0",
-                "lib/pkgconfig/lossd.pc"])
+                "include/lossd.h", "lib/liblossd.a", "lib/liblossd.so", "lib/liblossd.so.0",
+                f"lib/liblossd.so.{VERSION}", "lib/pkgconfig/lossd.pc"])
             self.assertIn("[liblossd.so.0]", sh("readelf", "-d", f"{prefix}/lib/liblossd.so"))
 
     def test_only_the_headers_functions_are_exported_and_all_of_them(self):
@@ -99,12 +100,12 @@ class Installed(unittest.TestCase):
             file.write(PROGRAM)
         shared, static = f"{self.folder}/shared", f"{self.folder}/static"
         sh("g++", "-std=c++11", "-pedantic", "-Wall", "-Wextra", "-Werror", source, "-o", shared, *self.flags("gcc"))
-        self.assertEqual(self.run_with("gcc", shared), "0.5 0.1.0\n")
+        self.assertEqual(self.run_with("gcc", shared), f"0.5 {VERSION}\n")
         library = f"{self.prefixes['gcc']}/lib/liblossd.a"
         rest = [flag for flag in self.flags("gcc", "--static") if flag != "-llossd"]
         sh("g++", source, "-o", static, library, *rest)
         self.assertNotIn("liblossd", sh("readelf", "-d", static))
-        self.assertEqual(self.run_with("gcc", static), "0.5 0.1.0\n")
+        self.assertEqual(self.run_with("gcc", static), f"0.5 {VERSION}\n")
 
 
 if __name__ == "__main__":

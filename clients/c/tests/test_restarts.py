@@ -155,6 +155,32 @@ class StreamDrains(FakeServerCase):
         self.assertEqual(lines[0].split()[:3], ["OK", "batches", "2"])
         self.assertEqual(seen, [(1, 2, 3), ["input"], ["input", "weight"]])
 
+    def test_sums_of_two_daemons_make_what_the_function_declares_and_nothing_where_it_declares_none(self):
+        for reduction, text in (("mean", "loss 2.5 loss_sum 15"), ("sum", "loss 15 loss_sum 15"),
+                                ("none", "loss nan loss_sum 15"), (None, "loss nan loss_sum nan")):
+            def first(fake):
+                fake.request()
+                fake.send(HI + listed("binary_cross_entropy", "weight", reduction=reduction))
+                fake.request(streams=(2,))
+                fake.request(streams=(2,))
+                self.reply(fake, 2, 0)
+                fake.request(streams=(2,))
+                fake.send(goaway(2) + summary(1, 10, 4, 2, False) + status(14, "draining", 2))
+                fake.until_closed()
+
+            def second(fake):
+                fake.send(HI)
+                fake.request()
+                fake.send(frame(CREDIT, 1, number(1, 1)))
+                fake.request()
+                self.reply(fake, 1, 1)
+                fake.request()
+                fake.send(summary(1, 5, 2, 1, True))
+                fake.until_closed()
+            with self.subTest(reduction):
+                (line,) = self.drive([first, second], "weighted_stream", 2)
+                self.assertEqual(line.replace("-nan", "nan"), "OK batches 2 rows 6 " + text)
+
     def test_a_stream_is_not_begun_anew_forever(self):
         def serve(fake):
             self.list_functions(fake)

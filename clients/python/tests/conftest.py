@@ -12,6 +12,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT / "clients"), str(ROOT / "Tests" / "System")]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--without-daemon", action="store_true", help="skip every test that starts a daemon")
+
+
+def pytest_configure(config):
+    if config.getoption("--without-daemon"):
+        def skipped():
+            pytest.skip("it starts a daemon")
+
+        lossd.testing.binary = skipped
+
+
 @pytest.fixture(scope="session")
 def address():
     with lossd.testing.serve() as address:
@@ -31,6 +43,12 @@ class Threads:
     def evaluate(address, *arguments, **options):
         with lossd.connect(address) as client:
             return client.evaluate(*arguments, **options)
+
+    @staticmethod
+    def evaluate_in_turn(address, count, *arguments, **options):
+        """The results of so many calls of one client, one after another."""
+        with lossd.connect(address) as client:
+            return [client.evaluate(*arguments, **options) for _ in range(count)]
 
     @staticmethod
     def evaluate_many(address, count, *arguments, **options):
@@ -66,6 +84,14 @@ class Asyncio:
         async def main():
             async with lossd.connect_async(address) as client:
                 return await client.evaluate(*arguments, **options)
+
+        return asyncio.run(main())
+
+    @staticmethod
+    def evaluate_in_turn(address, count, *arguments, **options):
+        async def main():
+            async with lossd.connect_async(address) as client:
+                return [await client.evaluate(*arguments, **options) for _ in range(count)]
 
         return asyncio.run(main())
 

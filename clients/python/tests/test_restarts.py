@@ -141,6 +141,35 @@ def test_a_weight_that_an_unanswered_batch_brought_does_not_count_for_the_one_be
     assert seen == [(1, 2, 3), ["input"], ["input", "weight"]]
 
 
+@pytest.mark.parametrize("attributes, reduction, loss, sums", [
+    ({}, "mean", 2.5, True), ({}, "sum", 15, True), ({"reduction": "mean"}, "sum", 2.5, True), ({}, "none", None, True),
+    ({"reduction": "sum"}, None, None, False)])
+def test_sums_of_two_daemons_make_what_the_function_declares_and_nothing_where_it_declares_none(
+        both, attributes, reduction, loss, sums):
+    def first(fake):
+        fake.send(HI)
+        fake.request()
+        fake.send(listed("strange", reduction=reduction))
+        fake.request(streams=(2,))
+        reply(fake, 2, 0)
+        fake.send(goaway(2) + summary(1, 10, 4, 2, False) + status(14, "draining", 2))
+        fake.until_closed()
+
+    def second(fake):
+        fake.send(HI)
+        assert fake.request()[2] == 0  # the other batch
+        reply(fake, 1, 1)
+        assert fake.request()[2] == END_STREAM
+        fake.send(summary(1, 5, 2, 1, True))
+        fake.until_closed()
+
+    with serving(first, second) as address:
+        results, total = both.stream(address, "strange", [{"input": X}] * 2, attributes=attributes)
+    assert len(results) == 2 and (total.batches, total.rows) == (2, 6)
+    assert total.values == ({} if loss is None else {"loss": loss})
+    assert total.state == ({"loss_sum": 15, "weight_sum": 6} if sums else {})
+
+
 def test_a_stream_that_never_began_goes_to_the_next_daemon_even_without_a_batch(both):
     def first(fake):
         fake.send(HI)

@@ -197,6 +197,29 @@ def test_a_result_of_another_size_than_was_thought_comes_by_the_socket(both):
     assert seen == [[True], [False]]
 
 
+def test_results_of_functions_of_any_name_have_a_place_until_one_had_another_size(both):
+    seen = []
+
+    def first(fake):
+        fake.send(SHM_HI)
+        fake.frame()
+        for _ in range(2):
+            fake.give_region(*fake.region())
+        request = fake.request()
+        seen.append([2 in parse(item) for item in parse(request[3])[4]])
+        fake.send(status(3, "the place for it has 1 bytes", stream=request[1]))
+        for _ in range(2):
+            request = fake.request()
+            seen.append([2 in parse(item) for item in parse(request[3])[4]])
+            fake.send(answer(tensor("output"), stream=request[1]))
+        fake.until_closed()
+
+    with serving(first) as address:
+        outcomes = both.evaluate_in_turn(address, 2, "strange", {"input": X}, outputs=["output"])
+    assert [outcome["output"].shape for outcome in outcomes] == [(3,)] * 2
+    assert seen == [[True], [False], [False]]
+
+
 def test_a_refused_region_and_a_result_that_nobody_asked_for(both):
     def refuse(fake):
         fake.send(SHM_HI)

@@ -1,5 +1,6 @@
-// sigmoid_focal_loss: torchvision.ops.sigmoid_focal_loss (Lin et al. 2017, "Focal Loss for Dense Object Detection"):
-// binary cross entropy of logits, weighed down by (1 - p_t)^gamma where the prediction is good already.
+// sigmoid_focal_loss: torchvision.ops.sigmoid_focal_loss (Lin et al. 2017, "Focal Loss for Dense
+// Object Detection"): binary cross entropy of logits, weighed down by (1 - p_t)^gamma where the
+// prediction is good already.
 import LossdPluginKit
 
 struct FocalLoss: ElementwiseLoss {
@@ -20,7 +21,8 @@ struct FocalLoss: ElementwiseLoss {
     gamma = attributes.float(1)
   }
 
-  /// The weight alpha_t, the miss 1 - p_t = p (1 - y) + (1 - p) y, p and 1 - p, and the cross entropy.
+  /// The weight alpha_t, the miss 1 - p_t = p (1 - y) + (1 - p) y, p and 1 - p, and the cross
+  /// entropy.
   @inline(__always)
   private func parts<T: LossScalar>(_ x: T, _ y: T) -> (a: T, miss: T, p: T, q: T, ce: T) {
     let (p, q) = (sigmoid(x), sigmoid(-x))

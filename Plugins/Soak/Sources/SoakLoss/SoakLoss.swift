@@ -1,6 +1,7 @@
-// swift_soak: for tests alone: the mean of input^2 by way of much of Swift's runtime - protocols, generics, existential
-// casts, classes, arrays, dictionaries, strings and closures, in every call. Loaded and unloaded a thousand times, it
-// shows whether a library leaves something behind in the process or finds something of another's.
+// swift_soak: for tests alone: the mean of input^2 by way of much of Swift's runtime - protocols,
+// generics, existential casts, classes, arrays, dictionaries, strings and closures, in every call.
+// Loaded and unloaded a thousand times, it shows whether a library leaves something behind in the
+// process or finds something of another's.
 import LossdPluginKit
 import LossdTensor
 

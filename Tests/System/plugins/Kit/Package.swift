@@ -1,7 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// Where lossd's SDK is: the prefix that lossd is installed under, or the folder sdk of a checkout. make sets it.
+// Where lossd's SDK is: the prefix that lossd is installed under, or the folder sdk of a checkout.
+// make sets it.
 let sdk = Context.environment["LOSSD_SDK"] ?? Context.packageDirectory + "/../../../../sdk"
 
 let package = Package(

@@ -20,6 +20,7 @@ from .client import Client, Pending
 from .errors import (
     Cancelled, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, LossdError, NeverBegan,
     NotFound, PermissionDenied, ResourceExhausted, Unavailable, Unimplemented)
+from ._version import __version__
 from .stream import Stream
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad",
     "connect", "connect_async",
 ]
-__version__ = "0.1.0"
 
 DEFAULT_ADDRESS = "unix:/run/lossd/lossd.sock"
 

@@ -53,13 +53,13 @@ class Evaluation:
         return self._plain
 
     def expected(self) -> Dict[str, int]:
-        """Bytes of those results that are big, and whose size is known: gradients are like their inputs, the
-        activations' output is like theirs."""
+        """Bytes of those results that are big, and whose size is thought to be known: a gradient is like its input, and
+        `output` is like `input` unless the request asks for another type. The daemon refuses a place of another size,
+        and the request is then sent again without places."""
         found: Dict[str, int] = {}
         for name in self.outputs:
             like = name[len("grad."):] if name.startswith("grad.") else None
-            if name == "output" and self.function in ("sigmoid", "softmax", "log_softmax") and not (
-                    self.attributes or {}).get("dtype"):
+            if name == "output" and not (self.attributes or {}).get("dtype"):
                 like = "input"
             array, kind = self.arrays.get(like or "", (None, ""))
             if array is not None and kind in ("float32", "float64", "float16", "bfloat16") and (

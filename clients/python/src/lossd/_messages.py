@@ -37,6 +37,8 @@ class FunctionAttribute(Protocol):
     minimum: Any
     maximum: Any
     choices: Sequence[str]
+    #: "dimension", "reduction" or empty: proto/lossd.proto says what that means.
+    role: str
 
 
 class FunctionDescription(Protocol):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Union
+from typing import Any, Deque, Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
+
+import numpy as np
 
 from . import _wire as wire
 from ._evaluation import Evaluation
+from ._messages import FunctionDescription
 from ._shm import Lease
 from ._wire import Arrays
 from .errors import Internal
@@ -45,12 +48,59 @@ class Summary:
     @property
     def loss(self) -> float:
         """What one call over the whole data set would have returned; KeyError for reduction="none" and for
-        activations."""
+        activations, and where several daemons evaluated the stream of a function that declares no reduction."""
         return self.values["loss"]
 
     def __repr__(self) -> str:
         return (f"Summary(batches={self.batches}, rows={self.rows}, values={self.values}, "
                 f"state={self.state})")
+
+
+class SummaryRule:
+    """How the Summary of a data set follows from the Summaries of its parts, which several daemons evaluated: by what
+    the function declares, never by its name.
+
+    A function that declares a reduction has the sums loss_sum and weight_sum, which add up, and its value is loss_sum,
+    or loss_sum over weight_sum for a mean. Of other functions nothing is known: a plugin may merge its sums in a way of
+    its own. Their total has counts alone, since no number is better than a wrong one.
+    """
+
+    #: The sums that a declared reduction has.
+    SUMS = ("loss_sum", "weight_sum")
+
+    def __init__(self, description: Optional[FunctionDescription], attributes: Mapping[str, Any]):
+        declared = [item for item in description.attributes if item.role == "reduction"] if description else []
+        #: "none", "mean" or "sum"; None: the function declares no reduction.
+        self.reduction: Optional[str] = None
+        if declared:
+            given = attributes.get(declared[0].name)
+            self.reduction = str(declared[0].default.string_value if given is None else given)
+
+    def added(self, first: Summary, second: Summary) -> Summary:
+        """Both parts together, without a value unless one of them is of no batch."""
+        if first.batches == 0:
+            return second
+        if second.batches == 0:
+            return first
+        state = {}
+        if self.reduction is not None:
+            for name in self.SUMS:
+                parts = [part.state[name] for part in (first, second) if name in part.state]
+                if parts:
+                    state[name] = sum(parts[1:], parts[0])
+        return Summary(first.batches + second.batches, first.rows + second.rows, {}, state)
+
+    def valued(self, total: Summary, last: Summary) -> Summary:
+        """`total` with the value of the whole data set, where `last`, the last part, has one of its own."""
+        if len(last.values) != 1 or "loss_sum" not in total.state:
+            return total
+        (name,) = last.values
+        if self.reduction == "sum":
+            total.values[name] = total.state["loss_sum"]
+        elif self.reduction == "mean" and "weight_sum" in total.state:
+            with np.errstate(all="ignore"):
+                total.values[name] = float(np.float64(total.state["loss_sum"]) / np.float64(total.state["weight_sum"]))
+        return total
 
 
 class Progress:
@@ -61,12 +111,18 @@ class Progress:
         self.function = function
         self.attributes = dict(attributes or {})
         self.outputs = wire.names(outputs)
-        #: Names of inputs that stay; known once the daemon has been asked.
+        #: Names of inputs that stay, and how sums add up; known once the daemon has been asked.
         self.kept_names: FrozenSet[str] = frozenset()
+        self.rule = SummaryRule(None, self.attributes)
         self._kept: Arrays = {}
         self._unanswered: Deque[Item] = deque()
         self._carried: Optional[Summary] = None
         self.answered_here = 0
+
+    def describe(self, description: FunctionDescription) -> None:
+        """What the daemon says of the function."""
+        self.kept_names = frozenset(item.name for item in description.inputs if item.kept)
+        self.rule = SummaryRule(description, self.attributes)
 
     def item(self, inputs: Mapping[str, Any], id: int) -> Item:
         """InvalidArgument where something is no array: nothing has been sent then."""
@@ -130,24 +186,10 @@ class Progress:
     def carry(self, summary: Optional[Summary]) -> None:
         """A daemon that is shut down had come so far."""
         if summary is not None:
-            self._carried = self._added(summary)
+            self._carried = summary if self._carried is None else self.rule.added(self._carried, summary)
 
     def total(self, summary: Summary) -> Summary:
         """Of all daemons together, `summary` being the last one's."""
         if self._carried is None:
             return summary
-        total = self._added(summary)
-        if "loss" in summary.values and "loss_sum" in total.state:
-            # A daemon's own value is that of its part.
-            is_sum = self.attributes.get("reduction") == "sum"
-            weight = 1.0 if is_sum else total.state.get("weight_sum", float("nan"))
-            total.values["loss"] = total.state["loss_sum"] / weight if weight else float("nan")
-        return total
-
-    def _added(self, summary: Summary) -> Summary:
-        carried = self._carried
-        if carried is None:
-            return summary
-        names: Iterable[str] = {**carried.state, **summary.state}
-        state = {name: carried.state.get(name, 0.0) + summary.state.get(name, 0.0) for name in names}
-        return Summary(carried.batches + summary.batches, carried.rows + summary.rows, {}, state)
+        return self.rule.valued(self.rule.added(self._carried, summary), summary)

@@ -9,10 +9,11 @@ import numpy as np
 
 from . import _schema
 from ._frames import HEADER, HELLO, MESSAGE_MAX, OPEN, PAYLOAD_MAX
+from ._version import __version__
 from .errors import Internal, InvalidArgument, LossdError, ResourceExhausted
 
 PREFACE = b"LOSSD/1\n"
-SOFTWARE = "lossd-python/0.1.0"
+SOFTWARE = f"lossd-python/{__version__}"
 #: The feature of HELLO that brings REGION and RELEASE.
 SHARED_MEMORY = "shm"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         #: Seconds that evaluations are repeated for while the daemon is away; 0: not at all.
         self.retry: float = 0.0 if retry is None else _clock.at_most(retry, "retry")
         self._current: Optional[AsyncConnection] = None
+        #: Functions a result of which had another size than was thought.
+        self._other_sizes: Set[str] = set()
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
 
     def __reduce__(self) -> Any:
@@ -109,7 +111,8 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         """One evaluation of any function: results by name. Arguments and errors are Client.evaluate's."""
         deadline = deadline_after(timeout)
         evaluation = Evaluation(function, inputs, attributes, outputs, 1)
-        if evaluation.is_big:
+        is_other_size = function in self._other_sizes
+        if evaluation.is_big and not is_other_size:
             try:
                 return await self._retry(
                     lambda connection: self._attempt(connection, evaluation, True, deadline), deadline)
@@ -117,7 +120,12 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
                 if not evaluation.expected():
                     raise
                 # Perhaps a result has another size than was thought.
-        return await self._retry(lambda connection: self._attempt(connection, evaluation, False, deadline), deadline)
+                is_other_size = True
+        result = await self._retry(lambda connection: self._attempt(connection, evaluation, False, deadline), deadline)
+        if is_other_size:
+            # That was it: the function's next call is not sent twice.
+            self._other_sizes.add(function)
+        return result
 
     async def _attempt(self, connection: AsyncConnection, evaluation: Evaluation, has_results: bool,
                        deadline: Optional[float]) -> Dict[str, Any]:

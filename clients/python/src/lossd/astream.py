@@ -82,7 +82,7 @@ class AsyncStream:
 
     async def _describe(self) -> None:
         description = (await self._client.functions(self._progress.function))[0]
-        self._progress.kept_names = frozenset(item.name for item in description.inputs if item.kept)
+        self._progress.describe(description)
 
     async def _open(self, connection: AsyncConnection) -> _Leg:
         return _Leg(connection, await connection.open(wire.EVALUATE_STREAM, self._deadline))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ class Client(Functions[NDArray[Any], WithGrad]):
         self.retry: float = 0.0 if retry is None else _clock.at_most(retry, "retry")
         self._lock = threading.Lock()
         self._current: Optional[Connection] = None
+        #: Functions a result of which had another size than was thought.
+        self._other_sizes: Set[str] = set()
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -182,7 +184,8 @@ class Pending:
         self._result: Optional[Dict[str, Any]] = None
         self._error: Optional[LossdError] = None
         self._is_cancelled = False
-        self._has_results_in_place = True  # until the daemon says that one has another size
+        # Until the daemon says that one has another size.
+        self._has_results_in_place = evaluation.function not in client._other_sizes
         self._outage = client._outage(self._deadline)
         self._connection, self._call = client._retry(self._begin, self._deadline, outage=self._outage)
 
@@ -242,7 +245,10 @@ class Pending:
             lease.end(is_safe=True)
             self._has_results_in_place = False
             self._connection, self._call = self._client._retry(self._begin, self._deadline, is_restarting=True)
-            return self._receive()
+            result = self._receive()
+            # That was it: the function's next call is not sent twice.
+            self._client._other_sizes.add(self._evaluation.function)
+            return result
         except LossdError:
             if lease is not None and not self._call.is_abandoned:
                 lease.end(is_safe=True)

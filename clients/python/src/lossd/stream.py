@@ -47,8 +47,7 @@ class Stream:
         self._client = client
         self._deadline = deadline_after(timeout)
         self._progress = Progress(function, attributes, outputs)
-        self._progress.kept_names = frozenset(
-            item.name for item in client.functions(function)[0].inputs if item.kept)
+        self._progress.describe(client.functions(function)[0])
         # Batches that may still be sent before results are taken.
         self._room = threading.Semaphore(window)
         # Held while a request is added to what is under way and written: by who sends, or by who resumes.

@@ -1,4 +1,5 @@
-// kit_binary_loss: binary_cross_entropy_with_logits on the kit, to be measured beside the built-in one.
+// kit_binary_loss: binary_cross_entropy_with_logits on the kit, to be measured beside the built-in
+// one.
 import LossdPluginKit
 
 struct KitBinaryLoss: ElementwiseLoss {

@@ -21,17 +21,25 @@ public func readYAML(_ bytes: [UInt8], limits: YAMLLimits) throws(YAMLError) -> 
 /// of them is 15 s.
 private func checkTagLines(_ bytes: [UInt8]) throws(YAMLError) {
   let limit = 8
-  var (count, line) = (0, 1)
-  for (index, byte) in bytes.enumerated() {
-    if byte == UInt8(ascii: "\n") { line += 1 }
-    guard byte == UInt8(ascii: "%"), bytes[(index + 1)...].starts(with: "TAG".utf8) else {
-      continue
+  let excess = bytes.withUnsafeBufferPointer { bytes -> Int? in
+    var (count, place) = (0, 0)
+    while place + 4 <= bytes.count {
+      if bytes[place] == UInt8(ascii: "%"), bytes[(place + 1)...].starts(with: "TAG".utf8) {
+        count += 1
+        if count > limit { return place }
+      }
+      place += 1
     }
-    count += 1
-    if count > limit {
-      throw YAMLError(line: line, text: "over \(limit) %TAG, the most that there may be")
-    }
+    return nil
   }
+  guard let excess else { return }
+  throw YAMLError(
+    line: line(of: excess, in: bytes), text: "over \(limit) %TAG, the most that there may be")
+}
+
+/// The line of a byte, counted from 1.
+private func line(of place: Int, in bytes: some Collection<UInt8>) -> Int {
+  1 + bytes.prefix(place).count { $0 == UInt8(ascii: "\n") }
 }
 
 /// Libyaml's parser over bytes that it keeps.
@@ -95,8 +103,7 @@ private final class YAMLEvents {
     let problem = state.problem.map { String(cString: $0) } ?? "cannot be read"
     if state.error == YAML_MEMORY_ERROR { return YAMLError(line: 1, text: "no memory for it") }
     if state.error == YAML_READER_ERROR {
-      let before = input.prefix(state.problem_offset)
-      return YAMLError(line: 1 + before.count { $0 == UInt8(ascii: "\n") }, text: problem)
+      return YAMLError(line: line(of: state.problem_offset, in: input), text: problem)
     }
     let context = state.context.map { " " + String(cString: $0) } ?? ""
     return YAMLError(line: Int(state.problem_mark.line) + 1, text: problem + context)

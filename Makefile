@@ -16,8 +16,9 @@ help: ## list the targets
 setup: ## install missing Debian packages, check the Swift toolchain
 	@scripts/setup.sh
 
-build: setup ## release build: .build/release/lossd and lossctl, Swift's runtime inside
+build: setup ## release build: .build/release/lossd, also as lossctl, Swift's runtime inside
 	@swift build -c release --static-swift-stdlib
+	@ln -sfn lossd .build/release/lossctl
 
 demo: build ## all set-up, then a private daemon evaluates real data; results beside torch's
 	@scripts/demo.sh

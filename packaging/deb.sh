@@ -21,10 +21,10 @@ mv "$main/usr/share/doc/lossd-dev" "$dev/usr/share/doc/"
 mv "$main/usr/share/lossd/swift" "$dev/usr/share/lossd/"
 rmdir --ignore-fail-on-non-empty "$main/usr/share/lossd"
 
-# What the programs are linked with, as Debian names it.
+# What the program is linked with, as Debian names it.
 mkdir "$stage/debian"
 : > "$stage/debian/control"
-depends=$(cd "$stage" && dpkg-shlibdeps -O lossd/usr/sbin/lossd lossd/usr/bin/lossctl 2>/dev/null \
+depends=$(cd "$stage" && dpkg-shlibdeps -O lossd/usr/sbin/lossd 2>/dev/null \
   | sed -n 's/^shlibs:Depends=//p')
 
 # The same package from the same source: every time in it is that of the last change.
@@ -70,7 +70,6 @@ headers, Swift kit and examples for plugins of lossd
  a Swift package with which a loss is its formula and its derivative, and
  examples. "lossctl plugin new" writes the folder of a new one.
 END
-install -D -m 644 packaging/debian/lintian-overrides "$main/usr/share/lintian/overrides/lossd"
 install -m 755 packaging/debian/{postinst,prerm,postrm} "$main/DEBIAN/"
 echo /etc/lossd/lossd.yaml > "$main/DEBIAN/conffiles"
 finish "$main" lossd

@@ -14,10 +14,9 @@ zsh=$to/share/zsh/site-functions
 [[ $prefix != /usr ]] || zsh=$to/share/zsh/vendor-completions
 install -d "$zsh"
 install -m 755 "$build/lossd" "$to/sbin/lossd"
-install -m 755 "$build/lossctl" "$to/bin/lossctl"
-if [[ ${STRIP:-yes} = yes ]]; then
-  strip --strip-unneeded -R .comment -R .note "$to/sbin/lossd" "$to/bin/lossctl"
-fi
+# The same program: it is the client where that is its name.
+ln -sfn ../sbin/lossd "$to/bin/lossctl"
+if [[ ${STRIP:-yes} = yes ]]; then strip --strip-unneeded -R .comment -R .note "$to/sbin/lossd"; fi
 
 # Units, with this prefix in their paths.
 for unit in lossd.service lossd.socket lossd-admin.socket lossd-settings.service; do
@@ -55,12 +54,13 @@ for page in packaging/man/*.[1-8]; do
 done
 rm -f "$to/.settings"
 
-# Completions, which the programs print themselves.
-for program in lossd lossctl; do
-  "$build/$program" --generate-completion-script bash \
-    | sed '1{/^#!/d}' > "$to/share/bash-completion/completions/$program"
-  "$build/$program" --generate-completion-script zsh > "$zsh/_$program"
-  "$build/$program" --generate-completion-script fish > "$to/share/fish/vendor_completions.d/$program.fish"
+# Completions, which the program prints itself, under either name.
+for program in "$to/sbin/lossd" "$to/bin/lossctl"; do
+  name=$(basename "$program")
+  "$program" --generate-completion-script bash \
+    | sed '1{/^#!/d}' > "$to/share/bash-completion/completions/$name"
+  "$program" --generate-completion-script zsh > "$zsh/_$name"
+  "$program" --generate-completion-script fish > "$to/share/fish/vendor_completions.d/$name.fish"
 done
 
 # What a plugin is made with: headers, the Swift kit as a package of its own, examples.

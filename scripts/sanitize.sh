@@ -16,7 +16,8 @@ folder=.build-sanitize-$1
 swift build -c "$configuration" --sanitize="$1" --scratch-path "$folder" --product lossd || exit 1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-ln -s "$PWD/$folder/$configuration/lossd" "$PWD/.build/release/lossctl" "$work/"
+ln -s "$PWD/$folder/$configuration/lossd" "$work/lossd"
+ln -s "$PWD/.build/release/lossd" "$work/lossctl"
 options="log_path=$work/report exitcode=0 detect_leaks=0"
 LOSSD_BUILD=$work LOSSD_SANITIZED=$1 LOSSD_STORM=$storm TSAN_OPTIONS=$options ASAN_OPTIONS=$options \
   PYTHONPATH=Tests/System python3 -m unittest -v $tests

@@ -1,4 +1,4 @@
-import LossdWire
+import LossdTensor
 
 /// JSON to be printed. Numbers that JSON cannot hold are the strings `NaN`, `Infinity`,
 /// `-Infinity`.

@@ -26,7 +26,7 @@ final class Daemon {
   /// `reload`: reads the settings again, from where they came.
   init(
     _ settings: Settings, _ manager: ServiceManager, _ inherited: [InheritedSocket], _ log: Logger,
-    reload: @escaping @Sendable () async throws -> Settings
+    reload: @escaping @Sendable () throws -> Settings
   ) throws {
     self.settings = settings
     self.manager = manager
@@ -122,7 +122,7 @@ final class Daemon {
 
   // MARK: - Signals
 
-  private func watchSignals(_ reload: @escaping @Sendable () async throws -> Settings) throws {
+  private func watchSignals(_ reload: @escaping @Sendable () throws -> Settings) throws {
     for number in [SIGTERM, SIGINT] {
       signals.append(try SignalWatcher(server.loop, signal: number) { [unowned self] in stop() })
     }

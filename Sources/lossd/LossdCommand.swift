@@ -8,6 +8,7 @@ import LossdSystemd
 import LossdTensor
 import LossdThreads
 import LossdWire
+import LossdYAML
 
 /// The daemon's command line.
 struct LossdCommand: AsyncParsableCommand {
@@ -101,7 +102,7 @@ struct LossdCommand: AsyncParsableCommand {
   private func start(_ manager: ServiceManager) async throws {
     let inherited = try InheritedSocket.fromEnvironment()
     let settings: Settings
-    do { settings = try await loadSettings() } catch let error as SettingError {
+    do { settings = try loadSettings() } catch let error as SettingError {
       throw SettingError("settings: \(error.text)")
     }
     if checkConfig {
@@ -151,7 +152,7 @@ struct LossdCommand: AsyncParsableCommand {
     }
   }
 
-  @Sendable private func loadSettings() async throws -> Settings {
+  @Sendable private func loadSettings() throws -> Settings {
     var flags: [String: String] = [:]
     let known = Set(Setting.all.map(\.name))
     for assignment in set {
@@ -159,7 +160,7 @@ struct LossdCommand: AsyncParsableCommand {
       guard parts.count == 2, known.contains(String(parts[0])) else {
         let guess = didYouMean(parts.first.map(String.init) ?? "", among: Setting.all.map(\.name))
         throw SettingError(
-          "--set \(assignment): expected KEY=VALUE of a setting"
+          "--set \(assignment.shown): expected KEY=VALUE of a setting"
             + (known.contains(String(parts.first ?? "")) ? "" : guess))
       }
       flags[String(parts[0])] = String(parts[1])
@@ -170,7 +171,7 @@ struct LossdCommand: AsyncParsableCommand {
     if let workers { flags["workers"] = String(workers) }
     if let loops { flags["loops"] = String(loops) }
     if let logLevel { flags["log_level"] = logLevel }
-    return try await Settings.load(file: config, flags: flags)
+    return try Settings.load(file: config, flags: flags)
   }
 
   /// One connection is one descriptor: take as many as the system allows.

@@ -64,7 +64,9 @@ struct ReloadFile {
   }
 
   func read() -> ReloadOutcome? {
-    (try? String(contentsOf: FilePath(path))).flatMap { ReloadOutcome($0) }
+    (try? [UInt8](contentsOf: FilePath(path))).flatMap {
+      ReloadOutcome(String(decoding: $0, as: UTF8.self))
+    }
   }
 
   func remove() { unlink(path) }

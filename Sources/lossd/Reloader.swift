@@ -2,6 +2,7 @@ import Glibc
 import Logging
 import LossdLoop
 import LossdSystemd
+import LossdYAML
 
 /// Reads the settings again when told to, and says how that went: to the log, to the service
 /// manager, and in the outcome's file, where `lossd --reload` reads it. Confined to the loop's
@@ -12,7 +13,7 @@ final class Reloader {
   private let manager: ServiceManager
   private let loop: Loop
   private let log: Logger
-  private let read: @Sendable () async throws -> Settings
+  private let read: @Sendable () throws -> Settings
   private let onChange: (Settings) -> Void
   private let file = ReloadFile.fromEnvironment()
   private var outcome = ReloadOutcome(pid: getpid())
@@ -22,7 +23,7 @@ final class Reloader {
   /// `read` reads the settings from where they came; `onChange` takes over what may change.
   init(
     _ settings: Settings, _ manager: ServiceManager, _ loop: Loop, _ log: Logger,
-    read: @escaping @Sendable () async throws -> Settings, onChange: @escaping (Settings) -> Void
+    read: @escaping @Sendable () throws -> Settings, onChange: @escaping (Settings) -> Void
   ) {
     self.settings = settings
     self.manager = manager
@@ -51,7 +52,7 @@ final class Reloader {
     let me = LoopConfined(self)
     Task.detached {
       let result: Result<Settings, SettingError>
-      do { result = .success(try await read()) } catch {
+      do { result = .success(try read()) } catch {
         result = .failure(error as? SettingError ?? SettingError("\(error)"))
       }
       loop.execute { me.value.took(result) }
@@ -90,12 +91,12 @@ final class Reloader {
       if before == after { continue }
       if setting.needsRestart {
         log.warning(
-          "\(setting.name) goes from \(before) to \(after) with the next restart only")
+          "\(setting.name) goes from \(before.shown) to \(after.shown) with the next restart only")
         continue
       }
       // What was shown can be read: it is how `show` is defined.
       do { try setting.apply(&settings, after) } catch { log.error("\(setting.name): \(error)") }
-      changed.append("\(setting.name) \(after)")
+      changed.append("\(setting.name) \(after.shown)")
     }
     return changed.isEmpty ? "nothing changed" : changed.joined(separator: ", ")
   }

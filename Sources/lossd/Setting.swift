@@ -1,5 +1,6 @@
 import Configuration
 import LossdSocket
+import LossdYAML
 
 /// One key of the configuration: how it is read and shown, and what it means.
 struct Setting: Sendable {
@@ -46,7 +47,7 @@ struct Setting: Sendable {
       apply: { settings, text in
         guard let value = Int(text.trimmed), range.contains(value) else {
           throw SettingError(
-            "\(text) is not a number from \(range.lowerBound) to \(range.upperBound)")
+            "\(text.shown) is not a number from \(range.lowerBound) to \(range.upperBound)")
         }
         settings[keyPath: path] = Value(value)
       }, show: { "\($0[keyPath: path])" })
@@ -69,7 +70,7 @@ struct Setting: Sendable {
             return
           }
         }
-        throw SettingError("\(text) is not a \(kind) (units KiB, MiB, GiB, TiB)")
+        throw SettingError("\(text.shown) is not a \(kind) (units KiB, MiB, GiB, TiB)")
       }, show: { sizeText(Int($0[keyPath: path])) })
   }
 
@@ -90,7 +91,7 @@ struct Setting: Sendable {
             return
           }
         }
-        throw SettingError("\(text) is not a time up to a year (units us, ms, s, min, h)")
+        throw SettingError("\(text.shown) is not a time up to a year (units us, ms, s, min, h)")
       },
       show: { timeText($0[keyPath: path]) })
   }
@@ -103,7 +104,7 @@ struct Setting: Sendable {
         switch text.trimmed {
         case "true", "yes", "on": settings[keyPath: path] = true
         case "false", "no", "off": settings[keyPath: path] = false
-        default: throw SettingError("\(text) is not true or false")
+        default: throw SettingError("\(text.shown) is not true or false")
         }
       }, show: { $0[keyPath: path] ? "true" : "false" })
   }

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -286,10 +287,12 @@ class Packages(unittest.TestCase):
         for name, path in self.debs.items():
             lines = [line.split(None, 5) for line in run("dpkg-deb", "-c", path).stdout.splitlines()]
             self.assertEqual({line[1] for line in lines}, {"root/root"})
-            self.assertEqual({line[0][0] for line in lines}, {"d", "-"})
+            links = [line[5] for line in lines if line[0][0] == "l"]
+            self.assertEqual(links, ["./usr/bin/lossctl -> ../sbin/lossd"] if name == "lossd" else [])
+            self.assertEqual({line[0][0] for line in lines} - {"l"}, {"d", "-"})
             contents[name] = {line[5] for line in lines if line[0][0] == "-"}
         self.assertEqual(contents["lossd"] & contents["lossd-dev"], set())
-        for path in ("usr/sbin/lossd", "usr/bin/lossctl", "usr/lib/systemd/system/lossd.service", "etc/lossd/lossd.yaml",
+        for path in ("usr/sbin/lossd", "usr/lib/systemd/system/lossd.service", "etc/lossd/lossd.yaml",
                      "usr/share/doc/lossd/copyright", "usr/share/man/man7/lossd-plugins.7.gz",
                      *(f"usr/share/doc/lossd/{name}" for name in (
                          "operations.md", "functions.md", "clients.md", "protocol.md", "lossd.proto"))):
@@ -298,9 +301,56 @@ class Packages(unittest.TestCase):
         depends = run("dpkg-deb", "-f", self.debs["lossd"], "Depends").stdout
         self.assertEqual(
             {each.split()[0] for each in depends.split(", ")},
-            {"libc6", "libgcc-s1", "libmd0", "libprotobuf-c1", "libseccomp2", "libstdc++6", "libuv1", "systemd"})
+            {"libc6", "libgcc-s1", "libmd0", "libprotobuf-c1", "libseccomp2", "libstdc++6", "libuv1",
+             "libyaml-0-2", "systemd"})
         for path in (LOSSD, LOSSCTL):
             self.assertNotIn("libswift", run("ldd", path).stdout)
+
+    def test_the_program_takes_25_megabytes_its_package_10_and_no_icu_is_in_it(self):
+        tree = self.folder / "tree"
+        run("dpkg-deb", "-x", self.debs["lossd"], tree)
+        programs = [path for path in tree.rglob("*") if not path.is_symlink() and os.access(path, os.X_OK)
+                    and path.is_file()]
+        self.assertEqual([path.name for path in programs], ["lossd"])
+        self.assertLessEqual(programs[0].stat().st_size, 25_000_000)
+        # As it is shipped: compressed.
+        packed = self.folder / "packed"
+        run(ROOT / "packaging" / "deb.sh", packed, env={
+            **{name: value for name, value in os.environ.items() if name != "COMPRESSION"},
+            "BUILD": os.path.dirname(LOSSD)})
+        package, = packed.glob("lossd_*.deb")
+        self.assertLessEqual(package.stat().st_size, 10_000_000)
+        program = pathlib.Path(LOSSD).read_bytes()
+        for name in (b"icudt", b"ucol_open", b"FoundationInternationalization", b"_FoundationICU"):
+            self.assertNotIn(name, program)
+        self.assertNotRegex(run("ldd", LOSSD).stdout, "libicu|Foundation")
+
+    def test_the_program_is_the_client_where_it_is_called_lossctl(self):
+        tree = self.folder / "names"
+        run("dpkg-deb", "-x", self.debs["lossd"], tree)
+        daemon, client = tree / "usr/sbin/lossd", tree / "usr/bin/lossctl"
+        self.assertRegex(run(daemon, "--version").stdout, r"^lossd [0-9.]+\n$")
+        self.assertRegex(run(client, "--version").stdout, r"^lossctl [0-9.]+\n$")
+        self.assertRegex(run("./lossctl", "--version", cwd=client.parent).stdout, "^lossctl ")
+        path = dict(os.environ, PATH=f"{client.parent}:{os.environ['PATH']}")
+        self.assertRegex(run("lossctl", "--version", env=path).stdout, "^lossctl ")
+        # Any other name, and none, is the daemon's.
+        for name in ("lossd", "/opt/lossd-0.2", "xlossctl", "lossctl/", "", "/"):
+            self.assertRegex(
+                run("bash", "-c", 'exec -a "$0" "$1" --version', name, daemon).stdout,
+                "^lossctl " if name == "lossctl/" else "^lossd ", name)
+        self.assertIn("lossctl: ", run(client, "dance", check=False).stderr)
+        # Also to the kernel, for ps and killall.
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(f"{self.folder}/silent.sock")
+            listening.listen()
+            with subprocess.Popen(
+                    [client, "ping", "--server", f"unix:{self.folder}/silent.sock"], stderr=subprocess.DEVNULL) as ping:
+                listening.settimeout(20)
+                listening.accept()[0].close()
+                name = pathlib.Path(f"/proc/{ping.pid}/comm").read_text()
+                ping.kill()
+            self.assertEqual(name, "lossctl\n")
 
     def test_a_package_is_the_same_when_it_is_built_again(self):
         again = self.folder / "again"

@@ -1,5 +1,6 @@
 """The settings' file: what is in it is taken or refused, never passed over, however it is written."""
 
+import os
 import pathlib
 import subprocess
 import tempfile
@@ -44,6 +45,87 @@ class SettingsFile(unittest.TestCase):
                 self.assertRegex(error, reason)
         status, error, _ = self.check("workers: 2\nlisten: [unix:/tmp/x]\nlimits: {payload_bytes: 1GiB}\n")
         self.assertEqual(status, 0, error)
+
+    def test_a_mistake_is_told_with_file_and_line(self):
+        for text, line, reason in (
+                ("workers: 2\nlimits:\n  stream: 1\n", 3, "there is no setting limits.stream; did you mean `limits.streams`?"),
+                ("# 1\n\nworker: 1\n", 3, "there is no setting worker"),
+                ("loops: 1\nworkers: [1]\n", 2, "workers is a list"),
+                ("workers: 1\nloops: 1\nworkers: 2\n", 3, "workers is there twice"),
+                ("limits.streams: 1\nlimits:\n  streams: 2\n", 3, "limits.streams is there twice"),
+                ("limits:\n  streams: 1\n\n  streams: 1\n", 4, "streams is there twice"),
+                ("workers: 1\nlimits:\nloops: 1\n", 2, "limits has settings under it"),
+                ("workers: 1\nlimits: [1]\n", 2, "limits has settings under it"),
+                ("base: &b {streams: 1}\nlimits: {<<: *b}\n", 1, "there is no setting base"),
+                ("limits: {<<: {streams: 1}}\n", 1, "there is no setting limits.<<"),
+                ("workers: 1\n---\nloops: 1\n", 2, "a second document"),
+                ("workers: 1\nloops: {\n", 3, "did not find expected"),
+                ("workers: 1\n\tloops: 1\n", 2, "line 2: "),
+                ("- a\n", 1, "expected settings"), ("just text\n", 1, "expected settings"),
+                ("? [workers]\n: 1\n", 1, "a key that is a list or a mapping"),
+                ("state_folder: \"/a\\0b\"\n", 1, "a NUL in a text")):
+            with self.subTest(text):
+                status, error, _ = self.check(text)
+                self.assertEqual(status, 78, error)
+                self.assertRegex(error, r"^lossd: settings: /\S+/lossd\.yaml: line ")
+                self.assertIn(f"lossd.yaml: line {line}: ", error)
+                self.assertIn(reason, error)
+
+    def test_a_value_is_taken_as_it_is_written_however_that_is(self):
+        for text in (
+                "workers: '2'\n", "workers: \"2\"\n", "workers: |\n  2\n", "workers: !!int 2\n", "{workers: 2}\n",
+                "workers: &n 2\nloops: *n\n", "%YAML 1.1\n---\nworkers: 2\n...\n", "\ufeffworkers: 2\r\nloops: 1\r\n",
+                "? workers\n: 2\n", "limits.streams: 50\n", "listen: unix:/tmp/a,unix:/tmp/b\n", "listen: []\n", "", "# 1\n",
+                "---\n", "~\n", "{}\n", "access_log: yes\n", "socket_mode: 0660\n", "socket_mode: '0660'\n"):
+            with self.subTest(text):
+                status, error, _ = self.check(text)
+                self.assertEqual((status, error), (0, ""))
+        for text in ("workers: 0x2\n", "workers: 2.0\n", "workers: 1_0\n", "workers:\n", "workers: ~\n"):
+            with self.subTest(text):
+                status, error, _ = self.check(text)
+                self.assertEqual(status, 78)
+                self.assertIn("workers: ", error)
+
+    def test_a_file_and_a_variable_do_not_choose_how_long_an_error_is_nor_what_it_does_to_a_terminal(self):
+        long, wild = "x" * 500_000, "\\e[2J\\u202e\\r\\n" * 20_000
+        for value in (long, wild):
+            for text in (
+                    f'? "{value}"\n: 1\n', f'limits: {{? "{value}" : 1}}\n', f'? "{value}"\n: 1\n? "{value}"\n: 2\n',
+                    f'workers: "{value}"\n', f'listen: ["{value}"]\n', f'admin_listen: ["{value}"]\n',
+                    f'plugin_folders: ["{value}"]\n', f'plugins: {{pins: ["{value}"]}}\n', f'log_level: "{value}"\n',
+                    f'limits: {{payload_bytes: "{value}", hello_timeout: 1s}}\n', f'limits: {{hello_timeout: "{value}"}}\n',
+                    f'state_folder: "{value}"\n', f'access_log: "{value}"\n', f'socket_mode: "{value}"\n',
+                    f'workers: *{"x" * 500_000}\n', f'workers: !{"x" * 500_000} x\n'):
+                with self.subTest(text[:40]):
+                    status, error, _ = self.check(text)
+                    self.assertEqual(status, 78, error[:2000])
+                    self.assertLess(len(error), 6000)
+                    self.assertEqual(error.count("\n"), 1)
+                    self.assertTrue(error.rstrip("\n").isprintable(), error)
+        for flags, environment in ((["--set", f"workers={long[:100_000]}\x1b[2J"], {}), (["--set", long[:100_000]], {}),
+                                   ([], {"LOSSD_WORKERS": long[:100_000] + "\x1b[2J"}),
+                                   (["--config", "/" + "\x1b" * 300 + long[:100_000]], {})):
+            with self.subTest(flags[:1]):
+                done = subprocess.run(
+                    [program("lossd"), "--check-config", *flags], capture_output=True, text=True, timeout=60,
+                    env=dict(os.environ, **environment))
+                self.assertEqual(done.returncode, 78, done.stderr[:2000])
+                self.assertLess(len(done.stderr), 6000)
+                self.assertTrue(done.stderr.rstrip("\n").isprintable(), done.stderr)
+
+    def test_a_file_that_is_too_deep_too_full_or_too_long_is_refused_with_the_limit(self):
+        for text, reason in (
+                ("workers: " + "[" * 100_000, "over 8 lists and mappings within one another"),
+                ("workers: " + "{a: " * 100_000, "over 8 lists and mappings within one another"),
+                ("- " * 100_000, "over 8 lists and mappings within one another"),
+                ("listen: [" + "a," * 100_000 + "]\n", "over 20000 keys and values"),
+                ("".join(f"k{number}: 1\n" for number in range(20_000)), "over 20000 keys and values"),
+                ("#" * (1 << 20) + "\n", "over 1 MiB")):
+            with self.subTest(text[:20]):
+                status, error, seconds = self.check(text)
+                self.assertEqual(status, 78, error[:2000])
+                self.assertIn(reason, error)
+                self.assertLess(seconds, 20)
 
     def test_aliases_of_aliases_take_neither_time_nor_memory(self):
         for path in (("limits", "payload_bytes"), ("limits",), ("workers",), ()):

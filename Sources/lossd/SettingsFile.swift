@@ -1,0 +1,103 @@
+import Configuration
+import LossdTensor
+import LossdYAML
+import SystemPackage
+
+/// The administrator's file: YAML whose keys are settings, or groups of settings.
+enum SettingsFile {
+  /// A file is text of an administrator's: more is a mistake.
+  static let bytesMax = 1 << 20
+  /// Settings are two keys deep, and a list; nobody writes one of them in over 20000 parts.
+  private static let limits = YAMLLimits(aliasesMax: 8, depthMax: 8, nodesMax: 20_000)
+
+  /// What the file sets, as texts and lists of texts; nothing where it has comments alone.
+  ///
+  /// - Throws: `SettingError` that names file and line, where it cannot be read, a key is no
+  ///   setting's or there twice, or a value is of the wrong kind.
+  static func read(_ path: String) throws(SettingError) -> [AbsoluteConfigKey: ConfigValue] {
+    let root: YAMLNode?
+    do {
+      root = try readYAML(try [UInt8](contentsOf: FilePath(path)), limits: limits)
+    } catch let error as YAMLError {
+      throw SettingError("\(path): \(error)")
+    } catch { throw SettingError("\(path): \(error)") }
+    guard let root, !root.isNull else { return [:] }
+    guard case .mapping(let pairs) = root.content else {
+      throw SettingError("\(path): line \(root.line): expected settings, `key: value` lines")
+    }
+    var values: [AbsoluteConfigKey: ConfigValue] = [:]
+    func add(_ name: String, _ line: Int, _ value: YAMLNode) throws(FlawInLine) {
+      let key = AbsoluteConfigKey(name.split(separator: ".").map(String.init))
+      let content = try content(name, line, value)
+      guard values.updateValue(ConfigValue(content, isSecret: false), forKey: key) == nil else {
+        throw FlawInLine(line, "\(name) is there twice")
+      }
+    }
+    do throws(FlawInLine) {
+      for (key, value) in pairs {
+        if groups.contains(key.text), case .mapping(let members) = value.content {
+          for (member, value) in members {
+            try add("\(key.text).\(member.text)", member.line, value)
+          }
+        } else {
+          try add(key.text, key.line, value)
+        }
+      }
+    } catch { throw SettingError("\(path): line \(error.line): \(error.text)") }
+    return values
+  }
+
+  private struct FlawInLine: Error {
+    let line: Int
+    let text: String
+    init(_ line: Int, _ text: String) { (self.line, self.text) = (line, text) }
+  }
+
+  /// What stands before the point of a setting's name.
+  private static let groups = Set(
+    Setting.all.compactMap { $0.name.split(separator: ".").dropLast().first.map(String.init) })
+
+  /// A value. A key that nobody reads is a mistake, most often one of spelling; a value of the
+  /// wrong kind would not be read and leave the setting as it was.
+  private static func content(_ name: String, _ line: Int, _ value: YAMLNode) throws(FlawInLine)
+    -> ConfigContent
+  {
+    guard let setting = Setting.all.first(where: { $0.name == name }) else {
+      if groups.contains(name) {
+        throw FlawInLine(line, "\(name) has settings under it, expected `key: value` lines there")
+      }
+      throw FlawInLine(
+        line, "there is no setting \(name.shown)" + didYouMean(name, among: Setting.all.map(\.name))
+      )
+    }
+    switch value.content {
+    case .scalar(let text): return .string(text)
+    case .list(let items) where setting.isList:
+      let texts = items.compactMap { if case .scalar(let text) = $0.content { text } else { nil } }
+      if texts.count == items.count { return .stringArray(texts) }
+      fallthrough
+    case .list: throw FlawInLine(line, "\(name) is a list, expected \(setting.kind)")
+    case .mapping: throw FlawInLine(line, "\(name) is a mapping, expected \(setting.kind)")
+    }
+  }
+}
+
+extension [UInt8] {
+  /// The whole file.
+  init(contentsOf path: FilePath) throws {
+    let descriptor = try FileDescriptor.open(path, .readOnly)
+    var bytes: [UInt8] = []
+    try descriptor.closeAfter {
+      var buffer = [UInt8](repeating: 0, count: 1 << 16)
+      while true {
+        let count = try buffer.withUnsafeMutableBytes { try descriptor.read(into: $0) }
+        if count == 0 { break }
+        bytes += buffer[..<count]
+        if bytes.count > SettingsFile.bytesMax {
+          throw SettingError("the file is over 1 MiB, the most that it may have")
+        }
+      }
+    }
+    self = bytes
+  }
+}

@@ -7,7 +7,6 @@ import LossdSocket
 import LossdSystemd
 import LossdTensor
 import LossdThreads
-import LossdWire
 import LossdYAML
 
 /// The daemon's command line.

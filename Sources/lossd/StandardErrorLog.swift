@@ -1,6 +1,6 @@
 import Glibc
 import Logging
-import LossdWire
+import LossdTensor
 import Synchronization
 
 /// swift-log to standard error: with `<N>` priorities for the journal, with the time elsewhere.

@@ -2,11 +2,12 @@
 internal import CLossdLanes
 import LossdKernelTable
 
-/// Memory for the groups of a call: tiles on the stack.
+/// Memory for the groups of a call: tiles on the stack. A group's elements are all written, zeros in
+/// empty lanes, before any is read.
 struct GroupMemory {
-  private var first = Tile()
-  private var second = Tile()
-  private var third = Tile()
+  private var first = Tile.unset
+  private var second = Tile.unset
+  private var third = Tile.unset
 
   @inline(__always)
   init() {}

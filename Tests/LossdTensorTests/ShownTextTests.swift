@@ -1,4 +1,4 @@
-import LossdWire
+import LossdTensor
 import Testing
 
 @Suite struct ShownTextTests {

@@ -129,6 +129,19 @@ struct Eval: AsyncParsableCommand {
   ) async throws {
     let client = try server.client()
     defer { client.close() }
+    do { try await evaluate(client, inputs, outputs, saves) } catch {
+      // A daemon that does not answer reads nothing either, perhaps.
+      if let error = error as? StatusError, error.code != .unavailable { await client.flush() }
+      throw error
+    }
+    // The daemon has its memory back at once, and not some time after the connection's end.
+    await client.flush()
+  }
+
+  private func evaluate(
+    _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
+    _ saves: [(name: String, value: String)]
+  ) async throws {
     guard let description = try await client.functions(named: function).first else {
       throw Complaint("the daemon has no function \(function)")
     }
@@ -139,11 +152,33 @@ struct Eval: AsyncParsableCommand {
     if let batches = try batches(client, description, inputs, options, saves, limit) {
       let result = try await batches.run()
       print(json ? result.json(function).text : result.text)
-      return
+    } else {
+      try await evaluateAtOnce(client, description, inputs, options, saves)
+    }
+  }
+
+  /// One call. Big tensors lie in memory that the daemon shares, where it has some.
+  private func evaluateAtOnce(
+    _ client: Client, _ description: FunctionDescription,
+    _ inputs: [(name: String, stored: StoredTensor)], _ options: EvaluationOptions,
+    _ saves: [(name: String, value: String)]
+  ) async throws {
+    var tensors: [(name: String, tensor: Tensor)] = []
+    for (name, stored) in inputs { tensors.append((name, try await stored.shared(with: client))) }
+    var options = options
+    if options.outputs.isEmpty {
+      options.outputs = description.outputs.filter(\.isDefault).map(\.name)
+    }
+    var places: [String: Tensor] = [:]
+    let placed =
+      description.isBuiltIn ? BatchRule.placed(options.outputs, of: inputs, options.attributes) : []
+    for (name, like) in placed where like.byteCount >= BatchMemory.bytesMin {
+      places[name] = try await client.sharedMemory(like.byteCount)?.tensor(
+        like.dataType, like.shape)
     }
     let evaluated = try await client.evaluate(
-      function, inputs: inputs.map { ($0.name, $0.stored.tensor()) }, options: options)
-    try report(evaluated.outputs, saves)
+      function, inputs: tensors, options: options, into: places)
+    try report(evaluated.outputs, saves) { try evaluated.checkIntact() }
   }
 
   /// How the files are evaluated in batches; nil: in one call.
@@ -172,16 +207,18 @@ struct Eval: AsyncParsableCommand {
     // Of no rows there is no batch: one call says what a mean of nothing is.
     if rule.rows == 0 { return nil }
     return try BatchedEvaluation(
-      client: client, function: function, rule: rule, options: options, saves: saves,
+      client: client, description: description, rule: rule, options: options, saves: saves,
       batchSize: batchSize, payloadBytesMax: limit)
   }
 
+  /// Saves and prints. `check` throws where the results are not what they were; then no file is written.
   private func report(
-    _ results: [(name: String, tensor: Tensor)], _ saves: [(name: String, value: String)]
+    _ results: [(name: String, tensor: Tensor)], _ saves: [(name: String, value: String)],
+    _ check: () throws -> Void = {}
   ) throws {
     for (name, file) in saves {
       guard let result = results.first(where: { $0.name == name }) else { continue }
-      try NPYWriter.write(result.tensor, to: file)
+      try NPYWriter.write(result.tensor, to: file, check)
     }
     let saved = Dictionary(saves.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
     if json {

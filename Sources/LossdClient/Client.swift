@@ -48,13 +48,17 @@ public final class Client: Sendable {
     return await connection.ping()
   }
 
-  /// Memory that the daemon shares, `byteCount` bytes of it: tensors that lie there cross no socket. Nil where there is none:
-  /// by TCP, where the daemon's limits leave no room, or this process has no descriptor for it. Nobody waits for room.
+  /// Memory that the daemon shares, `byteCount` bytes of it: tensors that lie there cross no
+  /// socket. Nil where there is none: by TCP, where the daemon's limits leave no room or it is
+  /// going down, or this process has no descriptor for it. Nobody waits for room.
   public func sharedMemory(_ byteCount: Int) async throws(StatusError) -> SharedMemory? {
-    try await connection().sharedMemory(byteCount)
+    // The next call waits for a daemon that is being restarted.
+    if let current = current.withLock({ $0 }), !current.isUsable { return nil }
+    return try await connection().sharedMemory(byteCount)
   }
 
-  /// Waits until what was begun is written, such as that shared memory is given back: `close` drops what is not.
+  /// Waits until what was begun is written, such as that shared memory is given back: `close` drops
+  /// what is not.
   public func flush() async {
     let connection = current.withLock { $0 }
     await connection?.flush()
@@ -62,8 +66,9 @@ public final class Client: Sendable {
 
   /// One evaluation. Names of functions, inputs and attributes are torch.nn.functional's. Cancelling the
   /// task cancels the call.
-  /// - Parameter places: tensors in `SharedMemory` for results by name, each as long as its result; nothing else uses that
-  ///   memory meanwhile. A result for which the memory cannot be used comes by the socket.
+  /// - Parameter places: tensors in `SharedMemory` for results by name, each as long as its result;
+  ///   nothing else uses that memory meanwhile. A result for which the memory cannot be used comes
+  ///   by the socket.
   public func evaluate(
     _ function: String, inputs: [(name: String, tensor: Tensor)],
     options: EvaluationOptions = EvaluationOptions(), into places: [String: Tensor] = [:]

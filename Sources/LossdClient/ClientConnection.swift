@@ -226,7 +226,8 @@ final class ClientConnection: @unchecked Sendable {
 
   // MARK: - Shared memory
 
-  /// Asks the daemon for memory; nil where there is none of that size, of which the daemon is not asked again.
+  /// Asks the daemon for memory; nil where there is none of that size, of which the daemon is not
+  /// asked again.
   func sharedMemory(_ byteCount: Int) async throws(StatusError) -> SharedMemory? {
     guard byteCount > 0, try await hello().features.contains(ClientConnection.sharedMemoryFeature),
       isUnix

@@ -11,8 +11,8 @@ final class ClientReader: FrameSink, @unchecked Sendable {
   private let descriptor: Int32
   private let decoder: FrameDecoder
   private let sharesMemory: Bool
-  /// Descriptors of regions that have come before their frames were whole; nil: one was lost. The frames come in the same
-  /// order, each with the first byte of its own.
+  /// Descriptors of regions that have come before their frames were whole; nil: one was lost. The
+  /// frames come in the same order, each with the first byte of its own.
   private var descriptors: [Int32?] = []
   private let arena = MessageArena()
   private let buffer = AlignedBuffer(count: 64 << 10)

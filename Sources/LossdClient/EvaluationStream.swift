@@ -59,8 +59,8 @@ public final class EvaluationStream: Sendable {
   // MARK: - Sending
 
   /// Sends a batch, or inputs that stay (`weight`, `pos_weight`) alone. Waits until the daemon will take
-  /// it and it is written. One task at a time. What lies in `SharedMemory` is read there, and may be written over when the
-  /// batch's result has been taken.
+  /// it and it is written. One task at a time. What lies in `SharedMemory` is read there, and may
+  /// be written over when the batch's result has been taken.
   public func send(_ inputs: Batch, id: UInt64 = 0) async throws(StatusError) {
     let isBatch = inputs.contains { !keptNames.contains($0.name) }
     while true {

@@ -1,8 +1,9 @@
 import LossdTensor
 import LossdWire
 
-/// Encodes one EvaluateRequest as a MESSAGE frame, its tensors behind it in the payload, but for those that lie in memory
-/// which the connection shares. `places`: where results go that shall lie in such memory; others are ignored.
+/// Encodes one EvaluateRequest as a MESSAGE frame, its tensors behind it in the payload, but for
+/// those that lie in memory which the connection shares. `places`: where results go that shall lie
+/// in such memory; others are ignored.
 func encodeRequest(
   _ connection: ClientConnection, _ call: ClientCall, function: String,
   inputs: [(name: String, tensor: Tensor)], options: EvaluationOptions?, id: UInt64,

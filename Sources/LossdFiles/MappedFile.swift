@@ -3,8 +3,9 @@ import Glibc
 /// A regular file mapped for reading, unmapped with the last reference: only the pages that are
 /// touched take memory, and the system drops them again when it needs to.
 ///
-/// Nobody may shorten the file meanwhile: the kernel answers a touch beyond its new end with SIGBUS; `read` throws.
-/// (Replacing it by rename is harmless, the mapping and the descriptor keep the old file.)
+/// Nobody may shorten the file meanwhile: the kernel answers a touch beyond its new end with
+/// SIGBUS; `read` throws. (Replacing it by rename is harmless, the mapping and the descriptor keep
+/// the old file.)
 ///
 /// `@unchecked Sendable` holds because the pages are never written.
 final class MappedFile: @unchecked Sendable {
@@ -43,7 +44,8 @@ final class MappedFile: @unchecked Sendable {
     return UnsafeRawBufferPointer(start: base, count: count)
   }
 
-  /// Reads as many bytes as `destination` has, from `offset` on, past the mapping: no page of the file is mapped for it.
+  /// Reads as many bytes as `destination` has, from `offset` on, past the mapping: no page of the
+  /// file is mapped for it.
   func read(
     at offset: Int, to destination: UnsafeMutableRawBufferPointer
   ) throws(FileError) {

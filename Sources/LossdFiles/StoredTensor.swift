@@ -78,9 +78,10 @@ public struct StoredTensor: Sendable {
     return Tensor(dataType: dataType, shape: shape, buffer: buffer)
   }
 
-  /// Reads rows `rows`, row-major and little-endian, to `destination`, which is as long as they are: by a system call
-  /// where they lie like that in the file, which costs less than a look at each page of a mapping for the first time.
-  /// Throws where the file cannot be read, or has become shorter.
+  /// Reads rows `rows`, row-major and little-endian, to `destination`, which is as long as they
+  /// are: by a system call where they lie like that in the file, which costs less than a look at
+  /// each page of a mapping for the first time. Throws where the file cannot be read, or has become
+  /// shorter.
   public func read(
     rows: Range<Int>, to destination: UnsafeMutableRawBufferPointer
   ) throws(FileError) {

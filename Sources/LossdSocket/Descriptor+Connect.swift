@@ -3,8 +3,8 @@ import Glibc
 extension Descriptor {
   /// A blocking socket connected to `address`. Waits for the connection; resolves a host's name and
   /// tries each of its addresses in turn.
-  /// - Parameter milliseconds: how long each address is waited for; 0: as long as the system does. A Unix socket waits
-  ///   without end for a server that accepts no more.
+  /// - Parameter milliseconds: how long each address is waited for; 0: as long as the system does.
+  ///   A Unix socket waits without end for a server that accepts no more.
   public static func connect(
     to address: Address, within milliseconds: Int = 0
   ) throws(SocketError) -> Descriptor {

@@ -50,8 +50,9 @@ public func receive(
   }
 }
 
-/// As `receive(_:_:_:)`, for a client whose server may send a descriptor along (SCM_RIGHTS). Sets `descriptor` to the one
-/// that came, close-on-exec and the caller's to close, else to nil; `isLost`: one came that this process has no room for.
+/// As `receive(_:_:_:)`, for a client whose server may send a descriptor along (SCM_RIGHTS). Sets
+/// `descriptor` to the one that came, close-on-exec and the caller's to close, else to nil;
+/// `isLost`: one came that this process has no room for.
 public func receive(
   _ fd: Int32, _ first: UnsafeMutableRawBufferPointer, _ second: UnsafeMutableRawBufferPointer,
   descriptor: inout Int32?, isLost: inout Bool
@@ -75,8 +76,9 @@ public func receive(
   return failure == EAGAIN ? .wouldBlock : .failed(failure)
 }
 
-/// Maps memory that a server has made and sent, at least `bytes` long; nil where it is not that long, can become shorter,
-/// or cannot be mapped. `munmap` unmaps it; the descriptor stays the caller's to close.
+/// Maps memory that a server has made and sent, at least `bytes` long; nil where it is not that
+/// long, can become shorter, or cannot be mapped. `munmap` unmaps it; the descriptor stays the
+/// caller's to close.
 public func mapSealed(_ fd: Int32, _ bytes: Int) -> UnsafeMutableRawPointer? {
   clinux_map_sealed(fd, bytes)
 }

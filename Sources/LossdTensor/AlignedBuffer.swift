@@ -1,6 +1,7 @@
 import Glibc
 
-/// 64-byte-aligned memory of its own, or lent by another object, freed with the last reference. `count` bytes are in use.
+/// 64-byte-aligned memory of its own, or lent by another object, freed with the last reference.
+/// `count` bytes are in use.
 ///
 /// The bytes are not synchronised: `@unchecked Sendable` holds because an owner hands a buffer on and
 /// stops using it, or shares it for reading only.

@@ -4,8 +4,8 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// Places for batches in memory that the daemon shares: a batch is read from the files straight into one while the daemon
-/// computes those in the others, and results come back there.
+/// Places for batches in memory that the daemon shares: a batch is read from the files straight
+/// into one while the daemon computes those in the others, and results come back there.
 final class BatchMemory: Sendable {
   /// Tensors of fewer bytes go by the socket.
   static let bytesMin = 256 << 10
@@ -32,7 +32,8 @@ final class BatchMemory: Sendable {
   func hasPlace(_ name: String) -> Bool { results.contains { $0.name == name } }
 
   /// Nil where batches of so many rows are small, or the daemon has no memory for two of them.
-  /// - Parameter results: names of results that are to have a place, each like the input that it is paired with.
+  /// - Parameter results: names of results that are to have a place, each like the input that it is
+  ///   paired with.
   init?(
     _ client: Client, _ rule: BatchRule, batchSize: Int,
     results: [(name: String, like: StoredTensor)]
@@ -68,7 +69,8 @@ final class BatchMemory: Sendable {
     for place in memories.indices { giving.yield(place) }
   }
 
-  /// The numbers of places that may be written over, one after the other; ends when its task is cancelled. For one task.
+  /// The numbers of places that may be written over, one after the other; ends when its task is
+  /// cancelled. For one task.
   var freePlaces: AsyncStream<Int>.Iterator { free.makeAsyncIterator() }
 
   /// A batch is sent from the place.

@@ -4,7 +4,8 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// What one pass over the files leaves: files that wait for their names, and results that are one number. Any task.
+/// What one pass over the files leaves: files that wait for their names, and results that are one
+/// number. Any task.
 ///
 /// `@unchecked Sendable`: what changes is behind the lock.
 final class BatchResults: @unchecked Sendable {

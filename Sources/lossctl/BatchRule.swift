@@ -162,8 +162,8 @@ struct BatchRule {
     }
   }
 
-  /// Those of a built-in function's `outputs` whose type and shape are known beforehand, each with the input that it is
-  /// like: gradients, and what a function of one input makes of it.
+  /// Those of a built-in function's `outputs` whose type and shape are known beforehand, each with
+  /// the input that it is like: gradients, and what a function of one input makes of it.
   static func placed(
     _ outputs: [String], of inputs: [Input], _ attributes: [String: AttributeValue]
   ) -> [(name: String, like: StoredTensor)] {

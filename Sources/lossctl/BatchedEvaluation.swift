@@ -125,8 +125,8 @@ struct BatchedEvaluation {
 
   typealias Batch = [(name: String, tensor: Tensor)]
 
-  /// One pass over the files. Where all results have places in shared memory each batch is a call of its own: a stream's
-  /// come by the socket.
+  /// One pass over the files. Where all results have places in shared memory each batch is a call
+  /// of its own: a stream's come by the socket.
   private func pass(
     _ outputs: [String], _ options: EvaluationOptions, _ whole: Batch, _ memory: BatchMemory?
   ) async throws -> BatchResults {

@@ -32,8 +32,9 @@ struct BenchTally: Sendable {
   }
 }
 
-/// One connection of a benchmark: calls out of a template, their answers and how long they took. Made again when its
-/// daemon has ended it. A hot path: nothing is allocated while it lasts. Confined to its thread.
+/// One connection of a benchmark: calls out of a template, their answers and how long they took.
+/// Made again when its daemon has ended it. A hot path: nothing is allocated while it lasts.
+/// Confined to its thread.
 final class BenchConnection: FrameSink {
   private struct Slot {
     /// 0: free.

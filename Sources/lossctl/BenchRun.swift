@@ -96,7 +96,8 @@ final class BenchRun {
 
   // MARK: - Calls begin at a rate
 
-  /// `interval` in nanoseconds, `offset` of the first call from the start. Whether the daemon was there to the end.
+  /// `interval` in nanoseconds, `offset` of the first call from the start. Whether the daemon was
+  /// there to the end.
   func runOpen(interval: Double, offset: Double) throws -> Bool {
     var index = 0
     var next = 0

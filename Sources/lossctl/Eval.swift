@@ -66,6 +66,12 @@ struct Eval: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Give up after so many seconds.", valueName: "seconds"))
   var timeout: Double?
 
+  @Option(
+    help: ArgumentHelp(
+      "Where the daemon crashes, or is away, begin again for so many seconds after that.",
+      valueName: "seconds"))
+  var retry: Double?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -85,6 +91,11 @@ struct Eval: AsyncParsableCommand {
       }
       if let batchSize, batchSize < 1 {
         throw Complaint("--batch-size is \(batchSize), expected at least 1", status: 64)
+      }
+      for (name, seconds) in [("--retry", retry), ("--timeout", timeout)] {
+        if let seconds, !(seconds >= 0) {
+          throw Complaint("\(name) is \(seconds), expected at least 0 seconds", status: 64)
+        }
       }
       if embedded {
         try evaluateEmbedded(inputs, outputs, saves)
@@ -129,7 +140,7 @@ struct Eval: AsyncParsableCommand {
   ) async throws {
     let client = try server.client()
     defer { client.close() }
-    do { try await evaluate(client, inputs, outputs, saves) } catch {
+    do { try await evaluateRepeatedly(client, inputs, outputs, saves) } catch {
       // A daemon that does not answer reads nothing either, perhaps.
       if let error = error as? StatusError, error.code != .unavailable { await client.flush() }
       throw error
@@ -138,9 +149,43 @@ struct Eval: AsyncParsableCommand {
     await client.flush()
   }
 
-  private func evaluate(
+  /// Evaluations have no side effects: what a crash or a restart has ended is begun again, from the
+  /// first row.
+  private func evaluateRepeatedly(
     _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
     _ saves: [(name: String, value: String)]
+  ) async throws {
+    let clock = ContinuousClock()
+    let start = clock.now
+    var firstFailure: ContinuousClock.Instant?
+    var pause = Eval.firstPause
+    while true {
+      let left = timeout.map { max($0 - Progress.seconds(clock.now - start), 1e-6) }
+      do {
+        return try await evaluate(client, inputs, outputs, saves, timeout: left)
+      } catch var error as StatusError {
+        guard let retry, error.code == .unavailable else { throw error }
+        let since = firstFailure ?? clock.now
+        firstFailure = since
+        let away = Progress.seconds(clock.now - since)
+        if away >= retry {
+          error.message += " (--retry: begun again for \(fixed(retry, 0)) s)"
+          throw error
+        }
+        // Many clients shall not come back at the same moment.
+        let seconds = min(pause * Double.random(in: 0.5...1), retry - away)
+        pause = min(2 * pause, Eval.longestPause)
+        try await Task.sleep(for: .seconds(seconds))
+      }
+    }
+  }
+
+  /// Seconds before an evaluation is begun again: at first, and at most.
+  private static let (firstPause, longestPause) = (0.02, 1.0)
+
+  private func evaluate(
+    _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
+    _ saves: [(name: String, value: String)], timeout: Double?
   ) async throws {
     guard let description = try await client.functions(named: function).first else {
       throw Complaint("the daemon has no function \(function)")
@@ -211,7 +256,8 @@ struct Eval: AsyncParsableCommand {
       batchSize: batchSize, payloadBytesMax: limit)
   }
 
-  /// Saves and prints. `check` throws where the results are not what they were; then no file is written.
+  /// Saves and prints. `check` throws where the results are not what they were; then no file is
+  /// written.
   private func report(
     _ results: [(name: String, tensor: Tensor)], _ saves: [(name: String, value: String)],
     _ check: () throws -> Void = {}

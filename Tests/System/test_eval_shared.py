@@ -277,6 +277,54 @@ class EvalShared(unittest.TestCase):
             for name, data in truth[1].items():
                 self.assertTrue(saved[name].read_bytes() == data, name)
 
+    def next_daemon(self, daemon):
+        os.unlink(daemon.path)
+        next_one = subprocess.Popen(
+            [program("lossd"), "--listen", daemon.unix], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "LOSSD_KERNELS": "reference"})
+        self.addCleanup(next_one.wait)
+        self.addCleanup(next_one.kill)
+
+    def test_an_evaluation_that_a_crash_ends_is_begun_again_with_retry_and_fails_without(self):
+        classes = self.classification(1_500_000, 32)
+        for function, inputs, outputs, retry in (
+                ("cross_entropy", classes, (), 20), ("sigmoid", {"input": classes["input"]}, ("output",), 20),
+                ("cross_entropy", classes, ("loss", "grad.input"), 20), ("cross_entropy", classes, (), None),
+                ("sigmoid", {"input": classes["input"]}, ("output",), None)):
+            daemon = self.daemon(kernels="reference", workers=1)
+            truth = self.evaluate(daemon, function, inputs, outputs, batch=4096, folder="truth")
+            arguments, saved = self.arguments(function, inputs, outputs, batch=4096)
+            process = self.stopped_in_the_middle(daemon, arguments + (["--retry", str(retry)] if retry else []))
+            daemon.process.kill()
+            daemon.process.wait(10)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.3)
+            self.next_daemon(daemon)
+            printed, errors = process.communicate(timeout=120)
+            if retry is None:
+                self.assertEqual(process.returncode, 69, errors)
+                self.assertEqual([path.name for path in (self.folder / "ours").iterdir()], [])
+                continue
+            self.assertEqual(process.returncode, 0, errors)
+            printed = json.loads(printed)
+            printed.pop("files")
+            self.assertEqual(printed, truth[0])
+            for name, data in truth[1].items():
+                self.assertTrue(saved[name].read_bytes() == data, name)
+                saved[name].unlink()
+
+    def test_retry_ends_when_its_time_is_over(self):
+        classes = self.classification(100, 32)
+        for retry in (0, 1):
+            arguments, _ = self.arguments("cross_entropy", classes)
+            begin = time.monotonic()
+            result = lossctl(*arguments, "--retry", retry, server=f"unix:{self.folder}/nobody", check=False)
+            self.assertEqual(result.returncode, 69)
+            self.assertIn(f"(--retry: begun again for {retry} s)", result.stderr)
+            self.assertTrue(retry <= time.monotonic() - begin < retry + 5)
+        result = lossctl(*arguments, "--retry", "-1", server="unix:/nobody", check=False)
+        self.assertEqual(result.returncode, 64, result.stderr)
+
     # ---- Daemons that are wrong ----
 
     def test_memory_that_could_be_cut_or_is_not_there_is_not_touched(self):

@@ -67,7 +67,8 @@ public final class NPYWriter {
     }
   }
 
-  /// As `append`, to where row `row` of the file is to be; parts may come in any order, and leave no row out.
+  /// As `append`, to where row `row` of the file is to be; parts may come in any order, and leave
+  /// no row out.
   public func write(_ tensor: Tensor, at row: Int) throws(FileError) {
     try check(tensor)
     defer { withExtendedLifetime(tensor) {} }
@@ -87,7 +88,8 @@ public final class NPYWriter {
   }
 
   /// Writes one tensor, a scalar too, as a whole file, in place of what `path` held before.
-  /// - Parameter check: called when all is written and before the file has its name; what it throws leaves `path` as it was.
+  /// - Parameter check: called when all is written and before the file has its name; what it throws
+  ///   leaves `path` as it was.
   public static func write(
     _ tensor: Tensor, to path: String, _ check: () throws -> Void = {}
   ) throws {

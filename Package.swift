@@ -67,7 +67,8 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.0"),
-    // Without its traits, of which JSON, there unless one says otherwise, brings all of Foundation with ICU: 34 MB.
+    // Without its traits, of which JSON, there unless one says otherwise, brings all of Foundation
+    // with ICU: 34 MB.
     .package(url: "https://github.com/apple/swift-configuration.git", from: "1.4.0", traits: []),
     .package(url: "https://github.com/apple/swift-log.git", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-system.git", from: "1.8.0"),

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clinux.h"
@@ -43,6 +44,20 @@ int clinux_region(size_t bytes, void **base) {
 
 int clinux_free_pages(void *memory, size_t bytes) { return madvise(memory, bytes, MADV_REMOVE); }
 
+void *clinux_map_sealed(int fd, size_t bytes) {
+  /* Sealed first, then measured: from then on it stays as long. */
+  int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0) return NULL;
+  struct stat file;
+  if (fstat(fd, &file) != 0) return NULL;
+  if (!(seals & F_SEAL_SHRINK) || file.st_size < 0 || (uint64_t)file.st_size < bytes) {
+    errno = EINVAL;
+    return NULL;
+  }
+  void *memory = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  return memory == MAP_FAILED ? NULL : memory;
+}
+
 /* ---- Descriptors that a peer sends ---- */
 
 int clinux_refuse_descriptors(int fd) {
@@ -78,6 +93,31 @@ long clinux_receive(int fd, struct iovec *vectors, size_t count, int32_t *descri
     if (here > room) here = room;
     memcpy(descriptors + *descriptor_count, CMSG_DATA(h), here * sizeof(int32_t));
     *descriptor_count += here;
+  }
+  return received;
+}
+
+long clinux_receive_one(int fd, struct iovec *vectors, size_t count, int32_t *descriptor, int *is_lost) {
+  union {
+    struct cmsghdr header; /* aligns the bytes */
+    char space[CMSG_SPACE(sizeof(int32_t))];
+  } control;
+  struct msghdr message = {.msg_iov = vectors,
+                           .msg_iovlen = count,
+                           .msg_control = &control,
+                           /* Not CMSG_SPACE, whose padding has room for a second descriptor. */
+                           .msg_controllen = CMSG_LEN(sizeof(int32_t))};
+  *descriptor = -1;
+  *is_lost = 0;
+  long received;
+  do received = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+  while (received < 0 && errno == EINTR);
+  if (received < 0) return received;
+  *is_lost = (message.msg_flags & MSG_CTRUNC) != 0;
+  struct cmsghdr *h = CMSG_FIRSTHDR(&message);
+  if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS &&
+      h->cmsg_len >= CMSG_LEN(sizeof(int32_t))) {
+    memcpy(descriptor, CMSG_DATA(h), sizeof *descriptor);
   }
   return received;
 }

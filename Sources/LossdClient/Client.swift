@@ -49,19 +49,40 @@ public final class Client: Sendable {
     return await connection.ping()
   }
 
+  /// Memory that the daemon shares, `byteCount` bytes of it: tensors that lie there cross no
+  /// socket. Nil where there is none: by TCP, where the daemon's limits leave no room or it is
+  /// going down, or this process has no descriptor for it. Nobody waits for room.
+  public func sharedMemory(_ byteCount: Int) async throws(StatusError) -> SharedMemory? {
+    // The next call waits for a daemon that is being restarted.
+    if let current = current.withLock({ $0 }), !current.isUsable { return nil }
+    return try await connection().sharedMemory(byteCount)
+  }
+
+  /// Waits until what was begun is written, such as that shared memory is given back: `close` drops
+  /// what is not.
+  public func flush() async {
+    let connection = current.withLock { $0 }
+    await connection?.flush()
+  }
+
   /// One evaluation. Names of functions, inputs and attributes are torch.nn.functional's.
   /// Cancelling the task cancels the call.
+  /// - Parameter places: tensors in `SharedMemory` for results by name, each as long as its result;
+  ///   nothing else uses that memory meanwhile. A result for which the memory cannot be used comes
+  ///   by the socket.
   public func evaluate(
     _ function: String, inputs: [(name: String, tensor: Tensor)],
-    options: EvaluationOptions = EvaluationOptions()
+    options: EvaluationOptions = EvaluationOptions(), into places: [String: Tensor] = [:]
   ) async throws(StatusError) -> Evaluated {
     let response = try await unary("/lossd.v1.Evaluator/Evaluate", options) {
       (connection, call, limits) throws(StatusError) in
       try encodeRequest(
         connection, call, function: function, inputs: inputs, options: options, id: 1,
-        endStream: true, limits)
+        endStream: true, limits, into: places)
     }
-    return try decodeResponse(response).evaluated
+    let evaluated = try decodeResponse(response, into: places).evaluated
+    try inputs.checkIntact()
+    return evaluated
   }
 
   /// What the daemon can evaluate; `name`: this function alone.

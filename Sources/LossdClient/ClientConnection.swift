@@ -22,10 +22,17 @@ final class ClientConnection: @unchecked Sendable {
     var slotWaiters: [CheckedContinuation<Void, Never>] = []
     var pings: [UInt64: CheckedContinuation<Bool, Never>] = [:]
     var nextPing: UInt64 = 1
+    /// Who waits for regions of shared memory, by their numbers.
+    var regions: [UInt64: CheckedContinuation<Int32?, Never>] = [:]
+    var nextRegion: UInt64 = 1
+    /// Bytes from which on the daemon has refused a region.
+    var regionRefused = Int.max
   }
 
   let state = Mutex(State())
   private let descriptor: Int32
+  /// Whether the daemon may share memory: on Unix sockets.
+  private let isUnix: Bool
   private let writer: FrameWriter
   private let encoder = Mutex(EncoderBox())
 
@@ -35,6 +42,7 @@ final class ClientConnection: @unchecked Sendable {
   }
 
   init(_ address: Address, software: String) throws(StatusError) {
+    if case .unix = address { isUnix = true } else { isUnix = false }
     do throws(SocketError) {
       descriptor = try Descriptor.connect(to: address).take()
     } catch {
@@ -47,14 +55,18 @@ final class ClientConnection: @unchecked Sendable {
       // reader ends the calls when it has come to the end.
       self?.state.withLock { $0.isDraining = true }
     }
+    let features = isUnix ? [ClientConnection.sharedMemoryFeature] : []
     let bytes = encode { buffer in
       buffer.encodePreface()
-      buffer.encodeFrame(hello: HelloMessage(software: software))
+      buffer.encodeFrame(hello: HelloMessage(software: software, features: features))
     }
     writer.send(OutgoingFrames(bytes: bytes))
-    let reader = ClientReader(self, descriptor)
+    let reader = ClientReader(self, descriptor, sharesMemory: isUnix)
     startThread { reader.run() }
   }
+
+  /// The feature's name in HELLO.
+  private static let sharedMemoryFeature = "shm"
 
   /// Set once, before anything can fail.
   private final class Failure: @unchecked Sendable {
@@ -212,13 +224,65 @@ final class ClientConnection: @unchecked Sendable {
     }
   }
 
+  // MARK: - Shared memory
+
+  /// Asks the daemon for memory; nil where there is none of that size, of which the daemon is not
+  /// asked again.
+  func sharedMemory(_ byteCount: Int) async throws(StatusError) -> SharedMemory? {
+    guard byteCount > 0, try await hello().features.contains(ClientConnection.sharedMemoryFeature),
+      isUnix
+    else { return nil }
+    var number: UInt64 = 0
+    let received: Int32? = await withCheckedContinuation { continuation in
+      let asked: UInt64? = state.withLock { state in
+        if state.closed != nil || state.isDraining || byteCount >= state.regionRefused {
+          return nil
+        }
+        let number = state.nextRegion
+        state.nextRegion += 1
+        state.regions[number] = continuation
+        return number
+      }
+      guard let asked else { return continuation.resume(returning: nil) }
+      number = asked
+      let message = RegionMessage(
+        region: asked, length: UInt64(SharedMemory.regionBytes(byteCount)))
+      send(encode { $0.encodeFrame(region: message) })
+    }
+    guard let received else {
+      if let closed = state.withLock({ $0.closed }) { throw closed }
+      if number != 0 { refused(byteCount) }
+      return nil
+    }
+    let descriptor = Descriptor(adopting: received)
+    if let memory = SharedMemory(byteCount, region: number, of: self, descriptor) { return memory }
+    release(number)
+    refused(byteCount)
+    return nil
+  }
+
+  private func refused(_ byteCount: Int) {
+    state.withLock { $0.regionRefused = min($0.regionRefused, byteCount) }
+  }
+
+  /// Regions whose answers are still to come.
+  var regionsAsked: Int { state.withLock { $0.regions.count } }
+
+  func release(_ region: UInt64) { send(encode { $0.encodeFrame(release: region) }) }
+
+  /// Waits until all is written that has been queued, or never will be.
+  func flush() async { await writer.sendAndWait(OutgoingFrames(bytes: [])) }
+
   // MARK: - The end
 
   /// Nothing more can come: every call ends with `error`.
   func close(_ error: StatusError) {
-    let (waiters, pings) = state.withLock {
-      state -> ([CheckedContinuation<Void, Never>], [CheckedContinuation<Bool, Never>]) in
-      if state.closed != nil { return ([], []) }
+    let (waiters, pings, regions) = state.withLock {
+      state -> (
+        [CheckedContinuation<Void, Never>], [CheckedContinuation<Bool, Never>],
+        [CheckedContinuation<Int32?, Never>]
+      ) in
+      if state.closed != nil { return ([], [], []) }
       state.closed = error
       var waiters = state.helloWaiters + state.slotWaiters
       state.helloWaiters = []
@@ -230,12 +294,15 @@ final class ClientConnection: @unchecked Sendable {
       state.calls.removeAll()
       let pings = Array(state.pings.values)
       state.pings.removeAll()
-      return (waiters, pings)
+      let regions = Array(state.regions.values)
+      state.regions.removeAll()
+      return (waiters, pings, regions)
     }
     writer.close()
     shutdownBoth(descriptor)
     for waiter in waiters { waiter.resume() }
     for ping in pings { ping.resume(returning: false) }
+    for region in regions { region.resume(returning: nil) }
   }
 }
 

@@ -10,15 +10,26 @@ import LossdWire
 final class ClientReader: FrameSink, @unchecked Sendable {
   private let connection: ClientConnection
   private let descriptor: Int32
-  private let decoder = FrameDecoder(role: .client, maxMessageBytes: 64 << 20)
+  private let decoder: FrameDecoder
+  private let sharesMemory: Bool
+  /// Descriptors of regions that have come before their frames were whole; nil: one was lost. The
+  /// frames come in the same order, each with the first byte of its own.
+  private var descriptors: [Int32?] = []
   private let arena = MessageArena()
   private let buffer = AlignedBuffer(count: 64 << 10)
   private var message: [UInt8] = []
   private var payload = AlignedBuffer(count: 0)
 
-  init(_ connection: ClientConnection, _ descriptor: Int32) {
+  init(_ connection: ClientConnection, _ descriptor: Int32, sharesMemory: Bool) {
     self.connection = connection
     self.descriptor = descriptor
+    self.sharesMemory = sharesMemory
+    decoder = FrameDecoder(
+      role: .client, maxMessageBytes: 64 << 20, sharedMemory: sharesMemory)
+  }
+
+  deinit {
+    for case let left? in descriptors { _ = close(left) }
   }
 
   func run() {
@@ -30,15 +41,13 @@ final class ClientReader: FrameSink, @unchecked Sendable {
   private func read() -> StatusError {
     while true {
       let direct = decoder.directDestination(minimum: 16 << 10)
-      let outcome =
-        if let direct {
-          LossdSocket.receive(descriptor, direct, buffer.bytes)
-        } else {
-          LossdSocket.receive(descriptor, buffer.bytes)
-        }
-      switch outcome {
+      switch receive(direct) {
       case .bytes(let count):
         do throws(BadFrame) {
+          // Each is of a region that somebody waits for.
+          if descriptors.count > connection.regionsAsked {
+            throw BadFrame("a descriptor that was not asked for")
+          }
           var rest = count
           if let direct {
             let part = min(count, direct.count)
@@ -62,6 +71,25 @@ final class ClientReader: FrameSink, @unchecked Sendable {
     }
   }
 
+  private func receive(_ direct: UnsafeMutableRawBufferPointer?) -> IOResult {
+    if !sharesMemory {
+      guard let direct else { return LossdSocket.receive(descriptor, buffer.bytes) }
+      return LossdSocket.receive(descriptor, direct, buffer.bytes)
+    }
+    var (passed, isLost): (Int32?, Bool) = (nil, false)
+    let outcome = LossdSocket.receive(
+      descriptor, direct ?? buffer.bytes,
+      direct == nil ? UnsafeMutableRawBufferPointer(start: nil, count: 0) : buffer.bytes,
+      descriptor: &passed, isLost: &isLost)
+    if isLost, let one = passed {
+      // More than the one that belongs to a region: none is.
+      _ = close(one)
+      passed = nil
+    }
+    if passed != nil || isLost { descriptors.append(passed) }
+    return outcome
+  }
+
   // MARK: - Frames
 
   func frameBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition { .receive }
@@ -83,7 +111,8 @@ final class ClientReader: FrameSink, @unchecked Sendable {
         credit(header.streamID, try CreditMessage(decoding: message, in: arena).messages)
       case .ping: pingArrived(header, message)
       case .goAway: goAwayArrived(try GoAwayMessage(decoding: message, in: arena))
-      case .open, .cancel, .region, .release: break
+      case .region: try regionArrived(try RegionResultMessage(decoding: message, in: arena))
+      case .open, .cancel, .release: break
       }
     } catch { throw BadFrame(header, error) }
   }
@@ -152,6 +181,20 @@ final class ClientReader: FrameSink, @unchecked Sendable {
     guard bytes.count == 8 else { return }
     let number = bytes.loadUnaligned(as: UInt64.self)
     connection.state.withLock { $0.pings.removeValue(forKey: number) }?.resume(returning: true)
+  }
+
+  /// The answer to a REGION: a descriptor goes to who waits for it, or nothing.
+  private func regionArrived(_ result: RegionResultMessage) throws(StatusError) {
+    let isMade = result.status.code == 0
+    let descriptor = isMade && !descriptors.isEmpty ? descriptors.removeFirst() : nil
+    let waiter = connection.state.withLock { $0.regions.removeValue(forKey: result.region) }
+    guard let waiter else {
+      if let descriptor { _ = close(descriptor) }
+      throw StatusError(.internal, "region \(result.region) was not asked for")
+    }
+    // The daemon need not keep what has not come.
+    if isMade && descriptor == nil { connection.release(result.region) }
+    waiter.resume(returning: descriptor)
   }
 
   private func goAwayArrived(_ message: GoAwayMessage) {

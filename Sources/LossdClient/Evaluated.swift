@@ -10,6 +10,10 @@ public struct Evaluated: Sendable {
   /// In the order of the request.
   public var outputs: [(name: String, tensor: Tensor)]
 
+  /// For who has read results in `SharedMemory`: UNAVAILABLE where some were lost before, with the
+  /// connection that it was of.
+  public func checkIntact() throws(StatusError) { try outputs.checkIntact() }
+
   public subscript(name: String) -> Tensor? { outputs.first { $0.name == name }?.tensor }
 }
 

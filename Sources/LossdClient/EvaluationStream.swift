@@ -62,7 +62,8 @@ public final class EvaluationStream: Sendable {
   // MARK: - Sending
 
   /// Sends a batch, or inputs that stay (`weight`, `pos_weight`) alone. Waits until the daemon will
-  /// take it and it is written. One task at a time.
+  /// take it and it is written. One task at a time. What lies in `SharedMemory` is read there, and
+  /// may be written over when the batch's result has been taken.
   public func send(_ inputs: Batch, id: UInt64 = 0) async throws(StatusError) {
     let isBatch = inputs.contains { !keptNames.contains($0.name) }
     while true {
@@ -170,9 +171,10 @@ public final class EvaluationStream: Sendable {
         state.withLock { $0.summary = summary }
         continue
       }
-      state.withLock { state in
-        if !state.unanswered.isEmpty { state.unanswered.removeFirst() }
+      let answered: Batch = state.withLock { state in
+        state.unanswered.isEmpty ? [] : state.unanswered.removeFirst().batch
       }
+      do throws(StatusError) { try answered.checkIntact() } catch { throw fail(error) }
       leg.connection.send(
         leg.connection.encode { $0.encodeFrame(credit: 1, stream: leg.call.stream) })
       return evaluated

@@ -80,6 +80,20 @@ public struct StoredTensor: Sendable {
     return Tensor(dataType: dataType, shape: shape, buffer: buffer)
   }
 
+  /// Reads rows `rows`, row-major and little-endian, to `destination`, which is as long as they
+  /// are: by a system call where they lie like that in the file, which costs less than a look at
+  /// each page of a mapping for the first time. Throws where the file cannot be read, or has become
+  /// shorter.
+  public func read(
+    rows: Range<Int>, to destination: UnsafeMutableRawBufferPointer
+  ) throws(FileError) {
+    precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
+    precondition(destination.count == rows.count * rowByteCount)
+    if !isInPlace { return copy(rows: rows, to: destination) }
+    if destination.isEmpty { return }
+    try file.read(at: offset + rows.lowerBound * rowByteCount, to: destination)
+  }
+
   /// Copies rows `rows`, row-major and little-endian, to `destination`, which is as long as they
   /// are.
   public func copy(rows: Range<Int>, to destination: UnsafeMutableRawBufferPointer) {

@@ -52,6 +52,39 @@ public func receive(
   }
 }
 
+/// As `receive(_:_:_:)`, for a client whose server may send a descriptor along (SCM_RIGHTS). Sets
+/// `descriptor` to the one that came, close-on-exec and the caller's to close, else to nil;
+/// `isLost`: one came that this process has no room for.
+public func receive(
+  _ fd: Int32, _ first: UnsafeMutableRawBufferPointer, _ second: UnsafeMutableRawBufferPointer,
+  descriptor: inout Int32?, isLost: inout Bool
+) -> IOResult {
+  precondition(first.count > 0)
+  var vectors = (
+    iovec(iov_base: first.baseAddress, iov_len: first.count),
+    iovec(iov_base: second.baseAddress, iov_len: second.count)
+  )
+  var (number, lost): (Int32, Int32) = (-1, 0)
+  let count = withUnsafeMutableBytes(of: &vectors) { bytes in
+    clinux_receive_one(
+      fd, bytes.assumingMemoryBound(to: iovec.self).baseAddress, second.isEmpty ? 1 : 2, &number,
+      &lost)
+  }
+  let failure = errno
+  descriptor = number >= 0 ? number : nil
+  isLost = lost != 0
+  if count > 0 { return .bytes(count) }
+  if count == 0 { return .endOfFile }
+  return failure == EAGAIN ? .wouldBlock : .failed(failure)
+}
+
+/// Maps memory that a server has made and sent, at least `bytes` long; nil where it is not that
+/// long, can become shorter, or cannot be mapped. `munmap` unmaps it; the descriptor stays the
+/// caller's to close.
+public func mapSealed(_ fd: Int32, _ bytes: Int) -> UnsafeMutableRawPointer? {
+  clinux_map_sealed(fd, bytes)
+}
+
 /// Writes as much of `vectors`, in order, as the socket takes now; at least one byte must be given.
 /// Never raises SIGPIPE: a peer that is gone is `.failed(EPIPE)`.
 public func send(_ fd: Int32, _ vectors: UnsafeBufferPointer<iovec>) -> IOResult {

@@ -1,6 +1,7 @@
 import Glibc
 
-/// 64-byte-aligned memory of its own, freed with the last reference. `count` bytes are in use.
+/// 64-byte-aligned memory of its own, or lent by another object, freed with the last reference.
+/// `count` bytes are in use.
 ///
 /// The bytes are not synchronised: `@unchecked Sendable` holds because an owner hands a buffer on
 /// and stops using it, or shares it for reading only.
@@ -10,12 +11,25 @@ public final class AlignedBuffer: @unchecked Sendable {
   public let base: UnsafeMutableRawPointer
   public let capacity: Int
   public let count: Int
+  /// Whose memory it is, kept as long as the buffer; nil: the buffer's own.
+  public let lender: (any AnyObject & Sendable)?
 
   /// Takes memory over that `memory(_:)` gave.
   private init(_ base: UnsafeMutableRawPointer, count: Int, capacity: Int) {
     self.base = base
     self.count = count
     self.capacity = capacity
+    lender = nil
+  }
+
+  /// `count` bytes of memory that `lender` frees when it goes. `base` is a multiple of `alignment`.
+  public init(_ base: UnsafeMutableRawPointer, count: Int, lentBy lender: any AnyObject & Sendable)
+  {
+    precondition(count >= 0 && Int(bitPattern: base) % AlignedBuffer.alignment == 0)
+    self.base = base
+    self.count = count
+    capacity = count
+    self.lender = lender
   }
 
   /// Uninitialised memory; `capacity` may exceed `count`. Both in bytes. Ends the program where
@@ -40,7 +54,7 @@ public final class AlignedBuffer: @unchecked Sendable {
     self.init(base, count: count, capacity: bytes)
   }
 
-  deinit { free(base) }
+  deinit { if lender == nil { free(base) } }
 
   private static func memory(_ bytes: Int) -> UnsafeMutableRawPointer? {
     var base: UnsafeMutableRawPointer?

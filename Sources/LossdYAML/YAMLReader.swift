@@ -7,8 +7,8 @@ import CYAML
 ///   - limits: What it may have at most.
 /// - Returns: Its root, nil where it has nothing but comments.
 /// - Throws: ``YAMLError`` for what is no YAML, for a second document, for two keys that are the
-///   same, a key that is not a text, a NUL in a text, an alias without its anchor, and for what goes
-///   beyond a limit.
+///   same, a key that is not a text, a NUL in a text, an alias without its anchor, and for what
+///   goes beyond a limit.
 public func readYAML(_ bytes: [UInt8], limits: YAMLLimits) throws(YAMLError) -> YAMLNode? {
   try checkTagLines(bytes)
   let events = YAMLEvents(bytes)

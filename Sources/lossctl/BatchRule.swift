@@ -165,6 +165,22 @@ struct BatchRule {
     }
   }
 
+  /// Those of a built-in function's `outputs` whose type and shape are known beforehand, each with
+  /// the input that it is like: gradients, and what a function of one input makes of it.
+  static func placed(
+    _ outputs: [String], of inputs: [Input], _ attributes: [String: AttributeValue]
+  ) -> [(name: String, like: StoredTensor)] {
+    outputs.compactMap { name in
+      let isOutput = name == "output" && attributes["dtype"] == nil
+      let source =
+        isGradient(name) ? String(name.dropFirst("grad.".count)) : isOutput ? "input" : nil
+      guard let stored = inputs.first(where: { $0.name == source })?.stored,
+        stored.dataType.isFloatingPoint
+      else { return nil }
+      return (name, stored)
+    }
+  }
+
   static func isGradient(_ output: String) -> Bool { output.hasPrefix("grad.") }
 
   private func text(_ shape: [Int]) -> String { shapeText(shape.map { Int64($0) }) }
@@ -197,4 +213,9 @@ struct BatchRule {
     }
     return good
   }
+}
+
+extension FunctionDescription {
+  /// The daemon's own, no plugin's.
+  var isBuiltIn: Bool { plugin == "catalogue" }
 }

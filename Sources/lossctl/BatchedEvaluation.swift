@@ -3,6 +3,7 @@ import LossdClient
 import LossdFiles
 import LossdTensor
 import LossdWire
+import Synchronization
 
 /// Evaluates tensors of files in batches of rows: one task reads and sends, another takes the
 /// results. A mean's gradients take two passes over the files: the first for what the mean divides
@@ -12,7 +13,7 @@ struct BatchedEvaluation {
   private static let batchBytes = 16 << 20
 
   let client: Client
-  let function: String
+  let description: FunctionDescription
   let rule: BatchRule
   let options: EvaluationOptions
   let saves: [(name: String, value: String)]
@@ -48,15 +49,16 @@ struct BatchedEvaluation {
   /// RESOURCE_EXHAUSTED where a batch, a row or what stays is more than the daemon takes at once:
   /// `payloadBytesMax` bytes. `batchSize`: the user's.
   init(
-    client: Client, function: String, rule: BatchRule, options: EvaluationOptions,
-    saves: [(name: String, value: String)], batchSize: Int?, payloadBytesMax: Int
+    client: Client, description: FunctionDescription, rule: BatchRule,
+    options: EvaluationOptions, saves: [(name: String, value: String)], batchSize: Int?,
+    payloadBytesMax: Int
   ) throws(StatusError) {
-    (self.client, self.function, self.rule) = (client, function, rule)
+    (self.client, self.description, self.rule) = (client, description, rule)
     (self.options, self.saves) = (options, saves)
     func tooMuch(_ what: String, _ bytes: Int, _ more: String = "") -> StatusError {
       StatusError(
         .resourceExhausted,
-        "\(function): \(what) takes \(bytes) bytes, the daemon takes payloads of up to "
+        "\(description.name): \(what) takes \(bytes) bytes, the daemon takes payloads of up to "
           + "\(payloadBytesMax) (limits.payload_bytes)\(more)")
     }
     if rule.keptBytes > payloadBytesMax {
@@ -82,131 +84,192 @@ struct BatchedEvaluation {
     }
   }
 
+  private var function: String { description.name }
+
   func run() async throws -> Outcome {
     let clock = ContinuousClock()
     let start = clock.now
+    var whole: Batch = []
+    for (name, stored) in rule.whole { whole.append((name, try await stored.shared(with: client))) }
+    // Nothing is wanted of the whole data set along with these.
+    let placed =
+      rule.mean != nil
+      ? rule.outputs.filter(BatchRule.isGradient)
+      : description.kind == "activation" ? rule.outputs : []
+    // What a plugin's function adds up, and what its results are like, it says itself.
+    let results =
+      description.isBuiltIn ? BatchRule.placed(placed, of: rule.cut, options.attributes) : []
+    let memory = try await BatchMemory(client, rule, batchSize: batchSize, results: results)
+    defer { memory?.release() }
     guard let mean = rule.mean else {
-      var results = try await pass(
-        rule.outputs, options, rule.whole.map { ($0.name, $0.stored.tensor()) })
+      let results = try await pass(rule.outputs, options, whole, memory)
       try results.finish()
       return Outcome(summary: results.summary, saved: saves)
     }
     // First what is not a gradient, and with it the sum of the weights; without any the loss, for
     // the checks.
     let values = rule.outputs.filter { !BatchRule.isGradient($0) }
-    var whole = rule.whole.map { ($0.name, $0.stored.tensor()) }
-    var first = try await pass(values, options, whole)
+    let first = try await pass(values, options, whole, memory)
     guard let weights = first.summary.state["weight_sum"] else {
       throw Complaint("the daemon's summary has no weight_sum, which a mean's gradients need")
     }
-    let upstream = whole.first { $0.0 == mean.upstream }?.1.scalar ?? 1
-    whole.removeAll { $0.0 == mean.upstream }
+    let upstream = whole.first { $0.name == mean.upstream }?.tensor.scalar ?? 1
+    whole.removeAll { $0.name == mean.upstream }
     whole.append((mean.upstream, Tensor([upstream / weights], shape: [])))
     var options = options
     options.attributes[mean.reduction] = .string("sum")
     options.timeout = options.timeout.map { max($0 - Progress.seconds(clock.now - start), 1e-6) }
-    var second = try await pass(rule.outputs.filter(BatchRule.isGradient), options, whole)
+    let second = try await pass(placed, options, whole, memory)
     try second.finish()
     try first.finish()
     return Outcome(summary: first.summary, saved: saves)
   }
 
-  /// What one pass over the files left: files that wait for their names, and results that are one
-  /// number.
-  private struct Results {
-    var summary = SummaryMessage(batches: 0, rows: 0)
-    var writers: [String: NPYWriter] = [:]
-    var scalars: [(name: String, file: String, type: DataType)] = []
+  typealias Batch = [(name: String, tensor: Tensor)]
 
-    mutating func finish() throws {
-      for writer in writers.values { try writer.finish() }
-      for (name, file, type) in scalars {
-        guard let value = summary.values[name] else {
-          throw Complaint("\(name) is a number a batch, which make none of the whole data set")
-        }
-        // Rounded once, like that of one call.
-        let tensor: Tensor =
-          switch type {
-          case .float64: Tensor([value], shape: [])
-          case .float16: Tensor([Float16(value)], shape: [])
-          case .bfloat16: Tensor([BFloat16(value)], shape: [])
-          default: Tensor([Float(value)], shape: [])
-          }
-        try NPYWriter.write(tensor, to: file)
-      }
-    }
-  }
-
+  /// One pass over the files. Where all results have places in shared memory each batch is a call
+  /// of its own: a stream's come by the socket.
   private func pass(
-    _ outputs: [String], _ options: EvaluationOptions, _ whole: [(name: String, tensor: Tensor)]
-  ) async throws -> Results {
+    _ outputs: [String], _ options: EvaluationOptions, _ whole: Batch, _ memory: BatchMemory?
+  ) async throws -> BatchResults {
     var options = options
     options.outputs = outputs
+    let results = BatchResults(saves, rows: rule.rows)
+    if let memory, !outputs.isEmpty, outputs.allSatisfy(memory.hasPlace) {
+      var whole = whole
+      for (name, stored) in rule.kept {
+        whole.append((name, try await stored.shared(with: client)))
+      }
+      let work = Task { [whole, options] in try await calls(memory, options, whole, results) }
+      let interrupt = Interrupt { work.cancel() }
+      defer { interrupt.end() }
+      do { try await work.value } catch { throw told(error, interrupt, nil) }
+    } else {
+      try await stream(memory, options, whole, results)
+    }
+    return results
+  }
+
+  // MARK: - Each batch a call
+
+  /// Each place has a task that reads a batch there, has it computed and writes its results.
+  private func calls(
+    _ memory: BatchMemory, _ options: EvaluationOptions, _ whole: Batch, _ results: BatchResults
+  ) async throws {
+    let clock = ContinuousClock()
+    let start = clock.now
+    let next = BatchCounter()
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for place in 0..<memory.count {
+        group.addTask {
+          while !Task.isCancelled {
+            let index = next.take()
+            guard let rows = range(ofBatch: index) else { return }
+            var options = options
+            options.timeout = options.timeout.map {
+              max($0 - Progress.seconds(clock.now - start), 1e-6)
+            }
+            let inputs = try memory.read(rows: rows, to: place) + whole
+            do {
+              let evaluated = try await client.evaluate(
+                function, inputs: inputs, options: options,
+                into: memory.results(rows: rows.count, at: place))
+              try results.add(evaluated, of: rows)
+              try evaluated.checkIntact()
+            } catch var error as StatusError {
+              error.metadata["lossd-batch-id"] = String(index)
+              throw error
+            }
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+    results.end()
+  }
+
+  /// Rows of a batch; nil beyond the last.
+  private func range(ofBatch index: Int) -> Range<Int>? {
+    let (begin, overflow) = index.multipliedReportingOverflow(by: batchSize)
+    if overflow || begin >= rule.rows { return nil }
+    return begin..<begin + min(batchSize, rule.rows - begin)
+  }
+
+  /// What went wrong, as the user is told.
+  private func told(
+    _ error: any Error, _ interrupt: Interrupt, _ cause: (any Error)?
+  ) -> any Error {
+    if interrupt.wasRaised { return Complaint("interrupted", status: 130) }
+    if let cause { return cause }
+    return (error as? StatusError).map { inTheFilesRows($0) } ?? error
+  }
+
+  // MARK: - A stream of batches
+
+  private func stream(
+    _ memory: BatchMemory?, _ options: EvaluationOptions, _ whole: Batch, _ results: BatchResults
+  ) async throws {
     let stream = try await client.stream(function, options: options)
     let interrupt = Interrupt { stream.cancel() }
     defer { interrupt.end() }
-    return try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { try await send(stream, whole) }
+    // What could not be read, which has ended the stream.
+    let unread = FirstUnread()
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask {
+        do { try await send(stream, memory, whole) } catch {
+          if let error = error as? FileError {
+            unread.error.withLock { $0 = error }
+            stream.cancel()
+          }
+          throw error
+        }
+      }
       do {
-        let results = try await receive(stream)
+        try await receive(stream, memory, results)
         try await group.waitForAll()
-        return results
       } catch {
         group.cancelAll()
-        if interrupt.wasRaised { throw Complaint("interrupted", status: 130) }
-        if let error = error as? StatusError { throw inTheFilesRows(error) }
-        throw error
+        throw told(error, interrupt, unread.error.withLock { $0 })
       }
     }
   }
 
   private func send(
-    _ stream: EvaluationStream, _ whole: [(name: String, tensor: Tensor)]
+    _ stream: EvaluationStream, _ memory: BatchMemory?, _ whole: Batch
   ) async throws {
     if !rule.kept.isEmpty {
       try await stream.send(rule.kept.map { ($0.name, $0.stored.tensor()) })
     }
-    var begin = 0
-    var id: UInt64 = 0
-    while begin < rule.rows && !Task.isCancelled {
-      let range = begin..<begin + min(batchSize, rule.rows - begin)
-      try await stream.send(
-        rule.cut.map { ($0.name, $0.stored.tensor(ofRows: range)) } + whole, id: id)
-      begin = range.upperBound
-      id += 1
+    var places = memory?.freePlaces
+    var index = 0
+    while let rows = range(ofBatch: index), !Task.isCancelled {
+      let batch: Batch
+      if let memory {
+        guard let place = await places?.next() else { break }
+        batch = try memory.read(rows: rows, to: place)
+        memory.use(place)
+      } else {
+        batch = rule.cut.map { ($0.name, $0.stored.tensor(ofRows: rows)) }
+      }
+      try await stream.send(batch + whole, id: UInt64(index))
+      index += 1
     }
     try await stream.finish()
   }
 
-  private func receive(_ stream: EvaluationStream) async throws -> Results {
-    var results = Results()
-    var progress = Progress(rows: rule.rows)
-    var done = 0
+  private func receive(
+    _ stream: EvaluationStream, _ memory: BatchMemory?, _ results: BatchResults
+  ) async throws {
+    var index = 0
     while let result = try await stream.next() {
-      done += min(batchSize, rule.rows - done)
-      progress.advance(to: done, loss: result["loss"]?.scalar)
-      for (name, file) in saves {
-        guard let tensor = result[name] else { continue }
-        if tensor.shape.isEmpty {
-          if !results.scalars.contains(where: { $0.file == file }) {
-            results.scalars.append((name, file, tensor.dataType))
-          }
-          continue
-        }
-        let writer =
-          try results.writers[file]
-          ?? NPYWriter(
-            path: file, dataType: tensor.dataType, rowShape: Array(tensor.shape.dropFirst()))
-        results.writers[file] = writer
-        try writer.append(tensor)
-      }
+      memory?.giveFirst()
+      if let rows = range(ofBatch: index) { try results.add(result, of: rows) }
+      index += 1
     }
-    progress.end()
     guard let summary = stream.summary else {
       throw Complaint("the daemon sent no summary")
     }
-    results.summary = summary
-    return results
+    results.end(summary)
   }
 
   /// An error of a batch with the place in the files in place of that in the batch: `target[131]`
@@ -246,4 +309,16 @@ struct BatchedEvaluation {
     guard end > rest.startIndex, end < rest.endIndex, rest[end] == "]" else { return nil }
     return rest.startIndex..<end
   }
+}
+
+/// Gives out numbers from 0 on.
+private final class BatchCounter: Sendable {
+  private let next = Atomic(0)
+
+  func take() -> Int { next.add(1, ordering: .relaxed).oldValue }
+}
+
+/// Why a file could not be read.
+private final class FirstUnread: Sendable {
+  let error = Mutex<FileError?>(nil)
 }

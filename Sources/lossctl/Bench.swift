@@ -15,10 +15,13 @@ struct Bench: AsyncParsableCommand {
     discussion: """
       Calls one function over and over, with made-up numbers. Without --rate a call begins when another has been \
       answered, so that a slow daemon is asked less; with it calls begin at that rate and are measured from when \
-      they were due. What the daemon does besides, and what this command itself takes, is in the result.
+      they were due. What the daemon does besides, and what this command itself takes, is in the result. Where the \
+      daemon is restarted meanwhile, calls without an answer have failed, the connections are made again, and the result \
+      says so; a daemon that is not there at the end, or stays away for 5 s, makes the status 69.
       """)
 
   @OptionGroup var server: ServerOption
+  @OptionGroup var limit: AnswerLimit
 
   @Argument(help: "The function.", completion: functionNames)
   var function = "cross_entropy"
@@ -79,10 +82,12 @@ struct Bench: AsyncParsableCommand {
       try check()
       let client = try server.client()
       defer { client.close() }
-      guard let description = try await client.functions(named: function).first else {
-        throw Complaint("the daemon has no function \(function)")
+      let (description, hello, daemon) = try await limit.whileWaiting(for: client.address) {
+        guard let description = try await client.functions(named: function).first else {
+          throw Complaint("the daemon has no function \(function)")
+        }
+        return (description, try await client.hello(), try await daemonProcess(client))
       }
-      let hello = try await client.hello()
       let plan = BenchPlan(
         connections: connections, threads: threads,
         depth: depth ?? (rate == nil ? 1 : Int(hello.maxStreams)), rate: rate ?? 0,
@@ -94,9 +99,11 @@ struct Bench: AsyncParsableCommand {
           status: 64)
       }
       let template = try await template(client, description)
-      let daemon = try await daemonProcess(client)
       let report = try measure(client.address, template, plan, daemon)
       print(json ? report.json.text : report.text)
+      if let loss = report.tally.firstLoss, report.isGone {
+        throw Complaint("\(client.address): \(loss), and the daemon has not come back", status: 69)
+      }
       if report.rate == 0 { throw ExitCode(1) }
     }
   }
@@ -144,11 +151,13 @@ struct Bench: AsyncParsableCommand {
     var failure: StatusError?
     for target in BenchInputs.Target.allCases {
       let inputs = try BenchInputs(description, sizes, type, target, files)
-      do throws(StatusError) {
-        _ = try await client.evaluate(
-          function, inputs: inputs.tensors,
-          options: EvaluationOptions(attributes: attributes, outputs: outputs))
-      } catch {
+      do {
+        _ = try await limit.whileWaiting(for: client.address) {
+          try await client.evaluate(
+            function, inputs: inputs.tensors,
+            options: EvaluationOptions(attributes: attributes, outputs: outputs))
+        }
+      } catch let error as StatusError {
         // What is wrong with the first is what most functions would say of the second too.
         failure = failure ?? error
         continue
@@ -174,32 +183,38 @@ struct Bench: AsyncParsableCommand {
     let meter = BenchMeter(
       daemon, from: start + plan.warmUp, until: start + plan.warmUp + plan.duration)
     let failure = Mutex<(any Error)?>(nil)
+    let gone = Mutex(false)
     let done = Semaphore()
     for (index, connections) in dealt.enumerated() {
       let confined = ThreadConfined(connections)
       startThread {
         do {
           let run = BenchRun(confined.value, plan, start: start)
-          if plan.rate > 0 {
-            // The threads' calls fall between each other's.
-            let interval = 1e9 / plan.rate
-            try run.runOpen(
+          // The threads' calls fall between each other's.
+          let interval = plan.rate > 0 ? 1e9 / plan.rate : 0
+          let isThere =
+            plan.rate > 0
+            ? try run.runOpen(
               interval: interval * Double(plan.threads), offset: interval * Double(index))
-          } else {
-            try run.runClosed()
-          }
+            : try run.runClosed()
+          if !isThere { gone.withLock { $0 = true } }
         } catch { failure.withLock { $0 = $0 ?? error } }
         done.signal()
       }
     }
-    let processors = meter.measure { failure.withLock { $0 != nil } }
+    let processors = meter.measure { failure.withLock { $0 != nil } || gone.withLock { $0 } }
     for _ in dealt { done.wait() }
+    let isGone = gone.withLock { $0 }
+    // Of a daemon that stayed away the rate is that of the time until then.
+    let ended = isGone ? min(monotonicNanoseconds(), start + plan.warmUp + plan.duration) : nil
+    let measured = ended.map { $0 > start + plan.warmUp ? $0 - start - plan.warmUp : 0 }
     if let failure = failure.withLock({ $0 }) { throw failure }
     var tally = BenchTally()
     for connection in dealt.joined() { tally.add(connection.tally) }
     return BenchReport(
       title: "\(function) of \(dtype) \(shape)\(gradient ? " with gradient" : "") at \(address)",
-      plan: plan, callBytes: template.byteCount, tally: tally, processors: processors)
+      plan: plan, measured: measured ?? plan.duration, isGone: isGone,
+      callBytes: template.byteCount, tally: tally, processors: processors)
   }
 
   /// The daemon's process, where it is on this machine.

@@ -13,6 +13,11 @@ struct BenchTally: Sendable {
   var received: UInt64 = 0
   /// Calls that were due and had no answer when the run ended.
   var unanswered: UInt64 = 0
+  /// Connections that ended during the run, and why the first did.
+  var lost: UInt64 = 0
+  var firstLoss: String?
+  /// The longest time without one of them, nanoseconds.
+  var away: UInt64 = 0
 
   mutating func add(_ other: BenchTally) {
     latencies.add(other.latencies)
@@ -21,11 +26,15 @@ struct BenchTally: Sendable {
     sent += other.sent
     received += other.received
     unanswered += other.unanswered
+    lost += other.lost
+    firstLoss = firstLoss ?? other.firstLoss
+    away = max(away, other.away)
   }
 }
 
-/// One connection of a benchmark: calls out of a template, their answers and how long they took. A
-/// hot path: nothing is allocated once it runs. Confined to its thread.
+/// One connection of a benchmark: calls out of a template, their answers and how long they took.
+/// Made again when its daemon has ended it. A hot path: nothing is allocated while it lasts.
+/// Confined to its thread.
 final class BenchConnection: FrameSink {
   private struct Slot {
     /// 0: free.
@@ -35,10 +44,17 @@ final class BenchConnection: FrameSink {
   }
 
   private static let vectorsMax = 16
+  /// How long a connection and HELLO are waited for, milliseconds.
+  private static let connectTime = 5000
+  /// Between two tries to make it again, nanoseconds.
+  private static let pause: UInt64 = 20_000_000
 
-  let descriptor: Int32
+  /// -1: there is none, and nothing can be read or written.
+  private(set) var descriptor: Int32 = -1
+  private let address: Address
+  private let depth: Int
   private let template: BenchTemplate
-  private let decoder = FrameDecoder(role: .client, maxMessageBytes: 64 << 20)
+  private var decoder = FrameDecoder(role: .client, maxMessageBytes: 64 << 20)
   private let arena = MessageArena(retainedBytes: 16 << 10)
   private let input: AlignedBuffer
   private var payload = AlignedBuffer(count: 1 << 10)
@@ -47,9 +63,14 @@ final class BenchConnection: FrameSink {
   private var slots: [Slot]
   private var others: [UInt32: UInt64] = [:]
   private(set) var open = 0
-  /// Answers since it was last asked.
-  private var ended = 0
   private(set) var hello: HelloMessage?
+  /// The daemon begins no more calls here, or has ended the connection.
+  private var goAway: GoAwayMessage?
+  /// When calls began that the daemon has said it never began: they are the next.
+  private var again: [UInt64] = []
+  /// Since when there is no connection.
+  private(set) var lostAt: UInt64?
+  private var nextTry: UInt64 = 0
 
   /// Heads of calls that are not written yet.
   private let output: AlignedBuffer
@@ -67,28 +88,108 @@ final class BenchConnection: FrameSink {
   /// Connects and waits for HELLO. `depth`: calls under way at once, at most.
   init(_ address: Address, _ template: BenchTemplate, depth: Int) throws {
     self.template = template
+    self.address = address
+    self.depth = depth
     slots = Array(repeating: Slot(), count: (8 * depth).nextPowerOfTwo)
     input = AlignedBuffer(count: 256 << 10)
     output = AlignedBuffer(count: template.head.count * depth)
-    descriptor = try Descriptor.connect(to: address).take()
+    try connect()
+    let limit = monotonicNanoseconds() + UInt64(BenchConnection.connectTime) * 1_000_000
+    while hello == nil {
+      try read(waits: true)
+      if let loss = tally.firstLoss { throw Complaint(loss, status: 69) }
+      if hello == nil && monotonicNanoseconds() > limit {
+        throw Complaint(
+          "\(address): no answer within \(BenchConnection.connectTime / 1000) s", status: 69)
+      }
+    }
+  }
+
+  private func connect() throws {
+    descriptor = try Descriptor.connect(to: address, within: BenchConnection.connectTime).take()
     var patience = timeval(tv_sec: 0, tv_usec: 100_000)
     setsockopt(
       descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     let greeting = OutputBuffer()
     greeting.encodePreface()
     greeting.encodeFrame(hello: HelloMessage(software: "lossctl/\(lossdVersion)"))
-    var failure: Int32?
     let bytes = greeting.bytes
-    if Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
-      != bytes.count
-    {
-      failure = errno
+    let count = Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+    if count != bytes.count {
+      let failure = errno
+      throw Complaint("\(address): \(errorText(failure))", status: 69)
     }
-    if let failure { throw Complaint("\(address): \(errorText(failure))", status: 69) }
-    while hello == nil { try read(waits: true) }
   }
 
-  deinit { _ = close(descriptor) }
+  deinit { if descriptor >= 0 { _ = close(descriptor) } }
+
+  // MARK: - Connections that end
+
+  /// Whether a call can begin.
+  var takesCalls: Bool { open < depth && hello != nil && goAway == nil && descriptor >= 0 }
+
+  /// Calls that are to be begun before others: the time of the next one.
+  func takeAgain() -> UInt64? { again.isEmpty ? nil : again.removeFirst() }
+  var hasAgain: Bool { !again.isEmpty }
+
+  /// The connection is over: calls that have no answer have failed.
+  private func lose(_ reason: String) {
+    if descriptor < 0 { return }
+    _ = close(descriptor)
+    descriptor = -1
+    now = monotonicNanoseconds()
+    lostAt = lostAt ?? now
+    nextTry = now
+    // One that said no HELLO was none.
+    if hello != nil { tally.lost += 1 }
+    tally.firstLoss = tally.firstLoss ?? reason
+    for begun in underWay where begun >= countsFrom && begun < countsUntil { tally.failed += 1 }
+    if open > 0 { tally.firstFailure = tally.firstFailure ?? StatusError(.unavailable, reason) }
+    forgetCalls()
+    open = 0
+    (outputBegin, outputEnd, writtenOfFirst) = (0, 0, 0)
+    (hello, goAway) = (nil, nil)
+    nextStream = 1
+    decoder = FrameDecoder(role: .client, maxMessageBytes: 64 << 20)
+  }
+
+  private var underWay: [UInt64] {
+    slots.filter { $0.stream != 0 }.map(\.time) + Array(others.values)
+  }
+
+  private func forgetCalls() {
+    for index in slots.indices { slots[index].stream = 0 }
+    others.removeAll()
+  }
+
+  /// Makes the connection again, if it is time for that.
+  func connectAgain() {
+    let time = monotonicNanoseconds()
+    if descriptor >= 0 || time < nextTry { return }
+    do { try connect() } catch {
+      if descriptor >= 0 { _ = close(descriptor) }
+      descriptor = -1
+    }
+    nextTry = monotonicNanoseconds() + BenchConnection.pause
+  }
+
+  /// What the daemon said of the connection's end: calls that it never began are begun elsewhere.
+  private func settle(_ message: GoAwayMessage) {
+    if message.status.code != 0 {
+      return lose("the daemon ended the connection: \(message.status.message)")
+    }
+    func isDropped(_ stream: UInt32) -> Bool { stream > message.lastStreamID }
+    for index in slots.indices where slots[index].stream != 0 && isDropped(slots[index].stream) {
+      again.append(slots[index].time)
+      slots[index].stream = 0
+    }
+    for (stream, time) in others where isDropped(stream) {
+      again.append(time)
+      others[stream] = nil
+    }
+    open = slots.count { $0.stream != 0 } + others.count
+    if open == 0 { lose("the daemon is shutting down") }
+  }
 
   // MARK: - Calls
 
@@ -117,15 +218,11 @@ final class BenchConnection: FrameSink {
     outputBegin = 0
   }
 
-  /// How many calls have been answered since this was last asked.
-  func takeEnded() -> Int {
-    defer { ended = 0 }
-    return ended
-  }
-
   /// The calls that have no answer, as if they had one now.
   func giveUp(at time: UInt64) {
-    let left = slots.filter { $0.stream != 0 }.map(\.time) + Array(others.values)
+    let left = underWay + again
+    again.removeAll()
+    if let lostAt { tally.away = max(tally.away, time - lostAt) }
     for begun in left where begun >= countsFrom && begun < countsUntil {
       tally.unanswered += 1
       tally.latencies.add(time - begun)
@@ -144,7 +241,6 @@ final class BenchConnection: FrameSink {
       throw BadFrame("an answer on stream \(stream), which has no call")
     }
     open -= 1
-    ended += 1
     guard begun >= countsFrom && begun < countsUntil else { return }
     if isGood { tally.latencies.add(now - begun) } else { tally.failed += 1 }
   }
@@ -154,13 +250,15 @@ final class BenchConnection: FrameSink {
   var wantsToWrite: Bool { outputBegin < outputEnd }
 
   /// Writes what is queued, as far as the socket takes it.
-  func flush() throws {
+  func flush() {
     while wantsToWrite {
       let count = template.tail.count == 0 ? writeHeads() : writeCalls()
       if count < 0 {
         if errno == EINTR { continue }
         if errno == EAGAIN { return }
-        throw Complaint("the daemon went away: \(errorText(errno))", status: 69)
+        // What it said last is still to be read; then the connection has come to its end.
+        (outputBegin, outputEnd, writtenOfFirst) = (0, 0, 0)
+        return
       }
       tally.sent += UInt64(count)
     }
@@ -212,15 +310,20 @@ final class BenchConnection: FrameSink {
   /// something.
   @discardableResult
   func read(waits: Bool) throws -> Bool {
+    if descriptor < 0 { return false }
     let direct = decoder.directDestination(minimum: 64 << 10)
     let place = direct ?? input.bytes
     let flags = waits ? 0 : Int32(MSG_DONTWAIT)
     let count = recv(descriptor, place.baseAddress, place.count, flags)
     if count < 0 {
       if errno == EAGAIN || errno == EINTR { return false }
-      throw Complaint("the daemon went away: \(errorText(errno))", status: 69)
+      lose("the daemon went away: \(errorText(errno))")
+      return true
     }
-    if count == 0 { throw Complaint("the daemon closed the connection", status: 69) }
+    if count == 0 {
+      lose("the daemon closed the connection")
+      return true
+    }
     now = monotonicNanoseconds()
     tally.received += UInt64(count)
     do throws(BadFrame) {
@@ -230,6 +333,7 @@ final class BenchConnection: FrameSink {
         _ = try decoder.decode(UnsafeRawBufferPointer(rebasing: place[..<count]), self)
       }
     } catch { throw Complaint("the daemon's answer: \(error)", status: 76) }
+    if let goAway { settle(goAway) }
     return true
   }
 
@@ -242,11 +346,14 @@ final class BenchConnection: FrameSink {
     defer { arena.reset() }
     do throws(StatusError) {
       switch header.type {
-      case .hello: hello = try HelloMessage(decoding: message, in: arena)
+      case .hello:
+        hello = try HelloMessage(decoding: message, in: arena)
+        if let lost = lostAt { tally.away = max(tally.away, now - lost) }
+        lostAt = nil
       case .status:
         let error = try StatusMessage(decoding: message, in: arena).error
         tally.firstFailure = tally.firstFailure ?? error
-      case .goAway: throw StatusError(.unavailable, "the daemon is shutting down")
+      case .goAway: goAway = try GoAwayMessage(decoding: message, in: arena)
       default: break
       }
     } catch { throw BadFrame("\(error)") }

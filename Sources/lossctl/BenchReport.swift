@@ -16,13 +16,17 @@ struct BenchReport {
   /// `cross_entropy of float32 1x10 at unix:/run/lossd/lossd.sock`.
   let title: String
   let plan: BenchPlan
+  /// How long was measured, nanoseconds: shorter than planned where the daemon stayed away.
+  let measured: UInt64
+  /// The daemon was not there at the end.
+  let isGone: Bool
   let callBytes: Int
   let tally: BenchTally
   let processors: Processors
 
-  private var seconds: Double { Double(plan.duration) / 1e9 }
+  private var seconds: Double { Double(measured) / 1e9 }
   private var good: UInt64 { tally.latencies.count - tally.unanswered }
-  var rate: Double { Double(good) / seconds }
+  var rate: Double { measured == 0 ? 0 : Double(good) / seconds }
 
   var text: String {
     var lines = [title]
@@ -37,6 +41,11 @@ struct BenchReport {
       "calls        \(grouped(rate)) a second: \(good), failed \(tally.failed)"
         + (tally.unanswered > 0 ? ", without an answer \(tally.unanswered)" : ""))
     if let failure = tally.firstFailure { lines.append("             \(failure)") }
+    if let loss = tally.firstLoss, tally.lost > 0 {
+      lines.append(
+        "connections  \(tally.lost) lost, without one for up to \(fixed(Double(tally.away) / 1e9, 2)) s: \(loss)"
+      )
+    }
     let share = tally.latencies.count > 0 ? rate * Double(callBytes) / 1_048_576 : 0
     lines.append("bytes        \(callBytes) a call, \(fixed(share, 1)) MiB/s sent")
     let daemon = processors.daemon.map { ", daemon \(fixed($0, 2))" } ?? ""
@@ -61,7 +70,8 @@ struct BenchReport {
       ("threads", .int(plan.threads)), ("depth", .int(plan.depth)),
       ("intended_rate", .number(plan.rate)), ("seconds", .number(seconds)),
       ("calls", .unsigned(good)), ("failed", .unsigned(tally.failed)),
-      ("unanswered", .unsigned(tally.unanswered)),
+      ("unanswered", .unsigned(tally.unanswered)), ("connections_lost", .unsigned(tally.lost)),
+      ("seconds_away", .number(Double(tally.away) / 1e9)),
       ("first_failure", .string(tally.firstFailure.map { "\($0)" } ?? "")),
       ("rate", .number(rate)), ("call_bytes", .int(callBytes)),
       ("client_processors", .number(processors.client)),

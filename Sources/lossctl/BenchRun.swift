@@ -18,11 +18,12 @@ struct BenchPlan: Sendable {
 final class BenchRun {
   /// How long answers are waited for at the end, nanoseconds.
   private static let lastTime: UInt64 = 10_000_000_000
+  /// How long a daemon that has gone may take to come back, nanoseconds.
+  static let patience: UInt64 = 5_000_000_000
   /// Before a call is due it is waited for awake, nanoseconds: poll(2) counts in milliseconds.
   private static let awakeTime: UInt64 = 2_000_000
 
   private let connections: [BenchConnection]
-  private let depth: Int
   private var descriptors: [pollfd]
   private let start: UInt64
   private let countsFrom: UInt64
@@ -32,7 +33,6 @@ final class BenchRun {
   init(_ connections: [BenchConnection], _ plan: BenchPlan, start: UInt64) {
     self.connections = connections
     self.start = start
-    depth = plan.depth
     countsFrom = start + plan.warmUp
     end = countsFrom + plan.duration
     descriptors = connections.map {
@@ -46,80 +46,96 @@ final class BenchRun {
 
   // MARK: - A call begins when another has been answered
 
-  func runClosed() throws {
+  /// Whether the daemon was there to the end.
+  func runClosed() throws -> Bool {
     while monotonicNanoseconds() < start { sched_yield() }
-    for connection in connections {
-      let now = monotonicNanoseconds()
-      for _ in 0..<depth { try connection.begin(at: now) }
-      try connection.flush()
-    }
+    for connection in connections { try refill(connection, monotonicNanoseconds()) }
     if connections.count == 1 {
       try runOne(connections[0])
     } else {
-      while monotonicNanoseconds() < end {
-        for connection in try ready(within: 100) { try turn(connection) }
+      while monotonicNanoseconds() < end && !hasGone {
+        for connection in try ready(within: connections.contains { $0.lostAt != nil } ? 10 : 100) {
+          try connection.read(waits: false)
+        }
+        let now = monotonicNanoseconds()
+        if now < end { for connection in connections { try refill(connection, now) } }
       }
     }
-    try drain()
+    return try drain()
   }
 
   /// Without poll, which would cost more than the call.
   private func runOne(_ connection: BenchConnection) throws {
     while true {
+      if connection.lostAt != nil {
+        connection.connectAgain()
+        if connection.descriptor < 0 { usleep(5000) }
+      }
       if connection.wantsToWrite {
-        for connection in try ready(within: 100) { try turn(connection) }
+        for connection in try ready(within: 100) { try connection.read(waits: false) }
       } else {
         try connection.read(waits: true)
       }
       let now = monotonicNanoseconds()
-      if now >= end { return }
+      if now >= end || hasGone { return }
       try refill(connection, now)
     }
   }
 
-  private func turn(_ connection: BenchConnection) throws {
-    try connection.read(waits: false)
-    let now = monotonicNanoseconds()
-    if now < end { try refill(connection, now) }
+  /// As many calls under way as are to be.
+  private func refill(_ connection: BenchConnection, _ now: UInt64) throws {
+    while connection.takesCalls { try connection.begin(at: connection.takeAgain() ?? now) }
+    connection.flush()
   }
 
-  private func refill(_ connection: BenchConnection, _ now: UInt64) throws {
-    for _ in 0..<connection.takeEnded() { try connection.begin(at: now) }
-    try connection.flush()
+  /// Whether the daemon has gone and is not expected back.
+  private var hasGone: Bool {
+    guard let lost = connections.compactMap(\.lostAt).min() else { return false }
+    return monotonicNanoseconds() - lost > BenchRun.patience
   }
 
   // MARK: - Calls begin at a rate
 
-  /// `interval` in nanoseconds, `offset` of the first call from the start.
-  func runOpen(interval: Double, offset: Double) throws {
+  /// `interval` in nanoseconds, `offset` of the first call from the start. Whether the daemon was
+  /// there to the end.
+  func runOpen(interval: Double, offset: Double) throws -> Bool {
     var index = 0
     var next = 0
     func due() -> UInt64 { start + UInt64(offset + Double(index) * interval) }
     while true {
       let now = monotonicNanoseconds()
-      if due() >= end && connections.allSatisfy({ $0.open == 0 }) { return }
-      if now >= end + BenchRun.lastTime { break }
+      if due() >= end && connections.allSatisfy({ $0.open == 0 && !$0.hasAgain }) { return true }
+      if now >= end + BenchRun.lastTime || hasGone { break }
+      for connection in connections {
+        while connection.takesCalls, let time = connection.takeAgain() {
+          try connection.begin(at: time)
+        }
+      }
       // What finds no room waits, and that counts: from when it was due.
       while due() <= now && due() < end, let connection = withRoom(&next) {
         try connection.begin(at: due())
         index += 1
       }
-      for connection in connections where connection.wantsToWrite { try connection.flush() }
+      for connection in connections where connection.wantsToWrite { connection.flush() }
       let wait = due() < end && due() > now ? due() - now : due() < end ? 0 : 100_000_000
       let milliseconds =
         wait > BenchRun.awakeTime ? Int32((wait - BenchRun.awakeTime) / 1_000_000) : 0
-      for connection in try ready(within: milliseconds) {
+      let isAway = connections.contains { $0.lostAt != nil }
+      for connection in try ready(within: isAway ? max(milliseconds, 5) : milliseconds) {
         try connection.read(waits: false)
-        _ = connection.takeEnded()
       }
     }
     let now = monotonicNanoseconds()
     for connection in connections { connection.giveUp(at: now) }
-    while due() < end {
-      connections[0].tally.unanswered += 1
-      if due() >= countsFrom { connections[0].tally.latencies.add(now - due()) }
+    // What was due and found no connection; what would still have been due is nobody's.
+    while due() < min(end, now) {
+      if due() >= countsFrom {
+        connections[0].tally.unanswered += 1
+        connections[0].tally.latencies.add(now - due())
+      }
       index += 1
     }
+    return !connections.contains { $0.lostAt != nil }
   }
 
   /// The next connection in turn that may take a call.
@@ -127,7 +143,7 @@ final class BenchRun {
     for _ in 0..<connections.count {
       let connection = connections[next]
       next = (next + 1) % connections.count
-      if connection.open < depth { return connection }
+      if connection.takesCalls { return connection }
     }
     return nil
   }
@@ -137,6 +153,10 @@ final class BenchRun {
   /// What may be read, after what may be written has been.
   private func ready(within milliseconds: Int32) throws -> [BenchConnection] {
     for index in connections.indices {
+      if connections[index].lostAt != nil { connections[index].connectAgain() }
+      // poll leaves -1 alone.
+      descriptors[index].fd = connections[index].descriptor
+      descriptors[index].revents = 0
       descriptors[index].events = Int16(
         connections[index].wantsToWrite ? POLLIN | POLLOUT : POLLIN)
     }
@@ -146,22 +166,31 @@ final class BenchRun {
     }
     var readable: [BenchConnection] = []
     for index in connections.indices where descriptors[index].revents != 0 {
-      if descriptors[index].revents & Int16(POLLOUT) != 0 { try connections[index].flush() }
+      if descriptors[index].revents & Int16(POLLOUT) != 0 { connections[index].flush() }
       if descriptors[index].revents & ~Int16(POLLOUT) != 0 { readable.append(connections[index]) }
     }
     return readable
   }
 
-  /// Waits for the last answers.
-  private func drain() throws {
+  /// Waits for the last answers. Whether the daemon was there to the end.
+  private func drain() throws -> Bool {
     let limit = monotonicNanoseconds() + BenchRun.lastTime
-    while connections.contains(where: { $0.open > 0 || $0.wantsToWrite }) {
-      for connection in try ready(within: 100) { try connection.read(waits: false) }
-      let now = monotonicNanoseconds()
-      if now > limit {
-        for connection in connections { connection.giveUp(at: now) }
-        return
+    while connections.contains(where: { $0.open > 0 || $0.wantsToWrite || $0.hasAgain })
+      && !hasGone
+    {
+      for connection in try ready(within: connections.contains { $0.lostAt != nil } ? 10 : 100) {
+        try connection.read(waits: false)
       }
+      for connection in connections {
+        while connection.takesCalls, let time = connection.takeAgain() {
+          try connection.begin(at: time)
+        }
+        connection.flush()
+      }
+      if monotonicNanoseconds() > limit { break }
     }
+    let now = monotonicNanoseconds()
+    for connection in connections { connection.giveUp(at: now) }
+    return !connections.contains { $0.lostAt != nil }
   }
 }

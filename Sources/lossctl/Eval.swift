@@ -66,6 +66,12 @@ struct Eval: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Give up after so many seconds.", valueName: "seconds"))
   var timeout: Double?
 
+  @Option(
+    help: ArgumentHelp(
+      "Where the daemon crashes, or is away, begin again for so many seconds after that.",
+      valueName: "seconds"))
+  var retry: Double?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -85,6 +91,11 @@ struct Eval: AsyncParsableCommand {
       }
       if let batchSize, batchSize < 1 {
         throw Complaint("--batch-size is \(batchSize), expected at least 1", status: 64)
+      }
+      for (name, seconds) in [("--retry", retry), ("--timeout", timeout)] {
+        if let seconds, !(seconds >= 0) {
+          throw Complaint("\(name) is \(seconds), expected at least 0 seconds", status: 64)
+        }
       }
       if embedded {
         try evaluateEmbedded(inputs, outputs, saves)
@@ -129,6 +140,53 @@ struct Eval: AsyncParsableCommand {
   ) async throws {
     let client = try server.client()
     defer { client.close() }
+    do { try await evaluateRepeatedly(client, inputs, outputs, saves) } catch {
+      // A daemon that does not answer reads nothing either, perhaps.
+      if let error = error as? StatusError, error.code != .unavailable { await client.flush() }
+      throw error
+    }
+    // The daemon has its memory back at once, and not some time after the connection's end.
+    await client.flush()
+  }
+
+  /// Evaluations have no side effects: what a crash or a restart has ended is begun again, from the
+  /// first row.
+  private func evaluateRepeatedly(
+    _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
+    _ saves: [(name: String, value: String)]
+  ) async throws {
+    let clock = ContinuousClock()
+    let start = clock.now
+    var firstFailure: ContinuousClock.Instant?
+    var pause = Eval.firstPause
+    while true {
+      let left = timeout.map { max($0 - Progress.seconds(clock.now - start), 1e-6) }
+      do {
+        return try await evaluate(client, inputs, outputs, saves, timeout: left)
+      } catch var error as StatusError {
+        guard let retry, error.code == .unavailable else { throw error }
+        let since = firstFailure ?? clock.now
+        firstFailure = since
+        let away = Progress.seconds(clock.now - since)
+        if away >= retry {
+          error.message += " (--retry: begun again for \(fixed(retry, 0)) s)"
+          throw error
+        }
+        // Many clients shall not come back at the same moment.
+        let seconds = min(pause * Double.random(in: 0.5...1), retry - away)
+        pause = min(2 * pause, Eval.longestPause)
+        try await Task.sleep(for: .seconds(seconds))
+      }
+    }
+  }
+
+  /// Seconds before an evaluation is begun again: at first, and at most.
+  private static let (firstPause, longestPause) = (0.02, 1.0)
+
+  private func evaluate(
+    _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
+    _ saves: [(name: String, value: String)], timeout: Double?
+  ) async throws {
     guard let description = try await client.functions(named: function).first else {
       throw Complaint("the daemon has no function \(function)")
     }
@@ -139,11 +197,33 @@ struct Eval: AsyncParsableCommand {
     if let batches = try batches(client, description, inputs, options, saves, limit) {
       let result = try await batches.run()
       print(json ? result.json(function).text : result.text)
-      return
+    } else {
+      try await evaluateAtOnce(client, description, inputs, options, saves)
+    }
+  }
+
+  /// One call. Big tensors lie in memory that the daemon shares, where it has some.
+  private func evaluateAtOnce(
+    _ client: Client, _ description: FunctionDescription,
+    _ inputs: [(name: String, stored: StoredTensor)], _ options: EvaluationOptions,
+    _ saves: [(name: String, value: String)]
+  ) async throws {
+    var tensors: [(name: String, tensor: Tensor)] = []
+    for (name, stored) in inputs { tensors.append((name, try await stored.shared(with: client))) }
+    var options = options
+    if options.outputs.isEmpty {
+      options.outputs = description.outputs.filter(\.isDefault).map(\.name)
+    }
+    var places: [String: Tensor] = [:]
+    let placed =
+      description.isBuiltIn ? BatchRule.placed(options.outputs, of: inputs, options.attributes) : []
+    for (name, like) in placed where like.byteCount >= BatchMemory.bytesMin {
+      places[name] = try await client.sharedMemory(like.byteCount)?.tensor(
+        like.dataType, like.shape)
     }
     let evaluated = try await client.evaluate(
-      function, inputs: inputs.map { ($0.name, $0.stored.tensor()) }, options: options)
-    try report(evaluated.outputs, saves)
+      function, inputs: tensors, options: options, into: places)
+    try report(evaluated.outputs, saves) { try evaluated.checkIntact() }
   }
 
   /// How the files are evaluated in batches; nil: in one call.
@@ -172,16 +252,19 @@ struct Eval: AsyncParsableCommand {
     // Of no rows there is no batch: one call says what a mean of nothing is.
     if rule.rows == 0 { return nil }
     return try BatchedEvaluation(
-      client: client, function: function, rule: rule, options: options, saves: saves,
+      client: client, description: description, rule: rule, options: options, saves: saves,
       batchSize: batchSize, payloadBytesMax: limit)
   }
 
+  /// Saves and prints. `check` throws where the results are not what they were; then no file is
+  /// written.
   private func report(
-    _ results: [(name: String, tensor: Tensor)], _ saves: [(name: String, value: String)]
+    _ results: [(name: String, tensor: Tensor)], _ saves: [(name: String, value: String)],
+    _ check: () throws -> Void = {}
   ) throws {
     for (name, file) in saves {
       guard let result = results.first(where: { $0.name == name }) else { continue }
-      try NPYWriter.write(result.tensor, to: file)
+      try NPYWriter.write(result.tensor, to: file, check)
     }
     let saved = Dictionary(saves.map { ($0.name, $0.value) }, uniquingKeysWith: { $1 })
     if json {

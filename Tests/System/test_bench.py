@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -140,6 +141,104 @@ class Bench(unittest.TestCase):
             daemon.process.kill()
             self.assertEqual(process.wait(10), 69)
             self.assertIn("the daemon", process.stderr.read())
+
+    # ---- Restarts ----
+
+    def restarted(self, number, *arguments, comes_back=True, pause=0.4, duration=3):
+        """Exit status, result and errors of a benchmark whose daemon ends in the middle, and mostly comes back."""
+        with Daemon(limits__drain_timeout="1s") as daemon:
+            process = subprocess.Popen(
+                [program("lossctl"), "bench", "--server", daemon.unix, "--json", "--duration", str(duration), "--warm-up",
+                 "0", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(process.kill)
+            while counted(daemon).get(0, 0) < 100:
+                time.sleep(0.01)
+            daemon.process.send_signal(number)
+            daemon.process.wait(20)
+            time.sleep(pause)
+            if comes_back:
+                if os.path.exists(daemon.path):
+                    os.unlink(daemon.path)
+                next_one = subprocess.Popen(
+                    [program("lossd"), "--listen", daemon.unix], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                self.addCleanup(next_one.wait)
+                self.addCleanup(next_one.kill)
+            begin = time.monotonic()
+            out, errors = process.communicate(timeout=duration + 20)
+            self.assertLess(time.monotonic() - begin, duration + 12)
+        return process.returncode, json.loads(out), errors
+
+    WAYS = ((), ("--depth", 100), ("--connections", 3, "--depth", 20), ("--threads", 2, "--connections", 4),
+            ("--rate", 500), ("--rate", 2000, "--connections", 2, "--threads", 2))
+
+    def test_a_benchmark_goes_on_with_the_next_daemon_and_counts_what_was_lost(self):
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            for arguments in self.WAYS:
+                code, result, errors = self.restarted(number, *arguments)
+                what = (number, arguments, result["calls"], result["failed"], result["unanswered"], errors)
+                self.assertEqual((code, errors), (0, ""), what)
+                connections = result["connections"]
+                self.assertEqual(result["connections_lost"], connections, what)
+                self.assertTrue(0.3 < result["seconds_away"] < 3, (what, result["seconds_away"]))
+                self.assertEqual(result["unanswered"], 0, what)
+                # Those under way when it was killed, and no others; none that was shut down.
+                most = 0 if number == signal.SIGTERM else connections * result["depth"]
+                self.assertLessEqual(result["failed"], most, what)
+                if result["failed"]:
+                    self.assertIn("UNAVAILABLE: the daemon", result["first_failure"])
+                if result["intended_rate"]:
+                    self.assertEqual(result["calls"] + result["failed"], result["intended_rate"] * 3, what)
+                    # Calls that were due in between waited for the next daemon.
+                    self.assertGreater(result["latency_us"]["max"], 300_000, what)
+                else:
+                    self.assertGreater(result["calls"], 100, what)
+
+    def test_without_a_next_daemon_it_ends_with_what_it_has_and_says_so(self):
+        for arguments in self.WAYS:
+            for duration in (2, 30):
+                code, result, errors = self.restarted(
+                    signal.SIGKILL, *arguments, comes_back=False, pause=0, duration=duration)
+                what = (arguments, duration, errors)
+                self.assertEqual(code, 69, what)
+                self.assertRegex(errors, "^lossctl: unix:.*: the daemon .*, and the daemon has not come back\\n$")
+                self.assertGreater(result["calls"], 0, what)
+                self.assertGreater(result["connections_lost"], 0, what)
+                self.assertLess(result["seconds"], 10, what)
+                if arguments[:1] == ("--rate",):
+                    self.assertGreater(result["unanswered"], 0, what)
+
+    def test_a_daemon_that_comes_back_and_says_nothing_is_not_waited_for(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/socket"
+            first = subprocess.Popen(
+                [program("lossd"), "--listen", f"unix:{path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.addCleanup(first.wait)
+            self.addCleanup(first.kill)
+            while not os.path.exists(path):
+                time.sleep(0.01)
+            process = subprocess.Popen(
+                [program("lossctl"), "bench", "--server", f"unix:{path}", "--json", "--duration", "60"],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(process.kill)
+            time.sleep(0.7)
+            first.kill()
+            first.wait(10)
+            os.unlink(path)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(path)
+                listener.listen(1)
+                out, errors = process.communicate(timeout=20)
+            self.assertEqual(process.returncode, 69, errors)
+            self.assertIn("has not come back", errors)
+            self.assertEqual(json.loads(out)["connections_lost"], 1)
+
+    def test_a_daemon_that_says_nothing_from_the_beginning_is_not_waited_for(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{folder}/socket")
+            listener.listen(8)
+            found = self.refused("--timeout", 0.5, server=f"unix:{folder}/socket")
+        self.assertEqual(found[0], 69)
+        self.assertIn("no answer within 0.5 s (--timeout)", found[1])
 
     def stalled(self, *arguments):
         """The result while the daemon stands still for half a second in the middle."""

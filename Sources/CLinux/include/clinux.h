@@ -156,6 +156,15 @@ int clinux_may_hold_descriptors(int fd);
 long clinux_receive(int fd, struct iovec *vectors, size_t count, int32_t *descriptors,
                     size_t *descriptor_count);
 
+/* recvmsg of a client's, which waits where the socket does, and takes the descriptor that its server has sent along,
+ * close-on-exec: the caller's; -1 in *descriptor: none. In *is_lost whether one could not be had, because this process has
+ * no room for more. The bytes received (0: end of file), or -1 with errno set. */
+long clinux_receive_one(int fd, struct iovec *vectors, size_t count, int32_t *descriptor, int *is_lost);
+
+/* Maps memory of a server's making for reading and writing, `bytes` of it from the beginning: only what is sealed against
+ * becoming shorter and is that long, so that touching it is never a SIGBUS. NULL with errno set, EINVAL where it is not. */
+void *clinux_map_sealed(int fd, size_t bytes);
+
 /* Signal handlers and mask, locale and working directory as they are. `restore` puts back what has changed
  * since, frees, and returns the name of a thing that had; NULL: nothing had. */
 struct clinux_habits;

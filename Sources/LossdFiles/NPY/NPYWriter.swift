@@ -10,7 +10,7 @@ import LossdTensor
 public final class NPYWriter {
   public let path: String
   public let dataType: DataType
-  /// Rows written so far.
+  /// Rows written so far, up to the last.
   public private(set) var rowCount = 0
 
   private let rowShape: [Int]
@@ -52,6 +52,12 @@ public final class NPYWriter {
   /// Appends all rows of `tensor`, whose type is the file's and whose shape is `[rows] + rowShape`.
   /// A scalar is one row of a file of scalars.
   public func append(_ tensor: Tensor) throws(FileError) {
+    try check(tensor)
+    defer { withExtendedLifetime(tensor) {} }
+    try append(rows: tensor.shape.first ?? 1, bytes: tensor.bytes)
+  }
+
+  private func check(_ tensor: Tensor) throws(FileError) {
     guard tensor.dataType == dataType, tensor.shape.dropFirst().elementsEqual(rowShape) else {
       let row = shapeText(rowShape.lazy.map { Int64($0) })
       throw FileError(
@@ -59,8 +65,18 @@ public final class NPYWriter {
         "cannot append \(tensor.dataType) \(shapeText(tensor.shape.lazy.map { Int64($0) })), "
           + "expected rows of \(dataType) \(row)")
     }
+  }
+
+  /// As `append`, to where row `row` of the file is to be; parts may come in any order, and leave
+  /// no row out.
+  public func write(_ tensor: Tensor, at row: Int) throws(FileError) {
+    try check(tensor)
     defer { withExtendedLifetime(tensor) {} }
-    try append(rows: tensor.shape.first ?? 1, bytes: tensor.bytes)
+    let (start, overflow) = row.multipliedReportingOverflow(by: rowByteCount)
+    let (offset, carry) = start.addingReportingOverflow(headerByteCount)
+    precondition(row >= 0 && !overflow && !carry)
+    try file.write(tensor.bytes, at: offset)
+    rowCount = max(rowCount, row + (tensor.shape.first ?? 1))
   }
 
   /// Completes the file and puts it in its place.
@@ -72,12 +88,17 @@ public final class NPYWriter {
   }
 
   /// Writes one tensor, a scalar too, as a whole file, in place of what `path` held before.
-  public static func write(_ tensor: Tensor, to path: String) throws(FileError) {
+  /// - Parameter check: called when all is written and before the file has its name; what it throws
+  ///   leaves `path` as it was.
+  public static func write(
+    _ tensor: Tensor, to path: String, _ check: () throws -> Void = {}
+  ) throws {
     let header = NPYHeader(dataType: tensor.dataType, shape: tensor.shape).encoded
     var file = try TemporaryFile(for: path)
     defer { withExtendedLifetime(tensor) {} }
     try file.append(header)
     try file.append(tensor.bytes)
+    try check()
     try file.commit()
   }
 }

@@ -120,6 +120,7 @@ class SettingsFile(unittest.TestCase):
                 ("- " * 100_000, "over 8 lists and mappings within one another"),
                 ("listen: [" + "a," * 100_000 + "]\n", "over 20000 keys and values"),
                 ("".join(f"k{number}: 1\n" for number in range(20_000)), "over 20000 keys and values"),
+                ("".join(f"%TAG !a{number}! !\n" for number in range(60_000)), "over 8 %TAG"),
                 ("#" * (1 << 20) + "\n", "over 1 MiB")):
             with self.subTest(text[:20]):
                 status, error, seconds = self.check(text)

@@ -34,7 +34,8 @@ import LossdSocket
       let settings = try Settings.load(file: file.path, flags: [:])
       for setting in Setting.all { _ = setting.show(settings) }
     } catch { text = "\(error)" }
-    require(text.utf8.count <= 4096, "a text of \(text.utf8.count) bytes")
+    // 1000 characters, of which an escaped one takes 10 bytes at most, and where it was cut.
+    require(text.utf8.count <= 10_003, "a text of \(text.utf8.count) bytes")
     require(
       text.unicodeScalars.allSatisfy { $0.properties.generalCategory != .control },
       "a text with control characters")

@@ -21,7 +21,7 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private var nextNumber: UInt64 = 0
   private var toFlush: [Connection] = []
   private var toResume: [Connection] = []
-  private let turns = TurnQueue()
+  let turns = TurnQueue()
   private let keepTurning: KeepTurning
   private var shares: [ObjectIdentifier: UserShare] = [:]
   private(set) var sweepEntry: DeadlineEntry?

@@ -6,13 +6,13 @@ import LossdWire
 
 // The end: of a stream, of the connection by either side, and of the daemon.
 extension Connection {
-  /// How long what still comes is read at the end, nanoseconds.
+  /// How long the connection still reads and drops what comes at the end, nanoseconds.
   private static let lastWordsTime: UInt64 = 1_000_000_000
   /// How long nothing is read from a connection whose user's descriptors wait to be closed,
   /// nanoseconds.
   private static let closerPause: UInt64 = 20_000_000
 
-  /// A stream is over: its call can be used again.
+  /// A stream is over. Its call goes back to the loop's spare ones.
   func closeStream(_ id: UInt32) {
     guard let call = streams.remove(id) else { return }
     if !isDecoding, phase == .open, let header = decoder.currentHeader, header.type == .message,
@@ -30,21 +30,21 @@ extension Connection {
     if phase == .closed && streams.isEmpty { context.forget(self) }
   }
 
-  /// The daemon goes down: no new calls; the connection closes after the last.
+  /// The daemon goes down. No new call begins, and the connection closes after the last one.
   func drain() {
     guard phase == .open, lastStream == .max else { return }
     lastStream = highestStream
     if hasSentHello {
       sendGoAway()
     } else {
-      // What it has sent may be on its way: without an answer it could not know that nothing of it
-      // began.
+      // The client may have sent something that is still on its way. The GOAWAY that follows HELLO
+      // tells the client that nothing of it began.
       setStall(Connection.lastWordsTime)
     }
     wantsFlush()
   }
 
-  /// Streams end at a batch boundary; with `force` all calls end now.
+  /// Streams end after the batches that are under way; with `force` all calls end now.
   func drainExpired(force: Bool) {
     for call in streams.calls where force || call.method.isStreaming {
       call.drainExpired()
@@ -55,15 +55,15 @@ extension Connection {
   func endIfIdle() {
     guard streams.isEmpty, output.isEmpty, hasSentHello, isPeerLeaving || lastStream != .max
     else { return }
-    // What the client has sent meanwhile is read and dropped, or the kernel would answer it with a
-    // reset, which could overtake our last answers.
+    // What the client has sent meanwhile is read and dropped. Else the kernel would answer with a
+    // reset, which could overtake the last answers.
     phase = .discarding
     shutdownWriting(descriptor)
     setStall(Connection.lastWordsTime)
     updateWatch()
   }
 
-  /// A frame broke the rules: says so and closes.
+  /// A frame broke the rules: GOAWAY says which, and the connection closes.
   func fail(_ error: BadFrame) {
     guard phase == .open else { return }
     if error.kind == .preface {
@@ -111,8 +111,8 @@ extension Connection {
     }
   }
 
-  /// Whether there is room for descriptors of this client's user that may come with the next read;
-  /// if not, that read is for later.
+  /// Whether there is room for the descriptors that may come with the next read. If not, the
+  /// connection reads again after a pause.
   func mayTakeDescriptors() -> Bool {
     if context.daemon.closer.hasRoom(for: closerKey) { return true }
     if isPausedForCloser { return false }
@@ -128,7 +128,8 @@ extension Connection {
     return false
   }
 
-  /// Nobody hears the answers: work stops, calls end when it has.
+  /// Nobody reads the answers any more: all calls are cancelled, and end when their work has
+  /// stopped.
   private func abandonCalls() {
     for call in streams.calls {
       call.cancel(StatusError(.cancelled, "the connection is gone"))

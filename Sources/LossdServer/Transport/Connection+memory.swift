@@ -1,15 +1,15 @@
 import LossdEngine
 import LossdWire
 
-// Memory: what the connection's buffers hold is charged, payloads wait for room, and clients that
-// keep memory from others are found.
+// Memory: charging the connection's buffers, waiting for room for a payload, and finding clients
+// that keep memory from others.
 extension Connection {
-  /// What a connection takes of memory before the client does anything, about.
+  /// About the bytes that a connection takes before its client does anything.
   private static let ownBytes = 8 << 10
-  /// Fewer bytes a second are no progress, where others wait for memory.
+  /// Fewer bytes a second do not count as progress while others wait for memory.
   private static let crawlBytes = 64 << 10
 
-  /// Charges what the buffers have become.
+  /// Charges the change of the buffers' sizes.
   func settle() {
     let bytes =
       Connection.ownBytes + decoder.heldBytesMax + leftover.capacity + output.frames.capacity
@@ -25,8 +25,8 @@ extension Connection {
     }
   }
 
-  /// The user's budget has no room for what the connection's buffers have become: nothing is read
-  /// until it has, or the connection ends.
+  /// The user's budget has no room for the bytes that the connection's buffers have grown by.
+  /// Nothing is read until there is room, or the connection ends.
   private func waitForRoom() {
     let waiter =
       debtWaiter
@@ -41,7 +41,7 @@ extension Connection {
     debtWaiter = waiter
     context.waits.wait(
       waiter, share.user, Shortage(budget: share.user.bytes), timeout: context.limits.waitTimeout)
-    // First in line, then tried again: memory released in between is not missed.
+    // First into the line, then one more try, so that no release in between is missed.
     if share.isCovered { payDebt() }
   }
 
@@ -54,8 +54,8 @@ extension Connection {
     updateWatch()
   }
 
-  /// Charges memory for a message that is about to come, where it is more than any connection has
-  /// anyway. False where there is no room.
+  /// Charges memory for a message that is about to come and is longer than the buffer that every
+  /// connection has. Returns the budget that has no room, or nil.
   func reserveMessage(_ header: FrameHeader) -> Shortage? {
     if Int(header.messageLength) <= FrameDecoder.retainedBytes { return nil }
     let bytes = FrameDecoder.heldBytesMax(Int(header.messageLength))
@@ -64,7 +64,7 @@ extension Connection {
     return nil
   }
 
-  /// The payload that comes next has no memory yet: it is not read until it has.
+  /// There is no room yet for the payload that comes next. The payload is not read until there is.
   func waitForPayload(_ shortage: Shortage) {
     guard let payloadWaiter else { return }
     context.waits.wait(
@@ -84,22 +84,23 @@ extension Connection {
     resume()
   }
 
-  /// Others wait for memory: ends what holds some and does not get on.
-  func sweep(_ now: UInt64) {
+  /// Others wait for memory: ends calls that hold memory and do not get on, and the connection
+  /// where its client does not take its results.
+  func inspect(_ now: UInt64) {
     let timeout = context.limits.starveTimeout
-    for call in streams.calls { call.sweep(now, timeout) }
+    for call in streams.calls { call.inspect(now, timeout) }
     guard phase != .closed else { return }
     let isHolding = output.byteCount > Connection.crawlBytes
-    if !isHolding || written - sweptWritten >= Connection.progress(in: timeout) {
-      sweptWritten = written
-      sweptTime = now
-    } else if now - sweptTime >= timeout {
-      // Its client does not read the results, whose memory others need.
+    if !isHolding || written - inspectedWritten >= Connection.progress(in: timeout) {
+      inspectedWritten = written
+      inspectedTime = now
+    } else if now - inspectedTime >= timeout {
+      // The client does not read its results, whose memory others need.
       close()
     }
   }
 
-  /// Bytes that have to get on in so many nanoseconds.
+  /// The bytes that have to move in so many nanoseconds to count as progress.
   static func progress(in time: UInt64) -> Int {
     max(1, Int(clamping: time / 1_000_000) * crawlBytes / 1000)
   }

@@ -13,7 +13,7 @@ extension Connection {
     if !decoder.hasSeenHello {
       return  // The time to HELLO runs from the connection on.
     } else if decoder.isMidMessage && mayRead {
-      // From its first byte to its last: a message that crawls is one that stalls.
+      // The time runs from a message's first byte to its last, so that a message may not crawl.
       if timedFrame == decoder.frameNumber && stallEntry.isSet { return }
       timedFrame = decoder.frameNumber
       setStall(context.limits.frameTimeout)

@@ -17,14 +17,14 @@ extension Connection {
     queueTurn()
   }
 
-  /// It has something to do, when those before it have had their turns.
+  /// Puts the connection into the line of its user.
   func queueTurn() {
     if isQueued { return }
     isQueued = true
     serverLoop.with { $0.turnLater(self) }
   }
 
-  /// It is its turn, for a millisecond. The caller keeps it alive.
+  /// The connection's turn, for about `turnTime`. The caller keeps the connection alive.
   func turn() {
     isQueued = false
     let events = pendingEvents
@@ -34,7 +34,7 @@ extension Connection {
     if events.contains(.writable) { flush() }
     if !leftover.isEmpty && mayDecode { resume() }
     if events.contains(.readable) && phase != .closed { read() }
-    // The client is gone, or wants no more answers: either way its calls are cancelled.
+    // The client is gone, or wants no more answers. Either way its calls are cancelled.
     if events.contains(.disconnected) && !mayRead && !isQueued { close() }
   }
 
@@ -44,11 +44,11 @@ extension Connection {
     isTurnCostly = false
   }
 
-  /// The connection's turn is over, or as much output is queued as may be.
+  /// Whether decoding pauses: the turn is over, or the queued output has reached its limit.
   func pausesDecoding() -> Bool {
     if output.byteCount >= limits.queuedBytesMax { return true }
     turnFrames += 1
-    // Looking at the clock costs as much as a few percent of a small call.
+    // Reading the clock takes a few percent of the time of a small call.
     return turnFrames & (isTurnCostly ? 0 : 7) == 0 && Clock.now >= turnEnd
   }
 
@@ -65,19 +65,19 @@ extension Connection {
     }
   }
 
-  /// Reads what is there, up to a bound so that neighbours get their turn.
+  /// Reads what the socket has, up to a bound, so that other connections get their turns.
   func read() {
     var rounds = 0
     while mayRead && rounds < 16 {
       rounds += 1
       if mayHoldDescriptors && !mayTakeDescriptors() { break }
-      // Its neighbours' turn: what is left is still there when the loop looks for events again.
+      // The turn is over. The socket still has the rest when the loop looks for events again.
       if rounds > 1 && Clock.now >= turnEnd { break }
       let buffer = context.readBuffer.bytes
       let direct = phase == .open ? decoder.directDestination(minimum: 16 << 10) : nil
       let first = direct ?? buffer
       let isPart = first.count > Connection.readBytesMax
-      // What follows a payload is read with the end of it.
+      // Bytes that follow a payload are read together with its end.
       let second =
         direct == nil || isPart ? UnsafeMutableRawBufferPointer(start: nil, count: 0) : buffer
       let piece = UnsafeMutableRawBufferPointer(rebasing: first.prefix(Connection.readBytesMax))
@@ -127,15 +127,15 @@ extension Connection {
     if decoder.hasReadPreface { sendHello() }
   }
 
-  /// The decoder may go on: memory has been released, the frame that waited is to be dropped, or it
-  /// is the connection's turn.
+  /// Decodes the bytes that are left over. Called when memory has been released, when the frame
+  /// that waited is to be dropped, or when it is the connection's turn.
   func resume() {
     guard phase == .open, !isDecoding else { return }
     if turnEnd < Clock.now { beginTurn() }
     isDecoding = true
     var failure: BadFrame?
-    // The loop's spare array is filled with what is left now, so that nothing is allocated in the
-    // steady state.
+    // The loop's spare array takes the bytes, and `decode` fills the other one with what is left,
+    // so that nothing is allocated in the steady state.
     serverLoop.with { swap(&leftover, &$0.spareBytes) }
     context.spareBytes.withUnsafeBytes { bytes in
       do throws(BadFrame) { try decode(bytes) } catch { failure = error }
@@ -146,7 +146,7 @@ extension Connection {
     afterTurn()
   }
 
-  /// Writes what the turn has produced, and watches for what comes next.
+  /// Writes what the turn has queued, and sets timers and events for what comes next.
   func afterTurn() {
     if phase == .closed { return }
     flush()

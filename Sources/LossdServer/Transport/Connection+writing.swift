@@ -2,13 +2,14 @@ import LossdEngine
 import LossdSocket
 import LossdWire
 
-// Writing: answers are gathered, and written at the end of a turn or a few at a time within it.
+// Writing: answers are gathered. They are written at the end of a turn, and within it every
+// `answersPerWrite`.
 extension Connection {
   /// A system call costs as much as two small calls. A client that waits for all answers of a turn
   /// loses more.
   private static let answersPerWrite = 32
 
-  /// Something was queued: it is written at the end of the turn.
+  /// Something has been queued, and is to be written at the end of the turn.
   func wantsFlush() {
     if isDecoding { return flushSome() }
     if isFlushWanted { return }
@@ -21,14 +22,14 @@ extension Connection {
     afterTurn()
   }
 
-  /// In the middle of a turn with many calls: the client can work on the first answers while the
-  /// others are made.
+  /// Writes in the middle of a turn with many calls, so that the client can work on the first
+  /// answers while the others are made.
   private func flushSome() {
     unwrittenAnswers += 1
     guard unwrittenAnswers >= Connection.answersPerWrite, phase == .open else { return }
     unwrittenAnswers = 0
     var written = 0
-    // Where it fails, so does the write at the end of the turn.
+    // Where this write fails, the write at the end of the turn fails too.
     _ = output.flush(descriptor, written: &written)
     count(written: written)
   }

@@ -101,9 +101,9 @@ final class Connection {
   var isInDebt = false
   var payloadWaiter: MemoryWaiter?
   var debtWaiter: MemoryWaiter?
-  /// `written` and the time, as they were when the last sweep saw the connection get on.
-  var sweptWritten = 0
-  var sweptTime: UInt64 = 0
+  /// `written` and the time, as they were when the last inspection saw the connection get on.
+  var inspectedWritten = 0
+  var inspectedTime: UInt64 = 0
 
   // MARK: - Connection+regions
 

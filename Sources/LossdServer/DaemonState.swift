@@ -55,7 +55,7 @@ final class DaemonState: Sendable {
 
   func waiterBegan() {
     if waiterCount.add(1, ordering: .relaxed).oldValue > 0 { return }
-    for loop in loops.withLock({ $0 }) { loop.loop.execute { loop.beginSweeps() } }
+    for loop in loops.withLock({ $0 }) { loop.loop.execute { loop.beginInspections() } }
   }
 
   func waiterEnded() { waiterCount.subtract(1, ordering: .relaxed) }

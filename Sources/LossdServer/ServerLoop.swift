@@ -21,10 +21,10 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private var nextNumber: UInt64 = 0
   private var toFlush: [Connection] = []
   private var toResume: [Connection] = []
-  private let turns = TurnQueue()
+  let turns = TurnQueue()
   private let keepTurning: KeepTurning
   private var shares: [ObjectIdentifier: UserShare] = [:]
-  private(set) var sweepEntry: DeadlineEntry?
+  private(set) var inspectionEntry: DeadlineEntry?
   private var spareCalls: [StreamCall] = []
   /// Until the turn ends.
   private var forgotten: [Connection] = []
@@ -210,19 +210,19 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
 
   /// Somebody waits for memory, here or on another loop: from now on calls that hold memory and do
   /// not get on are looked for.
-  func beginSweeps() {
-    let entry = sweepEntry ?? DeadlineEntry { [unowned self] in sweep() }
-    sweepEntry = entry
+  func beginInspections() {
+    let entry = inspectionEntry ?? DeadlineEntry { [unowned self] in inspect() }
+    inspectionEntry = entry
     if !entry.isSet { deadlines.set(entry, at: Clock.now + limits.starveTimeout / 4) }
   }
 
-  private func sweep() {
-    guard daemon.hasWaiters, let sweepEntry else { return }
+  private func inspect() {
+    guard daemon.hasWaiters, let inspectionEntry else { return }
     let now = Clock.now
     for connection in Array(connections.values) where connection.account.hasWaiting {
-      connection.sweep(now)
+      connection.inspect(now)
     }
-    deadlines.set(sweepEntry, at: now + limits.starveTimeout / 4)
+    deadlines.set(inspectionEntry, at: now + limits.starveTimeout / 4)
   }
 
   // MARK: - Calls

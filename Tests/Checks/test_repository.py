@@ -143,6 +143,26 @@ class Files(unittest.TestCase):
                 self.assertTrue((ROOT / name).exists(), f"{page}: {name}")
 
 
+class Glossary(unittest.TestCase):
+    def test_the_places_that_the_glossary_names_exist(self):
+        sources = "\n".join(
+            path.read_text() for folder in ("Sources", "Plugins") for path in sorted((ROOT / folder).rglob("*.swift")))
+        text = (ROOT / "docs" / "glossary.md").read_text()
+        places = re.findall(r"`([A-Z]\w+)(?:\.(\w+))?`", text)
+        self.assertGreater(len(places), 20)
+        for name, member in places:
+            if (name, member) == ("Lease", ""):
+                continue  # the Python client's
+            kind = rf"(?:class|struct|enum|protocol|extension|case) {name}\b"
+            self.assertTrue(re.search(kind, sources), name)
+            self.assertTrue(not member or re.search(rf"func {member}\b", sources), f"{name}.{member}")
+
+    def test_a_word_has_one_line(self):
+        words = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+        single = [word.strip() for words in words if words != "word" for word in words.split(",")]
+        self.assertEqual(sorted(set(single)), sorted(single))
+
+
 class Make(unittest.TestCase):
     def test_every_target_with_a_line_of_help_is_phony_and_listed(self):
         text = (ROOT / "Makefile").read_text()

@@ -1,17 +1,17 @@
 import CLinux
 import Glibc
 
-/// One line a call, for administrators who ask for it. Loops leave a record, a few tens of
-/// nanoseconds; a thread of its own makes lines of records and writes them, so that a log that is
-/// read slowly delays no call: what finds no room is counted and left out. Any thread.
+/// The access log: one line for each call. A loop only leaves a record, which takes a few tens of
+/// nanoseconds. The log's own thread makes lines of the records and writes them, so a slow reader
+/// of the log delays no call. Records that find no room are counted and left out. Any thread.
 ///
-/// `@unchecked Sendable`: everything mutable is touched with `lock` held only; outside of it the
-/// log's own thread alone reads `batch`.
+/// `@unchecked Sendable`: everything mutable is touched only with `lock` held, except `taken`,
+/// which the log's own thread reads.
 final class AccessLog: @unchecked Sendable {
-  /// Records that wait for the writer, at most: some 2 MB.
+  /// The most records that wait for the writer: some 2 MB.
   private static let recordsMax = 16_384
-  /// Lines are written so many at once, and so long after the first: the writer does not wake a
-  /// call.
+  /// The writer pauses so long after each round and writes up to `linesMax` lines at once, so that
+  /// calls do not wake it one by one.
   private static let pauseMicroseconds: UInt32 = 20_000
   private static let linesMax = 1024
   private static let niceness: Int32 = 5
@@ -21,13 +21,14 @@ final class AccessLog: @unchecked Sendable {
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let wake: UnsafeMutablePointer<pthread_cond_t>
   private var records: [AccessRecord] = []
-  /// The writer's; exchanged with `records`, so that neither is grown anew each time.
-  private var batch: [AccessRecord] = []
+  /// The records that the writer has taken. `take` exchanges the two arrays, so that both keep
+  /// their capacity.
+  private var taken: [AccessRecord] = []
   private var dropped = 0
   private var isClosing = false
   private var thread: pthread_t?
 
-  /// `write` gets the lines; it is called in the log's own thread and may block.
+  /// `write` gets the lines. The log's own thread calls `write`, which may block.
   init(recordsMax: Int = AccessLog.recordsMax, write: @escaping @Sendable ([String]) -> Void) {
     self.recordsMax = recordsMax
     self.write = write
@@ -36,7 +37,7 @@ final class AccessLog: @unchecked Sendable {
     pthread_mutex_init(lock, nil)
     pthread_cond_init(wake, nil)
     var thread = pthread_t()
-    // Retained for the thread's life; the thread's body takes it over.
+    // Retained for the thread's life: the thread's body releases it.
     let me = Unmanaged.passRetained(self).toOpaque()
     let code = pthread_create(
       &thread, nil,
@@ -56,7 +57,7 @@ final class AccessLog: @unchecked Sendable {
     wake.deallocate()
   }
 
-  /// Leaves a record to be written. Never waits for the writing.
+  /// Leaves a record for the writer. Never waits for a write.
   func add(_ record: AccessRecord) {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
@@ -68,7 +69,8 @@ final class AccessLog: @unchecked Sendable {
     if records.count == 1 { pthread_cond_signal(wake) }
   }
 
-  /// Writes what is there, and ends. Once, from no loop that still serves.
+  /// Writes all records that are left and ends the thread. Call it once, and not on a loop that
+  /// still serves.
   func close() {
     pthread_mutex_lock(lock)
     isClosing = true
@@ -82,22 +84,23 @@ final class AccessLog: @unchecked Sendable {
     clinux_lower_priority(AccessLog.niceness)
     while true {
       let (left, isLast) = take()
-      for begin in stride(from: 0, to: batch.count, by: AccessLog.linesMax) {
-        write(batch[begin..<min(begin + AccessLog.linesMax, batch.count)].map(\.text))
+      for begin in stride(from: 0, to: taken.count, by: AccessLog.linesMax) {
+        write(taken[begin..<min(begin + AccessLog.linesMax, taken.count)].map(\.text))
       }
       if left > 0 { write(["access log: \(left) calls left out, lines were written too slowly"]) }
-      batch.removeAll(keepingCapacity: true)
+      taken.removeAll(keepingCapacity: true)
       if isLast { return }
       usleep(AccessLog.pauseMicroseconds)
     }
   }
 
-  /// Waits for records, which are the batch then; how many found no room; whether the log ends.
+  /// Waits for records and takes them. Returns how many records found no room, and
+  /// whether the log ends.
   private func take() -> (left: Int, isLast: Bool) {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     while records.isEmpty && !isClosing { pthread_cond_wait(wake, lock) }
-    swap(&records, &batch)
+    swap(&records, &taken)
     defer { dropped = 0 }
     return (dropped, isClosing)
   }

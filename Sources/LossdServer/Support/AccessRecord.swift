@@ -1,7 +1,7 @@
 import LossdEngine
 import LossdTensor
 
-/// One call, as the access log tells it.
+/// One call, as the access log shows it.
 struct AccessRecord: Sendable {
   /// Who called: `uid=1000 pid=4711`, `peer=tcp:192.0.2.7:50712`.
   let peer: String
@@ -9,14 +9,15 @@ struct AccessRecord: Sendable {
   /// in it.
   let connection: UInt64
   let stream: UInt32
-  /// As the client sent it, where there is no such method.
+  /// The path that the client sent, also where no such method exists.
   let method: String
-  /// Empty: it reached none.
+  /// Empty where the call reached no function.
   var function = ""
-  /// Of the call's OPEN, then of its end; `Clock.now`'s nanoseconds.
+  /// When the call's OPEN came; `end`: when the call ended. `Clock.now`'s nanoseconds.
   let begin: UInt64
   var end: UInt64 = 0
-  /// Bytes of its OPEN and MESSAGE frames, and of the MESSAGE and STATUS frames that answer it.
+  /// Bytes of the call's OPEN and MESSAGE frames; `sent`: of the MESSAGE and STATUS frames that
+  /// answer it.
   var received = 0
   var sent = 0
   var code = StatusCode.ok
@@ -28,7 +29,7 @@ struct AccessRecord: Sendable {
     log?.add(self)
   }
 
-  /// One line, `key=value` with blanks between and nowhere else.
+  /// One line of `key=value` fields. Blanks stand between the fields and nowhere else.
   var text: String {
     let method = String(method.map { $0.isWhitespace ? "?" : $0 })
     return "call \(peer) connection=\(connection) stream=\(stream) method=\(method) function="

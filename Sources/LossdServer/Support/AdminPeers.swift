@@ -4,23 +4,23 @@ import LossdSocket
 /// Whether a connection may administer the daemon.
 enum Administration: Sendable {
   case allowed
-  /// Its socket is for clients.
+  /// The connection's socket is for clients.
   case elsewhere
-  /// Its socket is for administrators, and its peer is none.
+  /// The socket is for administrators, and the peer is not one.
   case refused(String)
 }
 
-/// Who may administer the daemon, of those who have connected to a socket for administrators.
+/// Which peers of a socket for administrators may administer the daemon.
 public enum AdminPeers: String, Sendable {
-  /// root and the daemon's own user, as the kernel says who has connected (SO_PEERCRED).
+  /// root and the daemon's own user. The kernel says who has connected (SO_PEERCRED).
   case owner
-  /// Whoever the socket's file lets connect.
+  /// Everybody whom the socket's file lets connect.
   case socket
 
-  /// What a user namespace shows of users that are not in it: anybody.
+  /// The uid that a user namespace shows for every user outside of it.
   private static let overflowUser: UInt32 = 65534
 
-  /// Why whoever is at the other end may not; nil: it may.
+  /// Why the peer may not administer the daemon; nil: the peer may.
   func refusal(_ descriptor: Int32) -> String? {
     guard let peer = PeerCredentials(of: descriptor) else {
       return "administrators connect to a Unix socket"

@@ -2,7 +2,8 @@ import LossdEngine
 import LossdLoop
 import LossdTensor
 
-/// Something that happens at a time unless it is cancelled before; at most once in a queue.
+/// An action for a certain time, which does not happen when the entry is cancelled before. An entry
+/// stands in a queue at most once.
 final class DeadlineEntry {
   fileprivate(set) var time: UInt64 = .max
   fileprivate var position = -1
@@ -13,13 +14,14 @@ final class DeadlineEntry {
   var isSet: Bool { position >= 0 }
 }
 
-/// The deadlines of a loop: a heap that knows each entry's place, so that a call that ends in time
-/// leaves nothing behind, and one timer. Confined to its loop's thread.
+/// The deadlines of a loop: a heap and one timer. The heap knows each entry's place, so cancelling
+/// removes the entry at once and a call that ends in time leaves nothing behind. Confined to its
+/// loop's thread.
 final class DeadlineQueue {
-  /// For so long, nanoseconds, what is due is done in one turn of the loop.
+  /// The time for due actions in one turn of the loop, nanoseconds.
   private static let fireTime: UInt64 = 1_000_000
 
-  /// It outlives what is made on it.
+  /// The loop outlives everything that is made on it.
   private let loop: Unretained<Loop>
   private var heap: [DeadlineEntry] = []
   private var timer: LoopTimer?
@@ -41,7 +43,8 @@ final class DeadlineQueue {
   @inline(__always)
   func assertConfined() { assert(loop.with { $0.isConfined }, "used on another thread") }
 
-  /// Sets or moves an entry; times are `Clock.now`'s nanoseconds.
+  /// Adds an entry, or moves it to another time. Times are `Clock.now`'s nanoseconds; `.max`
+  /// cancels.
   func set(_ entry: DeadlineEntry, at time: UInt64) {
     assertConfined()
     if time == .max {
@@ -72,15 +75,16 @@ final class DeadlineQueue {
       siftUp(position)
       siftDown(last.position)
     }
-    // The timer stays armed: an early turn that finds nothing costs less than re-arming each time.
+    // The timer stays armed: firing once for nothing costs less than arming it anew at every
+    // cancel.
   }
 
-  /// `least`: milliseconds until the timer fires, at least.
+  /// `least`: the fewest milliseconds until the timer fires.
   private func arm(least: UInt64 = 0) {
     guard let first = heap.first, first.time < armedTime, let timer else { return }
     armedTime = first.time
     let now = Clock.now
-    // Rounded up: firing early would only arm it again.
+    // Rounded up: a timer that fires early would only be armed again.
     let milliseconds = first.time > now ? (first.time - now + 999_999) / 1_000_000 : 0
     timer.start(afterMilliseconds: max(milliseconds, least))
   }
@@ -93,9 +97,8 @@ final class DeadlineQueue {
       cancel(first)
       first.action()
       fired += 1
-      // Thousands may fall together: those who have something else to do get their turns in
-      // between.
-      // libuv calls a timer of 0 ms again in the same turn.
+      // Thousands of entries may be due at once, and connections need their turns in between. The
+      // rest waits for 1 ms, because libuv calls a timer of 0 ms again in the same turn.
       if fired & 15 == 0 && Clock.now - now > DeadlineQueue.fireTime { return arm(least: 1) }
     }
     arm()

@@ -1,5 +1,5 @@
-/// Counts of durations in nanoseconds, in buckets an eighth of a power of two wide: any percentile
-/// is right to 1 part in 8 and costs 4 KB.
+/// Counts of durations, nanoseconds. A bucket is an eighth of a power of two wide, so every
+/// percentile is at most an eighth too large. A histogram takes 4 KB.
 struct Histogram: Sendable {
   private static let bucketCount = 64 * 8
   private(set) var count: UInt64 = 0
@@ -18,7 +18,8 @@ struct Histogram: Sendable {
     for index in buckets.indices { buckets[index] += other.buckets[index] }
   }
 
-  /// The value that this share of all lies at or below, to the upper end of its bucket; 0 of none.
+  /// The upper end of the bucket that holds the value of this rank: `share` of all values lie at or
+  /// below. 0 where there are no values.
   func percentile(_ share: Double) -> UInt64 {
     if count == 0 { return 0 }
     let rank = Swift.max(1, UInt64((share * Double(count)).rounded(.up)))

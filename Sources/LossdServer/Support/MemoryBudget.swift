@@ -1,20 +1,20 @@
 import Synchronization
 
-/// A bound on bytes in flight, within another one: a connection's within its user's within the
-/// daemon's. What is reserved is counted in all of them or in none. Any thread.
+/// A bound on bytes in flight. Budgets nest: a connection's lies in its user's, which lies in the
+/// daemon's. Reserved bytes are counted in all of them or in none. Any thread.
 final class MemoryBudget: Sendable {
-  /// The setting that the bound comes from, for texts.
+  /// The setting that the bound comes from, for refusals.
   let setting: String
-  /// Whose bytes these are, for texts: `user uid 1000`.
+  /// Whose bytes these are, for refusals: `user uid 1000`.
   let owner: String
   let parent: MemoryBudget?
   private let limit: Atomic<Int>
   private let used = Atomic<Int>(0)
-  /// Those who wait for bytes of this very budget.
+  /// How many wait for bytes of this budget itself.
   private let waiting = Atomic<Int>(0)
-  /// A release has been told and not yet been taken notice of.
+  /// `onRelease` has been called, and `takeRelease` has not been called since.
   private let isAnnounced = Atomic<Bool>(false)
-  /// Called after a release while somebody waits, on the releasing thread; once until
+  /// Called on the releasing thread after a release while somebody waits; not again until
   /// `takeRelease`.
   private let onRelease: @Sendable (MemoryBudget) -> Void
 
@@ -32,23 +32,23 @@ final class MemoryBudget: Sendable {
   var bytesMax: Int { limit.load(ordering: .relaxed) }
   var bytesInFlight: Int { used.load(ordering: .relaxed) }
 
-  /// Another limit from now on; what is over it already stays.
+  /// Changes the limit. Bytes that are reserved stay reserved, even over the new limit.
   func setBytesMax(_ bytes: Int) {
     if limit.exchange(bytes, ordering: .relaxed) == bytes { return }
-    // Those who wait may fit in now.
+    // Waiters may fit in now.
     announceRelease()
   }
 
-  /// Whether so many bytes could be had if nothing else were in flight; else the budget that is too
-  /// small.
+  /// The budget that could not hold so many bytes even if nothing else were in flight; nil: all
+  /// could.
   func tooSmall(for bytes: Int) -> MemoryBudget? {
     bytes > bytesMax ? self : parent?.tooSmall(for: bytes)
   }
 
-  /// Takes `bytes` here and in every budget above. Returns nil, or the budget in which there is no
-  /// room now; then nothing is taken.
+  /// Takes `bytes` in this budget and in every one above. Returns nil, or the budget that has no
+  /// room now, and then takes nothing.
   func reserve(_ bytes: Int) -> Shortage? {
-    // Before anything is added: the sum of two sizes near the largest number is none.
+    // Checked before adding: the sum of two sizes near the largest number overflows.
     if bytes > bytesMax { return Shortage(budget: self) }
     let before = used.wrappingAdd(bytes, ordering: .sequentiallyConsistent).oldValue
     if before > bytesMax - bytes {
@@ -67,8 +67,8 @@ final class MemoryBudget: Sendable {
     parent?.release(bytes)
   }
 
-  /// Somebody waits for bytes of this budget from now on. To be called before the last try to
-  /// reserve, so that no release in between is missed.
+  /// Somebody waits for bytes of this budget from now on. Call it before the last try to reserve,
+  /// so that no release in between is missed.
   func beginWaiting() { waiting.add(1, ordering: .sequentiallyConsistent) }
   func endWaiting() { waiting.subtract(1, ordering: .sequentiallyConsistent) }
 
@@ -77,7 +77,7 @@ final class MemoryBudget: Sendable {
     waiting.load(ordering: .relaxed) > 0 || parent?.hasWaiting ?? false
   }
 
-  /// The waiters are about to be looked at: the next release is told again.
+  /// The caller is about to wake waiters: from now on the next release calls `onRelease` again.
   func takeRelease() { isAnnounced.store(false, ordering: .sequentiallyConsistent) }
 
   private func announceRelease() {

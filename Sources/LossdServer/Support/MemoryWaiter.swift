@@ -1,14 +1,14 @@
 import LossdEngine
 
-/// A call, or the payload that a connection is about to read, while it waits for memory. Confined
-/// to its loop's thread.
+/// Who waits for memory: a call, or a connection that is about to read a payload. Confined to its
+/// loop's thread.
 final class MemoryWaiter {
-  /// Tries again. What still finds no room calls `WaitQueue.wait` anew.
+  /// Tries to reserve again. Where there is still no room, it calls `WaitQueue.wait` anew.
   fileprivate let onRelease: () -> Void
-  /// The time to wait is over; the text says where there was no room.
+  /// The time to wait is over. The text says which budget had no room.
   fileprivate let onTimeout: (String) -> Void
   fileprivate var entry: DeadlineEntry?
-  /// Where it waits; nil: it does not.
+  /// The budget that had no room; nil: the waiter does not wait.
   fileprivate(set) var shortage: Shortage?
   fileprivate var list: WaiterList?
   fileprivate var next: MemoryWaiter?
@@ -20,13 +20,13 @@ final class MemoryWaiter {
   }
 
   var isWaiting: Bool { shortage != nil }
-  /// Its time to wait runs: it waits, or is trying again.
+  /// The waiter's time runs: it waits, or is trying again.
   var isTimed: Bool { entry != nil }
 }
 
 /// The waiters of one user for one budget, the oldest first.
 private final class WaiterList {
-  /// Whose they are.
+  /// The user.
   let user: ObjectIdentifier
   var first: MemoryWaiter?
   unowned(unsafe) var last: MemoryWaiter?
@@ -56,11 +56,11 @@ private final class WaiterList {
   }
 }
 
-/// All waiters of a loop. A release of memory wakes the oldest waiter of each user for that budget,
-/// and the one behind it when that one has gone on, so that it costs as much as there are users
-/// waiting and calls that can go on. Confined to its loop's thread.
+/// All waiters of a loop. A release of a budget wakes the oldest waiter of each user, and the next
+/// one of the same user only when that one has gone on. So a release costs as much as there are
+/// waiting users and calls that can go on. Confined to its loop's thread.
 final class WaitQueue {
-  /// A budget without room, and who waits for it.
+  /// A budget without room, and its waiters.
   private final class Line {
     let budget: MemoryBudget
     var lists: [ObjectIdentifier: WaiterList] = [:]
@@ -70,7 +70,7 @@ final class WaitQueue {
   private let deadlines: DeadlineQueue
   private let daemon: DaemonState
   private var lines: [ObjectIdentifier: Line] = [:]
-  /// The waiter that is trying again: where it finds no room, it keeps its place.
+  /// The waiter that is trying again. Where it finds no room, it keeps its place in the line.
   private unowned(unsafe) var resuming: MemoryWaiter?
 
   init(_ deadlines: DeadlineQueue, _ daemon: DaemonState) {
@@ -78,10 +78,10 @@ final class WaitQueue {
     self.daemon = daemon
   }
 
-  /// Puts a waiter of `user` in the line of the budget that has no room; from then on a release of
-  /// that budget calls `ServerLoop.memoryReleased`. The caller tries once more afterwards, so that
-  /// no release in between is missed. `timeout`: nanoseconds from the first time on that it found
-  /// no room.
+  /// Puts a waiter of `user` into the line of the budget that has no room. From then on a release
+  /// of that budget calls `ServerLoop.memoryReleased`. The caller then tries once more, so that no
+  /// release in between is missed. `timeout`: nanoseconds, counted from the first call for this
+  /// waiter.
   func wait(_ waiter: MemoryWaiter, _ user: User, _ shortage: Shortage, timeout: UInt64) {
     deadlines.assertConfined()
     if let present = waiter.shortage {
@@ -106,7 +106,7 @@ final class WaitQueue {
     deadlines.set(entry, at: Clock.now &+ timeout)
   }
 
-  /// The waiter has got its memory, or does not want it any more.
+  /// The waiter has its memory, or does not want memory any more.
   func cancel(_ waiter: MemoryWaiter) {
     if let entry = waiter.entry.take() { deadlines.cancel(entry) }
     guard let shortage = waiter.shortage.take() else { return }
@@ -121,7 +121,7 @@ final class WaitQueue {
     if let line = lines[ObjectIdentifier(budget)] { forget(list, in: line) }
   }
 
-  /// Lets go of a list and a line in which nobody waits any more.
+  /// Drops a list without waiters, and its line when that has no list left.
   private func forget(_ list: WaiterList, in line: Line) {
     guard list.first == nil, line.lists[list.user] === list else { return }
     line.lists[list.user] = nil
@@ -143,7 +143,7 @@ final class WaitQueue {
         waiter.onRelease()
         resuming = nil
         if waiter.shortage == nil, let entry = waiter.entry.take() { deadlines.cancel(entry) }
-        // It found no room in the same budget again: those behind it wait for their turn.
+        // The waiter found no room again: the ones behind it stay where they are.
         if list.first === waiter { break }
       }
       forget(list, in: line)

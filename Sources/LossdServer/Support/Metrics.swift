@@ -2,11 +2,11 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// What a daemon counts. Each loop has its own, so that its lock is never waited for but while a
+/// What a daemon counts. Each loop has its own counts, so a loop waits for the lock only while a
 /// status is made.
 final class Metrics: Sendable {
   struct Function: Sendable {
-    /// By code.
+    /// Calls by status code.
     var codes = [UInt64](repeating: 0, count: StatusCode.allCases.count)
     var rows: UInt64 = 0
     var latency = Histogram()
@@ -21,7 +21,7 @@ final class Metrics: Sendable {
     var rows: UInt64 = 0
     /// By function, of both evaluating methods.
     var functions: [String: Function] = [:]
-    /// By method, of calls that reached no function.
+    /// Calls that reached no function, by method.
     var methods: [String: [StatusCode: UInt64]] = [:]
   }
 
@@ -31,7 +31,8 @@ final class Metrics: Sendable {
 
   func update(_ change: (inout Counts) -> Void) { counts.withLock { change(&$0) } }
 
-  /// Calls come and go too often for the lock. The loop's thread alone may say so.
+  /// Without the lock, since calls come and go too often for it. The loop's thread alone calls
+  /// these two.
   func callBegan() {
     callsInFlight.store(callsInFlight.load(ordering: .relaxed) + 1, ordering: .relaxed)
   }
@@ -51,7 +52,7 @@ final class Metrics: Sendable {
     return counts
   }
 
-  /// What counts a function's calls on this loop.
+  /// The counter of a function on this loop.
   func counter(_ name: String) -> FunctionCounter {
     counters.withLock { counters in
       if let counter = counters[name] { return counter }
@@ -66,17 +67,17 @@ final class Metrics: Sendable {
   }
 }
 
-/// Counts the calls of one function on one loop, whose lock is never waited for but while a status
-/// is made.
+/// Counts the calls of one function on one loop. The loop waits for the lock only while a status is
+/// made.
 final class FunctionCounter: Sendable {
   private let function = Mutex(Metrics.Function())
 
-  /// A call ended; `nanoseconds` from its last byte to its response queued.
+  /// A call ended. `nanoseconds`: from the request's last byte to the queued response.
   func ended(_ code: StatusCode, nanoseconds: UInt64, rows: Int) {
     function.withLock { function in
       function.codes[Int(code.rawValue)] += 1
       function.latency.add(nanoseconds)
-      // A tensor without elements has as many rows as its client likes.
+      // A tensor without elements may claim any number of rows.
       function.rows = function.rows.addingSaturated(UInt64(max(rows, 0)))
     }
   }
@@ -105,7 +106,7 @@ extension Metrics.Counts {
 }
 
 extension FixedWidthInteger {
-  /// The sum, or the largest number where there is none so large: for counts of what others choose.
+  /// The sum, or the largest number where the sum overflows: for counts whose size clients choose.
   func addingSaturated(_ other: Self) -> Self {
     let (sum, isOver) = addingReportingOverflow(other)
     return isOver ? (other < 0 ? .min : .max) : sum

@@ -1,10 +1,11 @@
 import LossdPluginHost
 import LossdTensor
 
-/// A big buffer on a connection's account: goes back to where it came from, and its bytes to the
-/// account, with the last reference.
+/// A big buffer on a connection's account. With the last reference the memory goes back to its
+/// pool, and its bytes to the account.
 ///
-/// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
+/// `@unchecked Sendable`: a buffer is handed from thread to thread, and one thread at a time uses
+/// it.
 final class PayloadBuffer: @unchecked Sendable {
   private enum Source {
     case pool(AlignedBuffer, BufferPool)
@@ -17,8 +18,8 @@ final class PayloadBuffer: @unchecked Sendable {
   private let bytes: Int
   let base: UnsafeMutableRawPointer
 
-  /// `bytes` are reserved on `account` already. RESOURCE_EXHAUSTED where the system has no memory
-  /// for them; they are the caller's to release then.
+  /// `bytes` are reserved on `account` already. RESOURCE_EXHAUSTED where the system has no memory;
+  /// the caller then releases the bytes.
   init(reserved bytes: Int, _ account: MemoryBudget, _ pool: BufferPool) throws(StatusError) {
     let buffer = try pool.take(bytes)
     self.bytes = bytes
@@ -27,7 +28,7 @@ final class PayloadBuffer: @unchecked Sendable {
     base = buffer.base
   }
 
-  /// A segment that `pool` has lent, on the loop's thread, where it is also given back.
+  /// A segment that `pool` has lent. Made and dropped on the loop's thread.
   init(
     reserved bytes: Int, _ account: MemoryBudget, _ segment: SharedSegment, of pool: SegmentPool
   ) {
@@ -48,7 +49,7 @@ final class PayloadBuffer: @unchecked Sendable {
     account.release(bytes)
   }
 
-  /// nil where it is a segment.
+  /// nil where the memory is a segment.
   var aligned: AlignedBuffer? {
     if case .pool(let buffer, _) = source { return buffer }
     return nil

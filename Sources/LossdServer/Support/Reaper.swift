@@ -2,19 +2,19 @@ import CLinux
 import Glibc
 import LossdTensor
 
-/// Frees big memory on a thread of its own: giving back the pages of a gigabyte takes a tenth of a
-/// second, which neither a loop nor a worker has. Any thread.
+/// Frees big memory on its own thread. The pages of a gigabyte take a tenth of a second to free,
+/// and neither a loop nor a worker has that time. Any thread.
 ///
-/// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
+/// `@unchecked Sendable`: everything mutable is touched only with `lock` held.
 final class Reaper: @unchecked Sendable {
-  /// Memory from this size on, bytes, is worth the way to another thread.
+  /// Smaller memory, bytes, is freed where it is dropped.
   static let bytesMin = 1 << 20
 
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let wake: UnsafeMutablePointer<pthread_cond_t>
   private var work: [@Sendable () -> Void] = []
 
-  /// For the daemon's whole life.
+  /// Starts the thread, which runs for the daemon's whole life.
   init() {
     lock = .allocate(capacity: 1)
     wake = .allocate(capacity: 1)
@@ -34,7 +34,8 @@ final class Reaper: @unchecked Sendable {
     pthread_detach(thread)
   }
 
-  /// Does something on the reaper's thread soon: what the action has captured is let go of there.
+  /// Runs `action` soon on the reaper's thread, where everything that it has captured is released
+  /// too.
   func later(_ action: @escaping @Sendable () -> Void) {
     pthread_mutex_lock(lock)
     work.append(action)
@@ -42,7 +43,7 @@ final class Reaper: @unchecked Sendable {
     pthread_mutex_unlock(lock)
   }
 
-  /// Lets go of `memory`, and then of the bytes that it was charged with.
+  /// Frees `memory`, and then releases the bytes that it was charged with.
   func free(_ memory: AlignedBuffer, _ bytes: Int, of account: MemoryBudget) {
     let last = Last(memory)
     later {
@@ -52,15 +53,14 @@ final class Reaper: @unchecked Sendable {
     }
   }
 
-  /// Lets go of objects that nobody else refers to any more, such as the jobs of a connection that
-  /// has ended.
+  /// Releases objects that nobody else refers to, such as the jobs of a connection that has ended.
   func drop<Object: AnyObject>(_ objects: [Object]) {
     let last = LoopBound(objects)
     later { withExtendedLifetime(last) {} }
   }
 
-  /// Gives the pages back a few at a time: whoever unmaps all of them at once keeps every other
-  /// thread from changing the process's mappings for as long, a loop whose heap grows among them.
+  /// Frees the pages a mebibyte at a time. Unmapping all of them at once would block every other
+  /// thread that changes the process's mappings, such as a loop whose heap grows.
   private static func freePages(_ memory: AlignedBuffer) {
     let page = Int(getpagesize())
     let pieceBytes = 1 << 20
@@ -73,8 +73,7 @@ final class Reaper: @unchecked Sendable {
     }
   }
 
-  /// The last reference to some memory. `@unchecked Sendable`: handed on, not used by two threads
-  /// at a time.
+  /// The last reference to some memory. `@unchecked Sendable`: one thread at a time uses it.
   private final class Last: @unchecked Sendable {
     var memory: AlignedBuffer?
     init(_ memory: AlignedBuffer) { self.memory = memory }
@@ -87,12 +86,12 @@ final class Reaper: @unchecked Sendable {
       var actions: [@Sendable () -> Void] = []
       swap(&actions, &work)
       pthread_mutex_unlock(lock)
-      // One after the other, so that each one's memory is free before the next one's is begun with.
+      // One after another, so that each memory is free before the next one is begun.
       while let action = actions.popLast() { action() }
       pthread_mutex_lock(lock)
     }
   }
 
-  /// The daemon's.
+  /// The daemon's reaper.
   static let shared = Reaper()
 }

@@ -1,7 +1,7 @@
 import Synchronization
 
-/// Bytes of one connection's regions, against its own limit: apart from its bytes in flight.
-/// Reserving is confined to the connection's loop; releasing may happen anywhere.
+/// Bytes of one connection's regions, against the connection's limit. They do not count as bytes in
+/// flight. The connection's loop reserves; any thread may release.
 final class RegionAccount: Sendable {
   let bytesMax: Int
   private let used = Atomic<Int>(0)
@@ -10,7 +10,7 @@ final class RegionAccount: Sendable {
 
   var bytes: Int { used.load(ordering: .relaxed) }
 
-  /// Whether `bytes` were free; then they are taken.
+  /// Takes `bytes` where they fit; false where they do not.
   func reserve(_ bytes: Int) -> Bool {
     if bytes > bytesMax - self.bytes { return false }
     used.add(bytes, ordering: .relaxed)

@@ -2,16 +2,16 @@ import CLinux
 import Glibc
 import LossdEngine
 
-/// Frees the pages of regions that nobody uses any more, on a thread of its own, since that takes
-/// some 0.2 ms a MiB: user by user, a piece at a time. Only then is a region counted no longer:
-/// what a client keeps of it (its descriptor, its mapping) has no page of the daemon's any more.
-/// Any thread.
+/// Frees the pages of regions that nobody uses any more. That takes some 0.2 ms a MiB, so the
+/// keeper has its own thread and frees a piece at a time, user by user. A region stops counting
+/// only when its pages are free: a client may keep the descriptor and the mapping, but they hold no
+/// page. Any thread.
 ///
-/// `@unchecked Sendable`: everything mutable is touched with `lock` held only.
+/// `@unchecked Sendable`: everything mutable is touched only with `lock` held.
 final class RegionKeeper: @unchecked Sendable {
-  /// Freed at a time, bytes: some 3 ms.
+  /// Bytes that are freed at a time: some 3 ms.
   private static let pieceBytes = 16 << 20
-  /// As the workers: a loop that wakes gets a core at once.
+  /// The workers' niceness: a loop that wakes gets a core at once.
   private static let niceness: Int32 = 5
 
   /// A mapping to be freed.
@@ -19,12 +19,12 @@ final class RegionKeeper: @unchecked Sendable {
     var memory: UnsafeMutableRawPointer
     var bytes: Int
     var owner: UserID
-    /// Not before, `Clock.now`'s nanoseconds.
+    /// The earliest time to free it, `Clock.now`'s nanoseconds.
     var due: UInt64
-    /// Its client may go on with what lies there: the daemon is about to end, and its memory is
-    /// counted no longer.
+    /// The pages stay: the daemon is about to end and counts nothing any more, and the client may
+    /// go on with what lies there.
     var keepsPages: Bool
-    /// Called on the keeper's thread once all is done.
+    /// Called on the keeper's thread when the mapping is gone.
     var done: () -> Void
     fileprivate var freed = 0
 
@@ -84,7 +84,7 @@ final class RegionKeeper: @unchecked Sendable {
   private func startThread() {
     if thread != nil { return }
     var made = pthread_t()
-    // Retained for the thread's life; `stop` waits for its end.
+    // Retained for the thread's life. `stop` waits for the thread's end.
     let me = Unmanaged.passRetained(self)
     let code = pthread_create(
       &made, nil,
@@ -95,12 +95,12 @@ final class RegionKeeper: @unchecked Sendable {
         Unmanaged<RegionKeeper>.fromOpaque(argument).takeRetainedValue().work()
         return nil
       }, me.toOpaque())
-    // Without a thread the next one that comes tries again; until then nothing is freed, and all
-    // stays counted.
+    // Where no thread can be started, the next item tries again. Until then nothing is freed and
+    // everything stays counted.
     if code == 0 { thread = made } else { me.release() }
   }
 
-  /// Ends the thread after the piece that it is at. What is left goes with the process.
+  /// Ends the thread after its current piece. The process's end frees the rest.
   func stop() {
     pthread_mutex_lock(lock)
     isStopping = true
@@ -128,7 +128,8 @@ final class RegionKeeper: @unchecked Sendable {
     pthread_mutex_unlock(lock)
   }
 
-  /// Moves what is due; when the next will be, or nil.
+  /// Moves items that are due to their users' lines. Returns the time when the next will be due, or
+  /// nil.
   private func wakeLater() -> UInt64? {
     if later.isEmpty { return nil }
     let now = Clock.now
@@ -155,8 +156,8 @@ final class RegionKeeper: @unchecked Sendable {
     pthread_cond_timedwait(wake, lock, &until)
   }
 
-  /// From its beginning to its end: a client can see by its first page whether anything has been
-  /// freed.
+  /// Frees from the first page to the last: a client sees by the first page whether anything has
+  /// been freed.
   private func freePiece(_ item: inout Item) -> Bool {
     if !item.keepsPages && item.freed < item.bytes {
       let piece = min(RegionKeeper.pieceBytes, item.bytes - item.freed)

@@ -2,8 +2,9 @@ import Glibc
 import LossdTensor
 import Synchronization
 
-/// What regions of shared memory there are, counted for users and for the daemon. A region that
-/// does not fit is refused at once; nobody waits for one, and none is taken back. Any thread.
+/// Counts the regions of shared memory and their bytes, for each user and for the daemon. A region
+/// that does not fit is refused at once: nobody waits for a region, and none is taken away. Any
+/// thread.
 final class RegionLedger: Sendable {
   private struct Sum {
     var bytes = 0
@@ -16,13 +17,13 @@ final class RegionLedger: Sendable {
   }
 
   private let state = Mutex(State())
-  /// Each region is a mapping of this process, which needs others: a quarter of what the kernel
-  /// lets it have.
+  /// A region is a mapping of this process, which needs other mappings too: a quarter of the
+  /// kernel's limit.
   private let mappingsMax: Int
 
   init() { mappingsMax = RegionLedger.systemMappings() / 4 }
 
-  /// Bytes of all regions, those included whose pages are still to be freed.
+  /// Bytes of all regions, including those whose pages are still to be freed.
   var bytes: Int { state.withLock { $0.all.bytes } }
   var regions: Int { state.withLock { $0.all.regions } }
 
@@ -31,7 +32,7 @@ final class RegionLedger: Sendable {
     let refusal: String? = state.withLock { state in
       let user = state.users[owner] ?? Sum()
       func over(_ sum: Sum, _ who: String, _ bytesMax: Int, _ setting: String) -> String? {
-        // By difference: what a client asks for may be any number.
+        // By difference, since a client may ask for any number.
         if bytes <= bytesMax - sum.bytes { return nil }
         return
           "\(bytes) bytes do not fit: \(who) has \(sum.bytes) bytes of shared memory, the limit is "
@@ -67,7 +68,7 @@ final class RegionLedger: Sendable {
     }
   }
 
-  /// vm.max_map_count; Linux's own where it cannot be read.
+  /// vm.max_map_count, or Linux's default where it cannot be read.
   private static func systemMappings() -> Int {
     let usual = 65_530
     guard let file = fopen("/proc/sys/vm/max_map_count", "re") else { return usual }

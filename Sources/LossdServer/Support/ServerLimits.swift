@@ -1,5 +1,5 @@
-// LossdServer: connections, calls and services over sockets: it turns frames into calls, calls into
-// evaluations and results into frames, within limits. It knows no command line and no file but
+// LossdServer: connections, calls and services over sockets. It turns frames into calls, calls into
+// evaluations, and results into frames, within limits. It knows no command line and no file but
 // sockets.
 
 /// What a daemon allows. Times in nanoseconds, sizes in bytes.
@@ -10,7 +10,7 @@ public struct ServerLimits: Sendable, Equatable {
   public var payloadBytesMax: UInt64 = 1 << 30
   /// Calls open at once on one connection.
   public var streamsMax: UInt32 = 256
-  /// Requests of one call that may be under way.
+  /// Requests of one call under way.
   public var streamCredit: UInt32 = 8
   /// Connections open at once; more wait to be accepted.
   public var connectionsMax = 16_384
@@ -36,31 +36,31 @@ public struct ServerLimits: Sendable, Equatable {
   public var regionGrace: UInt64 = 10_000_000_000
   /// The estimated work of one call, nanoseconds of one core.
   public var callCostMax: UInt64 = 3_600_000_000_000
-  /// Output queued on a connection beyond which nothing more is read from it.
+  /// Output queued on a connection. Beyond it nothing more is read from the connection.
   public var queuedBytesMax = 4 << 20
-  /// From the connection to its HELLO.
+  /// Time from the connection to its HELLO.
   public var helloTimeout: UInt64 = 10_000_000_000
-  /// Without a byte in the middle of a frame.
+  /// Time without a byte in the middle of a frame.
   public var frameTimeout: UInt64 = 30_000_000_000
-  /// Without a frame while no call is open; 0: none.
+  /// Time without a frame while no call is open; 0: no limit.
   public var idleTimeout: UInt64 = 0
-  /// Without a byte taken from queued output.
+  /// Time in which the client takes no byte of queued output.
   public var writeTimeout: UInt64 = 30_000_000_000
-  /// A call or a payload waits so long for memory, and is then refused.
+  /// Time that a call or a payload waits for memory before it is refused.
   public var waitTimeout: UInt64 = 20_000_000_000
-  /// A call that holds memory and does not get on, while others wait for memory.
+  /// Time that a call may hold memory without getting on, while others wait for memory.
   public var starveTimeout: UInt64 = 10_000_000_000
-  /// A callback of a plugin; 0: none.
+  /// Time of one callback of a plugin; 0: no limit.
   public var callbackTimeout: UInt64 = 10_000_000_000
-  /// From the begin of a drain to its end.
+  /// Time from the begin of a drain to its end.
   public var drainTimeout: UInt64 = 30_000_000_000
 
   public init() {}
 
-  /// What one user may have in flight, bytes.
+  /// The most bytes that one user may have in flight.
   public var userBytes: Int { userBytesMax > 0 ? userBytesMax : totalBytesMax / 2 }
 
-  /// What one user may have of shared memory, bytes.
+  /// The most bytes of shared memory that one user may have.
   public var userRegionBytes: Int {
     userRegionBytesMax > 0 ? userRegionBytesMax : regionBytesMax / 2
   }

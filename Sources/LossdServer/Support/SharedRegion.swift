@@ -5,38 +5,39 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// Memory that a client asked for and shares with the daemon for as long as its connection, or
-/// until it gives it back. The client can write to it at any time: whatever serves as an index, a
-/// size or a bound is copied out first. Kept by every call that uses it; then its pages are freed,
-/// and only then is it counted no longer.
+/// Memory that a client asked for and shares with the daemon, until the client releases the region
+/// or the connection ends. The client can write to the region at any time, so an index, a size or a
+/// bound is copied out before it is checked. Every call that uses the region keeps it. When the
+/// last one has ended, its pages are freed, and only then does the region stop counting.
 ///
-/// `@unchecked Sendable`: changed on its loop's thread alone, and no more once a call uses it.
+/// `@unchecked Sendable`: only its loop's thread changes it, and nobody changes it once a call uses
+/// it.
 final class SharedRegion: @unchecked Sendable {
-  /// Less is neither made nor counted, bytes.
+  /// The smallest region that is made and counted, bytes.
   static let bytesMin = 64 << 10
-  /// What a client may ask for, bytes: a file's size is signed.
+  /// The most bytes that a client may ask for, since a file's size is signed.
   static let lengthMax = UInt64(1) << 46
 
   /// The client's own number.
   let id: UInt64
   /// What the client asked for, bytes.
   let count: Int
-  /// What is counted, bytes: `count` in whole pages, `bytesMin` at least.
+  /// The bytes that are counted: `count` in whole pages, at least `bytesMin`.
   let bytes: Int
   private let owner: UserID
   private let regions: Regions
   private let connection: RegionAccount
   private(set) var memory: UnsafeMutableRawPointer?
-  /// When its pages may be freed, `Clock.now`'s nanoseconds.
+  /// The earliest time to free the pages, `Clock.now`'s nanoseconds.
   var due: UInt64 = 0
   var keepsPages = false
-  /// The client has given it back.
+  /// The client has released the region.
   var isReleased = false
-  /// Called when it is counted no longer, on another thread.
+  /// Called on another thread when the region has stopped counting.
   var onFree: (@Sendable () -> Void)?
 
-  /// Counts a region that is still to be made. INVALID_ARGUMENT for a length that none can have,
-  /// RESOURCE_EXHAUSTED where it does not fit.
+  /// Counts a region that is still to be made. INVALID_ARGUMENT for a length that no region can
+  /// have, RESOURCE_EXHAUSTED where the region does not fit.
   init(
     _ id: UInt64, length: UInt64, _ owner: UserID, _ regions: Regions,
     _ connection: RegionAccount, _ limits: ServerLimits
@@ -87,11 +88,11 @@ final class SharedRegion: @unchecked Sendable {
       })
   }
 
-  /// Where it begins; a call has only regions that are there.
+  /// The region's first byte. A call gets only regions that have been made.
   var base: UnsafeMutableRawPointer { memory.unsafelyUnwrapped }
 
-  /// Makes it and sends its descriptor along with `frame`, whole or not at all. The mapping alone
-  /// is kept.
+  /// Makes the region and sends its descriptor with `frame`, whole or not at all. The daemon keeps
+  /// the mapping and no descriptor.
   func send(_ frame: UnsafeRawBufferPointer, _ socket: Int32) -> IOResult {
     var base: UnsafeMutableRawPointer?
     let raw = clinux_region(bytes, &base)
@@ -106,7 +107,7 @@ final class SharedRegion: @unchecked Sendable {
     if case .bytes = outcome {
       memory = base
     } else {
-      // It has no pages yet.
+      // The region has no pages yet.
       munmap(base, bytes)
     }
     return outcome

@@ -1,6 +1,7 @@
-/// The small things that one connection makes the daemon hold: open calls, decoded messages,
+/// The small things that the daemon holds for one connection: open calls, decoded messages,
 /// messages that are not whole yet, queued answers. They count against the connection's limit,
-/// beside its bytes in flight, and on its user's share of the loop. Confined to the loop's thread.
+/// together with its bytes in flight, and on the user's share of the loop. Confined to the loop's
+/// thread.
 final class SmallAccount {
   let share: UserShare
   private let account: MemoryBudget
@@ -11,7 +12,7 @@ final class SmallAccount {
     self.account = account
   }
 
-  /// Charges `bytes`; or returns where there is no room, and then nothing is charged.
+  /// Charges `bytes`, or returns the budget that has no room and charges nothing.
   @inline(__always)
   func take(_ bytes: Int) -> Shortage? {
     if used + bytes > account.bytesMax - account.bytesInFlight { return Shortage(budget: account) }
@@ -20,7 +21,7 @@ final class SmallAccount {
     return nil
   }
 
-  /// Charges what is held already; false where there is no room, and it is charged all the same.
+  /// Charges bytes that are held already, with or without room. False where there is none.
   func force(_ bytes: Int) -> Bool {
     used += bytes
     return share.force(bytes)

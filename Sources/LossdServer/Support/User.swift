@@ -3,17 +3,17 @@ import LossdSocket
 import LossdTensor
 import Synchronization
 
-/// Whose connections are counted together: a uid of this machine, or a host.
+/// The unit that connections are counted by: a uid of this machine, or a host.
 enum UserID: Hashable, Sendable, CustomStringConvertible {
   case uid(UInt32)
-  /// Subordinate uids, as containers use them, come in blocks of 65,536, which are one user's.
+  /// Containers use subordinate uids in blocks of 65,536. A block is one user.
   case uidBlock(UInt32)
-  /// An IPv4 address, or the network of 64 bits that an IPv6 address lies in.
+  /// An IPv4 address, or the 64-bit network of an IPv6 address.
   case address(String)
-  /// Nobody can tell who it is: a connection is a user of its own.
+  /// The peer cannot be identified: its connection is a user of its own.
   case connection(UInt64)
 
-  /// What a user namespace shows of uids that have no place in it: anybody.
+  /// The uid that a user namespace shows for every uid outside of it.
   static let overflowUID: UInt32 = 65_534
 
   init(uid: UInt32, connection: UInt64) {
@@ -50,7 +50,7 @@ final class User: Sendable {
   let id: UserID
   /// Bytes in flight.
   let bytes: MemoryBudget
-  /// Whose turn it is at the workers.
+  /// The user's place in the workers' queue.
   let work = WorkUser()
   /// Connections open.
   let connections = Atomic<Int>(0)
@@ -65,7 +65,7 @@ final class User: Sendable {
       onRelease: onRelease)
   }
 
-  /// Whether nothing is counted that a later connection of the user would have to know of.
+  /// Whether the user holds nothing that a later connection would have to be counted with.
   var isForgettable: Bool {
     connections.load(ordering: .relaxed) == 0 && bytes.bytesInFlight == 0
   }
@@ -75,8 +75,8 @@ final class User: Sendable {
 final class Users: Sendable {
   private struct State {
     var users: [UserID: User] = [:]
-    /// Beyond so many, those that hold nothing are forgotten.
-    var sweepCount = 64
+    /// At so many users, those that hold nothing are forgotten.
+    var forgetCount = 64
     var bytesMax: Int
   }
 
@@ -94,8 +94,7 @@ final class Users: Sendable {
     state = Mutex(State(bytesMax: bytesMax))
   }
 
-  /// Counts one more connection of a user, up to `connectionsMax`; nil: the user has as many
-  /// already.
+  /// Counts one more connection of a user; nil: the user has `connectionsMax` already.
   func join(_ id: UserID, connectionsMax: Int) -> User? {
     state.withLock { state in
       let user = state.users[id] ?? add(id, &state)
@@ -109,16 +108,16 @@ final class Users: Sendable {
   func leave(_ user: User) { user.connections.subtract(1, ordering: .relaxed) }
 
   private func add(_ id: UserID, _ state: inout State) -> User {
-    if state.users.count >= state.sweepCount {
+    if state.users.count >= state.forgetCount {
       state.users = state.users.filter { !$0.value.isForgettable }
-      state.sweepCount = max(64, 2 * state.users.count)
+      state.forgetCount = max(64, 2 * state.users.count)
     }
     let user = User(id, bytesMax: state.bytesMax, within: daemon, onRelease: onRelease)
     state.users[id] = user
     return user
   }
 
-  /// Another limit for every user from now on.
+  /// Changes the limit of every user.
   func setBytesMax(_ bytes: Int) {
     let users = state.withLock { state in
       state.bytesMax = bytes

@@ -1,9 +1,9 @@
 import LossdTensor
 
-/// What one user has on one loop: the small things that its connections hold there, and those of
-/// its connections that have something to do. Small things are charged to bytes that the share has
-/// leased from the user's budget, 1 MiB at a time, so that a small call costs an addition. Confined
-/// to the loop's thread.
+/// What one user has on one loop: the bytes of small things that its connections hold there, and
+/// the line of its connections that have something to do. The share leases bytes from the user's
+/// budget, 1 MiB at a time, and charges small things to the lease, so that a small call costs an
+/// addition. Confined to the loop's thread.
 final class UserShare {
   private static let leaseBytesMax = 1 << 20
 
@@ -28,7 +28,7 @@ final class UserShare {
     self.daemon = daemon
   }
 
-  /// Charges `bytes`; nil, or where there is no room, and then nothing is charged.
+  /// Charges `bytes` and returns nil, or returns the budget that has no room and charges nothing.
   @inline(__always)
   func take(_ bytes: Int) -> Shortage? {
     used += bytes
@@ -38,13 +38,13 @@ final class UserShare {
     return shortage
   }
 
-  /// Charges what is held already; false where there is no room, and it is charged all the same.
+  /// Charges bytes that are held already, with or without room. False where there is none.
   func force(_ bytes: Int) -> Bool {
     used += bytes
     return used <= leased || lease() == nil
   }
 
-  /// Whether there is room for all that is charged, or could be made.
+  /// Whether the lease covers everything that is charged, or can be made to.
   var isCovered: Bool { used <= leased || lease() == nil }
 
   @inline(__always)
@@ -55,7 +55,7 @@ final class UserShare {
 
   private func lease() -> Shortage? {
     let budget = user.bytes
-    // Small limits are not used up by leases.
+    // A lease is a small part of a small limit.
     let step = min(UserShare.leaseBytesMax, max(4096, budget.bytesMax >> 6))
     let missing = used - leased
     let wanted = (missing + step - 1) / step * step
@@ -70,8 +70,8 @@ final class UserShare {
     return nil
   }
 
-  /// Gives the user's budget what is leased beyond what is used and 1 MiB; all of it where nothing
-  /// is left.
+  /// Releases what is leased beyond the used bytes and 1 MiB; the 1 MiB too where the user has no
+  /// connection left.
   func giveBack() {
     let rest = leased - used - (connections == 0 ? 0 : UserShare.leaseBytesMax)
     if rest <= 0 { return }
@@ -80,6 +80,6 @@ final class UserShare {
     user.bytes.release(rest)
   }
 
-  /// Whether the small things of the user are a part of its budget that counts.
+  /// Whether the user's small things take more than an eighth of its budget.
   var isLarge: Bool { used > user.bytes.bytesMax >> 3 }
 }

@@ -3,9 +3,9 @@ import LossdLoop
 import LossdSocket
 import Synchronization
 
-/// Accepts the connections of one listening socket. When descriptors run out, or as many
-/// connections are open as may be, it pauses: those who wait stay in the kernel's queue and lose
-/// nothing. Confined to its loop's thread.
+/// Accepts the connections of one listening socket. The acceptor pauses when descriptors run out or
+/// the most connections are open. Clients that wait stay in the kernel's queue and lose nothing.
+/// Confined to its loop's thread.
 final class Acceptor {
   private static let pauseMilliseconds: UInt64 = 100
   private static let perTurn = 16
@@ -62,7 +62,7 @@ final class Acceptor {
     timer?.start(afterMilliseconds: Acceptor.pauseMilliseconds)
   }
 
-  /// Stops listening; the socket file goes.
+  /// Stops listening and removes the socket's file.
   func close() {
     watcher?.close()
     watcher = nil

@@ -2,7 +2,7 @@ import LossdEngine
 import LossdTensor
 import LossdWire
 
-// What each frame does. All of it is called from inside the decoder.
+// What each frame does. The decoder calls these methods.
 extension Connection: FrameSink {
   func frameBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition {
     sendHello()
@@ -40,7 +40,7 @@ extension Connection: FrameSink {
     return .receive
   }
 
-  /// What an OPEN may take: a name and some metadata.
+  /// The longest OPEN, bytes: a method's name and some metadata.
   static let openBytesMax: UInt32 = 64 << 10
 
   private func noMemory(_ header: FrameHeader, _ shortage: Shortage) -> StatusError {
@@ -198,7 +198,7 @@ extension Connection: FrameSink {
     }
   }
 
-  /// Counts a call, and what it takes of memory before it does anything, for its user.
+  /// Counts a call for its user, with the memory that every call takes.
   private func takeStream() throws(StatusError) {
     let limit = limits.userStreamsMax
     if share.streams >= Int(limit) {
@@ -230,7 +230,7 @@ extension Connection: FrameSink {
     return method
   }
 
-  /// Ends a call that never had a handler.
+  /// Refuses a call before it has a handler.
   private func refuse(
     _ header: FrameHeader, _ error: StatusError, _ path: UnsafeRawBufferPointer? = nil
   ) {
@@ -242,7 +242,7 @@ extension Connection: FrameSink {
     record?.end(error.code, context.accessLog)
   }
 
-  /// What the access log is to know of a call that OPEN begins, nil when there is none.
+  /// The access log's record of a call that OPEN begins; nil where there is no access log.
   private func record(_ header: FrameHeader, _ path: UnsafeRawBufferPointer?) -> AccessRecord? {
     if context.accessLog == nil { return nil }
     var record = AccessRecord(
@@ -280,7 +280,7 @@ extension Connection: FrameSink {
     let byteCount = Int(header.payloadLength)
     if streams.contains(where: { $0.isHoldingForCredit }) {
       stopWaitingForPayload()
-      // Stopping to read would also stop the CREDIT that could free memory.
+      // A connection that stops reading would not see the CREDIT that could free memory.
       call.dropRequests()
       call.refuseRequest(
         StatusError(
@@ -289,7 +289,7 @@ extension Connection: FrameSink {
             + shortage.text))
       return .drop
     }
-    // First in line, then tried again: memory released in between is not missed.
+    // First into the line, then one more try, so that no release in between is missed.
     waitForPayload(shortage)
     switch call.destination(byteCount) {
     case .receive(let base):

@@ -5,10 +5,10 @@ import LossdWire
 
 // Shared memory: regions that the client asks for and gives back.
 extension Connection {
-  /// Regions of one connection at once.
+  /// The most regions of one connection.
   static let regionsMax = 256
 
-  /// REGION: counted now, made when its answer is written.
+  /// REGION: the region is counted now, and made when its answer is written.
   func regionArrived(
     _ header: FrameHeader, _ message: UnsafeRawBufferPointer
   ) throws(BadFrame) {
@@ -46,7 +46,7 @@ extension Connection {
       context.limits)
   }
 
-  /// RELEASE: answered when no call uses the region any more and its pages are freed.
+  /// RELEASE: the answer follows when no call uses the region any more and its pages are free.
   func releaseArrived(
     _ header: FrameHeader, _ message: UnsafeRawBufferPointer
   ) throws(BadFrame) {
@@ -79,9 +79,9 @@ extension Connection {
     if regions[region.id] === region { regions[region.id] = nil }
   }
 
-  /// The connection is over: what lies in its regions is void after `limits.region_grace`, by which
-  /// time its client has made arrays its own. While the daemon goes down nobody waits for that, and
-  /// nothing is freed: it all ends with the daemon.
+  /// The connection is over. Its regions' pages are freed after `limits.region_grace`: until then
+  /// the client can copy arrays that lie there. While the daemon drains, the pages are not freed,
+  /// because the daemon's end frees the mappings without a wait.
   func endRegions() {
     let isDraining = context.daemon.isDraining.load(ordering: .relaxed)
     let (due, passed) = Clock.now.addingReportingOverflow(context.limits.regionGrace)
@@ -111,7 +111,7 @@ extension Connection {
 
   // MARK: - Descriptors that nobody wants
 
-  /// Closed on threads of their own; the connection that sent them ends.
+  /// The closer's threads close them, and the connection that sent them ends.
   func refuseDescriptors(_ descriptors: UnsafeBufferPointer<Int32>) {
     hasSentDescriptors = true
     context.daemon.closer.close(descriptors, of: closerKey)

@@ -1,8 +1,8 @@
 import Glibc
 import LossdWire
 
-/// A connection's last OPEN and what it said, so that one of the same bytes need not be decoded.
-/// Only small ones. Confined to its loop's thread.
+/// A connection's last OPEN, its bytes and what they said. An OPEN of the same bytes is not decoded
+/// again. Long OPENs are not kept. Confined to its loop's thread.
 final class LastOpen {
   private static let bytesMax = 128
 

@@ -3,24 +3,26 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// What waits to be written to one connection: frames in one growing buffer, big payloads beside it
-/// in the buffers that they were computed in. One gathered write sends many frames. A hot path.
+/// The output of one connection that waits to be written: frames in one growing buffer, and big
+/// payloads in the buffers that they were computed in. One gathered write sends many frames. A hot
+/// path.
 final class OutputQueue {
-  private enum Segment {
+  private enum Entry {
     /// A stretch of `frames`.
     case frames(begin: Int, end: Int)
     case payload(PayloadBuffer, begin: Int, end: Int)
-    /// A frame that goes by itself, with a descriptor.
+    /// A frame that is written by itself, because a descriptor goes with it.
     case region(RegionAnswer)
   }
 
-  /// Payloads up to this are copied behind their frame: cheaper than an own entry of the write.
+  /// Payloads of up to so many bytes are copied behind their frame, which costs less than a vector
+  /// of their own.
   static let copiedBytesMax = 4 << 10
   private static let vectorsMax = 64
 
-  /// Frames are encoded straight into it; `framesAppended` must follow.
+  /// Frames are encoded into this buffer. Call `framesAppended` afterwards.
   let frames = OutputBuffer()
-  private var segments: [Segment] = []
+  private var entries: [Entry] = []
   private var first = 0
   private var framesEnd = 0
   /// Bytes not yet written.
@@ -28,29 +30,29 @@ final class OutputQueue {
 
   var isEmpty: Bool { byteCount == 0 && framesEnd == frames.count }
 
-  /// Takes what was encoded into `frames` since the last time.
+  /// Queues what has been encoded into `frames` since the last call.
   func framesAppended() {
     let end = frames.count
     guard end > framesEnd else { return }
     byteCount += end - framesEnd
-    if let last = segments.last, segments.count > first,
+    if let last = entries.last, entries.count > first,
       case .frames(let begin, let lastEnd) = last, lastEnd == framesEnd
     {
-      segments[segments.count - 1] = .frames(begin: begin, end: end)
+      entries[entries.count - 1] = .frames(begin: begin, end: end)
     } else {
-      segments.append(.frames(begin: framesEnd, end: end))
+      entries.append(.frames(begin: framesEnd, end: end))
     }
     framesEnd = end
   }
 
-  /// Queues the answer to a REGION behind what is there.
+  /// Queues the answer to a REGION.
   func append(_ answer: RegionAnswer) {
     framesAppended()
-    segments.append(.region(answer))
+    entries.append(.region(answer))
     byteCount += RegionAnswer.byteCount
   }
 
-  /// Queues results behind what is there, and keeps their buffers until then.
+  /// Queues results, and keeps their buffers until they are written.
   func append(_ results: ResultBytes) {
     if let buffer = results.buffer {
       append(buffer, offset: 0, count: results.count)
@@ -75,7 +77,7 @@ final class OutputQueue {
       return
     }
     framesAppended()
-    segments.append(.payload(payload, begin: offset, end: offset + count))
+    entries.append(.payload(payload, begin: offset, end: offset + count))
     byteCount += count
   }
 
@@ -90,14 +92,15 @@ final class OutputQueue {
     case failed(Int32)
   }
 
-  /// Writes until there is nothing left or the socket takes no more. `written` counts the bytes.
+  /// Writes until the queue is empty or the socket takes no more. Adds the written bytes to
+  /// `written`.
   func flush(_ descriptor: Int32, written: inout Int) -> Outcome {
     framesAppended()
     while byteCount > 0 {
       switch writeOnce(descriptor) {
       case .bytes(let count):
         written += count
-        if case .region = segments[first] { regionWritten() } else { advance(count) }
+        if case .region = entries[first] { regionWritten() } else { advance(count) }
       case .wouldBlock:
         compact()
         return .blocked
@@ -110,14 +113,14 @@ final class OutputQueue {
   }
 
   private func writeOnce(_ descriptor: Int32) -> IOResult {
-    if case .region(let answer) = segments[first] { return answer.write(descriptor) }
+    if case .region(let answer) = entries[first] { return answer.write(descriptor) }
     return withUnsafeTemporaryAllocation(of: iovec.self, capacity: OutputQueue.vectorsMax) {
       vectors in
       var count = 0
       var index = first
-      while index < segments.count && count < vectors.count {
-        if case .region = segments[index] { break }
-        let (base, begin, end) = place(segments[index])
+      while index < entries.count && count < vectors.count {
+        if case .region = entries[index] { break }
+        let (base, begin, end) = place(entries[index])
         vectors[count] = iovec(iov_base: base + begin, iov_len: end - begin)
         count += 1
         index += 1
@@ -126,8 +129,8 @@ final class OutputQueue {
     }
   }
 
-  private func place(_ segment: Segment) -> (UnsafeMutableRawPointer, Int, Int) {
-    switch segment {
+  private func place(_ entry: Entry) -> (UnsafeMutableRawPointer, Int, Int) {
+    switch entry {
     case .frames(let begin, let end):
       // iovec wants a mutable pointer; sendmsg only reads.
       (UnsafeMutableRawPointer(mutating: frames.bytes.baseAddress.unsafelyUnwrapped), begin, end)
@@ -138,7 +141,7 @@ final class OutputQueue {
 
   private func regionWritten() {
     byteCount -= RegionAnswer.byteCount
-    segments[first] = .frames(begin: 0, end: 0)
+    entries[first] = .frames(begin: 0, end: 0)
     first += 1
   }
 
@@ -146,47 +149,48 @@ final class OutputQueue {
     byteCount -= count
     var left = count
     while left > 0 {
-      let (_, begin, end) = place(segments[first])
+      let (_, begin, end) = place(entries[first])
       let part = min(left, end - begin)
       left -= part
       if begin + part == end {
-        // Drops the payload's buffer as early as possible.
-        segments[first] = .frames(begin: 0, end: 0)
+        // Releases the payload's buffer as early as possible.
+        entries[first] = .frames(begin: 0, end: 0)
         first += 1
         continue
       }
-      switch segments[first] {
-      case .frames: segments[first] = .frames(begin: begin + part, end: end)
+      switch entries[first] {
+      case .frames: entries[first] = .frames(begin: begin + part, end: end)
       case .payload(let payload, _, _):
-        segments[first] = .payload(payload, begin: begin + part, end: end)
+        entries[first] = .payload(payload, begin: begin + part, end: end)
       case .region: preconditionFailure("it is written by itself")
       }
     }
   }
 
-  /// A reader that never takes everything must not make the buffer grow for ever.
+  /// Removes written bytes from the buffer, so that a reader that never takes everything does not
+  /// make it grow for ever.
   private func compact() {
     if first > 0 {
-      segments.removeFirst(first)
+      entries.removeFirst(first)
       first = 0
     }
     var sent = framesEnd
-    for case .frames(let begin, _) in segments {
+    for case .frames(let begin, _) in entries {
       sent = begin
       break
     }
     guard sent > 64 << 10, sent > framesEnd / 2 else { return }
     frames.removeFirst(sent)
     framesEnd -= sent
-    for index in segments.indices {
-      if case .frames(let begin, let end) = segments[index] {
-        segments[index] = .frames(begin: begin - sent, end: end - sent)
+    for index in entries.indices {
+      if case .frames(let begin, let end) = entries[index] {
+        entries[index] = .frames(begin: begin - sent, end: end - sent)
       }
     }
   }
 
   private func reset() {
-    segments.removeAll(keepingCapacity: segments.capacity <= 1024)
+    entries.removeAll(keepingCapacity: entries.capacity <= 1024)
     first = 0
     framesEnd = 0
     frames.removeAll()

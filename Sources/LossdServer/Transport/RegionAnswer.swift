@@ -3,15 +3,15 @@ import LossdSocket
 import LossdTensor
 import LossdWire
 
-/// The answer to a REGION that is to be made. It is made when its turn to be written has come, so
-/// that no descriptor is held for a client that does not read. Confined to its loop's thread.
+/// The answer to a REGION. The region is made when the answer is written, so that the daemon holds
+/// no descriptor for a client that does not read. Confined to its loop's thread.
 final class RegionAnswer {
-  /// What it counts as output that is queued.
+  /// The bytes that an answer counts as queued output.
   static let byteCount = 64
 
   private let region: SharedRegion
   private weak var connection: Connection?
-  /// Why there is none after all.
+  /// Why the region could not be made.
   private var refusal: StatusError?
 
   init(_ region: SharedRegion, _ connection: Connection) {
@@ -19,7 +19,7 @@ final class RegionAnswer {
     self.connection = connection
   }
 
-  /// Writes it, whole or not at all, with the descriptor or a refusal.
+  /// Writes the answer, whole or not at all: with the descriptor, or with a refusal.
   func write(_ socket: Int32) -> IOResult {
     if region.isReleased {
       refusal = StatusError(.cancelled, "region \(region.id) was released before it was made")

@@ -4,10 +4,10 @@ import LossdWire
 
 /// A call on a stream of a lossd connection. Reused from call to call, with its handlers.
 final class StreamCall: Call {
-  /// While the call is open; it has its calls, and so outlives them.
+  /// nil: the call is not open. A connection owns its calls, and so outlives them.
   private var connection: Unretained<Connection>?
   private(set) var id: UInt32 = 0
-  /// One of its own, below.
+  /// One of the handlers below.
   private var handler: Unretained<CallHandler>
   /// Requests that the client may still send.
   var requestCredit: UInt32 = 0
@@ -15,7 +15,7 @@ final class StreamCall: Call {
   var isHalfClosed = false
   /// Requests are read and dropped.
   private(set) var isDroppingRequests = false
-  /// nil: the access log was off when it began.
+  /// nil: the access log was off when the call began.
   var record: AccessRecord?
 
   private let evaluate: EvaluateHandler
@@ -25,12 +25,12 @@ final class StreamCall: Call {
   private lazy var plugins = PluginHandler(context)
   private var deadlineEntry: DeadlineEntry?
   private var waiter: MemoryWaiter?
-  /// What the sweep before saw of the call's progress, and when it had last got on.
-  private var sweptSteps = -1
-  private var sweptBytes = 0
-  private var sweptTime: UInt64 = 0
+  /// The call's progress at the last inspection, and when the call had last got on.
+  private var inspectedSteps = -1
+  private var inspectedBytes = 0
+  private var inspectedTime: UInt64 = 0
 
-  /// What any call takes of memory, about, beside its jobs.
+  /// About the bytes that every call takes, beside its jobs.
   static let ownBytes = 8 << 10
 
   override init(_ context: LoopContext) {
@@ -74,11 +74,11 @@ final class StreamCall: Call {
     handler.with { $0.begin(self) }
   }
 
-  /// Over: nothing of it is left but the object.
+  /// The call is over: releases everything but the object, which is used again.
   func reset() {
     connection = nil
     if record != nil { record = nil }
-    sweptSteps = -1
+    inspectedSteps = -1
     cancel(deadlineEntry)
     stopWaitingForMemory()
   }
@@ -212,23 +212,23 @@ final class StreamCall: Call {
     connection.unsafelyUnwrapped.with { Unretained($0.small) }
   }
 
-  /// Others wait for memory: ends the call where it holds some and its client has not got on with
+  /// Others wait for memory: ends the call where it holds memory and its client has not got on with
   /// it for `timeout` nanoseconds.
-  func sweep(_ now: UInt64, _ timeout: UInt64) {
+  func inspect(_ now: UInt64, _ timeout: UInt64) {
     guard let connection = connection?.object else { return }
     let holding = handler.object.holding
     let isSmall = account.bytesInFlight == 0
     guard case .idle(let steps) = holding, !isSmall || connection.share.isLarge else {
-      sweptSteps = -1
+      inspectedSteps = -1
       return
     }
     let isArriving = connection.decoder.currentHeader?.streamID == id
     let bytes = isArriving ? connection.decoder.payloadReceived : 0
-    if steps != sweptSteps || bytes - sweptBytes >= Connection.progress(in: timeout) {
-      sweptSteps = steps
-      sweptBytes = bytes
-      sweptTime = now
-    } else if now - sweptTime >= timeout {
+    if steps != inspectedSteps || bytes - inspectedBytes >= Connection.progress(in: timeout) {
+      inspectedSteps = steps
+      inspectedBytes = bytes
+      inspectedTime = now
+    } else if now - inspectedTime >= timeout {
       dropRequests()
       cancel(
         StatusError(

@@ -1,16 +1,16 @@
 import LossdTensor
 
-/// The open calls of a connection by their stream ids, which rise: a new one is the last, and the
-/// last is the one that is asked for most. Adding, finding the last and removing cost a few
-/// nanoseconds, finding another one a binary search. Confined to its loop's thread.
+/// The open calls of a connection, sorted by their stream ids. Ids rise, so a new call is the last,
+/// and the last call is looked for most. Adding, removing and finding the last one take a few
+/// nanoseconds; finding another one takes a binary search. Confined to its loop's thread.
 struct StreamTable {
   private struct Entry {
     let id: UInt32
-    /// nil: removed, and the place not yet taken away.
+    /// nil: the call has been removed, its place not yet.
     var call: StreamCall?
   }
 
-  /// By rising ids; what is before `head` has been removed.
+  /// By rising ids. Calls before `head` have been removed.
   private var entries: ContiguousArray<Entry> = []
   private var head = 0
   private(set) var count = 0
@@ -30,14 +30,14 @@ struct StreamTable {
     return index(of: id).flatMap { entries[$0].call.map { Unretained($0) } }
   }
 
-  /// `id` is above all that were ever added.
+  /// `id` is above all ids that were ever added.
   mutating func add(_ id: UInt32, _ call: StreamCall) {
     precondition((entries.last?.id ?? 0) < id)
     entries.append(Entry(id: id, call: call))
     count += 1
   }
 
-  /// The call that was of this id.
+  /// Removes and returns the call of this id.
   mutating func remove(_ id: UInt32) -> StreamCall? {
     guard let index = index(of: id), let call = entries[index].call.take() else { return nil }
     count -= 1

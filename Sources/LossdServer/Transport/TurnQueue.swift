@@ -1,10 +1,10 @@
 import LossdEngine
 
-/// The connections of a loop that have something to do, in turn: user by user, and connection by
-/// connection within one user, so that nobody gets more of a loop by opening more connections.
-/// Confined to its loop's thread.
+/// The connections of a loop that have something to do. Users take turns, and within one user the
+/// user's connections, so that nobody gets more of a loop by opening more connections. Confined to
+/// its loop's thread.
 final class TurnQueue {
-  /// For so long, nanoseconds, connections are served before the loop looks for new events.
+  /// The time for turns before the loop looks for new events, nanoseconds.
   private static let serveTime: UInt64 = 4_000_000
 
   private var first: UserShare?
@@ -12,8 +12,8 @@ final class TurnQueue {
 
   var isEmpty: Bool { first == nil }
 
-  /// Puts a connection at the end of its user's line; `connection.isQueued` says whether it is in
-  /// there already.
+  /// Puts a connection at the end of its user's line. The caller makes sure, by
+  /// `Connection.isQueued`, that the connection stands there once.
   func append(_ connection: Connection) {
     let share = connection.share
     let isFirst = share.firstReady == nil
@@ -33,12 +33,12 @@ final class TurnQueue {
     last = share
   }
 
-  /// Gives connections their turns until there is none left, or the time is over.
+  /// Gives connections their turns until no connection is left or the time is over.
   func serve() {
     if first == nil { return }
     var end: UInt64 = 0
     while let share = first, let connection = share.firstReady {
-      // What is the last of a line no longer is forgotten, since nobody keeps it alive.
+      // `last` does not keep its object alive, so it is cleared when the line becomes empty.
       first = share.nextShare
       if first == nil { last = nil }
       share.nextShare = nil

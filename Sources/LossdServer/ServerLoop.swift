@@ -13,6 +13,9 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   /// Refused connections that are open for a moment more, and for how long, nanoseconds.
   private static let refusedMax = 64
   private static let refusedTime: UInt64 = 250_000_000
+  /// How long an inspection takes at a time, and when it goes on, nanoseconds.
+  private static let inspectionTime: UInt64 = 1_000_000
+  private static let inspectionPause: UInt64 = 2_000_000
 
   /// Where bytes are read that do not go straight to a payload's buffer: decoded before the next
   /// read.
@@ -25,6 +28,8 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   private let keepTurning: KeepTurning
   private var shares: [ObjectIdentifier: UserShare] = [:]
   private(set) var inspectionEntry: DeadlineEntry?
+  /// Connections that an inspection has still to look at.
+  private var toInspect: [Connection] = []
   private var spareCalls: [StreamCall] = []
   /// Until the turn ends.
   private var forgotten: [Connection] = []
@@ -173,21 +178,23 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     daemon.connectionCount.subtract(1, ordering: .relaxed)
   }
 
-  /// Nothing uses a connection any more.
+  /// Nothing uses a connection any more. Whoever finds that first says so: a second time does
+  /// nothing.
   func forget(_ connection: Connection) {
-    if let connection = connections.removeValue(forKey: connection.number) {
-      forgotten.append(connection)
-    }
+    guard let connection = connections.removeValue(forKey: connection.number) else { return }
+    forgotten.append(connection)
     leave(connection.share)
     endIfDrained()
   }
 
-  /// A connection of this share is gone.
+  /// A connection of this share is gone. With the last one the user's share ends.
   private func leave(_ share: UserShare) {
+    assert(share.connections > 0, "a share without connections")
     share.connections -= 1
     if share.connections > 0 { return }
     share.giveBack()
-    if share.used == 0 { shares[ObjectIdentifier(share.user)] = nil }
+    let key = ObjectIdentifier(share.user)
+    if share.used == 0 && shares[key] === share { shares[key] = nil }
   }
 
   func flushLater(_ connection: Connection) {
@@ -217,12 +224,23 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   }
 
   private func inspect() {
-    guard daemon.hasWaiters, let inspectionEntry else { return }
-    let now = Clock.now
-    for connection in Array(connections.values) where connection.account.hasWaiting {
-      connection.inspect(now)
+    guard let inspectionEntry else { return }
+    guard daemon.hasWaiters else {
+      toInspect.removeAll()
+      return
     }
-    deadlines.set(inspectionEntry, at: now + limits.starveTimeout / 4)
+    let now = Clock.now
+    if toInspect.isEmpty {
+      toInspect = connections.values.filter { $0.account.hasWaiting }
+    }
+    // Thousands of calls may have to end: their answers take time, in which connections need their
+    // turns.
+    while let connection = toInspect.popLast() {
+      connection.inspect(now)
+      if Clock.now - now >= ServerLoop.inspectionTime { break }
+    }
+    let pause = toInspect.isEmpty ? limits.starveTimeout / 4 : ServerLoop.inspectionPause
+    deadlines.set(inspectionEntry, at: now + pause)
   }
 
   // MARK: - Calls

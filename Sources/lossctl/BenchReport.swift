@@ -43,7 +43,8 @@ struct BenchReport {
     if let failure = tally.firstFailure { lines.append("             \(failure)") }
     if let loss = tally.firstLoss, tally.lost > 0 {
       lines.append(
-        "connections  \(tally.lost) lost, without one for up to \(fixed(Double(tally.away) / 1e9, 2)) s: \(loss)"
+        "connections  \(tally.lost) lost, without one for up to "
+          + "\(fixed(Double(tally.away) / 1e9, 2)) s: \(loss)"
       )
     }
     let share = tally.latencies.count > 0 ? rate * Double(callBytes) / 1_048_576 : 0

@@ -112,6 +112,26 @@ class Attacks(unittest.TestCase):
             self.grows_by_at_most(daemon, 64 * MIB, lambda: self.undisturbed(daemon, attack_once(attack)))
             close_all(connections)
 
+    def test_connections_that_end_with_a_call_open_leave_nothing_charged(self):
+        with self.daemon(limits__user_bytes="16MiB", limits__user_streams=8) as daemon:
+            for _ in range(60):
+                stays = daemon.connect()
+                stays.ping()
+                ends = [daemon.connect() for _ in range(2)]
+                for connection in ends:
+                    connection.open(EVALUATE)
+                    connection.ping()
+                close_all(ends)
+                stays.evaluate("sigmoid", {"input": Tensor([1.0])})
+                stays.close()
+            with daemon.connect() as connection:
+                # Most of what the user may have, and no more calls than it may have.
+                connection.evaluate("sigmoid", {"input": Tensor(bytes(4 * MIB))})
+                streams = [connection.open(EVALUATE) for _ in range(9)]
+                with self.assertRaises(CallError) as caught:
+                    connection.finish(streams[-1])
+                self.assertIn("limits.user_streams", caught.exception.text)
+
     def test_batches_that_wait_for_credit_take_no_more_than_their_user_has(self):
         with self.daemon(limits__user_bytes="32MiB") as daemon:
             connections = [daemon.connect() for _ in range(4)]

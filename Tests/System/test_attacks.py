@@ -122,8 +122,10 @@ class Attacks(unittest.TestCase):
                     connection.open(EVALUATE)
                     connection.ping()
                 close_all(ends)
+                time.sleep(0.01)
                 stays.evaluate("sigmoid", {"input": Tensor([1.0])})
                 stays.close()
+                time.sleep(0.01)
             with daemon.connect() as connection:
                 # Most of what the user may have, and no more calls than it may have.
                 connection.evaluate("sigmoid", {"input": Tensor(bytes(4 * MIB))})

@@ -1,10 +1,14 @@
 """Calls of a plugin's process that takes its time, answers what it likes, or cannot be shown its inputs where they lie."""
 
+import os
+import pathlib
+import tempfile
 import time
 import unittest
 
-from isolation import PluginDaemon, until
-from wire import TYPES, CallError, Response, Shared, Tensor, block, frame, number, varint
+from isolation import PLUGINS, PluginDaemon, until
+from plugin_files import build
+from wire import CANCEL, TYPES, CallError, Response, Shared, Tensor, block, frame, number, varint
 
 
 class Time(unittest.TestCase):
@@ -23,6 +27,39 @@ class Time(unittest.TestCase):
                 self.assertIn("limits.callback_timeout, 200 ms", caught.exception.text)
                 self.assertTrue(2 <= time.time() - begin < 10, time.time() - begin)
                 connection.evaluate("wicked", {}, {"mode": "none"})
+
+
+class Users(unittest.TestCase):
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be two users")
+    def test_users_have_a_plugins_processes_in_turn(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            build(PLUGINS / "sleeper.c", pathlib.Path(folder) / "sleeper.so")
+            os.utime(pathlib.Path(folder) / "sleeper.so", (1, 1))  # Old enough to be taken at once.
+            with PluginDaemon(folder=folder, plugins__isolation="process", plugins__processes=1,
+                              socket_mode="0666") as daemon:
+                os.chmod(daemon.daemon.folder.name, 0o755)
+                data = {"input": Tensor([1.0])}
+                with daemon.connect(timeout=60) as crowd:
+                    os.seteuid(61_234)
+                    try:
+                        other = daemon.connect(timeout=60)
+                    finally:
+                        os.seteuid(0)
+                    other.evaluate("sleep_a_while", data)
+                    calls = [crowd.start("sleep_a_while", data) for _ in range(250)]
+                    # Some of them end before their turn.
+                    for call in calls[100:200]:
+                        crowd.send(frame(CANCEL, call, b""))
+                    time.sleep(0.1)
+                    begin = time.time()
+                    for _ in range(5):
+                        self.assertEqual(other.evaluate("sleep_a_while", data)["output"].values(), [1])
+                    self.assertLess(time.time() - begin, 0.75)
+                    for call in calls[:100] + calls[200:]:
+                        self.assertEqual(Response(*crowd.finish(call))["output"].values(), [1])
+                    self.assertGreater(time.time() - begin, 1)  # there was a line to wait in
+                    other.close()
 
 
 class Answers(unittest.TestCase):

@@ -1,6 +1,10 @@
 /// Reads the JSON of a .safetensors header: exactly the objects of the format, no other JSON, so
 /// that nothing nests without end. A name that comes twice is refused.
 struct SafetensorsParser {
+  /// A longer name is refused: Swift's own comparison of texts takes the square of the length for
+  /// some.
+  static let nameBytesMax = 4096
+
   private var scanner: HeaderScanner
 
   init(scanner: HeaderScanner) { self.scanner = scanner }
@@ -31,6 +35,12 @@ struct SafetensorsParser {
     if scanner.skip("}") { return }
     repeat {
       let key = try string("a key")
+      guard key.utf8.count <= SafetensorsParser.nameBytesMax else {
+        throw HeaderFlaw(
+          .unsupported,
+          "its header has a name of \(key.utf8.count) bytes, the most are "
+            + "\(SafetensorsParser.nameBytesMax)")
+      }
       try scanner.expect(":")
       try member(&self, key)
     } while scanner.skip(",")

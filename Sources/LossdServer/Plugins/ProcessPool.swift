@@ -2,8 +2,8 @@ import LossdEngine
 import LossdPluginHost
 import LossdTensor
 
-/// The processes of one plugin that work for one loop: calls in turn, one at a time each, as many
-/// processes as are needed and allowed. Confined to the loop's thread.
+/// The processes of one plugin that work for one loop: users' calls in turn, one at a time each, as
+/// many processes as are needed and allowed. Confined to the loop's thread.
 final class ProcessPool {
   /// A process that nobody needs is ended after this, but for the last one, nanoseconds.
   private static let idleTime: UInt64 = 30_000_000_000
@@ -19,7 +19,7 @@ final class ProcessPool {
   let name: String
   let segments: SegmentPool
   private var links: [ProcessLink] = []
-  private var waiting: [ForeignCall] = []
+  private var waiting = WaitingCalls()
   private var startingCount = 0
   private var restartEntry: DeadlineEntry?
   private var trimEntry: DeadlineEntry?
@@ -57,8 +57,7 @@ final class ProcessPool {
   }
 
   func stop(_ call: ForeignCall) {
-    if let index = waiting.firstIndex(where: { $0 === call }) {
-      waiting.remove(at: index)
+    if waiting.remove(call) {
       if call.failure == nil {
         call.failure = StatusError(.cancelled, "\(call.entry.name): cancelled")
       }
@@ -87,7 +86,7 @@ final class ProcessPool {
       call.failure = call.failure ?? StatusError(.cancelled, "\(call.entry.name): cancelled")
       return endLater(call)
     }
-    waiting.insert(call, at: 0)
+    waiting.putFirst(call)
   }
 
   /// Processes take the first calls that they may.
@@ -98,11 +97,10 @@ final class ProcessPool {
   }
 
   private func next(for link: ProcessLink) -> ForeignCall? {
-    let index = waiting.firstIndex { call in
+    waiting.next { call in
       let home = call.job?.home
       return home == nil || home === link || !links.contains { $0 === home }
     }
-    return index.map { waiting.remove(at: $0) }
   }
 
   /// Whether a process is free now.
@@ -175,9 +173,7 @@ final class ProcessPool {
   }
 
   private func fail(_ error: StatusError) {
-    let calls = waiting
-    waiting.removeAll()
-    for call in calls {
+    for call in waiting.takeAll() {
       call.failure = StatusError(error.code, "\(call.entry.name): \(error.message)")
       endLater(call)
     }

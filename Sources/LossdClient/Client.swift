@@ -11,6 +11,8 @@ public final class Client: Sendable {
   private let current = Mutex<ClientConnection?>(nil)
 
   /// How often a call that never began is tried again, with a pause each: 10 s.
+  /// How long after a call's deadline its answer may come, seconds.
+  private static let patienceSeconds = 5.0
   private static let triesMax = 100
   private static let pauseMilliseconds = 100
 
@@ -85,11 +87,12 @@ public final class Client: Sendable {
     return evaluated
   }
 
-  /// What the daemon can evaluate; `name`: this function alone.
+  /// What the daemon can evaluate; `name`: this function alone. `timeout` in seconds; nil: none.
   public func functions(
-    named name: String = ""
+    named name: String = "", timeout: Double? = nil
   ) async throws(StatusError) -> [FunctionDescription] {
-    let response = try await unary("/lossd.v1.Evaluator/ListFunctions", EvaluationOptions()) {
+    let options = EvaluationOptions(timeout: timeout)
+    let response = try await unary("/lossd.v1.Evaluator/ListFunctions", options) {
       (connection, call, _) throws(StatusError) in
       OutgoingFrames(
         bytes: try connection.encodeThrowing { buffer throws(StatusError) in
@@ -137,7 +140,7 @@ public final class Client: Sendable {
   public func stream(
     _ function: String, options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> EvaluationStream {
-    let description = try await functions(named: function).first
+    let description = try await functions(named: function, timeout: options.timeout).first
     return EvaluationStream(
       self, try await openLeg(options), function: function, options: options, description)
   }
@@ -146,6 +149,8 @@ public final class Client: Sendable {
   func openLeg(_ options: EvaluationOptions) async throws(StatusError) -> EvaluationStream.Leg {
     try await retrying { () async throws in
       let connection = try self.connection()
+      let patience = self.closeWhenSilent(connection, options)
+      defer { patience?.cancel() }
       let limits = try await connection.hello()
       let call = try await connection.open(
         "/lossd.v1.Evaluator/EvaluateStream", options, credit: EvaluationStream.responseWindow)
@@ -205,6 +210,8 @@ public final class Client: Sendable {
     _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
   ) async throws -> ClientCall.Response {
     let connection = try connection()
+    let patience = closeWhenSilent(connection, options)
+    defer { patience?.cancel() }
     let limits = try await connection.hello()
     let call = try await connection.open(method, options, credit: 0)
     return try await withTaskCancellationHandler {
@@ -226,6 +233,23 @@ public final class Client: Sendable {
       return response
     } onCancel: {
       connection.cancel(call)
+    }
+  }
+
+  /// The daemon keeps the deadline. A server that says nothing for some time after it keeps none,
+  /// and its connection is of no use.
+  private func closeWhenSilent(
+    _ connection: ClientConnection, _ options: EvaluationOptions
+  ) -> Task<Void, Never>? {
+    guard let timeout = options.timeout, timeout < 1e9 else { return nil }
+    let address = address
+    let patience = max(timeout, 0) + Client.patienceSeconds
+    return Task {
+      do { try await Task.sleep(for: .seconds(patience)) } catch { return }
+      connection.close(
+        StatusError(
+          .deadlineExceeded,
+          "\(address): the server said nothing for \(Client.patienceSeconds) s after the timeout"))
     }
   }
 

@@ -100,7 +100,7 @@ final class ClientReader: FrameSink, @unchecked Sendable {
     defer { arena.reset() }
     do throws(StatusError) {
       switch header.type {
-      case .hello: helloArrived(try HelloMessage(decoding: message, in: arena))
+      case .hello: try helloArrived(try HelloMessage(decoding: message, in: arena))
       case .message:
         self.message = Array(message)
         payload = AlignedBuffer(count: 0)
@@ -142,7 +142,10 @@ final class ClientReader: FrameSink, @unchecked Sendable {
     for waiter in waiters { waiter.resume() }
   }
 
-  private func helloArrived(_ hello: HelloMessage) {
+  private func helloArrived(_ hello: HelloMessage) throws(StatusError) {
+    if hello.maxStreams == 0 {
+      throw StatusError(.internal, "the server takes no calls: its HELLO has max_streams 0")
+    }
     let waiters = connection.state.withLock { state in
       state.hello = hello
       defer { state.helloWaiters = [] }

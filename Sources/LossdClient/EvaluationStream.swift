@@ -68,6 +68,7 @@ public final class EvaluationStream: Sendable {
     let isBatch = inputs.contains { !keptNames.contains($0.name) }
     while true {
       let leg = try await currentLeg()
+      if let failure = state.withLock({ $0.failure }) { throw failure }
       guard await leg.connection.takeCredit(leg.call) else {
         // The reader finds out why, and whether another leg follows.
         try await waitForChange(after: leg)
@@ -166,7 +167,12 @@ public final class EvaluationStream: Sendable {
         fail(StatusError(.failedPrecondition, "the stream has ended"))
         return nil
       }
-      let (evaluated, summary) = try decodeResponse(response)
+      let (evaluated, summary): (Evaluated, SummaryMessage?)
+      do throws(StatusError) { (evaluated, summary) = try decodeResponse(response) } catch {
+        // Who sends is not to wait for credit that nobody grants any more.
+        leg.connection.cancel(leg.call)
+        throw fail(error)
+      }
       if let summary {
         state.withLock { $0.summary = summary }
         continue

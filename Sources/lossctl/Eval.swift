@@ -187,7 +187,8 @@ struct Eval: AsyncParsableCommand {
     _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
     _ saves: [(name: String, value: String)], timeout: Double?
   ) async throws {
-    guard let description = try await client.functions(named: function).first else {
+    let known = try await client.functions(named: function, timeout: timeout)
+    guard let description = known.first else {
       throw Complaint("the daemon has no function \(function)")
     }
     let options = EvaluationOptions(

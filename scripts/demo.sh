@@ -36,8 +36,11 @@ fail() {
 }
 
 is_running() {
-  # A zombie is not running: its state is the third field of /proc/PID/stat (no spaces in `lossd`).
-  [[ -r /proc/$daemon/stat && $(cut -d ' ' -f 3 "/proc/$daemon/stat" 2>/dev/null) != Z ]]
+  # A zombie is not running: its state is the third field of /proc/PID/stat (no spaces in `lossd`). It may go away
+  # while this looks: then there is no state.
+  local state
+  state=$(cut -d ' ' -f 3 "/proc/$daemon/stat" 2>/dev/null) || return 1
+  [[ -n $state && $state != Z ]]
 }
 
 "$programs/lossd" --listen "unix:$socket" >"$log" 2>&1 &

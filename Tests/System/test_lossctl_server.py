@@ -1,6 +1,7 @@
-"""lossctl beside a server that is no good: one that is silent, takes no calls, or answers nonsense."""
+"""lossctl beside a server or a file that is no good."""
 
 import contextlib
+import json
 import pathlib
 import socket
 import tempfile
@@ -74,6 +75,24 @@ class Servers(unittest.TestCase):
         error, seconds = self.run_against(answer, "eval", "sigmoid", "--input", self.file)
         self.assertIn("max_streams 0", error)
         self.assertLess(seconds, 15)
+
+    def test_a_tensor_whose_name_is_endless_is_refused_at_once(self):
+        """Marks that combine take the square of their number to be compared as text."""
+        name = "a" + "\u0301\u0327" * 60_000
+        for text, reason in ((name, "a name of"), ("a" + "\u0301\u0327" * 500, None)):
+            header = json.dumps(
+                {text: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, ensure_ascii=False).encode()
+            file = pathlib.Path(self.file).with_name("x.safetensors")
+            file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+            begin = time.monotonic()
+            result = lossctl("eval", "sigmoid", "--embedded", "--input", file, check=False)
+            self.assertLess(time.monotonic() - begin, 10)
+            if reason:
+                self.assertNotEqual(result.returncode, 0)
+                self.assertIn(reason, result.stderr)
+                self.assertIn("the most are 4096", result.stderr)
+            else:
+                self.assertEqual(result.returncode, 0, result.stderr)
 
 
 if __name__ == "__main__":

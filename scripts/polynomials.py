@@ -1,4 +1,4 @@
-"""The polynomials of Sources/LossdKernels/Core/Elementary.swift: minimax in the relative error, by Remez's
+"""The polynomials of Sources/LossdKernels/Core/Math: minimax in the relative error, by Remez's
 exchange (1934).
 
     pip install mpmath && python scripts/polynomials.py
@@ -67,6 +67,14 @@ def main():
             ("log over [sqrt(1/2), sqrt(2))", mp.sqrt(mp.mpf(1) / 2) - 1, mp.sqrt(2) - 1, 8)):
         show(name, *remez(
             lambda x: (mp.log1p(x) - x) / x**2, lambda x: x**2 / abs(mp.log1p(x)), low, high, degree))
+    # The normal distribution's tail beyond x, times exp(x^2 / 2), is p(q) / (1 + x) with q = (x - k) / (x + k).
+    for name, k, top, degree in (("tail, float32", 4, 15, 10), ("tail, float64", 6, 40, 24)):
+        def scaled(q, k=k):
+            x = k * (1 + q) / (1 - q)
+            t = x / mp.sqrt(2)
+            return (1 + x) * mp.erfc(t) * mp.exp(t * t) / 2
+        show(name, *remez(
+            scaled, lambda q: mp.mpf(2), mp.mpf(-1), mp.mpf(top - k) / (top + k), degree))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ nonisolated(unsafe) private let catalogue = makePlugin(
   name: "catalogue", version: "0.1.0",
   functions: [
     makeFunction(Sigmoid.self), makeFunction(Softmax.self), makeFunction(LogSoftmax.self),
-    makeFunction(BinaryCrossEntropy.self), makeFunction(BinaryCrossEntropyWithLogits.self),
-    makeFunction(CrossEntropy.self), makeFunction(NLLLoss.self),
-    makeFunction(MultilabelSoftMarginLoss.self),
+    makeFunction(Gelu.self), makeFunction(BinaryCrossEntropy.self),
+    makeFunction(BinaryCrossEntropyWithLogits.self), makeFunction(CrossEntropy.self),
+    makeFunction(NLLLoss.self), makeFunction(MultilabelSoftMarginLoss.self),
+    makeFunction(SmoothL1Loss.self),
   ])

@@ -139,25 +139,30 @@ struct Check {
     let (x, g) = (elements(count, -120, 120), elements(count, -2, 2, seed: 3))
     let p = elements(count, 0, 1, seed: 5)
     for isStreamed in [false, true] {
-      let (y, d) = (Memory(count, bytes), Memory(count, bytes))
-      var sigmoid = SigmoidElements(
-        x: x.base, upstream: g.base, output: y.base, gradient: d.base, count: count,
-        isStreamed: isStreamed)
-      table.sigmoid(&sigmoid)
-      table.settle()
-      y.tell()
-      d.tell()
-      for (isLogits, input) in [(true, x), (false, p)] {
-        let (losses, gradient) = (Memory(count, bytes), Memory(count, bytes))
-        var binary = BinaryElements(
-          x: input.base, target: p.base, weight: p.base, posWeight: isLogits ? p.base : nil,
-          losses: losses.base, gradient: gradient.base, upstream: g.base, scale: 0.25, count: count,
+      for formula in [ElementFormulaID.sigmoid, .gelu, .geluTanh] {
+        let (y, d) = (Memory(count, bytes), Memory(count, bytes))
+        var activation = ElementCall(
+          formula, x: x.base, upstream: g.base, values: y.base, slopes: d.base, count: count,
           isStreamed: isStreamed)
-        let total = Memory(1, 8)
-        total.doubles()[0] =
-          isLogits ? table.binaryLogits(&binary) : table.binaryProbabilities(&binary)
+        _ = table.elements(&activation)
         table.settle()
-        for memory in [total, losses, gradient] { memory.tell() }
+        y.tell()
+        d.tell()
+      }
+      for formula in [
+        ElementFormulaID.binaryLogits, .weightedBinaryLogits, .binaryCrossEntropy, .smoothL1,
+      ] {
+        let (losses, gradient) = (Memory(count, bytes), Memory(count, bytes))
+        let ofTarget = Memory(count, bytes)
+        let total = Memory(1, 8)
+        var loss = ElementCall(
+          formula, x: formula == .binaryCrossEntropy ? p.base : x.base, y: p.base, z: p.base,
+          weight: p.base, upstream: g.base, values: losses.base, slopes: gradient.base,
+          slopesOfY: ofTarget.base, constant: 0.5, scale: 0.25, count: count, isStreamed: isStreamed
+        )
+        total.doubles()[0] = table.elements(&loss)
+        table.settle()
+        for memory in [total, losses, gradient, ofTarget] { memory.tell() }
       }
     }
     for memory in [x, g, p] { memory.base.deallocate() }

@@ -34,7 +34,7 @@ build() {
       BFloat) flags=(-D LOSSD_BFLOAT -D LOSSD_NARROW -Xcc -DLOSSD_BFLOAT -Xcc -DLOSSD_NARROW) ;;
     esac
     "${swift[@]}" "${flags[@]}" -I $kernels/Lanes/include -module-name "$name" -c \
-      -o "$folder/$name.o" $kernels/Core/*.swift Tests/Arm64/table.swift
+      -o "$folder/$name.o" $kernels/Core/*.swift $kernels/Core/*/*.swift Tests/Arm64/table.swift
   done
   "${swift[@]}" -module-name Check -c -o "$folder/check.o" Tests/Arm64/check.swift
   $compiler -static-pie -o "$folder/check" Tests/Arm64/main.c "$folder"/*.o -lm

@@ -261,6 +261,41 @@ def multilabel():
             yield case(function, {"input": normal((3, 4), dtype), "target": indices((3, 4), 4, kind)})
 
 
+# ---- Elementwise functions: a formula each ----
+
+
+def elementwise():
+    """Calls for a file of their own: torch's last digits differ from processor to processor, and what is committed of
+    other functions stays as it is."""
+    both = ("output", "grad.input")
+    for dtype, approximate in itertools.product(FLOATS, ("none", "tanh")):
+        seed(7)
+        x = torch.cat([normal((400,), dtype, 2), normal((120,), dtype, 5)]).reshape(20, 26)
+        attributes = {"approximate": approximate}
+        yield case("gelu", {"input": x}, attributes, both)
+        yield case("gelu", {"input": x, "grad.output": normal((20, 26), dtype)}, attributes, both)
+        for shape in ((), (0,), (7,), (3, 0), (3, 4, 5)):
+            yield case("gelu", {"input": normal(shape, dtype, 3)}, attributes, both)
+    yield case("gelu", {"input": indices((3,), 9)}, {}, ("output",))
+    everything = ("loss", "grad.input", "grad.target")
+    for dtype, beta in itertools.product(FLOATS, (0.0, 0.5, 1.0, 3.25)):
+        seed(8)
+        x, y = normal((12, 26), dtype, 2), normal((12, 26), dtype, 2)
+        for reduction in REDUCTIONS:
+            g = upstream((12, 26) if reduction == "none" else (), dtype, reduction != "mean")
+            attributes = {"reduction": reduction, "beta": beta}
+            yield case("smooth_l1_loss", {"input": x, "target": y, "grad.loss": g}, attributes, everything)
+        for target in ((26,), (12, 1), ()):
+            yield case(
+                "smooth_l1_loss", {"input": x, "target": normal(target, dtype, 2)}, {"beta": beta}, ("loss",))
+        for shape in ((), (0,), (7,), (3, 4, 5)):
+            yield case(
+                "smooth_l1_loss",
+                {"input": normal(shape, dtype, 2), "target": normal(shape, dtype, 2)}, {}, everything)
+    yield case("smooth_l1_loss", {"input": x, "target": y}, {"beta": -1.0})
+    yield case("smooth_l1_loss", {"input": x, "target": normal((25,), "bfloat16")}, {})
+
+
 def everything():
     for source in (activations, binary, class_targets, probabilities, multilabel):
         yield from source()

@@ -1,4 +1,4 @@
-"""Makes the golden files from torch 2.13: values and specials, each a .json and a .bin, and
+"""Makes the golden files from torch 2.13: values, elementwise and specials, each a .json and a .bin, and
 types.json with the table of types in docs/functions.md.
 
     pip install "torch==2.13.0+cpu" numpy --extra-index-url https://download.pytorch.org/whl/cpu
@@ -163,6 +163,7 @@ def main():
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     write("values", entry, cases.everything())
+    write("elementwise", entry, cases.elementwise())
     write("specials", special_entry, specials.everything())
     write_types()
 

@@ -1,10 +1,11 @@
-"""The eight functions in extended precision: numpy's longdouble, 64 bits of mantissa on x86-64.
+"""The functions in extended precision: numpy's longdouble, 64 bits of mantissa on x86-64.
 
 Formulas are written for accuracy and are independent of the Swift ones. Each output comes as
 (value, term): `term` is the largest magnitude that was added up on the way in the same row, the yardstick
 for a result that nearly cancels (None where nothing cancels). Gradients are of the upstream-weighted sum
 of the result. make_golden.py checks every value against torch in float64.
 """
+import mpmath
 import numpy as np
 
 L = np.longdouble
@@ -61,6 +62,29 @@ def sigmoid(inputs, attributes):
     x = inputs["input"]
     g = inputs.get("grad.output", L(1))
     return {"output": (logistic(x), None), "grad.input": (g * logistic(x) * logistic(-x), None)}
+
+
+def normal_below(x):
+    """P(X <= x) for a standard normal X, in extended precision far into the tail too."""
+    with mpmath.workprec(80):
+        exact = [mpmath.erfc(-mpmath.mpf(float(v)) / mpmath.sqrt(2)) / 2 for v in x.flatten()]
+        high = [float(v) for v in exact]
+        low = [float(v - h) for v, h in zip(exact, high)]
+    return (np.array(high, L) + np.array(low, L)).reshape(x.shape)
+
+
+def gelu(inputs, attributes):
+    x = inputs["input"]
+    g = inputs.get("grad.output", L(1))
+    if attributes.get("approximate") == "tanh":
+        twice, k = np.sqrt(L(8) / np.arctan(L(1)) / 4), L("0.044715")
+        u = twice * (x + k * x**3)
+        below, slope = logistic(u), x * logistic(u) * logistic(-u) * twice * (1 + 3 * k * x**2)
+    else:
+        below = normal_below(x)
+        slope = x * np.exp(-x * x / 2) / np.sqrt(8 * np.arctan(L(1)))
+    term = np.abs(g) * np.maximum(below, np.abs(slope))
+    return {"output": (x * below, None), "grad.input": (g * (below + slope), term)}
 
 
 def softmax(inputs, attributes):
@@ -126,6 +150,17 @@ def binary_cross_entropy_with_logits(inputs, attributes):
             np.abs(scale) * np.maximum(np.abs(of_target[0]), np.abs(of_target[1])),
         ),
     }
+
+
+def smooth_l1_loss(inputs, attributes):
+    x, y = np.broadcast_arrays(inputs["input"], inputs["target"])
+    d, beta = x - y, L(attributes.get("beta", 1))
+    is_near = np.abs(d) < beta
+    half = beta / 2
+    losses = np.where(is_near, d * d / (2 * beta) if beta else d, np.abs(d) - half)
+    loss, scale = reduce_loss(losses, L(x.size), attributes, inputs.get("grad.loss"))
+    slope = scale * np.where(is_near, d / beta if beta else d, np.sign(d))
+    return {"loss": loss, "grad.input": (slope, None), "grad.target": (-slope, None)}
 
 
 def classes_last(x):

@@ -9,7 +9,7 @@ TYPES = {
     "int8": torch.int8, "uint8": torch.uint8, "bool": torch.bool,
 }
 FLOATS = ["float32", "float64", "float16", "bfloat16"]
-ACTIVATIONS = ("sigmoid", "softmax", "log_softmax")
+ACTIVATIONS = ("sigmoid", "softmax", "log_softmax", "gelu")
 INDEX_LOSSES = ("cross_entropy", "nll_loss")
 
 
@@ -54,6 +54,8 @@ def call(function, inputs, attributes):
     attributes = dict(attributes)
     if function == "sigmoid":
         return torch.sigmoid(inputs["input"])
+    if function == "gelu":
+        return F.gelu(inputs["input"], **attributes)
     if function in ACTIVATIONS:
         dtype = attributes.pop("dtype", None)
         return getattr(F, function)(

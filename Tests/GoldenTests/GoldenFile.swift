@@ -3,7 +3,7 @@ import LossdEngine
 import LossdPluginKit
 import LossdTensor
 
-/// values.json and values.bin of Tests/Golden, as make_golden.py writes them.
+/// NAME.json and NAME.bin of Tests/Golden, as make_golden.py writes them.
 struct GoldenFile {
   /// One call: what to send, and torch's results or refusal.
   struct Case: Decodable {

@@ -28,13 +28,14 @@ import Testing
     }
 
     func run(
-      _ kernel: KernelTable.Loss, _ table: KernelTable, losses: Sample?, gradient: Sample?
+      _ formula: ElementFormulaID, _ table: KernelTable, losses: Sample?, gradient: Sample?
     ) -> Double {
-      var call = BinaryElements(
-        x: x.raw, target: target.raw, weight: weight?.raw, posWeight: posWeight?.raw,
-        losses: losses?.raw, gradient: gradient?.raw, upstream: upstream?.raw, scale: 0.5,
-        count: x.count, isStreamed: isStreamed)
-      let sum = kernel(&call)
+      let isWeighted = formula == .binaryLogits && posWeight != nil
+      var call = ElementCall(
+        isWeighted ? .weightedBinaryLogits : formula, x: x.raw, y: target.raw, z: posWeight?.raw,
+        weight: weight?.raw, upstream: upstream?.raw, values: losses?.raw, slopes: gradient?.raw,
+        scale: 0.5, count: x.count, isStreamed: isStreamed)
+      let sum = table.elements(&call)
       table.settle()
       return sum
     }
@@ -51,7 +52,7 @@ import Testing
         let set = Arguments(item.kind, x, y, hasExtras: hasExtras, misplaced, &source)
         let losses = Sample(item.kind, count: count, misplaced: misplaced)
         let gradient = Sample(item.kind, count: count, misplaced: misplaced)
-        let sum = set.run(item.table.binaryLogits, item.table, losses: losses, gradient: gradient)
+        let sum = set.run(.binaryLogits, item.table, losses: losses, gradient: gradient)
         #expect(losses.isIntact && gradient.isIntact, "written past the end")
         var total: Truth = 0
         for i in 0..<count {
@@ -77,21 +78,47 @@ import Testing
         expectClose(
           sum, total, ulps: 4, item.kind == .float64 ? .float64 : .float32,
           "\(item) sum of \(count)")
-        check(item, set, item.table.binaryLogits, losses, gradient, sum)
+        check(item, set, .binaryLogits, losses, gradient, sum)
       }
     }
   }
 
   /// The same results without losses, without gradient, and in place.
   private func check(
-    _ item: KernelCase, _ set: Arguments, _ kernel: KernelTable.Loss, _ losses: Sample,
+    _ item: KernelCase, _ set: Arguments, _ formula: ElementFormulaID, _ losses: Sample,
     _ gradient: Sample, _ sum: Double
   ) {
     let onlyLosses = Sample(item.kind, count: set.x.count)
-    #expect(set.run(kernel, item.table, losses: onlyLosses, gradient: nil) == sum)
+    #expect(set.run(formula, item.table, losses: onlyLosses, gradient: nil) == sum)
     #expect(onlyLosses.values == losses.values, "\(item), without gradient")
-    #expect(set.run(kernel, item.table, losses: nil, gradient: set.x) == sum)
+    #expect(set.run(formula, item.table, losses: nil, gradient: set.x) == sum)
     #expect(set.x.values == gradient.values, "\(item), in place")
+  }
+
+  @Test("what the stack holds is no part of a sum", arguments: KernelCase.all)
+  func padding(_ item: KernelCase) {
+    let formulas: [ElementFormulaID] = [.binaryLogits, .weightedBinaryLogits, .binaryCrossEntropy]
+    for formula in formulas {
+      for count in 1..<20 {
+        let half = Sample(item.kind, [Double](repeating: 0.5, count: count))
+        var sums: [Double] = []
+        for byte in [0, 0x41, 0xFF] as [UInt8] {
+          soil(byte)
+          var call = ElementCall(formula, x: half.raw, y: half.raw, z: half.raw, count: count)
+          sums.append(item.table.elements(&call))
+        }
+        #expect(sums[0].isFinite && sums[1] == sums[0] && sums[2] == sums[0], "\(item) \(count)")
+      }
+    }
+  }
+
+  /// Fills the stack below the caller.
+  @inline(never)
+  private func soil(_ byte: UInt8) {
+    withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 64) {
+      $0.initializeMemory(as: UInt8.self, repeating: byte)
+      withExtendedLifetime($0) {}
+    }
   }
 
   @Test("infinities and NaN among logits reach the sum", arguments: KernelCase.all)
@@ -102,8 +129,8 @@ import Testing
           let x = Sample(item.kind, [Double](repeating: 0.5, count: count))
           x[3] = special
           let target = Sample(item.kind, [Double](repeating: y, count: count))
-          var call = BinaryElements(x: x.raw, target: target.raw, count: count)
-          #expect(!item.table.binaryLogits(&call).isFinite, "\(item) \(special), target \(y)")
+          var call = ElementCall(.binaryLogits, x: x.raw, y: target.raw, count: count)
+          #expect(!item.table.elements(&call).isFinite, "\(item) \(special), target \(y)")
         }
       }
     }
@@ -125,7 +152,7 @@ import Testing
       let losses = Sample(item.kind, count: count, misplaced: misplaced)
       let gradient = Sample(item.kind, count: count, misplaced: misplaced)
       let sum = set.run(
-        item.table.binaryProbabilities, item.table, losses: losses, gradient: gradient)
+        .binaryCrossEntropy, item.table, losses: losses, gradient: gradient)
       #expect(losses.isIntact && gradient.isIntact, "written past the end")
       var total: Truth = 0
       for i in 0..<count {
@@ -143,7 +170,7 @@ import Testing
         sum, total, ulps: 3, item.kind == .float64 ? .float64 : .float32,
         "\(item) sum of \(count)")
       checkRange(item, set, count)
-      check(item, set, item.table.binaryProbabilities, losses, gradient, sum)
+      check(item, set, .binaryCrossEntropy, losses, gradient, sum)
     }
   }
 
@@ -154,8 +181,8 @@ import Testing
         let x = set.x.copy()
         let y = set.target.copy()
         (isTarget ? y : x)[count / 2] = bad
-        var call = BinaryElements(x: x.raw, target: y.raw, count: count)
-        #expect(item.table.binaryProbabilities(&call).isNaN, "\(item) \(bad) among \(count)")
+        var call = ElementCall(.binaryCrossEntropy, x: x.raw, y: y.raw, count: count)
+        #expect(item.table.elements(&call).isNaN, "\(item) \(bad) among \(count)")
       }
     }
   }

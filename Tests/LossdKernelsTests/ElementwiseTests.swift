@@ -60,9 +60,8 @@ import Testing
       x.withUnsafeBytes { x in
         y.withUnsafeMutableBytes { y in
           guard let x = x.baseAddress, let y = y.baseAddress else { return }
-          var call = SigmoidElements(
-            x: x, upstream: nil, output: y, gradient: nil, count: bits.count, isStreamed: false)
-          item.table.sigmoid(&call)
+          var call = ElementCall(.sigmoid, x: x, values: y, count: bits.count)
+          _ = item.table.elements(&call)
         }
       }
       #expect(y.allSatisfy { $0 & 0x7FFF >= first }, "\(item)")
@@ -78,10 +77,10 @@ import Testing
     _ item: KernelCase, _ x: Sample, _ upstream: Sample?, _ output: Sample?, _ gradient: Sample?,
     _ isStreamed: Bool
   ) {
-    var call = SigmoidElements(
-      x: x.raw, upstream: upstream?.raw, output: output?.raw, gradient: gradient?.raw,
+    var call = ElementCall(
+      .sigmoid, x: x.raw, upstream: upstream?.raw, values: output?.raw, slopes: gradient?.raw,
       count: x.count, isStreamed: isStreamed)
-    item.table.sigmoid(&call)
+    _ = item.table.elements(&call)
     item.table.settle()
   }
 

@@ -65,6 +65,10 @@ CASES = {
     "softmax": ("softmax", {"input": matrix(4, 10)}, {}, ("output", "grad.input")),
     "log_softmax of columns": ("log_softmax", {"input": matrix(4, 10)}, {"dim": 0}, ()),
     "sigmoid": ("sigmoid", {"input": vector(33)}, {}, ("output", "grad.input")),
+    "gelu": ("gelu", {"input": vector(33)}, {"approximate": "tanh"}, ("output", "grad.input")),
+    "smooth_l1_loss": (
+        "smooth_l1_loss", {"input": vector(33), "target": vector(33)}, {"beta": 0.5},
+        ("loss", "grad.input", "grad.target")),
     "binary_cross_entropy": (
         "binary_cross_entropy", {"input": vector(33), "target": vector(33)}, {}, ("loss", "grad.input")),
     "binary_cross_entropy_with_logits": (

@@ -75,16 +75,16 @@ extension MultilabelSoftMarginLoss {
       _ begin: Int, _ count: Int, scale: Double, keepsLosses: Bool, hasRowScales: Bool
     ) -> Double? {
       let gradient = call.output(1)
-      var elements = BinaryElements(
-        x: tiles.read(input, begin, count, tile: place(0)),
-        target: tiles.read(target, begin, count, tile: place(1)),
+      var elements = ElementCall(
+        .binaryLogits, x: tiles.read(input, begin, count, tile: place(0)),
+        y: tiles.read(target, begin, count, tile: place(1)),
         weight: call.input(3).map {
           tiles.readBroadcast($0, begin, count, input.shape, tile: place(2))
-        }, losses: keepsLosses ? place(3) : nil,
-        gradient: gradient.map { tiles.target($0, begin, tile: place(4)) },
-        upstream: hasRowScales ? UnsafeRawPointer(place(5)) : nil, scale: scale, count: count,
-        isStreamed: isStreamed && !keepsLosses)
-      let part = tiles.kernels.binaryLogits(&elements)
+        }, upstream: hasRowScales ? UnsafeRawPointer(place(5)) : nil,
+        values: keepsLosses ? place(3) : nil,
+        slopes: gradient.map { tiles.target($0, begin, tile: place(4)) }, scale: scale,
+        count: count, isStreamed: isStreamed && !keepsLosses)
+      let part = tiles.kernels.elements(&elements)
       // A weight of 0 may hide an overflow from the sum.
       if tiles.isExtreme(part) || gradient != nil && tiles.isExtreme(scale)
         || elements.weight != nil && tiles.hasExtremes(elements.x, count)

@@ -12,9 +12,7 @@ public func makeKernelTable() -> KernelTable {
       probabilityRows($0.assumingMemoryBound(to: ProbabilityRows.self))
     },
     likelihood: { likelihoodRows($0.assumingMemoryBound(to: LikelihoodRows.self)) },
-    sigmoid: { sigmoidElements($0.assumingMemoryBound(to: SigmoidElements.self)) },
-    binaryLogits: { binaryLogits($0.assumingMemoryBound(to: BinaryElements.self)) },
-    binaryProbabilities: { binaryProbabilities($0.assumingMemoryBound(to: BinaryElements.self)) },
+    elements: { computeElements($0.assumingMemoryBound(to: ElementCall.self)) },
     labels: { checkedLabels($0.assumingMemoryBound(to: LabelBlock.self)) },
     sumOfExponentials: { rowSum(scalars($0), $1, $2) },
     scaledExponentials: { scaledExponentials(scalars($0), scalars($1), $2, $3, $4) },

@@ -11,10 +11,10 @@
 /// Infinities and NaN among the inputs of a row or of a block of elements make its loss infinite or NaN;
 /// which of the two, and what else they spoil, is the scalar reference's to say.
 public struct KernelTable: Sendable {
-  /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`,
-  /// `ProbabilityRows` or `SigmoidElements`.
+  /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`
+  /// or `ProbabilityRows`.
   public typealias Kernel = @convention(c) (UnsafeRawPointer) -> Void
-  /// A `BinaryElements` or `LikelihoodRows`; returns the sum of the losses.
+  /// An `ElementCall` or a `LikelihoodRows`; returns the sum of the losses.
   public typealias Loss = @convention(c) (UnsafeRawPointer) -> Double
   /// A `LabelBlock`; returns how many are kept, or -1 where a label is out of range.
   public typealias Labels = @convention(c) (UnsafeRawPointer) -> Int
@@ -36,9 +36,7 @@ public struct KernelTable: Sendable {
   public let crossEntropy: Kernel
   public let crossEntropyOfProbabilities: Kernel
   public let likelihood: Loss
-  public let sigmoid: Kernel
-  public let binaryLogits: Loss
-  public let binaryProbabilities: Loss
+  public let elements: Loss
   public let labels: Labels
   public let sumOfExponentials: RowSum
   public let scaledExponentials: ScaledExponentials
@@ -55,8 +53,7 @@ public struct KernelTable: Sendable {
     softmax: @escaping Kernel, columnSums: @escaping Kernel, columnResults: @escaping Kernel,
     crossEntropy: @escaping Kernel,
     crossEntropyOfProbabilities: @escaping Kernel, likelihood: @escaping Loss,
-    sigmoid: @escaping Kernel, binaryLogits: @escaping Loss, binaryProbabilities: @escaping Loss,
-    labels: @escaping Labels, sumOfExponentials: @escaping RowSum,
+    elements: @escaping Loss, labels: @escaping Labels, sumOfExponentials: @escaping RowSum,
     scaledExponentials: @escaping ScaledExponentials, exp: @escaping Elementwise,
     log: @escaping Elementwise, log1p: @escaping Elementwise, widen: @escaping Elementwise,
     narrow: @escaping Elementwise, settle: @escaping @convention(c) () -> Void
@@ -67,9 +64,7 @@ public struct KernelTable: Sendable {
     self.crossEntropy = crossEntropy
     self.crossEntropyOfProbabilities = crossEntropyOfProbabilities
     self.likelihood = likelihood
-    self.sigmoid = sigmoid
-    self.binaryLogits = binaryLogits
-    self.binaryProbabilities = binaryProbabilities
+    self.elements = elements
     self.labels = labels
     self.sumOfExponentials = sumOfExponentials
     self.scaledExponentials = scaledExponentials

@@ -18,7 +18,7 @@
 #endif
 
 #include <stdint.h>
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -284,6 +284,51 @@ LANES_OP lanes lanes_load(const element *from) {
   __builtin_memcpy(&e, from, sizeof e);
   return lanes_widened(e);
 }
+/* `size` elements where `count` has this bit. */
+#define LANES_COPY_BIT(to, from, count, size) \
+  if ((count) & (size)) { \
+    __builtin_memcpy(to, from, (size) * sizeof(element)); \
+    to += size; \
+    from += size; \
+  }
+
+/* Fewer elements than there are lanes. Not a loop, which would become a call of memcpy. */
+LANES_OP void elements_copy_part(element *to, const element *from, long count) {
+#if LANES_COUNT == 16
+  LANES_COPY_BIT(to, from, count, 8)
+#endif
+#if LANES_COUNT >= 8
+  LANES_COPY_BIT(to, from, count, 4)
+#endif
+  LANES_COPY_BIT(to, from, count, 2)
+  LANES_COPY_BIT(to, from, count, 1)
+}
+
+/* The first `count` elements, fewer than there are lanes, and zeros behind them: nothing else is read. */
+LANES_OP lanes lanes_load_part(const element *from, long count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  uint32_t mask = (1u << count) - 1;
+#if defined(LOSSD_DOUBLE)
+  return (lanes)_mm512_maskz_loadu_pd((__mmask8)mask, from);
+#elif defined(LOSSD_HALF) || defined(LOSSD_BFLOAT)
+  return lanes_widened((lane_elements)_mm256_maskz_loadu_epi16((__mmask16)mask, from));
+#else
+  return (lanes)_mm512_maskz_loadu_ps((__mmask16)mask, from);
+#endif
+#elif defined(__AVX2__) && defined(LOSSD_DOUBLE)
+  lane_bits numbers = {0, 1, 2, 3};
+  return (lanes)_mm256_maskload_pd(from, (__m256i)(numbers < count));
+#elif defined(__AVX2__) && !defined(LOSSD_HALF) && !defined(LOSSD_BFLOAT)
+  lane_bits numbers = {0, 1, 2, 3, 4, 5, 6, 7};
+  return (lanes)_mm256_maskload_ps(from, (__m256i)(numbers < (int32_t)count));
+#else
+  element all[LANES_COUNT] = {0};
+  lane_elements e;
+  elements_copy_part(all, from, count);
+  __builtin_memcpy(&e, all, sizeof e);
+  return lanes_widened(e);
+#endif
+}
 LANES_OP void lanes_store(element *to, lanes v) {
   lane_elements e = lanes_rounded(v);
   __builtin_memcpy(to, &e, sizeof e);
@@ -309,6 +354,17 @@ LANES_OP void lanes_store_part(element *to, lanes v, long from, long upTo) {
   element all[LANES_COUNT];
   __builtin_memcpy(all, &e, sizeof all);
   for (long i = from; i < upTo; i++) to[i] = all[i];
+#endif
+}
+/* The first `count` lanes alone, fewer than there are. */
+LANES_OP void lanes_store_first(element *to, lanes v, long count) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  lanes_store_part(to, v, 0, count);
+#else
+  lane_elements e = lanes_rounded(v);
+  element all[LANES_COUNT];
+  __builtin_memcpy(all, &e, sizeof all);
+  elements_copy_part(to, all, count);
 #endif
 }
 /* One lane replaced. */

@@ -78,3 +78,12 @@ func turnOut(_ tile: Scratch, _ n: Int, _ y: Output) {
   }
   lanes_turn_out(tile + (n &- 4) &* width, y + (n &- 4), n)
 }
+
+@inline(__always)
+func copy(_ x: Input, _ y: Output, _ count: Int) {
+  var i = 0
+  while i < count {
+    y[i] = x[i]
+    i &+= 1
+  }
+}

@@ -100,6 +100,15 @@ func liftedExp(_ x: Lanes) -> Lanes {
   return lanes_pick(lanes_less(x, all(Format.expMin)), all(0), fma(q, power, power))
 }
 
+/// exp(x - rest), lifted, for such an x and a rest within the digits that x has not: at most 1.2 ulp.
+@inline(__always)
+func liftedExp(_ x: Lanes, less rest: Lanes) -> Lanes {
+  let shifted = fma(x - rest, Format.log2e, all(Format.liftedMagic))
+  let q = expReduced(x, shifted - Format.liftedMagic, less: rest)
+  let power = lanes(bits(shifted) &<< Format.mantissaBits)
+  return lanes_pick(lanes_less(x, all(Format.expMin)), all(0), fma(q, power, power))
+}
+
 /// exp(x) divided by 2^26 (float64: 2^60), for x in sigmoidMin ... sigmoidMax: at most 1.1 ulp.
 @inline(__always)
 func loweredExp(_ x: Lanes) -> Lanes {
@@ -112,8 +121,9 @@ func loweredExp(_ x: Lanes) -> Lanes {
 /// exp(x - n ln 2) - 1. Cody and Waite (1980): x = n ln 2 + r with |r| <= ln(2) / 2, ln 2 in two parts, of
 /// which n times the first is exact; a polynomial, minimax in exp's relative error.
 @inline(__always)
-private func expReduced(_ x: Lanes, _ n: Lanes) -> Lanes {
+private func expReduced(_ x: Lanes, _ n: Lanes, less rest: Lanes? = nil) -> Lanes {
   var r = fma(n, -Format.ln2High, x)
+  if let rest { r = r - rest }
   r = fma(n, -Format.ln2Low, r)
   #if LOSSD_DOUBLE
     var p = all(2.497_839_975_357_398e-08)

@@ -1,0 +1,62 @@
+import LossdPluginKit
+import LossdTensor
+
+extension InputDeclaration {
+  /// A loss's weight of each element.
+  static var elementWeight: InputDeclaration {
+    InputDeclaration(
+      "weight", DataType.allCases, isKept: true, batching: .broadcast, help: "broadcasts to input")
+  }
+}
+
+extension FunctionDeclaration {
+  /// An elementwise activation, as `ElementPlaces.activation` has its tensors.
+  static func activation(
+    _ name: String, summary: String, inputTypes: [DataType] = floatTypes,
+    outputHelp: String = "like input", attributes: [AttributeDeclaration] = []
+  ) -> FunctionDeclaration {
+    FunctionDeclaration(
+      name: name, kind: .activation, summary: summary,
+      inputs: [
+        InputDeclaration(
+          "input", inputTypes, isRequired: true, batching: .rows, help: "any shape"),
+        InputDeclaration(
+          "grad.output", floatTypes, batching: .rows, help: "upstream gradient, like output"),
+      ],
+      outputs: [
+        OutputDeclaration(
+          "output", isDefault: true, hasRows: true, mayOverwrite: 0, help: outputHelp),
+        OutputDeclaration(
+          "grad.input", hasRows: true, mayOverwrite: 0, help: "gradient with respect to input"),
+      ], attributes: attributes)
+  }
+
+  /// An elementwise loss, as `ElementPlaces.loss` has its tensors: `broadcastInputs` are the weight and the parameter.
+  /// `attributes` follow the reduction.
+  static func loss(
+    _ name: String, summary: String, inputHelp: String, targetHelp: String,
+    targetBatching: InputDeclaration.Batching = .rows, broadcastInputs: [InputDeclaration] = [],
+    attributes: [AttributeDeclaration] = []
+  ) -> FunctionDeclaration {
+    FunctionDeclaration(
+      name: name, kind: .loss, summary: summary,
+      inputs: [
+        InputDeclaration("input", floatTypes, isRequired: true, batching: .rows, help: inputHelp),
+        InputDeclaration(
+          "target", floatTypes, isRequired: true, batching: targetBatching, help: targetHelp),
+        InputDeclaration(
+          "grad.loss", floatTypes, batching: .upstream, help: "upstream gradient, like loss"),
+      ] + broadcastInputs,
+      outputs: [
+        OutputDeclaration(
+          "loss", isDefault: true, hasRows: true, help: "scalar, or like input for reduction=none"),
+        OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
+        OutputDeclaration("grad.target", hasRows: true, help: "gradient with respect to target"),
+      ]
+        + broadcastInputs.map {
+          OutputDeclaration("grad." + $0.name, isUnimplemented: true, help: "not computed by lossd")
+        },
+      attributes: [Reduction.attribute] + attributes, accumulators: Reduction.accumulators,
+      values: Reduction.values)
+  }
+}

@@ -1,0 +1,44 @@
+internal import CLossdLanes
+
+/// What is computed of one element, apart from where the element lies: see Walks/Elements.swift. A formula holds no
+/// pointer and names no type but the lanes.
+protocol ElementFormula {
+  /// How many of `Operands.x`, `y` and `z` the formula reads.
+  static var operandCount: Int { get }
+  /// Whether the values are losses: weighted and added up.
+  static var isLoss: Bool { get }
+
+  /// The value where nothing else is wanted; by default that of `results`.
+  static func value(_ o: Operands) -> Lanes
+  /// The value and its derivatives. What a caller leaves unused is not computed: everything is inlined and pure.
+  static func results(_ o: Operands) -> ElementResults
+}
+
+extension ElementFormula {
+  static var isLoss: Bool { true }
+
+  @inline(__always)
+  static func value(_ o: Operands) -> Lanes { results(o).value }
+}
+
+/// An element of each operand, a lane each, and the call's constant.
+struct Operands {
+  let x: Lanes
+  let y: Lanes
+  let z: Lanes
+  let constant: Lanes
+}
+
+/// A value and its derivatives with respect to x and to y.
+struct ElementResults {
+  let value: Lanes
+  let slope: Lanes
+  let slopeOfY: Lanes
+
+  @inline(__always)
+  init(_ value: Lanes, slope: Lanes, slopeOfY: Lanes) {
+    self.value = value
+    self.slope = slope
+    self.slopeOfY = slopeOfY
+  }
+}

@@ -1,0 +1,19 @@
+// The elementary functions by themselves.
+internal import CLossdLanes
+
+@inline(__always)
+private func eachElement(_ x: Input, _ y: Output, _ count: Int, _ function: (Lanes) -> Lanes) {
+  eachVector(count) {
+    store(function(load(x, $0)), y, $0)
+  } rest: { first, rest in
+    lanes_store_first(y + first, function(lanes_load_part(x + first, rest)), rest)
+  }
+}
+
+func expElements(_ x: Input, _ y: Output, _ count: Int) { eachElement(x, y, count) { exp($0) } }
+
+func logElements(_ x: Input, _ y: Output, _ count: Int) { eachElement(x, y, count) { log($0) } }
+
+func log1pElements(_ x: Input, _ y: Output, _ count: Int) {
+  eachElement(x, y, count) { log1pOfAny($0) }
+}

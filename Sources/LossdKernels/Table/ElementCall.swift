@@ -1,0 +1,66 @@
+/// The elementwise formulas that the kernels have. x, y and z are an element of each operand.
+public enum ElementFormulaID: Sendable, BitwiseCopyable {
+  /// 1 / (1 + exp(-x)).
+  case sigmoid
+  /// Of a probability x and a target y; NaN where one is outside [0, 1].
+  case binaryCrossEntropy
+  /// Of a logit x and a target y.
+  case binaryLogits
+  /// The same with z the weight of the positive term.
+  case weightedBinaryLogits
+  /// x P(X <= x) for a standard normal X, and its approximation by tanh.
+  case gelu, geluTanh
+  /// Of an input x and a target y, with beta the constant.
+  case smoothL1
+}
+
+/// Elements of an activation or of a loss with their derivatives. The kernel returns the sum of the losses, 0 for
+/// an activation.
+///
+/// With w the weight and g the upstream gradient, a loss is w f(x, y, z) and its slope w scale g f'(x, y, z); an
+/// activation is f(x) and its slope g f'(x).
+public struct ElementCall {
+  public var formula: ElementFormulaID
+  public var x: UnsafeRawPointer
+  /// Like x each; needed where the formula reads them.
+  public var y: UnsafeRawPointer?
+  public var z: UnsafeRawPointer?
+  /// Like x; nil: ones. For losses alone.
+  public var weight: UnsafeRawPointer?
+  /// An upstream gradient each; nil: ones.
+  public var upstream: UnsafeRawPointer?
+  /// Like x each; nil: not wanted.
+  public var values: UnsafeMutableRawPointer?
+  /// Derivatives with respect to x and to y.
+  public var slopes: UnsafeMutableRawPointer?
+  public var slopesOfY: UnsafeMutableRawPointer?
+  /// The formula's parameter.
+  public var constant: Double
+  /// What every slope of a loss is multiplied by.
+  public var scale: Double
+  public var count: Int
+  /// Whether results are written past the cache.
+  public var isStreamed: Bool
+
+  public init(
+    _ formula: ElementFormulaID, x: UnsafeRawPointer, y: UnsafeRawPointer? = nil,
+    z: UnsafeRawPointer? = nil, weight: UnsafeRawPointer? = nil, upstream: UnsafeRawPointer? = nil,
+    values: UnsafeMutableRawPointer? = nil, slopes: UnsafeMutableRawPointer? = nil,
+    slopesOfY: UnsafeMutableRawPointer? = nil, constant: Double = 0, scale: Double = 1, count: Int,
+    isStreamed: Bool = false
+  ) {
+    self.formula = formula
+    self.x = x
+    self.y = y
+    self.z = z
+    self.weight = weight
+    self.upstream = upstream
+    self.values = values
+    self.slopes = slopes
+    self.slopesOfY = slopesOfY
+    self.constant = constant
+    self.scale = scale
+    self.count = count
+    self.isStreamed = isStreamed
+  }
+}

@@ -3,7 +3,7 @@
 #include <lossd/plugin.hpp>
 
 struct PoissonNLL : lossd::elementwise_loss {
-  static constexpr const char *name = "poisson_nll_loss";
+  static constexpr const char *name = "poisson_nll";
   static constexpr const char *summary = "exp(input) - target * input: counts, by the logarithm of their rate";
   static constexpr bool broadcasts_target = true;
   static constexpr lossd::attribute attributes[] = {

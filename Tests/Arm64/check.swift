@@ -56,6 +56,14 @@ struct Memory {
   }
 }
 
+let activations: [ElementFormulaID] = [
+  .sigmoid, .gelu, .geluTanh, .relu, .hardTanh, .threshold, .leakyRelu, .hardSigmoid, .hardSwish,
+  .hardShrink,
+  .softShrink, .elu, .selu, .silu, .mish, .softplus, .logSigmoid, .tanh, .tanhshrink, .softsign,
+  .erf, .erfc,
+  .normalDistribution, .log1p, .expm1, .exp2, .logit, .entropy,
+]
+
 struct Check {
   let table: KernelTable
   let bytes: Int
@@ -139,7 +147,7 @@ struct Check {
     let (x, g) = (elements(count, -120, 120), elements(count, -2, 2, seed: 3))
     let p = elements(count, 0, 1, seed: 5)
     for isStreamed in [false, true] {
-      for formula in [ElementFormulaID.sigmoid, .gelu, .geluTanh] {
+      for formula in activations {
         let (y, d) = (Memory(count, bytes), Memory(count, bytes))
         var activation = ElementCall(
           formula, x: x.base, upstream: g.base, values: y.base, slopes: d.base, count: count,
@@ -150,7 +158,9 @@ struct Check {
         d.tell()
       }
       for formula in [
-        ElementFormulaID.binaryLogits, .weightedBinaryLogits, .binaryCrossEntropy, .smoothL1,
+        ElementFormulaID.binaryLogits, .weightedBinaryLogits, .binaryCrossEntropy, .absoluteError,
+        .squaredError, .smoothL1, .huber, .logCosh, .quantile, .divergence, .divergenceOfLogs,
+        .poissonOfLog, .poisson, .softMargin, .hingeEmbedding,
       ] {
         let (losses, gradient) = (Memory(count, bytes), Memory(count, bytes))
         let ofTarget = Memory(count, bytes)
@@ -158,7 +168,8 @@ struct Check {
         var loss = ElementCall(
           formula, x: formula == .binaryCrossEntropy ? p.base : x.base, y: p.base, z: p.base,
           weight: p.base, upstream: g.base, values: losses.base, slopes: gradient.base,
-          slopesOfY: ofTarget.base, constant: 0.5, scale: 0.25, count: count, isStreamed: isStreamed
+          slopesOfY: ofTarget.base, constants: ElementConstants(0.5), scale: 0.25, count: count,
+          isStreamed: isStreamed
         )
         total.doubles()[0] = table.elements(&loss)
         table.settle()

@@ -293,6 +293,108 @@ def elementwise():
                 "smooth_l1_loss",
                 {"input": normal(shape, dtype, 2), "target": normal(shape, dtype, 2)}, {}, everything)
     yield case("smooth_l1_loss", {"input": x, "target": y}, {"beta": -1.0})
+    yield from unary()
+    yield from pairs()
+    yield from element_refusals()
+
+
+# Attributes that each is tried with; half of them are in each type.
+UNARY = {
+    "tanh": [{}], "relu": [{}], "relu6": [{}], "hardtanh": [{}, {"min_val": -0.5, "max_val": 2.0}],
+    "threshold": [{"threshold": 0.25, "value": -3.0}], "leaky_relu": [{}, {"negative_slope": -0.5}],
+    "rrelu": [{}, {"lower": 0.25, "upper": 0.5}], "elu": [{}, {"alpha": -1.5}], "selu": [{}],
+    "celu": [{}, {"alpha": -2.0}, {"alpha": 0.5}], "silu": [{}], "mish": [{}],
+    "softplus": [{}, {"beta": 2.5, "threshold": 3.0}, {"beta": -1.0}], "logsigmoid": [{}], "softsign": [{}],
+    "tanhshrink": [{}], "hardsigmoid": [{}], "hardswish": [{}], "hardshrink": [{}, {"lambd": 0.0}],
+    "softshrink": [{}, {"lambd": 1.25}], "erf": [{}], "erfc": [{}], "ndtr": [{}], "log1p": [{}], "expm1": [{}],
+    "exp2": [{}], "logit": [{}, {"eps": 0.125}], "entr": [{}],
+}
+# Those that take integers, and whether truth values too.
+OF_INTEGERS = {name: name not in ("tanhshrink", "softsign")
+               for name in ("tanh", "tanhshrink", "softsign", "erf", "erfc", "ndtr", "log1p", "expm1", "exp2", "entr")}
+
+
+def unary():
+    both = ("output", "grad.input")
+    for function, variants in UNARY.items():
+        for number, dtype in enumerate(FLOATS):
+            seed(9)
+            # Corners among them.
+            x = torch.cat([normal((160,), dtype, 1), normal((80,), dtype, 6),
+                           torch.tensor([-3, -1, 0.5, 1, 3, 6, 0.25, -0.5], dtype=TYPES[dtype])])
+            if function == "logit":
+                x = uniform((248,), dtype, 0.001, 0.999)
+            elif function in ("log1p", "entr"):
+                x = x.abs()
+            x = x.reshape(8, 31)
+            for index, attributes in enumerate(variants):
+                if index == 0 or (index + number) % 2 == 0:
+                    g = normal((8, 31), dtype) if (index + number) % 2 else None
+                    yield case(function, {"input": x, **({} if g is None else {"grad.output": g})}, attributes, both)
+            for shape in ((), (0,), (3, 0), (2, 3, 5))[number % 2::2]:
+                yield case(function, {"input": uniform(shape, dtype)}, variants[0], both)
+        for dtype in ("int64", "int32", "uint8", "bool"):
+            taken = OF_INTEGERS.get(function)
+            # Those of rectifiers keep their type in torch: docs/functions.md.
+            if taken is not None and (taken or dtype != "bool"):
+                yield case(function, {"input": indices((3, 5), 3, dtype)}, variants[0], ("output",))
+
+
+PAIRS = {
+    "l1_loss": [{}], "mse_loss": [{}], "huber_loss": [{}, {"delta": 0.25}], "kl_div": [{}, {"log_target": True}],
+    "poisson_nll_loss": [{}, {"full": True}, {"log_input": False}, {"log_input": False, "full": True, "eps": 0.125}],
+    "soft_margin_loss": [{}], "hinge_embedding_loss": [{}, {"margin": 0.25}],
+}
+
+
+def pairs():
+    for function, variants in PAIRS.items():
+        isSigned = function in ("soft_margin_loss", "hinge_embedding_loss")
+        everything = ("loss", "grad.input") if isSigned else ("loss", "grad.input", "grad.target")
+        for (number, dtype), (index, attributes) in itertools.product(enumerate(FLOATS), enumerate(variants)):
+            seed(10)
+
+            def some_of(shape):
+                x = normal(shape, dtype, 2)
+                y = normal(shape, dtype, 2)
+                if isSigned:
+                    y = y.sign()
+                elif function == "kl_div":
+                    y = y if "log_target" in attributes else uniform(shape, dtype, 0.01)
+                elif function == "poisson_nll_loss":
+                    y = y.abs() * 2
+                    x = x if attributes.get("log_input", True) else x.abs() + 0.125
+                return x, y
+            for turn, reduction in enumerate(REDUCTIONS):
+                shape = (6, 31)
+                x, y = some_of(shape)
+                isSent = (turn + index + number) % 2 == 0
+                g = upstream(shape if reduction == "none" else (), dtype, isSent)
+                yield case(
+                    function, {"input": x, "target": y, "grad.loss": g}, {**attributes, "reduction": reduction}, everything)
+            for shape in ((), (0,), (7,), (3, 4, 5))[number % 2::2]:
+                x, y = some_of(shape)
+                yield case(function, {"input": x, "target": y}, attributes, everything)
+            if number == index % 4:
+                for shape in ((31,), (6, 1), ()):
+                    yield case(
+                        function, {"input": some_of((6, 31))[0], "target": some_of(shape)[1]}, attributes, ("loss",))
+
+
+def element_refusals():
+    seed(11)
+    x, y = normal((3,), "float32"), uniform((3,), "float32")
+    for function, attributes in (
+            ("hardtanh", {"min_val": 1.0, "max_val": 0.5}), ("rrelu", {"lower": 0.5, "upper": 0.25}),
+            ("celu", {"alpha": 0.0}), ("softshrink", {"lambd": -1.0}), ("threshold", {})):
+        yield case(function, {"input": x}, attributes, ("output",))
+    yield case("softshrink", {"input": x.half()}, {"lambd": 1e6}, ("output",))
+    for function in ("relu6", "elu", "softplus", "hardswish", "tanhshrink"):
+        yield case(function, {"input": torch.tensor([True, False])}, {}, ("output",))
+    for function, attributes in (("huber_loss", {"delta": 0.0}), ("huber_loss", {"delta": -1.0})):
+        yield case(function, {"input": x, "target": y}, attributes)
+    for function in PAIRS:
+        yield case(function, {"input": x, "target": y[:2]})
     yield case("smooth_l1_loss", {"input": x, "target": normal((25,), "bfloat16")}, {})
 
 

@@ -150,10 +150,10 @@ def main():
         x = normal(shape, kind, 1.5)
         x = x if log_input else x.abs() + 0.1
         y = torch.poisson(torch.full(shape, 2.5), generator=random).to(TYPES[kind])
-        cases.append(case("poisson_nll_loss", poisson, exact_poisson, x, y, attributes))
+        cases.append(case("poisson_nll", poisson, exact_poisson, x, y, attributes))
         y = torch.poisson(torch.full((4, 1), 2.5), generator=random).to(TYPES[kind])
         up = normal(shape if reduction == "none" else (), kind, 1)
-        cases.append(case("poisson_nll_loss", poisson, exact_poisson, x, y, attributes, up))
+        cases.append(case("poisson_nll", poisson, exact_poisson, x, y, attributes, up))
     path = pathlib.Path(__file__).with_name("plugins.json")
     path.write_text("[" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "]\n")
     print(f"{len(cases)} cases, {path.stat().st_size} bytes")

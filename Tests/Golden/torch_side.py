@@ -2,6 +2,8 @@
 import numpy as np
 import torch
 
+import elements
+
 F = torch.nn.functional
 TYPES = {
     "float32": torch.float32, "float64": torch.float64, "float16": torch.float16,
@@ -9,7 +11,7 @@ TYPES = {
     "int8": torch.int8, "uint8": torch.uint8, "bool": torch.bool,
 }
 FLOATS = ["float32", "float64", "float16", "bfloat16"]
-ACTIVATIONS = ("sigmoid", "softmax", "log_softmax", "gelu")
+ACTIVATIONS = ("sigmoid", "softmax", "log_softmax", "gelu", *elements.ACTIVATIONS)
 INDEX_LOSSES = ("cross_entropy", "nll_loss")
 
 
@@ -54,8 +56,11 @@ def call(function, inputs, attributes):
     attributes = dict(attributes)
     if function == "sigmoid":
         return torch.sigmoid(inputs["input"])
-    if function == "gelu":
-        return F.gelu(inputs["input"], **attributes)
+    if function == "gelu" or function in elements.ACTIVATIONS:
+        place = next(place for place in (F, torch, torch.special) if hasattr(place, function))
+        if function == "tanh":
+            place = torch
+        return getattr(place, function)(inputs["input"], **attributes)
     if function in ACTIVATIONS:
         dtype = attributes.pop("dtype", None)
         return getattr(F, function)(

@@ -33,7 +33,9 @@ struct GoldenFile {
 
     init(from decoder: any Decoder) throws {
       let container = try decoder.singleValueContainer()
-      if let int = try? container.decode(Int64.self) {
+      if let bool = try? container.decode(Bool.self) {
+        value = .bool(bool)
+      } else if let int = try? container.decode(Int64.self) {
         value = .int(int)
       } else if let float = try? container.decode(Double.self) {
         value = .float(float)

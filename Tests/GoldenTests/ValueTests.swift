@@ -29,7 +29,7 @@ import Testing
         continue
       }
       // Torch's loss takes it, torch's backward does not: docs/functions.md.
-      if isTargetOfOne(row, refusal) {
+      if isTargetOfOne(golden, row, refusal) {
         #expect(throws: Never.self) { try evaluator.evaluate(golden, row, row.refused ?? []) }
         continue
       }
@@ -92,7 +92,9 @@ import Testing
   }
 
   /// Whether the gradient of an input (C) is wanted, with a target of (1).
-  private func isTargetOfOne(_ row: GoldenFile.Case, _ refusal: String) -> Bool {
+  private func isTargetOfOne(
+    _ golden: GoldenFile, _ row: GoldenFile.Case, _ refusal: String
+  ) -> Bool {
     guard refusal.hasPrefix("size mismatch"), let input = row.inputs["input"],
       let target = row.inputs["target"]
     else { return false }

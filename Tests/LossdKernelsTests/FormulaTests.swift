@@ -72,7 +72,7 @@ import Testing
         let (slopes, ofY) = (Sample(item.kind, count: count), Sample(item.kind, count: count))
         var call = ElementCall(
           .smoothL1, x: x.raw, y: y.raw, values: losses.raw, slopes: slopes.raw,
-          slopesOfY: ofY.raw, constant: beta, scale: 0.5, count: count)
+          slopesOfY: ofY.raw, constants: ElementConstants(beta), scale: 0.5, count: count)
         let sum = item.table.elements(&call)
         var total: Truth = 0
         for i in 0..<count {

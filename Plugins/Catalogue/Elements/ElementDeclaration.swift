@@ -60,3 +60,29 @@ extension FunctionDeclaration {
       values: Reduction.values)
   }
 }
+
+extension AttributeDeclaration {
+  /// A number of the formula; without a default it is required.
+  static func number(
+    _ name: String, _ value: Double?, minimum: Double? = nil, maximum: Double? = nil, help: String
+  ) -> AttributeDeclaration {
+    AttributeDeclaration(
+      name, .float, isRequired: value == nil, default: value.map { .float($0) },
+      minimum: minimum.map { .float($0) }, maximum: maximum.map { .float($0) }, help: help)
+  }
+}
+
+/// The types of what is not for truth values.
+let integersAndFloats = DataType.allCases.filter { $0 != .bool }
+
+extension DataType {
+  /// The largest number of a floating-point type.
+  var largestFinite: Double {
+    switch self {
+    case .float64: Double.greatestFiniteMagnitude
+    case .float16: Double(Float16.greatestFiniteMagnitude)
+    case .bfloat16: 0x1.FEp127
+    default: Double(Float.greatestFiniteMagnitude)
+    }
+  }
+}

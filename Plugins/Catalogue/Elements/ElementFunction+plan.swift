@@ -8,6 +8,7 @@ extension ElementFunction {
       throw invalid("no input")
     }
     let input = tensors.input
+    try check(call.attributes, input.dataType)
     try checkShapes(tensors)
     // torch computes the loss of logits in place of 1 - target, so that the loss has the target's type.
     let type =
@@ -41,12 +42,13 @@ extension ElementFunction {
       plan.setOutput(place, target.dataType, shape: input.shape)
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
-    let formula =
-      Kernels.chosen != nil && input.dataType.isFloatingPoint ? formula(call) : nil
-    if places.isLoss && formula != nil && input.count > 0 {
+    // An activation of floating-point elements is computed where they lie.
+    if input.count > 0
+      && (places.isLoss || Kernels.chosen == nil || !input.dataType.isFloatingPoint)
+    {
       plan.setScratch(bytes: ElementTile.scratchBytes)
     }
-    var cost = formula == nil ? referenceCost : places.isLoss ? 2.0 : 1
+    var cost = places.isLoss ? 2.0 : 1
     // No array, which would be allocated in every call.
     func addBroadcast(_ tensor: TensorView?) {
       guard let tensor, tensor.count > 1, !tensor.hasShape(input.shape) else { return }
@@ -57,7 +59,7 @@ extension ElementFunction {
     addBroadcast(tensors.parameter)
     plan.addPass(units: Blocks.count(input.count), unitCost: cost * Double(Blocks.size))
     return ElementState(
-      count: input.count, formula: formula, constant: constant(call.attributes))
+      count: input.count, formula: formula(call), constants: constants(call.attributes))
   }
 
   /// Refuses what does not broadcast to the input.

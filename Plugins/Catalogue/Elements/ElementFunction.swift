@@ -3,38 +3,46 @@ import LossdPluginKit
 import LossdTensor
 
 /// A function of one element of each operand: an activation of `input`, or a loss of `input` and `target`. How tensors
-/// are walked, converted, broadcast, weighted and reduced is written once, in the extensions of this protocol; a
-/// function says what is computed.
+/// are walked, converted, broadcast, weighted and reduced is written once, in the extensions of this protocol; what is
+/// computed is a formula of the kernels; a function says what it is called and takes.
 protocol ElementFunction: Function where State == ElementState {
   /// Where operands and results are in the declaration.
   static var places: ElementPlaces { get }
+  /// How many of the function's own attributes are numbers for the formula: its first ones.
+  static var constantCount: Int { get }
 
-  /// The kernels' formula, nil where this call has none.
-  static func formula(_ call: Call) -> ElementFormulaID?
-  /// The formula's parameter.
-  static func constant(_ attributes: Attributes) -> Double
-  /// Nanoseconds of an element in the reference.
-  static var referenceCost: Double { get }
+  /// What the kernels compute of this call.
+  static func formula(_ call: Call) -> ElementFormulaID
+  /// The formula's numbers.
+  static func constants(_ attributes: Attributes) -> ElementConstants
+  /// Refuses attributes that do not go together; `type` is the input's.
+  static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError)
 
   /// Whether a loss's target may be of another type than the input.
   static var targetMayDiffer: Bool { get }
   /// Whether a loss's target broadcasts to the input.
   static var targetBroadcasts: Bool { get }
+  /// Whether elements are looked at one by one, by `check` and `extreme`, where a sum or a scale is no number or large.
+  static var hasExtremes: Bool { get }
   /// Refuses elements outside the function's domain; `index` is the element's, for the text.
   static func check(_ element: ScalarElement, _ index: Int) throws(StatusError)
-
-  /// The same formula in float64.
-  static func reference(_ element: ScalarElement) -> ScalarResults
   /// The results with weight and scale by torch's operations in torch's order, for elements with infinities, NaN or
   /// values that overflow on the way; nil where the order makes no difference.
   static func extreme(_ element: ScalarElement, _ round: Extremes) -> ScalarResults?
 }
 
 extension ElementFunction {
-  static func constant(_ attributes: Attributes) -> Double { 0 }
-  static var referenceCost: Double { 25 }
+  static var constantCount: Int { 0 }
+  static func constants(_ attributes: Attributes) -> ElementConstants {
+    let first = places.isLoss ? 1 : 0
+    return ElementConstants(
+      constantCount > 0 ? attributes.float(first) : 0,
+      constantCount > 1 ? attributes.float(first + 1) : 0)
+  }
+  static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError) {}
   static var targetMayDiffer: Bool { false }
   static var targetBroadcasts: Bool { false }
+  static var hasExtremes: Bool { false }
   @inline(__always)
   static func check(_ element: ScalarElement, _ index: Int) throws(StatusError) {}
   @inline(__always)
@@ -44,9 +52,8 @@ extension ElementFunction {
 /// What `plan` tells `run`.
 struct ElementState: BitwiseCopyable {
   var count: Int
-  /// The vector kernels' formula; nil: the reference computes the call.
-  var formula: ElementFormulaID?
-  var constant: Double
+  var formula: ElementFormulaID
+  var constants: ElementConstants
 }
 
 /// Where inputs and outputs are in a function's declaration; nil: the function has none.
@@ -106,6 +113,9 @@ struct ElementTensors {
   @inline(__always)
   var isReduced: Bool { reduction != nil && reduction != .some(.none) }
 
+  @inline(__always)
+  var hasSlopes: Bool { slopes != nil || slopesOfTarget != nil }
+
   /// What the derivatives at element `index` are multiplied by, apart from the weight.
   @inline(__always)
   func scale(_ index: Int) -> Double {
@@ -134,7 +144,6 @@ struct ScalarElement {
   var y = 0.0
   var parameter = 1.0
   var hasParameter = false
-  var constant: Double
   var weight = 1.0
   var scale = 1.0
 

@@ -8,7 +8,16 @@ import LossdTensor
 struct Tiles {
   let build: KernelBuild
   /// What the kernels are given.
-  let type: DataType
+  private(set) var type: DataType
+
+  /// Elementwise tensors. In the reference they are float64, whatever they are in memory.
+  init(
+    _ first: TensorView, _ second: TensorView?, _ third: TensorView?, _ fourth: TensorView?,
+    _ fifth: TensorView?
+  ) {
+    self.init(Kernels.chosen ?? Kernels.baseline, first, second, third, fourth, fifth)
+    if Kernels.chosen == nil { type = .float64 }
+  }
 
   /// The kernels that hold all these tensors exactly; `isWide`: none of 16 bits.
   init(

@@ -1,4 +1,5 @@
-/// The elementwise formulas that the kernels have. x, y and z are an element of each operand.
+/// The elementwise formulas that the kernels have, each documented in Core/Formulas. x, y and z are an element of each
+/// operand.
 public enum ElementFormulaID: Sendable, BitwiseCopyable {
   /// 1 / (1 + exp(-x)).
   case sigmoid
@@ -10,8 +11,25 @@ public enum ElementFormulaID: Sendable, BitwiseCopyable {
   case weightedBinaryLogits
   /// x P(X <= x) for a standard normal X, and its approximation by tanh.
   case gelu, geluTanh
-  /// Of an input x and a target y, with beta the constant.
-  case smoothL1
+  case relu, hardTanh, threshold, leakyRelu, hardSigmoid, hardSwish, hardShrink, softShrink
+  case elu, selu, silu, mish, softplus, logSigmoid
+  case tanh, tanhshrink, softsign
+  case erf, erfc, normalDistribution
+  case log1p, expm1, exp2, logit, entropy
+  // Losses of an input x and a target y.
+  case absoluteError, squaredError, smoothL1, huber, logCosh, quantile
+  case divergence, divergenceOfLogs, poissonOfLog, poisson, softMargin, hingeEmbedding
+}
+
+/// A formula's parameters, in the order of the function's attributes.
+public struct ElementConstants: BitwiseCopyable {
+  public var a: Double
+  public var b: Double
+
+  public init(_ a: Double = 0, _ b: Double = 0) {
+    self.a = a
+    self.b = b
+  }
 }
 
 /// Elements of an activation or of a loss with their derivatives. The kernel returns the sum of the losses, 0 for
@@ -34,8 +52,7 @@ public struct ElementCall {
   /// Derivatives with respect to x and to y.
   public var slopes: UnsafeMutableRawPointer?
   public var slopesOfY: UnsafeMutableRawPointer?
-  /// The formula's parameter.
-  public var constant: Double
+  public var constants: ElementConstants
   /// What every slope of a loss is multiplied by.
   public var scale: Double
   public var count: Int
@@ -46,8 +63,8 @@ public struct ElementCall {
     _ formula: ElementFormulaID, x: UnsafeRawPointer, y: UnsafeRawPointer? = nil,
     z: UnsafeRawPointer? = nil, weight: UnsafeRawPointer? = nil, upstream: UnsafeRawPointer? = nil,
     values: UnsafeMutableRawPointer? = nil, slopes: UnsafeMutableRawPointer? = nil,
-    slopesOfY: UnsafeMutableRawPointer? = nil, constant: Double = 0, scale: Double = 1, count: Int,
-    isStreamed: Bool = false
+    slopesOfY: UnsafeMutableRawPointer? = nil, constants: ElementConstants = ElementConstants(),
+    scale: Double = 1, count: Int, isStreamed: Bool = false
   ) {
     self.formula = formula
     self.x = x
@@ -58,7 +75,7 @@ public struct ElementCall {
     self.values = values
     self.slopes = slopes
     self.slopesOfY = slopesOfY
-    self.constant = constant
+    self.constants = constants
     self.scale = scale
     self.count = count
     self.isStreamed = isStreamed

@@ -377,3 +377,33 @@ def test_a_target_of_one_for_one_row_is_taken_as_torch_takes_it():
     other = x.clone().requires_grad_()
     F.cross_entropy(other, torch.tensor(2)).backward()
     torch.testing.assert_close(leaf.grad, other.grad)
+
+
+@pytest.mark.parametrize("name,arguments", [
+    ("gelu", {"approximate": "tanh"}), ("silu", {}), ("softplus", {"beta": 2.0}), ("tanh", {}), ("erf", {}),
+    ("mse_loss", {}), ("huber_loss", {"delta": 0.5, "reduction": "sum"}), ("kl_div", {"reduction": "none"}),
+    ("log_cosh_loss", {}), ("quantile_loss", {"q": 0.25})])
+def test_a_function_by_its_name_has_autograd(daemon, name, arguments):
+    torch.manual_seed(5)
+    function = lt.function(name)
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    tensors = (x,) if not name.endswith(("loss", "div")) else (x, torch.rand(3, 4, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(lambda *given: function(*given, **arguments), tensors)
+    if name in ("log_cosh_loss", "quantile_loss"):
+        with pytest.raises(NotImplementedError, match=name):
+            torch.autograd.grad(function(*tensors, **arguments), x, create_graph=True)
+    else:
+        assert torch.autograd.gradgradcheck(lambda *given: function(*given, **arguments), tensors)
+    rows = torch.func.vmap(lambda *given: function(*given, **arguments))(*(item.detach() for item in tensors))
+    torch.testing.assert_close(
+        rows, torch.stack([function(*(item[row] for item in tensors), **arguments) for row in range(3)]).detach())
+
+
+def test_a_function_by_its_name_refuses_what_it_does_not_take(daemon):
+    with pytest.raises(lossd.NotFound, match="no_such_loss"):
+        lt.function("no_such_loss")
+    x = torch.zeros(2)
+    with pytest.raises(TypeError, match="mse_loss takes 2 tensors"):
+        lt.function("mse_loss")(x, x, x)
+    with pytest.raises(TypeError, match="target was given twice"):
+        lt.function("mse_loss")(x, x, target=x)

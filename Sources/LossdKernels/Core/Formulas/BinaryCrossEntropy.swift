@@ -2,14 +2,12 @@ internal import CLossdLanes
 
 /// Binary cross entropy of a probability x and a target y, -(y max(log x, -100) + (1 - y) max(log(1 - x), -100)); NaN
 /// where x or y is outside [0, 1].
-enum BinaryCrossEntropy: ElementFormula {
-  static var operandCount: Int { 2 }
-
+enum BinaryCrossEntropy: PairFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
     let (x, y) = (o.x, o.y)
-    let p = larger(all(-100), log(x))
-    let q = larger(all(-100), log1pOfAny(0 - x))
+    let (near, far) = (log(x), log1pOfAny(0 - x))
+    let (p, q) = (larger(all(-100), near), larger(all(-100), far))
     let loss = 0 - (y * p + (1 - y) * q)
     // False for NaN too.
     let isWithin =
@@ -19,14 +17,12 @@ enum BinaryCrossEntropy: ElementFormula {
     let floor = all(Scalar(Float(1e-12)))
     return ElementResults(
       lanes_pick(isWithin, loss, all(.nan)),
-      slope: (x - y) * lanes_inverse(larger(floor, x * (1 - x))), slopeOfY: q - p)
+      slope: (x - y) * lanes_inverse(larger(floor, x * (1 - x))), slopeOfY: far - near)
   }
 }
 
 /// The same of the probability sigmoid(x).
-enum BinaryLogits: ElementFormula {
-  static var operandCount: Int { 2 }
-
+enum BinaryLogits: PairFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
     let s = LogitTerms(o.x, positive: o.y, negative: 1 - o.y)

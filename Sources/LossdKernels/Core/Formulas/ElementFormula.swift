@@ -8,6 +8,9 @@ protocol ElementFormula {
   /// Whether the values are losses: weighted and added up.
   static var isLoss: Bool { get }
 
+  /// Whether a slope of 0 stops any upstream gradient, even an infinite one or NaN, as torch's masks do.
+  static var isMasked: Bool { get }
+
   /// The value where nothing else is wanted; by default that of `results`.
   static func value(_ o: Operands) -> Lanes
   /// The value and its derivatives. What a caller leaves unused is not computed: everything is inlined and pure.
@@ -16,17 +19,34 @@ protocol ElementFormula {
 
 extension ElementFormula {
   static var isLoss: Bool { true }
+  static var isMasked: Bool { false }
 
   @inline(__always)
   static func value(_ o: Operands) -> Lanes { results(o).value }
 }
 
-/// An element of each operand, a lane each, and the call's constant.
+/// A formula of one operand, whose values are not losses.
+protocol ActivationFormula: ElementFormula {}
+
+extension ActivationFormula {
+  static var operandCount: Int { 1 }
+  static var isLoss: Bool { false }
+}
+
+/// A formula of an input x and a target y.
+protocol PairFormula: ElementFormula {}
+
+extension PairFormula {
+  static var operandCount: Int { 2 }
+}
+
+/// An element of each operand, a lane each, and the call's constants.
 struct Operands {
   let x: Lanes
   let y: Lanes
   let z: Lanes
-  let constant: Lanes
+  let a: Lanes
+  let b: Lanes
 }
 
 /// A value and its derivatives with respect to x and to y.
@@ -34,6 +54,9 @@ struct ElementResults {
   let value: Lanes
   let slope: Lanes
   let slopeOfY: Lanes
+
+  @inline(__always)
+  init(_ value: Lanes, slope: Lanes) { self.init(value, slope: slope, slopeOfY: slope) }
 
   @inline(__always)
   init(_ value: Lanes, slope: Lanes, slopeOfY: Lanes) {

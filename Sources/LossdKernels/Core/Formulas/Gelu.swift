@@ -2,10 +2,7 @@ internal import CLossdLanes
 
 /// x P(X <= x) for a standard normal X. Types: all. The value is within 4 ulp for any x, the slope within 4 ulp of the
 /// larger of its terms; measured over samples by LossdKernelsTests. Hendrycks and Gimpel (2016).
-enum Gelu: ElementFormula {
-  static var operandCount: Int { 1 }
-  static var isLoss: Bool { false }
-
+enum Gelu: ActivationFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
     let (x, n) = (o.x, Normal(o.x))
@@ -15,15 +12,12 @@ enum Gelu: ElementFormula {
       isNegative, x * n.liftedTail * Format.unlift, x * (1 - n.liftedTail * Format.unlift))
     let below = lanes_pick(isNegative, n.liftedTail, Format.lifted - n.liftedTail)
     let slope = fma(x, n.liftedDensity, below) * Format.unlift
-    return ElementResults(value, slope: slope, slopeOfY: slope)
+    return ElementResults(value, slope: slope)
   }
 }
 
 /// The same with P(X <= x) as sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3); torch's approximate='tanh'.
-enum GeluTanh: ElementFormula {
-  static var operandCount: Int { 1 }
-  static var isLoss: Bool { false }
-
+enum GeluTanh: ActivationFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
     let x = o.x
@@ -38,6 +32,6 @@ enum GeluTanh: ElementFormula {
     // e is 0 far out, where the square would be infinite.
     let slopeOfU = fma(lanes_smaller(square, all(Format.far)), 0.134_145, all(1)) * twice
     let slope = fma(x * small * large, slopeOfU, share)
-    return ElementResults(x * share, slope: slope, slopeOfY: slope)
+    return ElementResults(x * share, slope: slope)
   }
 }

@@ -1,10 +1,7 @@
 internal import CLossdLanes
 
 /// 1 / (1 + exp(-x)).
-enum Sigmoid: ElementFormula {
-  static var operandCount: Int { 1 }
-  static var isLoss: Bool { false }
-
+enum Sigmoid: ActivationFormula {
   /// Both terms are divided by 2^26 (float64: 2^60), so that neither overflows nor the inverse is denormal: the last
   /// multiplication rounds where the result is.
   @inline(__always)
@@ -25,6 +22,6 @@ enum Sigmoid: ElementFormula {
     let large = lanes_inverse(fma(e, Format.unlift, all(1)))
     let small = e * large * Format.unlift
     let value = lanes_pick(lanes_less(o.x, all(0)), small, large)
-    return ElementResults(value, slope: slope, slopeOfY: slope)
+    return ElementResults(value, slope: slope)
   }
 }

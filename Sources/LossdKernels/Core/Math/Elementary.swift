@@ -13,6 +13,8 @@ internal import CLossdLanes
     static let bias: Int64 = 1023
     static let sqrtHalfBits: Int64 = 0x3FE6_A09E_667F_3BCD
     static let expMin = -746.0
+    /// Below it exp(x) - 1 is -1.
+    static let expm1Min = -40.0
     static let expMax = 710.0
     /// Lifted exponentials are 2^60 times as large, so that none is denormal.
     static let lifted = 0x1p60
@@ -25,6 +27,10 @@ internal import CLossdLanes
     static let sigmoidMin = -660.0
     static let sigmoidMax = 746.0
     static let log2e = 1.442_695_040_888_963_4
+    /// 2^x overflows, and is less than half of the smallest denormal.
+    static let exp2Max = 1024.0
+    static let exp2Min = -1076.0
+    static let ln2 = 0.693_147_180_559_945_3
     static let ln2High = 6.931_471_803_691_238_164_9e-01
     static let ln2Low = 1.908_214_929_270_587_700_02e-10
     static let smallestNormal = 0x1p-1022
@@ -44,6 +50,8 @@ internal import CLossdLanes
     static let bias: Int32 = 127
     static let sqrtHalfBits: Int32 = 0x3F35_04F3
     static let expMin: Float = -104
+    /// Below it exp(x) - 1 is -1.
+    static let expm1Min: Float = -20
     static let expMax: Float = 89
     /// Lifted exponentials are 2^26 times as large, so that none is denormal.
     static let lifted: Float = 0x1p26
@@ -56,6 +64,10 @@ internal import CLossdLanes
     static let sigmoidMin: Float = -68
     static let sigmoidMax: Float = 104
     static let log2e: Float = 1.442_695_04
+    /// 2^x overflows, and is less than half of the smallest denormal.
+    static let exp2Max: Float = 128
+    static let exp2Min: Float = -151
+    static let ln2: Float = 0.693_147_18
     static let ln2High: Float = 0.693_359_375
     static let ln2Low: Float = -2.121_944_4e-4
     static let smallestNormal: Float = 0x1p-126
@@ -121,7 +133,7 @@ func loweredExp(_ x: Lanes) -> Lanes {
 /// exp(x - n ln 2) - 1. Cody and Waite (1980): x = n ln 2 + r with |r| <= ln(2) / 2, ln 2 in two parts, of
 /// which n times the first is exact; a polynomial, minimax in exp's relative error.
 @inline(__always)
-private func expReduced(_ x: Lanes, _ n: Lanes, less rest: Lanes? = nil) -> Lanes {
+func expReduced(_ x: Lanes, _ n: Lanes, less rest: Lanes? = nil) -> Lanes {
   var r = fma(n, -Format.ln2High, x)
   if let rest { r = r - rest }
   r = fma(n, -Format.ln2Low, r)
@@ -250,4 +262,17 @@ private func logReduced(_ f: Lanes, _ k: Lanes, _ c: Lanes = all(0)) -> Lanes {
     let low = fma(q, f * f, fma(k, 9.058_000_6e-6, c))
     return fma(k, 0.693_138_12, f + low)
   #endif
+}
+
+/// 2^x for every x: at most 2 ulp, denormal results included; NaN stays NaN. As exp, with r = (x - n) ln 2.
+@inline(__always)
+func exp2(_ value: Lanes) -> Lanes {
+  let x = lanes_larger(lanes_smaller(value, all(Format.exp2Max)), all(Format.exp2Min))
+  let shifted = x + Format.magic
+  let mantissa = expReduced((x - (shifted - Format.magic)) * Format.ln2, all(0)) + 1
+  let whole = bits(shifted) &- Bits(repeating: Format.magicBits)
+  let half = whole &>> 1
+  let first = lanes((half &+ Format.bias) &<< Format.mantissaBits)
+  let second = lanes((whole &- half &+ Format.bias) &<< Format.mantissaBits)
+  return mantissa * first * second
 }

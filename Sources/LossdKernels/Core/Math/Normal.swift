@@ -12,12 +12,26 @@ struct Normal {
   init(_ x: Lanes) {
     // Beyond it the exponential is 0.
     let a = lanes_smaller(magnitude(x), all(Normal.xMax))
-    // The square's rounding would be x^2 / 2 ulp of the exponential: of half of the digits it is exact.
+    self.init(a, argument: a, half: 0.5, peak: 0.398_942_280_401_432_7)  // 1 / sqrt(2 pi)
+  }
+
+  /// The tail beyond sqrt(2) |x|, which is erfc(|x|) / 2, and half of the slope of erf.
+  @inline(__always)
+  init(ofErrorFunction x: Lanes) {
+    let sqrt2: Scalar = 1.414_213_562_373_095_1
+    let a = lanes_smaller(magnitude(x), all(Normal.xMax / sqrt2))
+    self.init(a, argument: a * sqrt2, half: 1, peak: 0.564_189_583_547_756_3)  // 1 / sqrt(pi)
+  }
+
+  /// exp(-half a^2) times the polynomial of `argument`.
+  @inline(__always)
+  private init(_ a: Lanes, argument: Lanes, half: Scalar, peak: Scalar) {
+    // The square's rounding would be a^2 half ulp of the exponential: of half of the digits it is exact.
     let high = lanes(bits(a) & Bits(repeating: Normal.highMask))
-    let e = liftedExp(high * high * -0.5, less: (a - high) * (a + high) * 0.5)
-    let q = (a - Normal.middle) * lanes_inverse(a + Normal.middle)
-    liftedTail = e * (Normal.polynomial(q) * lanes_inverse(a + 1))
-    liftedDensity = e * 0.398_942_280_401_432_7  // 1 / sqrt(2 pi)
+    let e = liftedExp(high * high * (0 - half), less: (a - high) * (a + high) * half)
+    let q = (argument - Normal.middle) * lanes_inverse(argument + Normal.middle)
+    liftedTail = e * (Normal.polynomial(q) * lanes_inverse(argument + 1))
+    liftedDensity = e * peak
   }
 
   #if LOSSD_DOUBLE

@@ -13,6 +13,42 @@ func computeElements(_ pointer: UnsafePointer<ElementCall>) -> Double {
   case .gelu: walk(Gelu.self, pointer)
   case .geluTanh: walk(GeluTanh.self, pointer)
   case .smoothL1: walk(SmoothL1.self, pointer)
+  case .relu: walk(Relu.self, pointer)
+  case .hardTanh: walk(HardTanh.self, pointer)
+  case .threshold: walk(Threshold.self, pointer)
+  case .leakyRelu: walk(LeakyRelu.self, pointer)
+  case .hardSigmoid: walk(HardSigmoid.self, pointer)
+  case .hardSwish: walk(HardSwish.self, pointer)
+  case .hardShrink: walk(HardShrink.self, pointer)
+  case .softShrink: walk(SoftShrink.self, pointer)
+  case .elu: walk(Elu.self, pointer)
+  case .selu: walk(Selu.self, pointer)
+  case .silu: walk(Silu.self, pointer)
+  case .mish: walk(Mish.self, pointer)
+  case .softplus: walk(Softplus.self, pointer)
+  case .logSigmoid: walk(LogSigmoid.self, pointer)
+  case .tanh: walk(Tanh.self, pointer)
+  case .tanhshrink: walk(Tanhshrink.self, pointer)
+  case .softsign: walk(Softsign.self, pointer)
+  case .erf: walk(Erf.self, pointer)
+  case .erfc: walk(Erfc.self, pointer)
+  case .normalDistribution: walk(NormalDistribution.self, pointer)
+  case .log1p: walk(Log1p.self, pointer)
+  case .expm1: walk(Expm1.self, pointer)
+  case .exp2: walk(Exp2.self, pointer)
+  case .logit: walk(Logit.self, pointer)
+  case .entropy: walk(Entropy.self, pointer)
+  case .absoluteError: walk(AbsoluteError.self, pointer)
+  case .squaredError: walk(SquaredError.self, pointer)
+  case .huber: walk(Huber.self, pointer)
+  case .logCosh: walk(LogCosh.self, pointer)
+  case .quantile: walk(Quantile.self, pointer)
+  case .divergence: walk(Divergence.self, pointer)
+  case .divergenceOfLogs: walk(DivergenceOfLogs.self, pointer)
+  case .poissonOfLog: walk(PoissonOfLog.self, pointer)
+  case .poisson: walk(Poisson.self, pointer)
+  case .softMargin: walk(SoftMargin.self, pointer)
+  case .hingeEmbedding: walk(HingeEmbedding.self, pointer)
   }
 }
 
@@ -26,7 +62,8 @@ private struct Elements {
   let values: Output?
   let slopes: Output?
   let slopesOfY: Output?
-  let constant: Scalar
+  let a: Scalar
+  let b: Scalar
   let scale: Scalar
 
   @inline(__always)
@@ -39,7 +76,8 @@ private struct Elements {
     values = call.values?.assumingMemoryBound(to: Element.self)
     slopes = call.slopes?.assumingMemoryBound(to: Element.self)
     slopesOfY = call.slopesOfY?.assumingMemoryBound(to: Element.self)
-    constant = Scalar(call.constant)
+    a = Scalar(call.constants.a)
+    b = Scalar(call.constants.b)
     scale = Scalar(call.scale)
   }
 
@@ -55,19 +93,8 @@ private struct Elements {
   }
 }
 
-/// Which results a loop computes, and how it writes them. Constants where a loop is inlined.
-private struct Manner {
-  var wantsValue = false
-  var wantsSlope = false
-  var wantsSlopeOfY = false
-  /// An activation's slopes are multiplied by upstream gradients; for losses the call says.
-  var isUpstream = false
-  var isStreamed = false
-
-  /// Nothing that is wanted can be left out: what a loop need not ask for each vector.
-  @inline(__always)
-  var isCertain: Bool { !wantsSlopeOfY }
-}
+/// Which derivatives a loop computes. Constants where a loop is inlined: a loop for each is code for each formula.
+private enum Slopes { case none, ofX, ofXAlone, ofBoth }
 
 @inline(never)
 private func walk<F: ElementFormula>(_ f: F.Type, _ pointer: UnsafePointer<ElementCall>) -> Double {
@@ -88,7 +115,7 @@ private func walk<F: ElementFormula>(_ f: F.Type, _ pointer: UnsafePointer<Eleme
   let rest = (count &- from) & (width &- 1)
   let end = count &- rest
   if from < end {
-    total = total + (isStreamed ? whole(f, c, from, end, true) : whole(f, c, from, end, false))
+    total = total + whole(f, c, from, end, isStreamed)
   }
   if rest > 0 { total = total + part(f, c, end, rest) }
   return total
@@ -99,41 +126,21 @@ private func walk<F: ElementFormula>(_ f: F.Type, _ pointer: UnsafePointer<Eleme
 private func whole<F: ElementFormula>(
   _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ isStreamed: Bool
 ) -> Double {
+  if F.operandCount > 1 && c.slopesOfY != nil { return loop(f, c, from, end, .ofBoth, isStreamed) }
+  if c.slopes == nil { return loop(f, c, from, end, .none, isStreamed) }
   // A loss is computed for its sum even where nobody wants each.
-  let wantsValue = F.isLoss || c.values != nil
-  if c.slopesOfY != nil && F.operandCount > 1 {
-    return loop(
-      f, c, from, end,
-      Manner(wantsValue: true, wantsSlope: true, wantsSlopeOfY: true, isStreamed: isStreamed))
-  }
-  if c.slopes == nil {
-    return loop(f, c, from, end, Manner(wantsValue: true, isStreamed: isStreamed))
-  }
-  if !F.isLoss && c.upstream != nil {
-    return slopes(f, c, from, end, wantsValue, Manner(isUpstream: true, isStreamed: isStreamed))
-  }
-  return slopes(f, c, from, end, wantsValue, Manner(isStreamed: isStreamed))
-}
-
-@inline(__always)
-private func slopes<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ wantsValue: Bool, _ manner: Manner
-) -> Double {
-  var manner = manner
-  manner.wantsSlope = true
-  if !wantsValue { return loop(f, c, from, end, manner) }
-  manner.wantsValue = true
-  return loop(f, c, from, end, manner)
+  return F.isLoss || c.values != nil
+    ? loop(f, c, from, end, .ofX, isStreamed) : loop(f, c, from, end, .ofXAlone, isStreamed)
 }
 
 @inline(__always)
 private func loop<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ manner: Manner
+  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ slopes: Slopes, _ isStreamed: Bool
 ) -> Double {
   var sums = Sums()
   var i = from
   while i < end {
-    let value = compute(f, c, i, width, manner)
+    let value = compute(f, c, i, width, slopes, isStreamed)
     if F.isLoss { sums.add(value) }
     i &+= width
   }
@@ -145,72 +152,50 @@ private func loop<F: ElementFormula>(
 private func part<F: ElementFormula>(
   _ f: F.Type, _ c: Elements, _ from: Int, _ count: Int
 ) -> Double {
-  let value: Lanes
-  if F.operandCount > 1 && c.slopesOfY != nil {
-    value = compute(
-      f, c, from, count, Manner(wantsValue: true, wantsSlope: true, wantsSlopeOfY: true))
-  } else if c.slopes == nil {
-    value = compute(f, c, from, count, Manner(wantsValue: true))
-  } else if F.isLoss {
-    value = compute(f, c, from, count, Manner(wantsValue: true, wantsSlope: true))
-  } else if c.values != nil {
-    value = activation(f, c, from, count, Manner(wantsValue: true, wantsSlope: true))
-  } else {
-    value = activation(f, c, from, count, Manner(wantsSlope: true))
-  }
+  let value =
+    F.operandCount > 1 && c.slopesOfY != nil
+    ? compute(f, c, from, count, .ofBoth, false)
+    : c.slopes == nil
+      ? compute(f, c, from, count, .none, false) : compute(f, c, from, count, .ofX, false)
   guard F.isLoss else { return 0 }
   var sums = Sums()
   sums.add(lanes_pick(lanes_less(laneNumbers, all(Scalar(count))), value, all(0)))
   return sums.total
 }
 
-@inline(__always)
-private func activation<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ from: Int, _ count: Int, _ manner: Manner
-) -> Lanes {
-  if c.upstream == nil { return compute(f, c, from, count, manner) }
-  var manner = manner
-  manner.isUpstream = true
-  return compute(f, c, from, count, manner)
-}
-
 /// Computes and writes `count` <= `width` elements from `i` on, and returns the weighted values.
 @inline(__always)
 private func compute<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ i: Int, _ count: Int, _ manner: Manner
+  _ f: F.Type, _ c: Elements, _ i: Int, _ count: Int, _ slopes: Slopes, _ isStreamed: Bool
 ) -> Lanes {
   let operands = Operands(
     x: take(c.x, i, count), y: F.operandCount > 1 ? take(c.y.unsafelyUnwrapped, i, count) : all(0),
     z: F.operandCount > 2 ? take(c.z.unsafelyUnwrapped, i, count) : all(0),
-    constant: all(c.constant))
-  let isValueAlone = !manner.wantsSlope && !manner.wantsSlopeOfY
+    a: all(c.a), b: all(c.b))
   let results = F.results(operands)
-  var value = isValueAlone ? F.value(operands) : results.value
+  var value = slopes == .none ? F.value(operands) : results.value
   var (slope, slopeOfY) = (results.slope, results.slopeOfY)
-  if F.isLoss, let weight = c.weight {
-    let w = take(weight, i, count)
-    value = value * w
-    slope = slope * w
-    slopeOfY = slopeOfY * w
-  }
-  if !isValueAlone {
-    if F.isLoss {
+  if F.isLoss {
+    if let weight = c.weight {
+      let w = take(weight, i, count)
+      value = value * w
+      slope = slope * w
+      slopeOfY = slopeOfY * w
+    }
+    if slopes != .none {
       var factor = all(c.scale)
       if let upstream = c.upstream { factor = factor * take(upstream, i, count) }
       slope = slope * factor
       slopeOfY = slopeOfY * factor
-    } else if manner.isUpstream {
-      slope = slope * take(c.upstream.unsafelyUnwrapped, i, count)
     }
+  } else if slopes != .none, let upstream = c.upstream {
+    let product = slope * take(upstream, i, count)
+    slope = F.isMasked ? lanes_pick(lanes_equal(slope, all(0)), all(0), product) : product
   }
-  if manner.wantsValue, c.values != nil || !F.isLoss && manner.isCertain {
-    give(value, c.values.unsafelyUnwrapped, i, count, manner.isStreamed)
-  }
-  if manner.wantsSlope, c.slopes != nil || manner.isCertain {
-    give(slope, c.slopes.unsafelyUnwrapped, i, count, manner.isStreamed)
-  }
-  if manner.wantsSlopeOfY {
-    give(slopeOfY, c.slopesOfY.unsafelyUnwrapped, i, count, manner.isStreamed)
+  if slopes != .ofXAlone, let values = c.values { give(value, values, i, count, isStreamed) }
+  if slopes != .none, let goal = c.slopes { give(slope, goal, i, count, isStreamed) }
+  if slopes == .ofBoth {
+    give(slopeOfY, c.slopesOfY.unsafelyUnwrapped, i, count, isStreamed)
   }
   return value
 }

@@ -47,6 +47,13 @@ typedef int32_t scalar_bits;
 
 #define LANES_OF(type) type __attribute__((ext_vector_type(LANES_COUNT)))
 #define LANES_OP static inline __attribute__((always_inline))
+/* What takes many instructions: a function of its own in each module, and no symbol either. */
+#define LANES_CALLED static inline __attribute__((noinline))
+#if defined(LOSSD_HALF) && !LANES_CONVERT_HALF
+#define LANES_CONVERSION LANES_CALLED
+#else
+#define LANES_CONVERSION LANES_OP
+#endif
 
 typedef LANES_OF(scalar) lanes;
 typedef LANES_OF(scalar_bits) lane_bits;
@@ -219,7 +226,7 @@ LANES_OP wide_bits labels_are_kept(lane_labels a) {
 
 /* ---- Memory: no address needs alignment unless it says so ---- */
 
-LANES_OP lanes lanes_widened(lane_elements e) {
+LANES_CONVERSION lanes lanes_widened(lane_elements e) {
 #if defined(LOSSD_HALF) && LANES_CONVERT_HALF
   typedef LANES_OF(_Float16) half_lanes;
   return __builtin_convertvector((half_lanes)e, lanes);
@@ -239,7 +246,7 @@ LANES_OP lanes lanes_widened(lane_elements e) {
 }
 
 /* To the nearest, ties to even; NaN stays NaN. */
-LANES_OP lane_elements lanes_narrowed(lanes v) {
+LANES_CONVERSION lane_elements lanes_narrowed(lanes v) {
 #if defined(LOSSD_HALF) && LANES_CONVERT_HALF
   typedef LANES_OF(_Float16) half_lanes;
   return (lane_elements)__builtin_convertvector(v, half_lanes);

@@ -27,6 +27,14 @@ _TORCHS: Dict[str, Callable[..., torch.Tensor]] = {
     "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits, "cross_entropy": F.cross_entropy,
     "nll_loss": F.nll_loss, "multilabel_soft_margin_loss": F.multilabel_soft_margin_loss,
 }
+# Of the same names and arguments.
+_TORCHS.update({name: getattr(place, name) for place, names in (
+    (F, ("celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss", "huber_loss",
+         "kl_div", "l1_loss", "leaky_relu", "logsigmoid", "mish", "mse_loss", "poisson_nll_loss", "relu", "relu6",
+         "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softplus", "softshrink", "softsign",
+         "tanhshrink", "threshold")),
+    (torch, ("erf", "erfc", "exp2", "expm1", "log1p", "logit", "tanh")),
+    (torch.special, ("entr", "ndtr"))) for name in names})
 
 _are_transforms_active = torch._C._are_functorch_transforms_active
 _is_graph_kept: Callable[[], bool] = getattr(

@@ -62,6 +62,8 @@ class _Slices:
             return self.evaluate(self.given)
         if function in ("softmax", "log_softmax"):
             return self._softmax(shape, attributes["dim"])
+        if "reduction" not in attributes:
+            return None  # Of a function that is known by its name alone.
         is_reduced = attributes["reduction"] != "none"
         if is_reduced and any(item.dtype in (torch.float16, torch.bfloat16) for item in self.given.values()):
             return None  # A slice's loss is rounded once.

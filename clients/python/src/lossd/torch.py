@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 import torch
 from torch.nn import _reduction as _Reduction, functional as _F
@@ -23,7 +23,7 @@ from ._tensors import array as _array, check as _check, default as _default, ten
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "MultiLabelSoftMarginLoss", "NLLLoss", "Sigmoid",
-    "Softmax", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "log_softmax",
+    "Softmax", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "function", "log_softmax",
     "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "use"]
 
 
@@ -160,6 +160,39 @@ def multilabel_soft_margin_loss(input: torch.Tensor, target: torch.Tensor, weigh
                                 reduction: str = "mean") -> torch.Tensor:
     return _apply("multilabel_soft_margin_loss", "loss", {"reduction": _reduction(size_average, reduce, reduction)},
                   {"input": input, "target": target, "weight": weight})
+
+
+def function(name: str) -> Callable[..., torch.Tensor]:
+    """A function of the daemon's by its name, one of a plugin too, with autograd.
+
+    An activation takes an input, a loss an input and a target; other tensors and the attributes go by name. `lossctl
+    functions NAME` tells what there is. Second derivatives (create_graph=True) work where torch.nn.functional has the
+    same arguments by the same name.
+
+        huber = lossd.torch.function("huber_loss")
+        huber(prediction, target, delta=0.5).backward()
+
+    Raises NotFound where the daemon has no such function.
+    """
+    description, = _default().functions(name)
+    result = next(output.name for output in description.outputs if not output.name.startswith("grad."))
+    names = [item.name for item in description.inputs if not item.name.startswith("grad.")]
+    defaults = {item.name: "mean" for item in description.attributes if item.role == "reduction"}
+
+    def evaluate(*tensors: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        if len(tensors) > len(names):
+            raise TypeError(f"{name} takes {len(names)} tensors ({', '.join(names)}), {len(tensors)} were given")
+        given: Dict[str, Optional[torch.Tensor]] = dict(zip(names, tensors))
+        for key in names:
+            if key in arguments:
+                if key in given:
+                    raise TypeError(f"{name}: {key} was given twice")
+                given[key] = arguments.pop(key)
+        return _apply(name, result, {**defaults, **arguments}, given)
+
+    evaluate.__name__ = evaluate.__qualname__ = name
+    evaluate.__doc__ = description.summary
+    return evaluate
 
 
 class Sigmoid(torch.nn.Sigmoid):

@@ -13,25 +13,13 @@ enum BinaryCrossEntropy: ElementFunction {
   }
   static var places: ElementPlaces { .loss(weight: 3) }
 
-  static func formula(_ call: Call) -> ElementFormulaID? {
-    call.wants(places.slopeOfTarget) ? nil : .binaryCrossEntropy
-  }
+  static func formula(_ call: Call) -> ElementFormulaID { .binaryCrossEntropy }
+  static var hasExtremes: Bool { true }
 
   static func check(_ element: ScalarElement, _ index: Int) throws(StatusError) {
     let (x, y) = (element.x, element.y)
     guard x >= 0, x <= 1 else { throw invalid("input[\(index)] is \(x), outside [0, 1]") }
     guard y >= 0, y <= 1 else { throw invalid("target[\(index)] is \(y), outside [0, 1]") }
-  }
-
-  /// The least denominator of the gradient: torch holds its 1e-12 in float32, for float64 tensors too.
-  private static var floor: Double { Double(1e-12 as Float) }
-
-  @inline(__always)
-  static func reference(_ element: ScalarElement) -> ScalarResults {
-    let (x, y) = (element.x, element.y)
-    return ScalarResults(
-      value: -(y * max(log(x), -100) + (1 - y) * max(log1p(-x), -100)),
-      slope: (x - y) / max(x * (1 - x), floor), slopeOfTarget: log1p(-x) - log(x))
   }
 }
 
@@ -51,25 +39,10 @@ enum BinaryCrossEntropyWithLogits: ElementFunction {
   static var places: ElementPlaces { .loss(weight: 3, parameter: 4) }
   static var targetMayDiffer: Bool { true }
 
-  static func formula(_ call: Call) -> ElementFormulaID? {
-    if call.wants(places.slopeOfTarget) { return nil }
-    return call.input(places.parameter) == nil ? .binaryLogits : .weightedBinaryLogits
-  }
+  static var hasExtremes: Bool { true }
 
-  /// (1 - y) x + (1 + (p - 1) y) softplus(-x), without the cancellation of the terms where x < 0.
-  @inline(__always)
-  static func reference(_ element: ScalarElement) -> ScalarResults {
-    let (x, y, positive) = (element.x, element.y, element.parameter)
-    let small = exp(-x.magnitude)
-    let softplus = log1p(small)  // of -|x|
-    let (high, low) = (1 / (1 + small), small / (1 + small))
-    let factor = element.hasParameter ? 1 + (positive - 1) * y : 1
-    let (up, down) = x >= 0 ? (high, low) : (low, high)
-    return ScalarResults(
-      value: factor * softplus + (x < 0 ? -x * (factor - (1 - y)) : (1 - y) * x),
-      slope: (1 - y) * up - positive * y * down,
-      slopeOfTarget: element.hasParameter
-        ? positive * (softplus + max(-x, 0)) - (softplus + max(x, 0)) : -x)
+  static func formula(_ call: Call) -> ElementFormulaID {
+    call.input(places.parameter) == nil ? .binaryLogits : .weightedBinaryLogits
   }
 
   /// aten/src/ATen/native/Loss.cpp.

@@ -21,32 +21,31 @@ extension ElementFunction {
   ) throws(StatusError) {
     guard let tensors = ElementTensors(call, places) else { return }
     let range = Blocks.elements(chunk.range, of: state.count)
-    if let build = Kernels.chosen, let formula = state.formula {
-      if places.isLoss {
-        chunk.sums[0] += try runLoss(build, formula, tensors, state, range, chunk.scratch)
-      } else {
-        runActivation(build, formula, tensors, state, range)
-      }
+    if range.isEmpty { return }
+    // One upstream gradient for all is a part of the scale, whatever its type.
+    let tiles = Tiles(
+      tensors.input, tensors.target, tensors.isReduced ? nil : tensors.upstream, tensors.weight,
+      tensors.parameter)
+    if places.isLoss {
+      chunk.sums[0] += try runLoss(tiles, tensors, state, range, chunk.scratch)
+      chunk.sums[1] += Double(range.count)
+    } else if tiles.isDirect(tensors.input) {
+      runWhole(tiles, tensors, state, range)
     } else {
-      let sum = try runReference(tensors, state, range)
-      if places.isLoss { chunk.sums[0] += sum }
+      _ = try runLoss(tiles, tensors, state, range, chunk.scratch)
     }
-    if places.isLoss { chunk.sums[1] += Double(range.count) }
   }
 
-  /// All tensors of an activation are of one type, and lie alike.
-  private static func runActivation(
-    _ build: KernelBuild, _ formula: ElementFormulaID, _ tensors: ElementTensors,
-    _ state: ElementState, _ range: Range<Int>
+  /// An activation whose tensors are of one type, all of its elements at once.
+  private static func runWhole(
+    _ tiles: Tiles, _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>
   ) {
-    if range.isEmpty { return }
-    let tiles = Tiles(build, tensors.input)
     let begin = range.lowerBound
     var elements = ElementCall(
-      formula, x: tiles.direct(tensors.input, begin),
+      state.formula, x: tiles.direct(tensors.input, begin),
       upstream: tensors.upstream.map { UnsafeRawPointer(tiles.direct($0, begin)) },
       values: tensors.values.map { tiles.direct($0, begin) },
-      slopes: tensors.slopes.map { tiles.direct($0, begin) }, constant: state.constant,
+      slopes: tensors.slopes.map { tiles.direct($0, begin) }, constants: state.constants,
       count: range.count,
       isStreamed: Streaming.isWorthwhile(tensors.input.count, tensors.input.dataType))
     _ = tiles.kernels.elements(&elements)
@@ -55,17 +54,15 @@ extension ElementFunction {
 
   /// Writes what is wanted of these elements, block by block, and returns the sum of their losses.
   private static func runLoss(
-    _ build: KernelBuild, _ formula: ElementFormulaID, _ tensors: ElementTensors,
-    _ state: ElementState, _ range: Range<Int>, _ scratch: UnsafeMutableRawPointer
+    _ tiles: Tiles, _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>,
+    _ scratch: UnsafeMutableRawPointer
   ) throws(StatusError) -> Double {
-    guard let target = tensors.target else { return 0 }
     let input = tensors.input
-    // One for all is a part of the scale, whatever its type.
     let upstream = tensors.isReduced ? nil : tensors.upstream
-    let tiles = Tiles(build, input, target, upstream, tensors.weight, tensors.parameter)
     let scale = upstream == nil ? tensors.scale(0) : 1
-    let hasSlopes = tensors.slopes != nil || tensors.slopesOfTarget != nil
-    if hasSlopes && tiles.isExtreme(scale) { return try runReference(tensors, state, range) }
+    if hasExtremes && tensors.hasSlopes && tiles.isExtreme(scale) {
+      return try runSingly(tensors, state, range)
+    }
     let isStreamed = Streaming.isWorthwhile(state.count, input.dataType)
     var sum = CompensatedSum()
     for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
@@ -83,17 +80,19 @@ extension ElementFunction {
       }
       let x = tiles.read(input, begin, count, tile: ElementTile.input.place(scratch))
       var elements = ElementCall(
-        formula, x: x, y: read(target, .target), z: read(tensors.parameter, .parameter),
-        weight: read(tensors.weight, .weight), upstream: read(upstream, .upstream),
-        values: goal(tensors.values, .values), slopes: goal(tensors.slopes, .slopes),
-        slopesOfY: goal(tensors.slopesOfTarget, .slopesOfTarget), constant: state.constant,
+        state.formula, x: x, y: read(tensors.target, .target),
+        z: read(tensors.parameter, .parameter), weight: read(tensors.weight, .weight),
+        upstream: read(upstream, .upstream), values: goal(tensors.values, .values),
+        slopes: goal(tensors.slopes, .slopes),
+        slopesOfY: goal(tensors.slopesOfTarget, .slopesOfTarget), constants: state.constants,
         scale: scale, count: count, isStreamed: isStreamed)
       let part = tiles.kernels.elements(&elements)
       // A weight of 0 may hide an overflow from the sum. An element outside the domain has made the sum NaN.
-      if tiles.isExtreme(part) || elements.weight != nil && tiles.hasExtremes(x, count)
-        || elements.upstream.map({ tiles.hasExtremes($0, count) }) ?? false
+      if hasExtremes,
+        tiles.isExtreme(part) || elements.weight != nil && tiles.hasExtremes(x, count)
+          || elements.upstream.map({ tiles.hasExtremes($0, count) }) ?? false
       {
-        sum.add(try runReference(tensors, state, begin..<begin + count))
+        sum.add(try runSingly(tensors, state, begin..<begin + count))
         continue
       }
       sum.add(part)
@@ -106,13 +105,12 @@ extension ElementFunction {
   }
 
   /// Writes what is wanted of these elements, one by one in float64, and returns the sum of their losses.
-  private static func runReference(
+  private static func runSingly(
     _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>
   ) throws(StatusError) -> Double {
     let input = tensors.input
     let extremes = Extremes(input.dataType)
-    let hasSlopes = tensors.slopes != nil || tensors.slopesOfTarget != nil
-    var element = ScalarElement(x: 0, constant: state.constant)
+    var element = ScalarElement(x: 0)
     element.hasParameter = tensors.parameter != nil
     func read(_ tensor: TensorView?, _ index: Int, _ missing: Double) -> Double {
       guard let tensor else { return missing }
@@ -125,9 +123,10 @@ extension ElementFunction {
       try check(element, index)
       element.weight = read(tensors.weight, index, 1)
       element.parameter = read(tensors.parameter, index, 1)
-      if hasSlopes { element.scale = tensors.scale(index) }
-      let results = results(element, extremes)
-      if places.isLoss { sum.add(results.value) }
+      if tensors.hasSlopes { element.scale = tensors.scale(index) }
+      let isExtreme = element.isExtreme(extremes)
+      let results = (isExtreme ? extreme(element, extremes) : nil) ?? computed(element, state)
+      sum.add(results.value)
       tensors.values?[index] = results.value
       tensors.slopes?[index] = results.slope
       tensors.slopesOfTarget?[index] = results.slopeOfTarget
@@ -135,14 +134,16 @@ extension ElementFunction {
     return sum.value
   }
 
-  /// The results with weight and scale.
-  @inline(__always)
-  private static func results(_ element: ScalarElement, _ extremes: Extremes) -> ScalarResults {
-    if element.isExtreme(extremes), let results = extreme(element, extremes) { return results }
-    let plain = reference(element)
-    let scale = element.scale * element.weight
-    return ScalarResults(
-      value: plain.value * element.weight, slope: plain.slope * scale,
-      slopeOfTarget: plain.slopeOfTarget * scale)
+  /// The kernels' results of one element, in float64, with weight and scale.
+  private static func computed(_ element: ScalarElement, _ state: ElementState) -> ScalarResults {
+    var (x, y, parameter, weight) = (element.x, element.y, element.parameter, element.weight)
+    var results = ScalarResults(value: 0, slope: 0)
+    // Of one more element than is wanted, since the vectors' part is read as a whole nowhere.
+    var elements = ElementCall(
+      state.formula, x: &x, y: &y, z: &parameter, weight: &weight, values: &results.value,
+      slopes: &results.slope, slopesOfY: &results.slopeOfTarget, constants: state.constants,
+      scale: element.scale, count: 1)
+    _ = Kernels.baseline.float64.elements(&elements)
+    return results
   }
 }

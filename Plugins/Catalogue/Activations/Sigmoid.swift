@@ -1,0 +1,14 @@
+import LossdKernelTable
+import LossdPluginKit
+import LossdTensor
+
+/// 1 / (1 + exp(-x)); torch.sigmoid. Integers give float32.
+enum Sigmoid: Activation {
+  static var declaration: FunctionDeclaration {
+    .activation(
+      "sigmoid", summary: "1 / (1 + exp(-input)), elementwise", inputTypes: DataType.allCases,
+      outputHelp: "like input; float32 for integers")
+  }
+
+  static func formula(_ call: Call) -> ElementFormulaID { .sigmoid }
+}

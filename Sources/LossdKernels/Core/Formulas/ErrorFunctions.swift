@@ -1,0 +1,68 @@
+internal import CLossdLanes
+
+/// 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x: at most 4 ulp. Below 1 x times a polynomial of x^2
+/// (scripts/polynomials.py), where 1 - erfc(x) cancels.
+enum Erf: ActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let (x, n) = (o.x, Normal(ofErrorFunction: o.x))
+    let far = withSign(of: x, 1 - n.liftedTail * (Format.unlift * 2))
+    let square = lanes_smaller(x * x, all(1))
+    let near = fma(x, polynomial(square), x)
+    let isNear = lanes_less(magnitude(x), all(1))
+    return ElementResults(
+      lanes_pick(isNear, near, far), slope: n.liftedDensity * (Format.unlift * 2))
+  }
+
+  /// erf(x) / x - 1.
+  @inline(__always)
+  private static func polynomial(_ z: Lanes) -> Lanes {
+    #if LOSSD_DOUBLE
+      var p: Lanes = all(5.945259355765954e-11)
+      p = fma(p, z, -1.1365664536141029e-09)
+      p = fma(p, z, 1.465787947260993e-08)
+      p = fma(p, z, -1.6350025167956496e-07)
+      p = fma(p, z, 1.646097281192878e-06)
+      p = fma(p, z, -1.4925593506578866e-05)
+      p = fma(p, z, 0.00012055331036886998)
+      p = fma(p, z, -0.0008548326978741869)
+      p = fma(p, z, 0.005223977624780861)
+      p = fma(p, z, -0.026866170645072893)
+      p = fma(p, z, 0.11283791670954857)
+      p = fma(p, z, -0.3761263890318375)
+      p = fma(p, z, 0.12837916709551256)
+    #else
+      var p: Lanes = all(0x1.496a32p-14)
+      p = fma(p, z, -0x1.a3f7p-11)
+      p = fma(p, z, 0x1.5405b2p-8)
+      p = fma(p, z, -0x1.b7f90ep-6)
+      p = fma(p, z, 0x1.ce2cf8p-4)
+      p = fma(p, z, -0x1.81273ep-2)
+      p = fma(p, z, 0x1.06eba8p-3)
+    #endif
+    return p
+  }
+}
+
+/// 1 - erf(x), without the difference where erf is near 1.
+enum Erfc: ActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let (x, n) = (o.x, Normal(ofErrorFunction: o.x))
+    let tail = n.liftedTail * (Format.unlift * 2)
+    return ElementResults(
+      lanes_pick(lanes_less(x, all(0)), 2 - tail, tail),
+      slope: n.liftedDensity * (Format.unlift * -2))
+  }
+}
+
+/// P(X <= x) for a standard normal X.
+enum NormalDistribution: ActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let (x, n) = (o.x, Normal(o.x))
+    let tail = n.liftedTail * Format.unlift
+    return ElementResults(
+      lanes_pick(lanes_less(x, all(0)), tail, 1 - tail), slope: n.liftedDensity * Format.unlift)
+  }
+}

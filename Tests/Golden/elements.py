@@ -156,7 +156,10 @@ def poisson_nll_loss(x, y, a):
         is_on = y > 1
         terms += [np.where(is_on, term, L(0)) for term in (y * np.log(y), -y, np.log(2 * PI * y) / 2)]
         of_target += [np.where(is_on, np.log(y), L(0)), np.where(is_on, 1 / (2 * y), L(0))]
-    return Sum(*terms), slope, Sum(*of_target)
+    of_target = Sum(*of_target)
+    if not a.get("log_input", True):
+        of_target.term = np.maximum(of_target.term, 1)  # x + eps is rounded, near 1 where the logarithm is near 0.
+    return Sum(*terms), slope, of_target
 
 
 def hinge_embedding_loss(x, y, a):
@@ -192,6 +195,8 @@ def evaluate(function, inputs, attributes, reduce_loss):
     loss, scale = reduce_loss(value[0], L(x.size), attributes, inputs.get("grad.loss"))
     if attributes.get("reduction") == "none":
         loss = value
+    elif value[1] is not None and x.size:
+        loss = (loss[0], value[1].max() / (1 if attributes.get("reduction") == "sum" else x.size))
     outputs = {"loss": loss, "grad.input": scaled(slope, scale)}
     if of_target is not None:
         outputs["grad.target"] = scaled(parts(of_target), scale)

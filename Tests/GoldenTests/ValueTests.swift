@@ -79,7 +79,7 @@ import Testing
       }
     }
     for (name, set) in sets {
-      let floor = name.contains(" reduced ") ? 1.0 : 3.0
+      let floor = floor(name)
       #expect(
         set.isWithin(floor: floor),
         """
@@ -89,6 +89,15 @@ import Testing
       )
     }
     report(summary)
+  }
+
+  /// What a result may be off where torch's is less, ulps: docs/functions.md.
+  private func floor(_ name: String) -> Double {
+    if name.contains(" reduced ") {
+      // The error of one element's exponential may be that of the sum.
+      return name.hasPrefix("poisson_nll_loss") || name.hasPrefix("kl_div") ? 2 : 1
+    }
+    return name.hasPrefix("mish grad") || name.hasPrefix("erfc") ? 4 : 3
   }
 
   /// Whether the gradient of an input (C) is wanted, with a target of (1).

@@ -195,8 +195,8 @@ let package = Package(
     .testTarget(
       name: "LossdServerTests",
       dependencies: [
-        "LossdEngine", "LossdLoop", "LossdServer", "LossdSocket", "LossdTensor", "LossdThreads",
-        "LossdWire",
+        "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdServer",
+        "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
       ]),
     .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),

@@ -13,6 +13,8 @@ final class ClientCall: @unchecked Sendable {
   /// How it ended; nil: not yet. Responses may be left to take.
   var end: Result<Void, StatusError>?
   var neverBegan = false
+  /// Responses that may still come: one a request of a stream, and its Summary; else one.
+  var responsesDue: UInt64 = 1
   /// Requests that may be sent.
   var credit: UInt64
   var receiver: CheckedContinuation<Void, Never>?

@@ -102,6 +102,9 @@ final class ClientConnection: @unchecked Sendable {
   func send(_ bytes: [UInt8]) { writer.send(OutgoingFrames(bytes: bytes)) }
   func sendAndWait(_ frames: OutgoingFrames) async { await writer.sendAndWait(frames) }
 
+  /// Queues an answer to a frame of the server's; false where the server reads none of them.
+  func sendAnswer(_ bytes: [UInt8]) -> Bool { writer.sendAnswer(OutgoingFrames(bytes: bytes)) }
+
   // MARK: - Calls
 
   /// What the server told; waits for it.
@@ -186,6 +189,7 @@ final class ClientConnection: @unchecked Sendable {
         if call.end != nil { return false }
         if call.credit == 0 { return nil }
         call.credit -= 1
+        call.responsesDue += 1
         return true
       }
       if let taken { return taken }

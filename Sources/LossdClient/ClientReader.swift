@@ -92,12 +92,24 @@ final class ClientReader: FrameSink, @unchecked Sendable {
 
   // MARK: - Frames
 
-  func frameBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition { .receive }
+  /// A response that nobody waits for is not kept: one of a call that is over is what was on its
+  /// way, any other ends the connection.
+  func frameBegan(_ header: FrameHeader) throws(BadFrame) -> MessageDisposition {
+    guard header.type == .message else { return .receive }
+    let stream = header.streamID
+    let (isOpened, due) = connection.state.withLock { state in
+      (stream < state.nextStream, state.calls[stream]?.responsesDue)
+    }
+    if !isOpened { throw BadFrame("a response on stream \(stream), which was never opened") }
+    if due == 0 { throw BadFrame("a response on stream \(stream) to no request") }
+    return due == nil ? .drop : .receive
+  }
 
   func messageArrived(
     _ header: FrameHeader, _ message: UnsafeRawBufferPointer
   ) throws(BadFrame) {
     defer { arena.reset() }
+    if header.type == .ping { return try pingArrived(header, message) }
     do throws(StatusError) {
       switch header.type {
       case .hello: try helloArrived(try HelloMessage(decoding: message, in: arena))
@@ -109,16 +121,20 @@ final class ClientReader: FrameSink, @unchecked Sendable {
         end(header.streamID, .failure(status.error))
       case .credit:
         credit(header.streamID, try CreditMessage(decoding: message, in: arena).messages)
-      case .ping: pingArrived(header, message)
       case .goAway: goAwayArrived(try GoAwayMessage(decoding: message, in: arena))
       case .region: try regionArrived(try RegionResultMessage(decoding: message, in: arena))
-      case .open, .cancel, .release: break
+      case .open, .cancel, .ping, .release: break
       }
     } catch { throw BadFrame(header, error) }
   }
 
   func payloadDestination(_ header: FrameHeader) -> PayloadDisposition {
-    payload = AlignedBuffer(count: Int(header.payloadLength))
+    do throws(StatusError) {
+      payload = try AlignedBuffer(reserving: Int(header.payloadLength))
+    } catch {
+      end(header.streamID, .failure(error))
+      return .drop
+    }
     return .receive(payload.base)
   }
 
@@ -128,8 +144,9 @@ final class ClientReader: FrameSink, @unchecked Sendable {
     let isLast = header.endsStream
     message = []
     let waiters = connection.state.withLock { state -> [CheckedContinuation<Void, Never>] in
-      guard let call = state.calls[header.streamID] else { return [] }
+      guard let call = state.calls[header.streamID], call.responsesDue > 0 else { return [] }
       call.responses.append(response)
+      call.responsesDue -= 1
       var waiters = call.takeWaiters()
       if isLast {
         call.end = .success(())
@@ -174,11 +191,18 @@ final class ClientReader: FrameSink, @unchecked Sendable {
     for waiter in waiters { waiter.resume() }
   }
 
-  private func pingArrived(_ header: FrameHeader, _ bytes: UnsafeRawBufferPointer) {
+  private func pingArrived(
+    _ header: FrameHeader, _ bytes: UnsafeRawBufferPointer
+  ) throws(BadFrame) {
     guard header.flags.contains(.ack) else {
       let copy = Array(bytes)
-      connection.send(
-        connection.encode { buffer in copy.withUnsafeBytes { buffer.encodeFrame(pingAck: $0) } })
+      let answer = connection.encode { buffer in
+        copy.withUnsafeBytes { buffer.encodeFrame(pingAck: $0) }
+      }
+      if !connection.sendAnswer(answer) {
+        throw BadFrame(
+          "it sends PINGs and does not read the answers: \(FrameWriter.answersMax) wait")
+      }
       return
     }
     guard bytes.count == 8 else { return }

@@ -19,8 +19,13 @@ final class FrameWriter: @unchecked Sendable {
   // `@unchecked Sendable`: `state` is touched with `lock` held only.
   private struct State {
     var queue: [(frames: OutgoingFrames, written: CheckedContinuation<Void, Never>?)] = []
+    /// How many of them answer a frame of the server's.
+    var answers = 0
     var isClosed = false
   }
+
+  /// So many answers wait for a server that does not read.
+  static let answersMax = 1024
 
   private let descriptor: Int32
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
@@ -56,6 +61,17 @@ final class FrameWriter: @unchecked Sendable {
     await withCheckedContinuation { enqueue(frames, $0) }
   }
 
+  /// Queues the answer to a frame of the server's; false where `answersMax` are queued already.
+  func sendAnswer(_ frames: OutgoingFrames) -> Bool {
+    pthread_mutex_lock(lock)
+    // Nothing is kept after the end.
+    let hasRoom = state.answers < FrameWriter.answersMax || state.isClosed
+    if hasRoom && !state.isClosed { state.answers += 1 }
+    pthread_mutex_unlock(lock)
+    if hasRoom { enqueue(frames, nil) }
+    return hasRoom
+  }
+
   private func enqueue(_ frames: OutgoingFrames, _ written: CheckedContinuation<Void, Never>?) {
     pthread_mutex_lock(lock)
     let isClosed = state.isClosed
@@ -85,6 +101,7 @@ final class FrameWriter: @unchecked Sendable {
       while state.queue.isEmpty && !state.isClosed { pthread_cond_wait(wake, lock) }
       let items = state.queue
       state.queue.removeAll()
+      state.answers = 0
       let isClosed = state.isClosed
       pthread_mutex_unlock(lock)
       if isClosed {

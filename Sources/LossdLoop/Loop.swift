@@ -17,10 +17,21 @@ public final class Loop: @unchecked Sendable {
     var isClosed = false
   }
 
+  /// The time for `execute`'s work in one turn of the loop, nanoseconds.
+  private static let workTime: UInt64 = 1_000_000
+  /// So much work is done between two looks at the clock.
+  private static let workStep = 4
+  /// Of a longer array the memory is not kept.
+  private static let keptMax = 4096
+  /// In the place of work that is done: an array lets go of each work at once.
+  private static let nothing: Work = {}
+
   let raw: UnsafeMutablePointer<uv_loop_t>
   private let wakeup: UnsafeMutablePointer<uv_async_t>
   private let inbox = Mutex(Inbox())
-  private var spare: [Work] = []
+  /// Work that the loop has taken out of the inbox, done up to `nextTaken`.
+  private var taken: [Work] = []
+  private var nextTaken = 0
   /// The thread that is in `run`, as a number; 0: none is.
   private let thread = Atomic<UInt>(0)
 
@@ -90,11 +101,33 @@ public final class Loop: @unchecked Sendable {
     if isFirst { uv_async_send(wakeup) }
   }
 
+  /// Thousands of calls may end at once, and connections need their turns in between: what is left
+  /// after `workTime` waits for the next turn, in front of what comes meanwhile.
   private func runInbox() {
+    let isRest = nextTaken < taken.count
     // Two arrays in turn, so that the steady state allocates nothing.
-    inbox.withLock { swap(&$0.work, &spare) }
-    for work in spare { work() }
-    spare.removeAll(keepingCapacity: true)
+    if !isRest { inbox.withLock { swap(&$0.work, &taken) } }
+    var untilLook = Loop.workStep
+    // A short inbox costs no look at the clock.
+    let begin = taken.count - nextTaken > untilLook ? uv_hrtime() : 0
+    while nextTaken < taken.count {
+      if untilLook == 0 {
+        if uv_hrtime() - begin >= Loop.workTime {
+          uv_async_send(wakeup)
+          return
+        }
+        untilLook = Loop.workStep
+      }
+      untilLook -= 1
+      let work = taken[nextTaken]
+      taken[nextTaken] = Loop.nothing
+      nextTaken += 1
+      work()
+    }
+    taken.removeAll(keepingCapacity: taken.count <= Loop.keptMax)
+    nextTaken = 0
+    // What came meanwhile may have woken this turn and no other.
+    if isRest { uv_async_send(wakeup) }
   }
 }
 

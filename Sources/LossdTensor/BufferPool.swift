@@ -46,7 +46,15 @@ public final class BufferPool: Sendable {
       return buffer
     }
     if let found { return found }
-    return try AlignedBuffer(reserving: BufferPool.capacity(sizeClass))
+    let capacity = BufferPool.capacity(sizeClass)
+    if capacity < PagePool.blockBytesMin || capacity > PagePool.blockBytesMax {
+      return try AlignedBuffer(reserving: capacity)
+    }
+    // Thousands of small ones that no pool keeps would stay in the process's heap.
+    guard let block = PageBlock(reserving: capacity) else {
+      throw AlignedBuffer.exhausted(capacity)
+    }
+    return AlignedBuffer(block.base, count: capacity, lentBy: block)
   }
 
   /// Gives back what `take` returned; nobody may use it any more. Returns whether it was kept: else

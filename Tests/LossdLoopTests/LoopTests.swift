@@ -19,11 +19,13 @@ private func run(_ loop: Loop, seconds: UInt64 = 10) -> Bool {
   return !isLate
 }
 
-private func milliseconds() -> UInt64 {
+private func nanoseconds() -> UInt64 {
   var time = timespec()
   clock_gettime(CLOCK_MONOTONIC, &time)
-  return UInt64(time.tv_sec) * 1000 + UInt64(time.tv_nsec) / 1_000_000
+  return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }
+
+private func milliseconds() -> UInt64 { nanoseconds() / 1_000_000 }
 
 @Suite struct LoopTests {
   private final class Seen: Sendable {
@@ -54,6 +56,67 @@ private func milliseconds() -> UInt64 {
     for index in 0..<4 {
       #expect(numbers.filter { $0 / 1000 == index } == Array(index * 1000..<(index + 1) * 1000))
     }
+  }
+
+  @Test(
+    "work that would take long is done over many turns, in its order, what comes meanwhile last")
+  func longWork() throws {
+    let loop = try Loop()
+    // Confined to the loop, which runs in this thread.
+    nonisolated(unsafe) var done: [Int] = []
+    nonisolated(unsafe) var inTurn = 0
+    var mostInTurn = 0
+    let hook = TurnHook(loop) {
+      mostInTurn = max(mostInTurn, inTurn)
+      inTurn = 0
+    }
+    var ends: [Int32] = [0, 0]
+    #expect(pipe(&ends) == 0)
+    defer { for end in ends { close(end) } }
+    #expect(write(ends[1], "a", 1) == 1)
+    var doneBeforeDescriptor = Int.max
+    var watcher: DescriptorWatcher?
+    watcher = try DescriptorWatcher(loop, descriptor: ends[0]) { _ in
+      doneBeforeDescriptor = done.count
+      watcher?.close()
+    }
+    watcher?.watch(.readable)
+    @Sendable func work(_ number: Int) {
+      let begin = nanoseconds()
+      while nanoseconds() - begin < 20_000 {}
+      done.append(number)
+      inTurn += 1
+      if number == 1500 { for late in 2000..<2010 { loop.execute { work(late) } } }
+      if number == 2009 { loop.stop() }
+    }
+    for number in 0..<2000 { loop.execute { work(number) } }
+    #expect(run(loop))
+    #expect(done == Array(0..<2010))
+    // 1 ms holds 50 of them, and the clock is looked at after every fourth.
+    #expect(mostInTurn <= 54)
+    #expect(doneBeforeDescriptor <= 108)
+    hook.close()
+  }
+
+  @Test("work is let go of when it is done, not after all of the work that came with it")
+  func lettingGo() throws {
+    final class Held: Sendable {}
+    let loop = try Loop()
+    weak var held: Held?
+    do {
+      let made = Held()
+      held = made
+      loop.execute { withExtendedLifetime(made) {} }
+    }
+    let isHeld = Mutex(true)
+    nonisolated(unsafe) let look = { held != nil }
+    loop.execute {
+      isHeld.withLock { $0 = look() }
+      loop.stop()
+    }
+    #expect(look())
+    #expect(run(loop))
+    #expect(!isHeld.withLock { $0 })
   }
 
   @Test("while a loop runs, its own thread may use what is confined to it, and no other")

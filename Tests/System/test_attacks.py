@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -133,6 +134,45 @@ class Attacks(unittest.TestCase):
                 with self.assertRaises(CallError) as caught:
                     connection.finish(streams[-1])
                 self.assertIn("limits.user_streams", caught.exception.text)
+
+    #: What may stay of a flood of small calls when they are over: spare calls, and what lies between pieces in use.
+    LEFT_MAX = 96 * MIB
+
+    def flood(self, daemon, message, payload, connections=60, calls=250):
+        """Calls whose requests do not end, written by a thread a connection: the connections and the threads."""
+        def write(connection):
+            data = bytearray()
+            for _ in range(calls):
+                stream = connection.next_stream
+                connection.next_stream += 2
+                data += open_call(stream, EVALUATE) + frame(MESSAGE, stream, message, payload)
+            with contextlib.suppress(OSError):
+                connection.send(bytes(data))
+
+        flooders = [daemon.connect(timeout=30) for _ in range(connections)]
+        writers = [threading.Thread(target=write, args=(connection,)) for connection in flooders]
+        for writer in writers:
+            writer.start()
+        return flooders, writers
+
+    def test_memory_of_small_calls_goes_back_to_the_system_when_they_are_over(self):
+        with self.daemon(limits__user_bytes="4GiB", limits__total_bytes="4GiB") as daemon:
+            small = request("sigmoid", {"input": Tensor(bytes(15_000))})
+            long = request("sigmoid")[0] + unknown_fields(2000)
+            before = daemon.resident_bytes()
+            for what, message, payload in (("payloads", *small), ("messages", long, b""), ("again", *small)):
+                flooders, writers = self.flood(daemon, message, payload)
+                for writer, connection in zip(writers, flooders):
+                    writer.join()
+                    connection.ping()
+                peak = daemon.resident_bytes() - before
+                self.assertGreater(peak, 2 * self.LEFT_MAX, what)
+                close_all(flooders)
+                deadline = time.time() + 10
+                while daemon.resident_bytes() - before > self.LEFT_MAX and time.time() < deadline:
+                    time.sleep(0.05)
+                left = daemon.resident_bytes() - before
+                self.assertLess(left, self.LEFT_MAX, f"{what}: {left >> 20} MiB are left of {peak >> 20} MiB")
 
     def test_batches_that_wait_for_credit_take_no_more_than_their_user_has(self):
         with self.daemon(limits__user_bytes="32MiB") as daemon:
@@ -294,6 +334,21 @@ class Attacks(unittest.TestCase):
                 connection.send(frame(MESSAGE, stream, message, payload, END_STREAM))
 
             self.assertLess(self.hostage(daemon, take), 5)
+
+    def test_thousands_of_hostages_are_ended_some_at_a_time(self):
+        with self.daemon(limits__starve_timeout="1s", limits__user_bytes="200MiB") as daemon:
+            def attack():
+                # Beyond what the user may have, so that the last ones wait for the first ones.
+                message, payload = request("sigmoid", {"input": Tensor(bytes(17_000))})
+                flooders, writers = self.flood(daemon, message, payload)
+                time.sleep(4)
+                for connection in flooders:
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+                for writer in writers:
+                    writer.join()
+                close_all(flooders)
+
+            self.undisturbed(daemon, attack)
 
     def test_who_waits_for_memory_is_told_why_there_is_none(self):
         with self.daemon(limits__starve_timeout="60s", limits__wait_timeout="1s", **self.SMALL) as daemon:

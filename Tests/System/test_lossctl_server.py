@@ -4,13 +4,19 @@ import contextlib
 import json
 import pathlib
 import socket
+import struct
+import sys
 import tempfile
 import threading
 import time
 import unittest
 
-from daemon import lossctl
-from wire import HELLO, block, frame, number
+from daemon import ROOT, Daemon, lossctl
+from wire import FUNCTIONS, HELLO, PING, block, frame, number
+
+sys.path.insert(0, str(ROOT / "clients"))
+
+from fakes import HI, Fake, answer, tensor  # noqa: E402
 
 
 class Server:
@@ -75,6 +81,58 @@ class Servers(unittest.TestCase):
         error, seconds = self.run_against(answer, "eval", "sigmoid", "--input", self.file)
         self.assertIn("max_streams 0", error)
         self.assertLess(seconds, 15)
+
+    def test_a_server_that_sends_pings_and_reads_no_answers_is_left(self):
+        def answer_with_pings(client):
+            client.sendall(HI)
+            while True:
+                client.sendall(frame(PING, 0, bytes(64)) * 1000)
+
+        error, seconds = self.run_against(answer_with_pings, "eval", "sigmoid", "--input", self.file)
+        self.assertIn("sends PINGs and does not read the answers: 1024 wait", error)
+        self.assertLess(seconds, 15)
+
+    def run_batches(self, answers):
+        """lossctl with two batches of one row, which are answered with `answers` of the stream's number."""
+        with Daemon() as daemon, daemon.connect() as connection:
+            listed, _ = connection.call(FUNCTIONS, block(1, "sigmoid"))
+
+        def serve(client):
+            fake = Fake(client)
+            fake.send(HI)
+            for _ in range(2):
+                fake.send(answer(listed, b"", stream=fake.request()[1]))
+            stream = fake.request(count=2)[1]
+            with contextlib.suppress(OSError):
+                for data in answers(stream):
+                    fake.send(data)
+            fake.until_closed()
+
+        return self.run_against(serve, "eval", "sigmoid", "--input", self.file, "--batch-size", "1")
+
+    def test_responses_that_nobody_asked_for_end_the_connection(self):
+        row = struct.pack("<f", 0.5)
+
+        def answers(stream):
+            while True:
+                yield answer(tensor(shape=(1,), length=4), row, stream, flags=0)
+
+        error, seconds = self.run_batches(answers)
+        self.assertIn("the server broke the protocol: a response on stream 3 to no request", error)
+        self.assertLess(seconds, 15)
+
+    def test_a_bad_answer_to_a_batch_ends_lossctl_with_what_is_wrong(self):
+        row = struct.pack("<f", 0.5)
+        for message, text in (
+                (b"\x12\xff", "does not decode"),
+                (tensor(shape=(1,), length=8), "output"),
+                (tensor(shape=(1 << 61, 4), length=4), "output"),
+                (tensor(data_type=77, shape=(1,), length=4), "output")):
+            with self.subTest(message=message):
+                error, seconds = self.run_batches(
+                    lambda stream: [answer(message, row, stream, flags=0)])  # noqa: B023
+                self.assertIn(text, error)
+                self.assertLess(seconds, 15)
 
     def test_a_tensor_whose_name_is_endless_is_refused_at_once(self):
         """Marks that combine take the square of their number to be compared as text."""

@@ -11,8 +11,6 @@ import Synchronization
 /// `@unchecked Sendable`: like `AlignedBuffer`, it is handed on, not used by two threads at a time.
 public final class SharedSegment: @unchecked Sendable {
   private static let count = Atomic<UInt64>(0)
-  /// Freeing more than this takes its time, bytes.
-  private static let quicklyFreedMax = 4 << 20
 
   /// Never used twice in this process.
   let id: UInt64
@@ -37,16 +35,24 @@ public final class SharedSegment: @unchecked Sendable {
     self.isInput = isInput
   }
 
+  /// Takes some 0.1 ms a MiB: a loop leaves big ones to another thread.
   deinit {
-    let (base, capacity, descriptor) = (UInt(bitPattern: base), capacity, descriptor)
-    let free: @Sendable () -> Void = {
-      munmap(UnsafeMutableRawPointer(bitPattern: base), capacity)
-      _ = close(descriptor)
-    }
-    if capacity > SharedSegment.quicklyFreedMax {
-      ProcessSpawner.shared.perform(free)
-    } else {
-      free()
+    munmap(base, capacity)
+    _ = close(descriptor)
+  }
+
+  /// Frees the pages of a segment that nobody uses any more, `pieceBytes` at a time, so that other
+  /// threads can change the process's mappings in between. Where the process of a plugin has an
+  /// input mapped, its pages stay until that process lets go of them.
+  public func freePages(pieceBytes: Int) {
+    var offset = 0
+    while offset < capacity {
+      let count = min(pieceBytes, capacity - offset)
+      // Pages of an input are sealed: they can only be let go of.
+      if clinux_free_pages(base + offset, count) != 0 {
+        madvise(base + offset, count, MADV_DONTNEED)
+      }
+      offset += count
     }
   }
 

@@ -29,8 +29,9 @@ final class ForeignCall {
   var total = Accumulator(fields: 0)
   /// Why it failed, apart from the evaluation's own error.
   var failure: StatusError?
-  /// It stands in the line for its plugin's processes: `WaitingCalls` alone sets it.
-  var isWaiting = false
+  /// Its number in the line for its plugin's processes, nil where it does not wait: `WaitingCalls`
+  /// alone sets it.
+  var waitingNumber: Int?
   /// How often it may still be given to a process that ends without a look at it.
   var triesLeft = 5
   /// A thread of the daemon is inside of it and does not come back: its memory is not the caller's

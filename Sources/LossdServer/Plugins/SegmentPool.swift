@@ -20,8 +20,7 @@ final class SegmentPool {
 
   func close() {
     isClosed = true
-    free.removeAll()
-    freeBytes = 0
+    remove { _ in true }
   }
 
   /// At least so many bytes: of the process `wanted`, else of one that `isFree` says has nothing to
@@ -43,12 +42,22 @@ final class SegmentPool {
     return entry.segment
   }
 
-  /// Back from a call that is over. One whose process is no more is of no use.
-  func give(_ segment: SharedSegment) {
-    if isClosed || segment.capacity > bytesMax || segment.home == nil { return }
+  /// Back from a call that is over. Returns whether it is kept: one whose process is no more is of
+  /// no use.
+  func give(_ segment: SharedSegment) -> Bool {
+    if isClosed || segment.capacity > bytesMax || segment.home == nil { return false }
     free.append(Entry(segment: segment, since: Clock.now))
     freeBytes += segment.capacity
-    while freeBytes > bytesMax { freeBytes -= free.removeFirst().segment.capacity }
+    var oldest = 0
+    while freeBytes > bytesMax {
+      freeBytes -= free[oldest].segment.capacity
+      oldest += 1
+    }
+    if oldest > 0 {
+      Reaper.shared.free(free[..<oldest].map(\.segment))
+      free.removeFirst(oldest)
+    }
+    return true
   }
 
   /// Frees what nobody has used since `time`.
@@ -59,11 +68,15 @@ final class SegmentPool {
   /// A process is no more, or is about to end: what it has seen, nobody sees any longer.
   func forget(_ link: ProcessLink) { remove { $0.segment.home === link } }
 
+  /// The reaper frees them: unmapping takes longer than a loop has.
   private func remove(_ isOld: (Entry) -> Bool) {
+    var old: [SharedSegment] = []
     free.removeAll { entry in
       guard isOld(entry) else { return false }
       freeBytes -= entry.segment.capacity
+      old.append(entry.segment)
       return true
     }
+    Reaper.shared.free(old)
   }
 }

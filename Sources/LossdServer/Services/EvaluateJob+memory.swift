@@ -121,7 +121,7 @@ extension EvaluateJob {
     if needed == 0 && runReserved == 0 && !evaluation.entry.isElsewhere {
       try evaluation.bind(
         results: ownResults.base,
-        workspace: evaluation.workspaceBytes > 0 ? ownWorkspaceMemory : nil)
+        workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
       return nil
     }
     let account = charge(call)
@@ -160,15 +160,9 @@ extension EvaluateJob {
         throw error
       }
     } else if evaluation.workspaceBytes > 0 {
-      memory = ownWorkspaceMemory
+      memory = ownWorkspace
     }
     try evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)
     return nil
-  }
-
-  var ownWorkspaceMemory: AlignedBuffer {
-    let memory = ownWorkspace ?? AlignedBuffer(count: EvaluateJob.ownWorkspaceBytes)
-    ownWorkspace = memory
-    return memory
   }
 }

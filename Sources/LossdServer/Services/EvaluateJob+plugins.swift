@@ -7,7 +7,7 @@ extension EvaluateJob {
   /// What a plugin's small call is computed in.
   var smallMemory: SmallMemory {
     SmallMemory(
-      results: ownResults.base, resultBytes: ownResults.count, workspace: ownWorkspaceMemory,
+      results: ownResults.base, resultBytes: ownResults.count, workspace: ownWorkspace,
       costMax: LoopContext.inlineTurnCost)
   }
 

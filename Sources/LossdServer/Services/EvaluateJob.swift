@@ -26,9 +26,11 @@ final class EvaluateJob {
 
   /// The message of the response, for the next one of the same request.
   let encoded = EncodedMessage()
-  let ownPayload = AlignedBuffer(count: EvaluateJob.ownPayloadBytes)
-  let ownResults = AlignedBuffer(count: EvaluateJob.ownResultBytes)
-  var ownWorkspace: AlignedBuffer?
+  /// In one block of pages, which goes back to the system with the job.
+  let ownPayload: AlignedBuffer
+  let ownResults: AlignedBuffer
+  /// Memory that no call has used yet costs nothing.
+  let ownWorkspace: AlignedBuffer
   var payload: PayloadBuffer?
   var payloadBytes = 0
   var inlineTensors: AlignedBuffer?
@@ -55,6 +57,16 @@ final class EvaluateJob {
   /// The request equals the one before, whose decoded message, plan and memory are still there.
   private(set) var isRepeat = false
   private var functionCounter: FunctionCounter?
+
+  init() {
+    let (payload, results) = (EvaluateJob.ownPayloadBytes, EvaluateJob.ownResultBytes)
+    let workspace = EvaluateJob.ownWorkspaceBytes
+    let block = PageBlock(payload + results + workspace)
+    ownPayload = AlignedBuffer(block.base, count: payload, lentBy: block)
+    ownResults = AlignedBuffer(block.base + payload, count: results, lentBy: block)
+    ownWorkspace = AlignedBuffer(
+      block.base + payload + results, count: workspace, lentBy: block)
+  }
 
   /// One that a thread was stuck in is not reset, but let go when that thread is back.
   deinit { releaseReserved() }

@@ -13,7 +13,8 @@ final class PayloadBuffer: @unchecked Sendable {
     case segment(SharedSegment, SegmentPool)
   }
 
-  private let source: Source
+  /// nil: the memory is on its way back.
+  private var source: Source?
   private let account: MemoryBudget
   private let bytes: Int
   let base: UnsafeMutableRawPointer
@@ -38,13 +39,19 @@ final class PayloadBuffer: @unchecked Sendable {
     base = segment.base
   }
 
+  /// What no pool keeps is freed before its bytes are released: else others could hold as much
+  /// again.
   deinit {
-    switch source {
+    guard let source = source.take() else { return }
+    switch consume source {
     case .pool(let buffer, let pool):
       if !pool.give(buffer) && buffer.capacity >= Reaper.bytesMin {
         return Reaper.shared.free(buffer, bytes, of: account)
       }
-    case .segment(let segment, let pool): pool.give(segment)
+    case .segment(let segment, let pool):
+      if !pool.give(segment) && segment.capacity >= Reaper.bytesMin {
+        return Reaper.shared.free(consume segment, bytes, of: account)
+      }
     }
     account.release(bytes)
   }

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import LossdPluginHost
 import LossdTensor
 
 /// Frees big memory on its own thread. The pages of a gigabyte take a tenth of a second to free,
@@ -9,6 +10,8 @@ import LossdTensor
 final class Reaper: @unchecked Sendable {
   /// Smaller memory, bytes, is freed where it is dropped.
   static let bytesMin = 1 << 20
+  /// So much is freed in one system call.
+  private static let pieceBytes = 1 << 20
 
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private let wake: UnsafeMutablePointer<pthread_cond_t>
@@ -47,9 +50,25 @@ final class Reaper: @unchecked Sendable {
   func free(_ memory: AlignedBuffer, _ bytes: Int, of account: MemoryBudget) {
     let last = Last(memory)
     later {
-      last.memory.map(Reaper.freePages)
-      last.memory = nil
+      last.free()
       account.release(bytes)
+    }
+  }
+
+  /// Frees a segment, and then releases the bytes that it was charged with.
+  func free(_ segment: consuming SharedSegment, _ bytes: Int, of account: MemoryBudget) {
+    let last = Last(consume segment)
+    later {
+      last.free()
+      account.release(bytes)
+    }
+  }
+
+  /// Frees segments that are charged to nobody.
+  func free(_ segments: [SharedSegment]) {
+    for segment in segments {
+      let last = Last(segment)
+      later { last.free() }
     }
   }
 
@@ -63,11 +82,10 @@ final class Reaper: @unchecked Sendable {
   /// thread that changes the process's mappings, such as a loop whose heap grows.
   private static func freePages(_ memory: AlignedBuffer) {
     let page = Int(getpagesize())
-    let pieceBytes = 1 << 20
     var place = (Int(bitPattern: memory.base) + page - 1) / page * page
     let end = (Int(bitPattern: memory.base) + memory.capacity) / page * page
     while place < end {
-      let count = min(pieceBytes, end - place)
+      let count = min(Reaper.pieceBytes, end - place)
       madvise(UnsafeMutableRawPointer(bitPattern: place), count, MADV_DONTNEED)
       place += count
     }
@@ -75,8 +93,18 @@ final class Reaper: @unchecked Sendable {
 
   /// The last reference to some memory. `@unchecked Sendable`: one thread at a time uses it.
   private final class Last: @unchecked Sendable {
-    var memory: AlignedBuffer?
+    private var memory: AlignedBuffer?
+    private var segment: SharedSegment?
+
     init(_ memory: AlignedBuffer) { self.memory = memory }
+    init(_ segment: consuming SharedSegment) { self.segment = consume segment }
+
+    func free() {
+      memory.map(Reaper.freePages)
+      memory = nil
+      segment?.freePages(pieceBytes: Reaper.pieceBytes)
+      segment = nil
+    }
   }
 
   private func run() {

@@ -51,7 +51,7 @@ public final class MessageArena {
   }
 
   deinit {
-    for block in blocks { block.base.deallocate() }
+    for block in blocks { MessageArena.give(block) }
     allocatorStorage.deallocate()
   }
 
@@ -69,7 +69,7 @@ public final class MessageArena {
   private func shrink() {
     var total = capacity
     while total > retainedBytes, blocks.count > 1, let last = blocks.popLast() {
-      last.base.deallocate()
+      MessageArena.give(last)
       total -= last.capacity
     }
   }
@@ -125,10 +125,29 @@ public final class MessageArena {
   private func addBlock(atLeast size: Int) {
     // Each block as large as all before it: their number stays logarithmic.
     let bytes = max(size, MessageArena.firstBlockBytes, capacity)
-    let base = UnsafeMutableRawPointer.allocate(
-      byteCount: bytes, alignment: AlignedBuffer.alignment)
-    blocks.append(Block(base: base, capacity: bytes))
+    blocks.append(MessageArena.take(bytes))
     blockIndex = blocks.count - 1
     offset = 0
+  }
+
+  /// A block of the pool may be larger: its pages beyond `bytes` are never touched.
+  /// A block of the pool may be larger: its pages beyond `bytes` are never touched.
+  private static func take(_ bytes: Int) -> Block {
+    if bytes > PagePool.blockBytesMax {
+      return Block(
+        base: .allocate(byteCount: bytes, alignment: AlignedBuffer.alignment), capacity: bytes)
+    }
+    guard let base = PagePool.shared.take(bytes) else {
+      preconditionFailure("cannot allocate \(bytes) bytes")
+    }
+    return Block(base: base, capacity: bytes)
+  }
+
+  private static func give(_ block: Block) {
+    if block.capacity <= PagePool.blockBytesMax {
+      PagePool.shared.give(block.base, block.capacity)
+    } else {
+      block.base.deallocate()
+    }
   }
 }

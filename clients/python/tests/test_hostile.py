@@ -152,6 +152,18 @@ def test_pings_whose_answers_nobody_reads(both):
         both.evaluate(address, "sigmoid", {"input": X})
 
 
+def test_a_response_to_no_request_is_not_kept(both):
+    def serve(fake):
+        fake.send(HI)
+        fake.request(count=2)
+        fake.send(answer(stream=2, flags=0) * 2)
+        fake.until_closed()
+
+    with serving(serve) as address:
+        first, _ = both.evaluate_many(address, 2, "sigmoid", {"input": X}, timeout=5)
+    assert isinstance(first, lossd.Unavailable) and "on stream 2 to no request" in str(first)
+
+
 def stream(both, data, batches=2):
     def serve(fake):
         fake.send(HI)

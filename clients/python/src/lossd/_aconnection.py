@@ -32,6 +32,8 @@ class AsyncCall:
         self.deadline = deadline
         self.events: Deque[Event] = deque()
         self.credit = credit
+        #: Responses that may still come: one a request of a stream, and its Summary; else one.
+        self.responses_due = 1
         self.is_over = False
         #: Shared memory, until the daemon has ended the call.
         self.lease: Optional[Lease] = None
@@ -212,6 +214,7 @@ class AsyncConnection:
         request.check(await self.hello())
         await self._writable(call.deadline)
         call.credit -= 1
+        call.responses_due += 1
         self._write([wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts])
 
     def half_close(self, call: AsyncCall) -> None:
@@ -340,6 +343,11 @@ class AsyncConnection:
     def _take(self, frame: Frame) -> None:
         if frame.kind == MESSAGE:
             is_last = bool(frame.flags & END_STREAM)
+            call = self._calls.get(frame.stream)
+            if call is not None:
+                if call.responses_due == 0:
+                    raise BadFrame(f"a response on stream {frame.stream} to no request")
+                call.responses_due -= 1
             self._tell(frame.stream, (frame.message, frame.payload, is_last), is_last)
         elif frame.kind == STATUS:
             self._tell(frame.stream, from_status(wire.Status.FromString(frame.message)), True)

@@ -35,6 +35,8 @@ class Call:
         self.events: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
         #: Requests that may be sent.
         self.credit = threading.Semaphore(credit)
+        #: Responses that may still come: one a request of a stream, and its Summary; else one.
+        self.responses_due = 1
         self.is_over = False
         #: Shared memory, until the daemon has ended the call.
         self.lease: Optional[Lease] = None
@@ -186,6 +188,8 @@ class Connection:
     def send(self, call: Call, request: wire.Request) -> None:
         """Another request of a streaming call."""
         request.check(self._hello)
+        with self._lock:
+            call.responses_due += 1
         self._writer.send(
             [wire.frame(MESSAGE, call.stream, request.message, request.length), *request.parts], call.deadline)
 
@@ -382,7 +386,7 @@ class Connection:
     def _take(self, frame: Frame) -> None:
         if frame.kind == MESSAGE:
             is_last = bool(frame.flags & END_STREAM)
-            call = self._call(frame.stream, is_over=is_last)
+            call = self._call(frame.stream, is_over=is_last, is_response=True)
             if call:
                 call.events.put((frame.message, frame.payload, is_last))
         elif frame.kind == STATUS:
@@ -438,11 +442,15 @@ class Connection:
                 return
             self._writer.send([wire.frame(PING, 0, message, 0, ACK)], None)
 
-    def _call(self, stream: int, is_over: bool) -> Optional[Call]:
+    def _call(self, stream: int, is_over: bool, is_response: bool = False) -> Optional[Call]:
         with self._lock:
             if stream >= self._next:
                 raise BadFrame(f"a frame of stream {stream}, which was never opened")
             call = self._calls.get(stream)
+            if call and is_response:
+                if call.responses_due == 0:
+                    raise BadFrame(f"a response on stream {stream} to no request")
+                call.responses_due -= 1
             if call and is_over:
                 call.is_over = True
                 del self._calls[stream]

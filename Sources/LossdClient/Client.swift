@@ -10,9 +10,9 @@ public final class Client: Sendable {
   private let software: String
   private let current = Mutex<ClientConnection?>(nil)
 
-  /// How often a call that never began is tried again, with a pause each: 10 s.
   /// How long after a call's deadline its answer may come, seconds.
   private static let patienceSeconds = 5.0
+  /// How often a call that never began is tried again, with a pause each: 10 s.
   private static let triesMax = 100
   private static let pauseMilliseconds = 100
 
@@ -32,9 +32,9 @@ public final class Client: Sendable {
     }
   }
 
-  /// What the daemon said of itself and its limits.
+  /// What the daemon said of itself and its limits; connects where no connection takes calls.
   public func hello() async throws(StatusError) -> HelloMessage {
-    try await connection().hello()
+    try await retrying { () async throws in try await self.connection().hello() }
   }
 
   /// The most bytes of tensors, with the gaps between them, that one request to a server that said
@@ -85,6 +85,36 @@ public final class Client: Sendable {
     let evaluated = try decodeResponse(response, into: places).evaluated
     try inputs.checkIntact()
     return evaluated
+  }
+
+  /// One batch of a data set as a call of its own, with what stays among its inputs: its results,
+  /// and the Summary of this batch alone, for a `SummaryTotal`. Cancelling the task cancels the
+  /// call.
+  public func evaluateBatch(
+    _ function: String, inputs: [(name: String, tensor: Tensor)],
+    options: EvaluationOptions = EvaluationOptions()
+  ) async throws(StatusError) -> (evaluated: Evaluated, summary: SummaryMessage) {
+    let result = try await retrying { () async throws in
+      try await self.attempt("/lossd.v1.Evaluator/EvaluateStream", options, credit: 1) {
+        (connection, call, limits) throws(StatusError) in
+        try encodeRequest(
+          connection, call, function: function, inputs: inputs, options: options, id: 1,
+          endStream: true, limits)
+      } receive: { connection, call in
+        var (batch, total): (Evaluated?, SummaryMessage?) = (nil, nil)
+        // A daemon that goes down says how far it came, and then that it goes.
+        while let response = try await connection.receive(call) {
+          let (evaluated, summary) = try decodeResponse(response)
+          if let summary { total = summary } else { batch = evaluated }
+        }
+        guard let batch, let total, total.batches == 1 else {
+          throw StatusError(.internal, "the call ended without its batch's results and Summary")
+        }
+        return (batch, total)
+      }
+    }
+    try inputs.checkIntact()
+    return result
   }
 
   /// What the daemon can evaluate; `name`: this function alone. `timeout` in seconds; nil: none.
@@ -183,7 +213,14 @@ public final class Client: Sendable {
   private func unary(
     _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
   ) async throws(StatusError) -> ClientCall.Response {
-    try await retrying { () async throws in try await self.attempt(method, options, encode) }
+    try await retrying { () async throws in
+      try await self.attempt(method, options, credit: 0, encode) { connection, call in
+        guard let response = try await connection.receive(call) else {
+          throw StatusError(.internal, "the call ended without a response")
+        }
+        return response
+      }
+    }
   }
 
   /// Tries again, on a new connection, what the daemon says it never began; a daemon that is just
@@ -194,8 +231,10 @@ public final class Client: Sendable {
     var tries = 0
     while true {
       do { return try await body() } catch let error as StatusError {
-        // Only after a call that never began: a daemon that is not there at first is an error.
-        guard tries > 0, tries < Client.triesMax, error.isConnectFailure else { throw error }
+        // Only after a call that never began, or a daemon that said that it was going: one that is
+        // not there at first is an error.
+        let isRestarting = tries > 0 || current.withLock { $0?.isGoingAway ?? false }
+        guard isRestarting, tries < Client.triesMax, error.isConnectFailure else { throw error }
       } catch {
         if tries >= Client.triesMax {
           throw StatusError(.unavailable, "\(address): the daemon keeps shutting down")
@@ -206,14 +245,15 @@ public final class Client: Sendable {
     }
   }
 
-  private func attempt(
-    _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
-  ) async throws -> ClientCall.Response {
+  private func attempt<Result: Sendable>(
+    _ method: String, _ options: EvaluationOptions, credit: UInt32, _ encode: @escaping Encode,
+    receive: @Sendable (ClientConnection, ClientCall) async throws -> Result
+  ) async throws -> Result {
     let connection = try connection()
     let patience = closeWhenSilent(connection, options)
     defer { patience?.cancel() }
     let limits = try await connection.hello()
-    let call = try await connection.open(method, options, credit: 0)
+    let call = try await connection.open(method, options, credit: credit)
     return try await withTaskCancellationHandler {
       let frames: OutgoingFrames
       do {
@@ -227,10 +267,11 @@ public final class Client: Sendable {
       } else {
         await connection.sendAndWait(frames)
       }
-      guard let response = try await connection.receive(call) else {
-        throw StatusError(.internal, "the call ended without a response")
+      do { return try await receive(connection, call) } catch {
+        // Where the answer was no good; a call that has ended is none to cancel.
+        connection.cancel(call)
+        throw error
       }
-      return response
     } onCancel: {
       connection.cancel(call)
     }

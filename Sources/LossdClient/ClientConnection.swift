@@ -16,8 +16,10 @@ final class ClientConnection: @unchecked Sendable {
     var hello: HelloMessage?
     /// Why no further call can begin here.
     var closed: StatusError?
-    /// The server's GOAWAY with code 0: no new calls.
+    /// No new calls: after the server's GOAWAY with code 0, or where it reads no more.
     var isDraining = false
+    /// The server's GOAWAY with code 0 has come.
+    var isGoingAway = false
     var helloWaiters: [CheckedContinuation<Void, Never>] = []
     var slotWaiters: [CheckedContinuation<Void, Never>] = []
     var pings: [UInt64: CheckedContinuation<Bool, Never>] = [:]
@@ -77,6 +79,9 @@ final class ClientConnection: @unchecked Sendable {
   func readerEnded() { _ = Glibc.close(descriptor) }
 
   var isUsable: Bool { state.withLock { $0.closed == nil && !$0.isDraining } }
+
+  /// Whether the daemon has said that it is going: it is being restarted, perhaps.
+  var isGoingAway: Bool { state.withLock { $0.isGoingAway } }
 
   // MARK: - Writing
 

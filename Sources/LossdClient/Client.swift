@@ -33,8 +33,14 @@ public final class Client: Sendable {
   }
 
   /// What the daemon said of itself and its limits; connects where no connection takes calls.
-  public func hello() async throws(StatusError) -> HelloMessage {
-    try await retrying { () async throws in try await self.connection().hello() }
+  /// `timeout` in seconds; nil: none.
+  public func hello(timeout: Double? = nil) async throws(StatusError) -> HelloMessage {
+    try await retrying { () async throws in
+      let connection = try self.connection()
+      let patience = self.closeWhenSilent(connection, timeout)
+      defer { patience?.cancel() }
+      return try await connection.hello()
+    }
   }
 
   /// The most bytes of tensors, with the gaps between them, that one request to a server that said
@@ -53,11 +59,17 @@ public final class Client: Sendable {
 
   /// Memory that the daemon shares, `byteCount` bytes of it: tensors that lie there cross no
   /// socket. Nil where there is none: by TCP, where the daemon's limits leave no room or it is
-  /// going down, or this process has no descriptor for it. Nobody waits for room.
-  public func sharedMemory(_ byteCount: Int) async throws(StatusError) -> SharedMemory? {
+  /// going down, or this process has no descriptor for it. Nobody waits for room. `timeout` in
+  /// seconds; nil: none.
+  public func sharedMemory(
+    _ byteCount: Int, timeout: Double? = nil
+  ) async throws(StatusError) -> SharedMemory? {
     // The next call waits for a daemon that is being restarted.
     if let current = current.withLock({ $0 }), !current.isUsable { return nil }
-    return try await connection().sharedMemory(byteCount)
+    let connection = try connection()
+    let patience = closeWhenSilent(connection, timeout)
+    defer { patience?.cancel() }
+    return try await connection.sharedMemory(byteCount)
   }
 
   /// Waits until what was begun is written, such as that shared memory is given back: `close` drops
@@ -166,24 +178,32 @@ public final class Client: Sendable {
     }
   }
 
-  /// Begins the evaluation of a data set in batches.
+  /// Begins the evaluation of a data set in batches. The timeout is that of all of it.
   public func stream(
     _ function: String, options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> EvaluationStream {
+    let timer = StreamTimer(options.timeout)
     let description = try await functions(named: function, timeout: options.timeout).first
     return EvaluationStream(
-      self, try await openLeg(options), function: function, options: options, description)
+      self, try await openLeg(options, timer), function: function, options: options, description,
+      timer)
   }
 
-  /// Opens a call of EvaluateStream, on a new connection where the last one is going away.
-  func openLeg(_ options: EvaluationOptions) async throws(StatusError) -> EvaluationStream.Leg {
+  /// Opens a call of EvaluateStream, on a new connection where the last one is going away. The
+  /// timer watches it from then on.
+  func openLeg(
+    _ options: EvaluationOptions, _ timer: StreamTimer
+  ) async throws(StatusError) -> EvaluationStream.Leg {
     try await retrying { () async throws in
+      var options = options
+      options.timeout = timer.timeLeft
       let connection = try self.connection()
-      let patience = self.closeWhenSilent(connection, options)
+      let patience = self.closeWhenSilent(connection, options.timeout)
       defer { patience?.cancel() }
       let limits = try await connection.hello()
       let call = try await connection.open(
         "/lossd.v1.Evaluator/EvaluateStream", options, credit: EvaluationStream.responseWindow)
+      timer.watch(self.closeWhenSilent(connection, options.timeout, call))
       return EvaluationStream.Leg(connection: connection, call: call, limits: limits)
     }
   }
@@ -250,7 +270,7 @@ public final class Client: Sendable {
     receive: @Sendable (ClientConnection, ClientCall) async throws -> Result
   ) async throws -> Result {
     let connection = try connection()
-    let patience = closeWhenSilent(connection, options)
+    let patience = closeWhenSilent(connection, options.timeout)
     defer { patience?.cancel() }
     let limits = try await connection.hello()
     let call = try await connection.open(method, options, credit: credit)
@@ -278,15 +298,17 @@ public final class Client: Sendable {
   }
 
   /// The daemon keeps the deadline. A server that says nothing for some time after it keeps none,
-  /// and its connection is of no use.
+  /// and its connection is of no use. `timeout` in seconds from now; `call`: where this one has
+  /// ended by then, the server has kept it.
   private func closeWhenSilent(
-    _ connection: ClientConnection, _ options: EvaluationOptions
+    _ connection: ClientConnection, _ timeout: Double?, _ call: ClientCall? = nil
   ) -> Task<Void, Never>? {
-    guard let timeout = options.timeout, timeout < 1e9 else { return nil }
+    guard let timeout, timeout < 1e9 else { return nil }
     let address = address
     let patience = max(timeout, 0) + Client.patienceSeconds
     return Task {
       do { try await Task.sleep(for: .seconds(patience)) } catch { return }
+      if let call, connection.hasEnded(call) { return }
       connection.close(
         StatusError(
           .deadlineExceeded,

@@ -205,6 +205,9 @@ final class ClientConnection: @unchecked Sendable {
     }
   }
 
+  /// Whether the server has ended it, or the connection is closed.
+  func hasEnded(_ call: ClientCall) -> Bool { state.withLock { _ in call.end != nil } }
+
   /// Asks the server to stop; the call ends with CANCELLED unless it has ended.
   func cancel(_ call: ClientCall) {
     let isOpen = state.withLock { _ in call.end == nil }

@@ -66,7 +66,7 @@ struct BatchCalls: Sendable {
   private func call(
     _ rows: Range<Int>, _ place: Int, _ options: EvaluationOptions
   ) async throws -> (Evaluated, SummaryMessage?) {
-    try await memory?.renew(place, evaluation.client)
+    try await memory?.renew(place, evaluation.client, evaluation.retry)
     let whole = try await whole.tensors()
     let cut =
       try memory?.read(rows: rows, to: place) ?? BatchMemory.read(evaluation.rule.cut, rows: rows)

@@ -39,7 +39,7 @@ final class BatchMemory: Sendable {
   ///   paired with.
   init?(
     _ client: Client, _ rule: BatchRule, batchSize: Int,
-    results: [(name: String, like: StoredTensor)]
+    results: [(name: String, like: StoredTensor)], _ retry: Retry
   ) async throws(StatusError) {
     cut = rule.cut
     self.results = results
@@ -58,7 +58,7 @@ final class BatchMemory: Sendable {
     let wanted = min(BatchMemory.countMax, batches, BatchMemory.bytesMax / max(bytes, 1))
     var memories: [SharedMemory] = []
     while memories.count < wanted, inputBytes >= BatchMemory.bytesMin,
-      let memory = try await client.sharedMemory(bytes)
+      let memory = try await client.sharedMemory(bytes, timeout: retry.timeLeft)
     {
       memories.append(memory)
     }
@@ -88,10 +88,10 @@ final class BatchMemory: Sendable {
 
   /// Makes a place's memory anew where the connection that it was of has ended. For who alone uses
   /// the place.
-  func renew(_ place: Int, _ client: Client) async throws(StatusError) {
+  func renew(_ place: Int, _ client: Client, _ retry: Retry) async throws(StatusError) {
     if let memory = memory(place), memory.isWithinReach { return }
-    _ = try await client.hello()
-    let memory = try await client.sharedMemory(bytes)
+    _ = try await client.hello(timeout: retry.timeLeft)
+    let memory = try await client.sharedMemory(bytes, timeout: retry.timeLeft)
     memories.withLock { $0[place] = memory }
   }
 
@@ -148,8 +148,9 @@ final class BatchMemory: Sendable {
 
 extension StoredTensor {
   /// All of it, in memory that the daemon shares where it is big and there is some.
-  func shared(with client: Client) async throws -> Tensor {
-    guard byteCount >= BatchMemory.bytesMin, let memory = try await client.sharedMemory(byteCount)
+  func shared(with client: Client, _ retry: Retry) async throws -> Tensor {
+    guard byteCount >= BatchMemory.bytesMin,
+      let memory = try await client.sharedMemory(byteCount, timeout: retry.timeLeft)
     else { return tensor() }
     let tensor = memory.tensor(dataType, shape)
     try read(rows: 0..<rowCount, to: tensor.writableBytes)

@@ -99,7 +99,7 @@ struct BatchedEvaluation {
     // What a plugin's function adds up, and what its results are like, it says itself.
     let results =
       description.isBuiltIn ? BatchRule.placed(placed, of: rule.cut, options.attributes) : []
-    let memory = try await BatchMemory(client, rule, batchSize: batchSize, results: results)
+    let memory = try await BatchMemory(client, rule, batchSize: batchSize, results: results, retry)
     defer { memory?.release() }
     guard let mean = rule.mean else {
       let results = try await pass(rule.outputs, options, rule.whole, memory)
@@ -137,7 +137,7 @@ struct BatchedEvaluation {
     let arePlaced = memory.map { !outputs.isEmpty && outputs.allSatisfy($0.hasPlace) } ?? false
     if arePlaced || retry.seconds != nil {
       let results = BatchResults(saves, rows: rule.rows)
-      let inputs = WholeInputs(client, whole + rule.kept, others: others)
+      let inputs = WholeInputs(client, retry, whole + rule.kept, others: others)
       let calls = BatchCalls(
         evaluation: self, options: options, memory: memory, arePlaced: arePlaced, whole: inputs,
         results: results)
@@ -152,7 +152,7 @@ struct BatchedEvaluation {
       } catch { throw told(error, interrupt, nil) }
     }
     let results = BatchResults(saves, rows: rule.rows)
-    let inputs = try await WholeInputs(client, whole, others: others).tensors()
+    let inputs = try await WholeInputs(client, retry, whole, others: others).tensors()
     try await stream(memory, options, inputs, results)
     return results
   }

@@ -167,12 +167,12 @@ struct Eval: AsyncParsableCommand {
     let options = EvaluationOptions(
       attributes: try attributeValues(try namedArguments(attr, "--attr"), of: description),
       outputs: outputs, timeout: timeout)
-    let limit = client.payloadBytesMax(try await client.hello())
+    let limit = client.payloadBytesMax(try await client.hello(timeout: timeout))
     if let batches = try batches(client, description, inputs, options, saves, limit, retry) {
       let result = try await batches.run()
       print(json ? result.json(function).text : result.text)
     } else {
-      try await evaluateAtOnce(client, description, inputs, options, saves)
+      try await evaluateAtOnce(client, description, inputs, options, saves, retry)
     }
   }
 
@@ -180,10 +180,12 @@ struct Eval: AsyncParsableCommand {
   private func evaluateAtOnce(
     _ client: Client, _ description: FunctionDescription,
     _ inputs: [(name: String, stored: StoredTensor)], _ options: EvaluationOptions,
-    _ saves: [(name: String, value: String)]
+    _ saves: [(name: String, value: String)], _ retry: Retry
   ) async throws {
     var tensors: [(name: String, tensor: Tensor)] = []
-    for (name, stored) in inputs { tensors.append((name, try await stored.shared(with: client))) }
+    for (name, stored) in inputs {
+      tensors.append((name, try await stored.shared(with: client, retry)))
+    }
     var options = options
     if options.outputs.isEmpty {
       options.outputs = description.outputs.filter(\.isDefault).map(\.name)
@@ -192,7 +194,7 @@ struct Eval: AsyncParsableCommand {
     let placed =
       description.isBuiltIn ? BatchRule.placed(options.outputs, of: inputs, options.attributes) : []
     for (name, like) in placed where like.byteCount >= BatchMemory.bytesMin {
-      places[name] = try await client.sharedMemory(like.byteCount)?.tensor(
+      places[name] = try await client.sharedMemory(like.byteCount, timeout: retry.timeLeft)?.tensor(
         like.dataType, like.shape)
     }
     let evaluated = try await client.evaluate(

@@ -8,13 +8,14 @@ actor WholeInputs {
   typealias Batch = [(name: String, tensor: Tensor)]
 
   private let client: Client
+  private let retry: Retry
   private let files: [BatchRule.Input]
   /// What comes from no file.
   private let others: Batch
   private var making: Task<Batch, any Error>?
 
-  init(_ client: Client, _ files: [BatchRule.Input], others: Batch = []) {
-    (self.client, self.files, self.others) = (client, files, others)
+  init(_ client: Client, _ retry: Retry, _ files: [BatchRule.Input], others: Batch = []) {
+    (self.client, self.retry, self.files, self.others) = (client, retry, files, others)
   }
 
   func tensors() async throws -> Batch {
@@ -27,9 +28,11 @@ actor WholeInputs {
     }
     let task =
       making
-      ?? Task { [client, files, others] in
+      ?? Task { [client, retry, files, others] in
         var batch: Batch = []
-        for (name, stored) in files { batch.append((name, try await stored.shared(with: client))) }
+        for (name, stored) in files {
+          batch.append((name, try await stored.shared(with: client, retry)))
+        }
         return batch + others
       }
     making = task

@@ -19,7 +19,7 @@ from wire import DAEMON_STATUS, END_STREAM, MESSAGE, OPEN, REGION, double, frame
 
 sys.path.insert(0, str(ROOT / "clients"))
 
-from fakes import HI, SHM_HI, answer, block, listed, serving, tensor, varint  # noqa: E402
+from fakes import HI, SHM_HI, answer, block, echoed, listed, listed_rows, serving, tensor, varint  # noqa: E402
 
 BIG = 8192
 
@@ -319,7 +319,7 @@ class EvalShared(unittest.TestCase):
 
     def test_with_retry_what_crashes_end_goes_on_after_the_last_answered_batch(self):
         """By sockets and by shared memory, in one pass and two: each batch counts once, and next to none is repeated."""
-        batch, count = 4096, 120
+        batch, count = 2048, 100
         classes = self.classification(batch * count, 32)
         small = self.classification(1024 * count, 32)
         sigmoid = {"input": classes["input"]}
@@ -389,8 +389,6 @@ class EvalShared(unittest.TestCase):
 
     def evaluating(self, name, fails=(), state=b""):
         """A daemon that takes batches of rows of 5 float32, and ends the connection at rows that are in `fails`."""
-        output = block(1, "output") + number(2, 1)
-
         def serve(fake):
             fake.send(HI)
             methods, batches = {}, {}
@@ -402,17 +400,13 @@ class EvalShared(unittest.TestCase):
                 if kind != MESSAGE:
                     continue
                 if b"ListFunctions" in methods[stream]:
-                    description = (block(1, name) + block(2, "loss") + block(7, "other")
-                                   + block(4, block(1, "input") + number(4, 1) + block(6, "rows"))
-                                   + block(5, block(1, "output") + number(3, 1) + number(4, 1)))
-                    fake.send(frame(MESSAGE, stream, block(1, description), b"", END_STREAM))
+                    fake.send(listed_rows(name, stream))
                     continue
                 if payload[:20] in fails:
                     return
                 if payload:
                     batches[stream] += 1
-                    shape = block(3, varint(len(payload) // 20) + varint(5))
-                    fake.send(answer(block(2, output + shape + block(5, number(2, len(payload)))), payload, stream, 0))
+                    fake.send(echoed(payload, 5, stream))
                 if flags & END_STREAM:
                     end = block(3, number(1, batches[stream]) + number(2, batches[stream]) + state)
                     fake.send(frame(MESSAGE, stream, end, b"", END_STREAM))

@@ -1,42 +1,25 @@
 """lossctl eval in batches: what one call gives, or a refusal that says why; never another number, never a hang."""
 
 import math
-import os
-import pathlib
-import random
 import struct
-import tempfile
 import time
 import unittest
 
 import npy
-from daemon import Daemon, lossctl
+from daemon import lossctl
+from random_files import RandomFiles
 
 ROWS = 7
 # The distance between 1 and the next number.
 STEP = {"float32": 2**-23, "float64": 2**-52, "float16": 2**-10, "bfloat16": 2**-7}
 
 
-class Batches(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="lossd-batches-")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-        self.seed = int(os.environ.get("LOSSD_SEED", time.time_ns() % 10**9))
-        self.random = random.Random(self.seed)
-        self.count = 0
-
-    def daemon(self, **settings):
-        daemon = Daemon(**settings)
-        self.addCleanup(daemon.__exit__)
-        return daemon
-
+class Batches(RandomFiles):
     # ---- Files ----
 
     def file(self, shape, data_type="float32", values=None):
-        self.count += 1
         values = self.numbers(shape) if values is None else values
-        return npy.write(self.folder / f"in{self.count}.npy", values, shape, data_type)
+        return npy.write(self.next_path(), values, shape, data_type)
 
     def numbers(self, shape):
         """Of 8 bits, so that each type holds them."""

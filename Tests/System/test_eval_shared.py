@@ -2,24 +2,22 @@
 
 import json
 import os
-import pathlib
-import random
 import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
 
 import npy
-from daemon import ROOT, Daemon, lossctl, program
+from daemon import ROOT, lossctl, program
+from random_files import RandomFiles
 from wire import DAEMON_STATUS, END_STREAM, MESSAGE, OPEN, REGION, double, frame, number, parse
 
 sys.path.insert(0, str(ROOT / "clients"))
 
-from fakes import HI, SHM_HI, answer, block, echoed, listed, listed_rows, serving, tensor, varint  # noqa: E402
+from fakes import HI, SHM_HI, answer, block, echoed, listed, listed_rows, serving, varint  # noqa: E402
 
 BIG = 8192
 
@@ -29,26 +27,12 @@ def rows_of(connection):
     return parse(connection.call(DAEMON_STATUS)[0]).get(10, [0])[0]
 
 
-class EvalShared(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="lossd-eval-")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-        self.seed = int(os.environ.get("LOSSD_SEED", time.time_ns() % 10**9))
-        self.random = random.Random(self.seed)
-        self.count = 0
-
-    def daemon(self, **settings):
-        daemon = Daemon(**settings)
-        self.addCleanup(daemon.__exit__)
-        return daemon
-
+class EvalShared(RandomFiles):
     # ---- Files ----
 
     def file(self, shape, data_type="float32", values=None, **header):
         """Random numbers from -3 to 3 of 8 bits, which all types hold, or those that are drawn from `values`."""
-        self.count += 1
-        path = self.folder / f"in{self.count}.npy"
+        path = self.next_path()
         values = values or [number / 32 for number in range(-96, 97)]
         size = 1
         for length in shape:

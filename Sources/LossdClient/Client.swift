@@ -12,6 +12,7 @@ public final class Client: Sendable {
 
   /// How long after a call's deadline its answer may come, seconds.
   private static let patienceSeconds = 5.0
+  private static let flushSecondsMax = 1.0
   /// How often a call that never began is tried again, with a pause each: 10 s.
   private static let triesMax = 100
   private static let pauseMilliseconds = 100
@@ -73,10 +74,18 @@ public final class Client: Sendable {
   }
 
   /// Waits until what was begun is written, such as that shared memory is given back: `close` drops
-  /// what is not.
+  /// what is not. Where there is some, waits for the daemon to have read it too, up to a second: a
+  /// daemon that answers the first that was given back to a closed connection reads no further.
   public func flush() async {
-    let connection = current.withLock { $0 }
-    await connection?.flush()
+    guard let connection = current.withLock({ $0 }) else { return }
+    await connection.flush()
+    if !connection.hasSharedMemory || !connection.isUsable { return }
+    let patience = Task {
+      do { try await Task.sleep(for: .seconds(Client.flushSecondsMax)) } catch { return }
+      connection.close(StatusError(.unavailable, "\(address): the server answers no PING"))
+    }
+    _ = await connection.ping()
+    patience.cancel()
   }
 
   /// One evaluation. Names of functions, inputs and attributes are torch.nn.functional's.

@@ -27,6 +27,8 @@ final class ClientConnection: @unchecked Sendable {
     /// Who waits for regions of shared memory, by their numbers.
     var regions: [UInt64: CheckedContinuation<Int32?, Never>] = [:]
     var nextRegion: UInt64 = 1
+    /// Whether the daemon has given any.
+    var hasSharedMemory = false
     /// Bytes from which on the daemon has refused a region.
     var regionRefused = Int.max
   }
@@ -263,11 +265,16 @@ final class ClientConnection: @unchecked Sendable {
       return nil
     }
     let descriptor = Descriptor(adopting: received)
-    if let memory = SharedMemory(byteCount, region: number, of: self, descriptor) { return memory }
+    if let memory = SharedMemory(byteCount, region: number, of: self, descriptor) {
+      state.withLock { $0.hasSharedMemory = true }
+      return memory
+    }
     release(number)
     refused(byteCount)
     return nil
   }
+
+  var hasSharedMemory: Bool { state.withLock { $0.hasSharedMemory } }
 
   private func refused(_ byteCount: Int) {
     state.withLock { $0.regionRefused = min($0.regionRefused, byteCount) }

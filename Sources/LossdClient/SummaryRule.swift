@@ -61,6 +61,7 @@ struct SummaryRule: Sendable {
   func describes(_ part: SummaryMessage) -> Bool {
     if reduction == nil { return part.values.isEmpty && part.state.isEmpty }
     let names = [SummaryRule.lossSum, SummaryRule.weightSum]
+    if reduction == .sum || reduction == .mean, part.values.count != 1 { return false }
     guard part.state.keys.allSatisfy(names.contains) else { return false }
     let ours = value(
       SummaryMessage(batches: part.batches, rows: part.rows, state: part.state), last: part)

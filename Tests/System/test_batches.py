@@ -1,5 +1,6 @@
 """lossctl eval in batches: what one call gives, or a refusal that says why; never another number, never a hang."""
 
+import concurrent.futures
 import math
 import struct
 import time
@@ -36,7 +37,7 @@ class Batches(RandomFiles):
 
     def evaluate(self, server, function, inputs, attributes, outputs, batch=None):
         """The saved results by name, or the failed process."""
-        saved = {name: self.folder / f"{name}.npy" for name in outputs}
+        saved = {name: self.folder / f"{name}{batch or ''}.npy" for name in outputs}
         for path in saved.values():
             path.unlink(missing_ok=True)
         arguments = ["eval", function, "--want", ",".join(outputs)]
@@ -70,10 +71,13 @@ class Batches(RandomFiles):
         """In batches of any sizes as in one call; where `cut` is False, refused."""
         what = (f"LOSSD_SEED={self.seed}", function, {name: npy.read(path)[:2] for name, path in inputs.items()},
                 attributes, outputs)
-        whole = self.evaluate(server, function, inputs, attributes, outputs)
+        sizes = (None, self.random.choice([1, 2]), self.random.choice([3, 4, 5, 6, ROWS, ROWS + 5]))
+        # At once, since most of the time is that of the programs' start.
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            whole, *others = threads.map(
+                lambda size: self.evaluate(server, function, inputs, attributes, outputs, batch=size), sizes)
         self.assertIsInstance(whole, dict, (what, getattr(whole, "stderr", "")))
-        for size in (self.random.choice([1, 2]), self.random.choice([3, 4, 5, 6, ROWS, ROWS + 5])):
-            ours = self.evaluate(server, function, inputs, attributes, outputs, batch=size)
+        for size, ours in zip(sizes[1:], others):
             if not cut:
                 self.assertNotIsInstance(ours, dict, (what, size))
                 self.assertEqual(ours.returncode, 64, ours.stderr)

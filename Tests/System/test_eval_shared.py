@@ -78,8 +78,8 @@ class EvalShared(RandomFiles):
         return printed, {name: path.read_bytes() for name, path in saved.items()}
 
     def received(self, daemon):
-        status = lossctl("status", "--json", server=daemon.unix)
-        return status["bytes_received"], status["bytes_sent"]
+        status = daemon.status()
+        return status[8][0], status[9][0]
 
     def bytes_of(self, daemon, *arguments, **options):
         """What an evaluation comes to, and how many bytes of it went through the socket each way."""
@@ -210,7 +210,7 @@ class EvalShared(RandomFiles):
 
     def test_a_file_that_becomes_shorter_is_named(self):
         daemon = self.daemon(kernels="reference", workers=1)
-        big = self.file([1_500_000, 32])
+        big = self.file([400_000, 32])
         arguments, _ = self.arguments("sigmoid", {"input": big}, ("output",), batch=4096)
         process = self.stopped_in_the_middle(daemon, arguments)
         os.truncate(big, 1 << 20)
@@ -257,7 +257,7 @@ class EvalShared(RandomFiles):
         return self.daemon(path=daemon.path, kernels="reference", workers=1, **settings)
 
     def test_a_daemon_that_is_restarted_in_the_middle_changes_no_result(self):
-        classes = self.classification(1_500_000, 32)
+        classes = self.classification(400_000, 32)
         for function, inputs, outputs in (
                 ("cross_entropy", classes, ()), ("sigmoid", {"input": classes["input"]}, ("output",))):
             daemon = self.daemon(kernels="reference", workers=1, limits__drain_timeout="1s")
@@ -279,7 +279,7 @@ class EvalShared(RandomFiles):
                 self.assertTrue(saved[name].read_bytes() == data, name)
 
     def test_an_evaluation_that_a_crash_ends_fails_without_retry(self):
-        classes = self.classification(1_500_000, 32)
+        classes = self.classification(400_000, 32)
         for function, inputs, outputs in (
                 ("cross_entropy", classes, ()), ("sigmoid", {"input": classes["input"]}, ("output",))):
             daemon = self.daemon(kernels="reference", workers=1)

@@ -94,7 +94,7 @@ let package = Package(
       swiftSettings: hot),
     .target(name: "LossdSystemd", dependencies: ["LossdSocket", "LossdThreads"]),
     .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
-    .target(name: "LossdYAML", dependencies: ["CYAML"]),
+    .target(name: "LossdYAML", dependencies: ["CYAML", "LossdTensor"]),
     .target(
       name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"],
       swiftSettings: hot),

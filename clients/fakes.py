@@ -65,6 +65,21 @@ def listed(function, *kept, stream=1, reduction="mean"):
     return frame(MESSAGE, stream, block(1, block(1, function) + inputs + attributes), b"", END_STREAM)
 
 
+def listed_rows(function, stream=1):
+    """The answer to ListFunctions of one of another plugin, without sums, that a data set is cut for: both its input
+    `input` and its output `output` have rows."""
+    description = (block(1, function) + block(2, "activation") + block(7, "other")
+                   + block(4, block(1, "input") + number(4, 1) + block(6, "rows"))
+                   + block(5, block(1, "output") + number(3, 1) + number(4, 1)))
+    return frame(MESSAGE, stream, block(1, description), b"", END_STREAM)
+
+
+def echoed(payload, columns, stream, flags=0):
+    """The answer to a batch of rows of float32: the same as `output`."""
+    rows = len(payload) // (4 * columns)
+    return answer(tensor(shape=(rows, columns), length=len(payload)), payload, stream, flags)
+
+
 class Fake:
     """One connection of a fake server: what came is read frame by frame, what is sent is said exactly."""
 

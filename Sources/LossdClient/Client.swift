@@ -10,9 +10,10 @@ public final class Client: Sendable {
   private let software: String
   private let current = Mutex<ClientConnection?>(nil)
 
-  /// How often a call that never began is tried again, with a pause each: 10 s.
   /// How long after a call's deadline its answer may come, seconds.
   private static let patienceSeconds = 5.0
+  private static let flushSecondsMax = 1.0
+  /// How often a call that never began is tried again, with a pause each: 10 s.
   private static let triesMax = 100
   private static let pauseMilliseconds = 100
 
@@ -32,9 +33,15 @@ public final class Client: Sendable {
     }
   }
 
-  /// What the daemon said of itself and its limits.
-  public func hello() async throws(StatusError) -> HelloMessage {
-    try await connection().hello()
+  /// What the daemon said of itself and its limits; connects where no connection takes calls.
+  /// `timeout` in seconds; nil: none.
+  public func hello(timeout: Double? = nil) async throws(StatusError) -> HelloMessage {
+    try await retrying { () async throws in
+      let connection = try self.connection()
+      let patience = self.closeWhenSilent(connection, timeout)
+      defer { patience?.cancel() }
+      return try await connection.hello()
+    }
   }
 
   /// The most bytes of tensors, with the gaps between them, that one request to a server that said
@@ -53,18 +60,32 @@ public final class Client: Sendable {
 
   /// Memory that the daemon shares, `byteCount` bytes of it: tensors that lie there cross no
   /// socket. Nil where there is none: by TCP, where the daemon's limits leave no room or it is
-  /// going down, or this process has no descriptor for it. Nobody waits for room.
-  public func sharedMemory(_ byteCount: Int) async throws(StatusError) -> SharedMemory? {
+  /// going down, or this process has no descriptor for it. Nobody waits for room. `timeout` in
+  /// seconds; nil: none.
+  public func sharedMemory(
+    _ byteCount: Int, timeout: Double? = nil
+  ) async throws(StatusError) -> SharedMemory? {
     // The next call waits for a daemon that is being restarted.
     if let current = current.withLock({ $0 }), !current.isUsable { return nil }
-    return try await connection().sharedMemory(byteCount)
+    let connection = try connection()
+    let patience = closeWhenSilent(connection, timeout)
+    defer { patience?.cancel() }
+    return try await connection.sharedMemory(byteCount)
   }
 
   /// Waits until what was begun is written, such as that shared memory is given back: `close` drops
-  /// what is not.
+  /// what is not. Where there is some, waits for the daemon to have read it too, up to a second: a
+  /// daemon that answers the first that was given back to a closed connection reads no further.
   public func flush() async {
-    let connection = current.withLock { $0 }
-    await connection?.flush()
+    guard let connection = current.withLock({ $0 }) else { return }
+    await connection.flush()
+    if !connection.hasSharedMemory || !connection.isUsable { return }
+    let patience = Task {
+      do { try await Task.sleep(for: .seconds(Client.flushSecondsMax)) } catch { return }
+      connection.close(StatusError(.unavailable, "\(address): the server answers no PING"))
+    }
+    _ = await connection.ping()
+    patience.cancel()
   }
 
   /// One evaluation. Names of functions, inputs and attributes are torch.nn.functional's.
@@ -85,6 +106,36 @@ public final class Client: Sendable {
     let evaluated = try decodeResponse(response, into: places).evaluated
     try inputs.checkIntact()
     return evaluated
+  }
+
+  /// One batch of a data set as a call of its own, with what stays among its inputs: its results,
+  /// and the Summary of this batch alone, for a `SummaryTotal`. Cancelling the task cancels the
+  /// call.
+  public func evaluateBatch(
+    _ function: String, inputs: [(name: String, tensor: Tensor)],
+    options: EvaluationOptions = EvaluationOptions()
+  ) async throws(StatusError) -> (evaluated: Evaluated, summary: SummaryMessage) {
+    let result = try await retrying { () async throws in
+      try await self.attempt("/lossd.v1.Evaluator/EvaluateStream", options, credit: 1) {
+        (connection, call, limits) throws(StatusError) in
+        try encodeRequest(
+          connection, call, function: function, inputs: inputs, options: options, id: 1,
+          endStream: true, limits)
+      } receive: { connection, call in
+        var (batch, total): (Evaluated?, SummaryMessage?) = (nil, nil)
+        // A daemon that goes down says how far it came, and then that it goes.
+        while let response = try await connection.receive(call) {
+          let (evaluated, summary) = try decodeResponse(response)
+          if let summary { total = summary } else { batch = evaluated }
+        }
+        guard let batch, let total, total.batches == 1 else {
+          throw StatusError(.internal, "the call ended without its batch's results and Summary")
+        }
+        return (batch, total)
+      }
+    }
+    try inputs.checkIntact()
+    return result
   }
 
   /// What the daemon can evaluate; `name`: this function alone. `timeout` in seconds; nil: none.
@@ -136,24 +187,32 @@ public final class Client: Sendable {
     }
   }
 
-  /// Begins the evaluation of a data set in batches.
+  /// Begins the evaluation of a data set in batches. The timeout is that of all of it.
   public func stream(
     _ function: String, options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> EvaluationStream {
+    let timer = StreamTimer(options.timeout)
     let description = try await functions(named: function, timeout: options.timeout).first
     return EvaluationStream(
-      self, try await openLeg(options), function: function, options: options, description)
+      self, try await openLeg(options, timer), function: function, options: options, description,
+      timer)
   }
 
-  /// Opens a call of EvaluateStream, on a new connection where the last one is going away.
-  func openLeg(_ options: EvaluationOptions) async throws(StatusError) -> EvaluationStream.Leg {
+  /// Opens a call of EvaluateStream, on a new connection where the last one is going away. The
+  /// timer watches it from then on.
+  func openLeg(
+    _ options: EvaluationOptions, _ timer: StreamTimer
+  ) async throws(StatusError) -> EvaluationStream.Leg {
     try await retrying { () async throws in
+      var options = options
+      options.timeout = timer.timeLeft
       let connection = try self.connection()
-      let patience = self.closeWhenSilent(connection, options)
+      let patience = self.closeWhenSilent(connection, options.timeout)
       defer { patience?.cancel() }
       let limits = try await connection.hello()
       let call = try await connection.open(
         "/lossd.v1.Evaluator/EvaluateStream", options, credit: EvaluationStream.responseWindow)
+      timer.watch(self.closeWhenSilent(connection, options.timeout, call))
       return EvaluationStream.Leg(connection: connection, call: call, limits: limits)
     }
   }
@@ -183,7 +242,14 @@ public final class Client: Sendable {
   private func unary(
     _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
   ) async throws(StatusError) -> ClientCall.Response {
-    try await retrying { () async throws in try await self.attempt(method, options, encode) }
+    try await retrying { () async throws in
+      try await self.attempt(method, options, credit: 0, encode) { connection, call in
+        guard let response = try await connection.receive(call) else {
+          throw StatusError(.internal, "the call ended without a response")
+        }
+        return response
+      }
+    }
   }
 
   /// Tries again, on a new connection, what the daemon says it never began; a daemon that is just
@@ -194,8 +260,10 @@ public final class Client: Sendable {
     var tries = 0
     while true {
       do { return try await body() } catch let error as StatusError {
-        // Only after a call that never began: a daemon that is not there at first is an error.
-        guard tries > 0, tries < Client.triesMax, error.isConnectFailure else { throw error }
+        // Only after a call that never began, or a daemon that said that it was going: one that is
+        // not there at first is an error.
+        let isRestarting = tries > 0 || current.withLock { $0?.isGoingAway ?? false }
+        guard isRestarting, tries < Client.triesMax, error.isConnectFailure else { throw error }
       } catch {
         if tries >= Client.triesMax {
           throw StatusError(.unavailable, "\(address): the daemon keeps shutting down")
@@ -206,14 +274,15 @@ public final class Client: Sendable {
     }
   }
 
-  private func attempt(
-    _ method: String, _ options: EvaluationOptions, _ encode: @escaping Encode
-  ) async throws -> ClientCall.Response {
+  private func attempt<Result: Sendable>(
+    _ method: String, _ options: EvaluationOptions, credit: UInt32, _ encode: @escaping Encode,
+    receive: @Sendable (ClientConnection, ClientCall) async throws -> Result
+  ) async throws -> Result {
     let connection = try connection()
-    let patience = closeWhenSilent(connection, options)
+    let patience = closeWhenSilent(connection, options.timeout)
     defer { patience?.cancel() }
     let limits = try await connection.hello()
-    let call = try await connection.open(method, options, credit: 0)
+    let call = try await connection.open(method, options, credit: credit)
     return try await withTaskCancellationHandler {
       let frames: OutgoingFrames
       do {
@@ -227,25 +296,28 @@ public final class Client: Sendable {
       } else {
         await connection.sendAndWait(frames)
       }
-      guard let response = try await connection.receive(call) else {
-        throw StatusError(.internal, "the call ended without a response")
+      do { return try await receive(connection, call) } catch {
+        // Where the answer was no good; a call that has ended is none to cancel.
+        connection.cancel(call)
+        throw error
       }
-      return response
     } onCancel: {
       connection.cancel(call)
     }
   }
 
   /// The daemon keeps the deadline. A server that says nothing for some time after it keeps none,
-  /// and its connection is of no use.
+  /// and its connection is of no use. `timeout` in seconds from now; `call`: where this one has
+  /// ended by then, the server has kept it.
   private func closeWhenSilent(
-    _ connection: ClientConnection, _ options: EvaluationOptions
+    _ connection: ClientConnection, _ timeout: Double?, _ call: ClientCall? = nil
   ) -> Task<Void, Never>? {
-    guard let timeout = options.timeout, timeout < 1e9 else { return nil }
+    guard let timeout, timeout < 1e9 else { return nil }
     let address = address
     let patience = max(timeout, 0) + Client.patienceSeconds
     return Task {
       do { try await Task.sleep(for: .seconds(patience)) } catch { return }
+      if let call, connection.hasEnded(call) { return }
       connection.close(
         StatusError(
           .deadlineExceeded,

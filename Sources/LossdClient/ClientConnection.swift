@@ -16,8 +16,10 @@ final class ClientConnection: @unchecked Sendable {
     var hello: HelloMessage?
     /// Why no further call can begin here.
     var closed: StatusError?
-    /// The server's GOAWAY with code 0: no new calls.
+    /// No new calls: after the server's GOAWAY with code 0, or where it reads no more.
     var isDraining = false
+    /// The server's GOAWAY with code 0 has come.
+    var isGoingAway = false
     var helloWaiters: [CheckedContinuation<Void, Never>] = []
     var slotWaiters: [CheckedContinuation<Void, Never>] = []
     var pings: [UInt64: CheckedContinuation<Bool, Never>] = [:]
@@ -25,6 +27,8 @@ final class ClientConnection: @unchecked Sendable {
     /// Who waits for regions of shared memory, by their numbers.
     var regions: [UInt64: CheckedContinuation<Int32?, Never>] = [:]
     var nextRegion: UInt64 = 1
+    /// Whether the daemon has given any.
+    var hasSharedMemory = false
     /// Bytes from which on the daemon has refused a region.
     var regionRefused = Int.max
   }
@@ -77,6 +81,9 @@ final class ClientConnection: @unchecked Sendable {
   func readerEnded() { _ = Glibc.close(descriptor) }
 
   var isUsable: Bool { state.withLock { $0.closed == nil && !$0.isDraining } }
+
+  /// Whether the daemon has said that it is going: it is being restarted, perhaps.
+  var isGoingAway: Bool { state.withLock { $0.isGoingAway } }
 
   // MARK: - Writing
 
@@ -204,6 +211,9 @@ final class ClientConnection: @unchecked Sendable {
     }
   }
 
+  /// Whether the server has ended it, or the connection is closed.
+  func hasEnded(_ call: ClientCall) -> Bool { state.withLock { _ in call.end != nil } }
+
   /// Asks the server to stop; the call ends with CANCELLED unless it has ended.
   func cancel(_ call: ClientCall) {
     let isOpen = state.withLock { _ in call.end == nil }
@@ -259,11 +269,16 @@ final class ClientConnection: @unchecked Sendable {
       return nil
     }
     let descriptor = Descriptor(adopting: received)
-    if let memory = SharedMemory(byteCount, region: number, of: self, descriptor) { return memory }
+    if let memory = SharedMemory(byteCount, region: number, of: self, descriptor) {
+      state.withLock { $0.hasSharedMemory = true }
+      return memory
+    }
     release(number)
     refused(byteCount)
     return nil
   }
+
+  var hasSharedMemory: Bool { state.withLock { $0.hasSharedMemory } }
 
   private func refused(_ byteCount: Int) {
     state.withLock { $0.regionRefused = min($0.regionRefused, byteCount) }

@@ -232,6 +232,7 @@ final class ClientReader: FrameSink, @unchecked Sendable {
     }
     let waiters = connection.state.withLock { state -> [CheckedContinuation<Void, Never>] in
       state.isDraining = true
+      state.isGoingAway = true
       var waiters = state.slotWaiters
       state.slotWaiters = []
       for (stream, call) in state.calls where stream > message.lastStreamID {

@@ -45,12 +45,14 @@ public final class EvaluationStream: Sendable {
   private let options: EvaluationOptions
   private let keptNames: Set<String>
   private let rule: SummaryRule
+  private let timer: StreamTimer
   private let state: Mutex<State>
 
   init(
     _ client: Client, _ leg: Leg, function: String, options: EvaluationOptions,
-    _ description: FunctionDescription?
+    _ description: FunctionDescription?, _ timer: StreamTimer
   ) {
+    self.timer = timer
     self.client = client
     self.function = function
     self.options = options
@@ -165,6 +167,7 @@ public final class EvaluationStream: Sendable {
       }
       guard let response else {
         fail(StatusError(.failedPrecondition, "the stream has ended"))
+        timer.watch(nil)
         return nil
       }
       let (evaluated, summary): (Evaluated, SummaryMessage?)
@@ -210,7 +213,7 @@ public final class EvaluationStream: Sendable {
       state.summary = nil
     }
     do throws(StatusError) {
-      let leg = try await client.openLeg(options)
+      let leg = try await client.openLeg(options, timer)
       let (kept, batches) = state.withLock { ($0.kept, $0.unanswered) }
       // The function's name goes with what stays, and then every batch that has no answer yet.
       guard await leg.connection.takeCredit(leg.call) else { throw lost }

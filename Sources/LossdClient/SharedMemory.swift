@@ -65,6 +65,9 @@ public final class SharedMemory: @unchecked Sendable {
     !released.load(ordering: .relaxed) && base.load(as: UInt64.self) == SharedMemory.mark
   }
 
+  /// Whether the connection that it is of takes calls.
+  public var isWithinReach: Bool { connection.isUsable }
+
   /// Gives it back to the daemon, which frees its pages once no call uses them: nobody may use it
   /// any more. Done by itself when the last reference goes.
   public func release() {
@@ -83,6 +86,9 @@ public final class SharedMemory: @unchecked Sendable {
 }
 
 extension Tensor {
+  /// Whether it lies in ordinary memory, or in shared memory of a connection that takes calls.
+  public var isWithinReach: Bool { sharedMemory?.connection.isUsable ?? true }
+
   /// The shared memory that it lies in.
   var sharedMemory: SharedMemory? {
     buffer.lender.flatMap { $0 as? SharedMemory }

@@ -40,13 +40,38 @@ struct SummaryRule: Sendable {
     if first.batches == 0 { return second }
     if second.batches == 0 { return first }
     var total = SummaryMessage(
-      batches: first.batches + second.batches, rows: first.rows + second.rows)
+      batches: SummaryRule.sum(first.batches, second.batches),
+      rows: SummaryRule.sum(first.rows, second.rows))
     guard reduction != nil else { return total }
     for name in [SummaryRule.lossSum, SummaryRule.weightSum] {
       let parts = [first.state[name], second.state[name]].compactMap { $0 }
       if !parts.isEmpty { total.state[name] = parts.reduce(0, +) }
     }
     return total
+  }
+
+  /// Saturated: the numbers are what a daemon says.
+  static func sum(_ first: UInt64, _ second: UInt64) -> UInt64 {
+    let (sum, overflow) = first.addingReportingOverflow(second)
+    return overflow ? .max : sum
+  }
+
+  /// Whether all that `part` says follows from its counts and sums, so that nothing is lost where
+  /// the sums of several are added.
+  func describes(_ part: SummaryMessage) -> Bool {
+    if reduction == nil { return part.values.isEmpty && part.state.isEmpty }
+    let names = [SummaryRule.lossSum, SummaryRule.weightSum]
+    if reduction == .sum || reduction == .mean, part.values.count != 1 { return false }
+    guard part.state.keys.allSatisfy(names.contains) else { return false }
+    let ours = value(
+      SummaryMessage(batches: part.batches, rows: part.rows, state: part.state), last: part)
+    return ours.values.count == part.values.count
+      && part.values.allSatisfy { name, value in
+        guard let own = ours.values[name] else { return false }
+        // A function may divide in another order.
+        return own == value || (own.isNaN && value.isNaN)
+          || abs(own - value) <= 1e-9 * max(abs(own), abs(value))
+      }
   }
 
   /// `total` with the value of the whole data set, where `last`, the last part, has one of its own.

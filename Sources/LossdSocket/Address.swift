@@ -34,8 +34,10 @@ public enum Address: Sendable, Hashable, CustomStringConvertible {
   }
 
   static func check(path: String) throws(AddressError) {
-    if path.isEmpty { throw AddressError("a Unix socket's path is empty") }
-    if path.utf8.contains(0) { throw AddressError("a Unix socket's path contains a zero byte") }
+    if path.isEmpty { throw AddressError("address \"unix:\(path)\": the path is empty") }
+    if path.utf8.contains(0) {
+      throw AddressError("address \"unix:\(path)\": the path has a zero byte")
+    }
     if path.utf8.count > pathBytesMax {
       throw AddressError(
         "socket path \(path) has \(path.utf8.count) bytes, at most \(pathBytesMax) are possible")

@@ -1,3 +1,5 @@
+import LossdTensor
+
 /// A tree that grows event by event. What an alias stands for is shared and never copied or walked,
 /// so that aliases of aliases cost nothing.
 struct YAMLTree {
@@ -104,7 +106,7 @@ struct YAMLTree {
       throw YAMLError(line: line, text: "a key that is a list or a mapping, expected a text")
     }
     guard open[last].keys.insert(text).inserted else {
-      throw YAMLError(line: line, text: "\(text.shown) is there twice")
+      throw YAMLError(line: line, text: "\(text.shownBriefly) is there twice")
     }
     open[last].key = YAMLKey(text: text, line: line)
   }

@@ -17,7 +17,12 @@ final class BatchMemory: Sendable {
   private let cut: [BatchRule.Input]
   /// Results that get a place, with bytes a row and the shape of one.
   private let results: [(name: String, like: StoredTensor)]
-  private let memories: [SharedMemory]
+  /// Of each place; nil: there is none on the connection that calls go by now.
+  private let memories: Mutex<[SharedMemory?]>
+  /// Places that a batch can have.
+  let count: Int
+  /// Bytes of a place.
+  private let bytes: Int
   /// In a memory, bytes: of each input, then of each result.
   private let offsets: [Int]
   /// Places that nobody uses, by number.
@@ -25,8 +30,6 @@ final class BatchMemory: Sendable {
   private let giving: AsyncStream<Int>.Continuation
   /// Places whose batches have no result yet, in their order.
   private let used = Mutex<[Int]>([])
-
-  var count: Int { memories.count }
 
   /// Whether there are places for this result.
   func hasPlace(_ name: String) -> Bool { results.contains { $0.name == name } }
@@ -36,7 +39,7 @@ final class BatchMemory: Sendable {
   ///   paired with.
   init?(
     _ client: Client, _ rule: BatchRule, batchSize: Int,
-    results: [(name: String, like: StoredTensor)]
+    results: [(name: String, like: StoredTensor)], _ retry: Retry
   ) async throws(StatusError) {
     cut = rule.cut
     self.results = results
@@ -55,18 +58,19 @@ final class BatchMemory: Sendable {
     let wanted = min(BatchMemory.countMax, batches, BatchMemory.bytesMax / max(bytes, 1))
     var memories: [SharedMemory] = []
     while memories.count < wanted, inputBytes >= BatchMemory.bytesMin,
-      let memory = try await client.sharedMemory(bytes)
+      let memory = try await client.sharedMemory(bytes, timeout: retry.timeLeft)
     {
       memories.append(memory)
     }
-    self.memories = memories
+    self.memories = Mutex(memories)
+    (count, self.bytes) = (memories.count, bytes)
     (free, giving) = AsyncStream.makeStream()
     // With one there would be no batch to read while another is computed.
-    if memories.count < min(2, batches) || memories.isEmpty {
+    if count < min(2, batches) || count == 0 {
       release()
       return nil
     }
-    for place in memories.indices { giving.yield(place) }
+    for place in 0..<count { giving.yield(place) }
   }
 
   /// The numbers of places that may be written over, one after the other; ends when its task is
@@ -82,14 +86,42 @@ final class BatchMemory: Sendable {
     if let place { giving.yield(place) }
   }
 
-  /// Reads rows of the files into a place.
+  /// Makes a place's memory anew where the connection that it was of has ended. For who alone uses
+  /// the place.
+  func renew(_ place: Int, _ client: Client, _ retry: Retry) async throws(StatusError) {
+    if let memory = memory(place), memory.isWithinReach { return }
+    _ = try await client.hello(timeout: retry.timeLeft)
+    let memory = try await client.sharedMemory(bytes, timeout: retry.timeLeft)
+    memories.withLock { $0[place] = memory }
+  }
+
+  private func memory(_ place: Int) -> SharedMemory? { memories.withLock { $0[place] } }
+
+  /// Reads rows of the files into a place, or into ordinary memory where it has none.
   func read(
     rows: Range<Int>, to place: Int
   ) throws(FileError) -> [(name: String, tensor: Tensor)] {
+    guard let memory = memory(place) else { return try BatchMemory.read(cut, rows: rows) }
     var tensors: [(name: String, tensor: Tensor)] = []
     for (index, input) in cut.enumerated() {
-      let tensor = memories[place].tensor(
+      let tensor = memory.tensor(
         input.stored.dataType, [rows.count] + input.stored.rowShape, at: offsets[index])
+      try input.stored.read(rows: rows, to: tensor.writableBytes)
+      tensors.append((input.name, tensor))
+    }
+    return tensors
+  }
+
+  /// Reads rows of files into ordinary memory.
+  static func read(
+    _ inputs: [BatchRule.Input], rows: Range<Int>
+  ) throws(FileError) -> [(name: String, tensor: Tensor)] {
+    var tensors: [(name: String, tensor: Tensor)] = []
+    for input in inputs {
+      let buffer = AlignedBuffer(count: input.stored.rowByteCount * rows.count)
+      let tensor = Tensor(
+        dataType: input.stored.dataType, shape: [rows.count] + input.stored.rowShape,
+        buffer: buffer)
       try input.stored.read(rows: rows, to: tensor.writableBytes)
       tensors.append((input.name, tensor))
     }
@@ -98,9 +130,10 @@ final class BatchMemory: Sendable {
 
   /// Where the results of a batch of so many rows go.
   func results(rows count: Int, at place: Int) -> [String: Tensor] {
+    guard let memory = memory(place) else { return [:] }
     var tensors: [String: Tensor] = [:]
     for (index, result) in results.enumerated() {
-      tensors[result.name] = memories[place].tensor(
+      tensors[result.name] = memory.tensor(
         result.like.dataType, [count] + result.like.rowShape, at: offsets[cut.count + index])
     }
     return tensors
@@ -109,14 +142,15 @@ final class BatchMemory: Sendable {
   /// Gives the memory back to the daemon.
   func release() {
     giving.finish()
-    for memory in memories { memory.release() }
+    for memory in memories.withLock({ $0 }) { memory?.release() }
   }
 }
 
 extension StoredTensor {
   /// All of it, in memory that the daemon shares where it is big and there is some.
-  func shared(with client: Client) async throws -> Tensor {
-    guard byteCount >= BatchMemory.bytesMin, let memory = try await client.sharedMemory(byteCount)
+  func shared(with client: Client, _ retry: Retry) async throws -> Tensor {
+    guard byteCount >= BatchMemory.bytesMin,
+      let memory = try await client.sharedMemory(byteCount, timeout: retry.timeLeft)
     else { return tensor() }
     let tensor = memory.tensor(dataType, shape)
     try read(rows: 0..<rowCount, to: tensor.writableBytes)

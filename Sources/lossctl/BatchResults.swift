@@ -29,13 +29,20 @@ final class BatchResults: @unchecked Sendable {
   /// What the data set came to: until a Summary says more, how many batches and rows there were.
   var summary: SummaryMessage { state.withLock { $0.summary } }
 
-  /// The results of a batch of these rows. Batches may come in any order.
-  func add(_ result: Evaluated, of rows: Range<Int>) throws {
-    try state.withLock { state in
+  /// The results of a batch of these rows are good: it counts. Once a batch.
+  func count(_ result: Evaluated, of rows: Range<Int>) {
+    state.withLock { state in
       state.done += rows.count
       state.summary.batches += 1
       state.summary.rows += UInt64(rows.count)
       state.progress.advance(to: state.done, loss: result["loss"]?.scalar)
+    }
+  }
+
+  /// Writes the results of a batch of these rows, which it may have done before. Batches may come
+  /// in any order.
+  func write(_ result: Evaluated, of rows: Range<Int>) throws {
+    try state.withLock { state in
       for (name, file) in saves {
         guard let tensor = result[name] else { continue }
         if tensor.shape.isEmpty {
@@ -43,6 +50,10 @@ final class BatchResults: @unchecked Sendable {
             state.scalars.append((name, file, tensor.dataType))
           }
           continue
+        }
+        guard tensor.shape[0] == rows.count else {
+          throw Complaint(
+            "\(name.shown): the daemon gave \(tensor.shape[0]) rows for a batch of \(rows.count)")
         }
         let writer =
           try state.writers[file]

@@ -9,6 +9,8 @@ import Synchronization
 /// results. A mean's gradients take two passes over the files: the first for what the mean divides
 /// by.
 struct BatchedEvaluation {
+  typealias Batch = [(name: String, tensor: Tensor)]
+
   /// A batch's bytes when the user names no size.
   private static let batchBytes = 16 << 20
 
@@ -19,6 +21,7 @@ struct BatchedEvaluation {
   let saves: [(name: String, value: String)]
   /// Rows a batch, the last one's perhaps fewer.
   let batchSize: Int
+  let retry: Retry
 
   /// What a data set came to.
   struct Outcome {
@@ -51,8 +54,9 @@ struct BatchedEvaluation {
   init(
     client: Client, description: FunctionDescription, rule: BatchRule,
     options: EvaluationOptions, saves: [(name: String, value: String)], batchSize: Int?,
-    payloadBytesMax: Int
+    payloadBytesMax: Int, retry: Retry
   ) throws(StatusError) {
+    self.retry = retry
     (self.client, self.description, self.rule) = (client, description, rule)
     (self.options, self.saves) = (options, saves)
     func tooMuch(_ what: String, _ bytes: Int, _ more: String = "") -> StatusError {
@@ -84,13 +88,9 @@ struct BatchedEvaluation {
     }
   }
 
-  private var function: String { description.name }
+  var function: String { description.name }
 
   func run() async throws -> Outcome {
-    let clock = ContinuousClock()
-    let start = clock.now
-    var whole: Batch = []
-    for (name, stored) in rule.whole { whole.append((name, try await stored.shared(with: client))) }
     // Nothing is wanted of the whole data set along with these.
     let placed =
       rule.mean != nil
@@ -99,97 +99,66 @@ struct BatchedEvaluation {
     // What a plugin's function adds up, and what its results are like, it says itself.
     let results =
       description.isBuiltIn ? BatchRule.placed(placed, of: rule.cut, options.attributes) : []
-    let memory = try await BatchMemory(client, rule, batchSize: batchSize, results: results)
+    let memory = try await BatchMemory(client, rule, batchSize: batchSize, results: results, retry)
     defer { memory?.release() }
     guard let mean = rule.mean else {
-      let results = try await pass(rule.outputs, options, whole, memory)
+      let results = try await pass(rule.outputs, options, rule.whole, memory)
       try results.finish()
       return Outcome(summary: results.summary, saved: saves)
     }
     // First what is not a gradient, and with it the sum of the weights; without any the loss, for
     // the checks.
     let values = rule.outputs.filter { !BatchRule.isGradient($0) }
-    let first = try await pass(values, options, whole, memory)
+    let first = try await pass(values, options, rule.whole, memory)
     guard let weights = first.summary.state["weight_sum"] else {
       throw Complaint("the daemon's summary has no weight_sum, which a mean's gradients need")
     }
-    let upstream = whole.first { $0.name == mean.upstream }?.tensor.scalar ?? 1
-    whole.removeAll { $0.name == mean.upstream }
-    whole.append((mean.upstream, Tensor([upstream / weights], shape: [])))
+    let given = rule.whole.first { $0.name == mean.upstream }?.stored.tensor().scalar ?? 1
+    let upstream = (name: mean.upstream, tensor: Tensor([given / weights], shape: []))
     var options = options
     options.attributes[mean.reduction] = .string("sum")
-    options.timeout = options.timeout.map { max($0 - Progress.seconds(clock.now - start), 1e-6) }
-    let second = try await pass(placed, options, whole, memory)
+    let second = try await pass(
+      placed, options, rule.whole.filter { $0.name != mean.upstream }, memory, others: [upstream])
     try second.finish()
     try first.finish()
     return Outcome(summary: first.summary, saved: saves)
   }
 
-  typealias Batch = [(name: String, tensor: Tensor)]
-
-  /// One pass over the files. Where all results have places in shared memory each batch is a call
-  /// of its own: a stream's come by the socket.
+  /// One pass over the files, with `whole` and `others` along with each batch. Where all results
+  /// have places in shared memory each batch is a call of its own, since a stream's come by the
+  /// socket; and with --retry, so that it is repeated alone.
   private func pass(
-    _ outputs: [String], _ options: EvaluationOptions, _ whole: Batch, _ memory: BatchMemory?
+    _ outputs: [String], _ options: EvaluationOptions, _ whole: [BatchRule.Input],
+    _ memory: BatchMemory?, others: Batch = []
   ) async throws -> BatchResults {
     var options = options
     options.outputs = outputs
-    let results = BatchResults(saves, rows: rule.rows)
-    if let memory, !outputs.isEmpty, outputs.allSatisfy(memory.hasPlace) {
-      var whole = whole
-      for (name, stored) in rule.kept {
-        whole.append((name, try await stored.shared(with: client)))
-      }
-      let work = Task { [whole, options] in try await calls(memory, options, whole, results) }
+    options.timeout = retry.timeLeft
+    let arePlaced = memory.map { !outputs.isEmpty && outputs.allSatisfy($0.hasPlace) } ?? false
+    if arePlaced || retry.seconds != nil {
+      let results = BatchResults(saves, rows: rule.rows)
+      let inputs = WholeInputs(client, retry, whole + rule.kept, others: others)
+      let calls = BatchCalls(
+        evaluation: self, options: options, memory: memory, arePlaced: arePlaced, whole: inputs,
+        results: results)
+      let work = Task { try await calls.run() }
       let interrupt = Interrupt { work.cancel() }
       defer { interrupt.end() }
-      do { try await work.value } catch { throw told(error, interrupt, nil) }
-    } else {
-      try await stream(memory, options, whole, results)
+      do {
+        try await work.value
+        return results
+      } catch is BatchCalls.NoTotal {
+        // Only the daemon knows what the batches come to.
+      } catch { throw told(error, interrupt, nil) }
     }
+    let results = BatchResults(saves, rows: rule.rows)
+    let inputs = try await WholeInputs(client, retry, whole, others: others).tensors()
+    try await stream(memory, options, inputs, results)
     return results
   }
 
-  // MARK: - Each batch a call
-
-  /// Each place has a task that reads a batch there, has it computed and writes its results.
-  private func calls(
-    _ memory: BatchMemory, _ options: EvaluationOptions, _ whole: Batch, _ results: BatchResults
-  ) async throws {
-    let clock = ContinuousClock()
-    let start = clock.now
-    let next = BatchCounter()
-    try await withThrowingTaskGroup(of: Void.self) { group in
-      for place in 0..<memory.count {
-        group.addTask {
-          while !Task.isCancelled {
-            let index = next.take()
-            guard let rows = range(ofBatch: index) else { return }
-            var options = options
-            options.timeout = options.timeout.map {
-              max($0 - Progress.seconds(clock.now - start), 1e-6)
-            }
-            let inputs = try memory.read(rows: rows, to: place) + whole
-            do {
-              let evaluated = try await client.evaluate(
-                function, inputs: inputs, options: options,
-                into: memory.results(rows: rows.count, at: place))
-              try results.add(evaluated, of: rows)
-              try evaluated.checkIntact()
-            } catch var error as StatusError {
-              error.metadata["lossd-batch-id"] = String(index)
-              throw error
-            }
-          }
-        }
-      }
-      try await group.waitForAll()
-    }
-    results.end()
-  }
-
   /// Rows of a batch; nil beyond the last.
-  private func range(ofBatch index: Int) -> Range<Int>? {
+  func range(ofBatch index: Int) -> Range<Int>? {
     let (begin, overflow) = index.multipliedReportingOverflow(by: batchSize)
     if overflow || begin >= rule.rows { return nil }
     return begin..<begin + min(batchSize, rule.rows - begin)
@@ -263,7 +232,10 @@ struct BatchedEvaluation {
     var index = 0
     while let result = try await stream.next() {
       memory?.giveFirst()
-      if let rows = range(ofBatch: index) { try results.add(result, of: rows) }
+      if let rows = range(ofBatch: index) {
+        try results.write(result, of: rows)
+        results.count(result, of: rows)
+      }
       index += 1
     }
     guard let summary = stream.summary else {
@@ -309,13 +281,6 @@ struct BatchedEvaluation {
     guard end > rest.startIndex, end < rest.endIndex, rest[end] == "]" else { return nil }
     return rest.startIndex..<end
   }
-}
-
-/// Gives out numbers from 0 on.
-private final class BatchCounter: Sendable {
-  private let next = Atomic(0)
-
-  func take() -> Int { next.add(1, ordering: .relaxed).oldValue }
 }
 
 /// Why a file could not be read.

@@ -68,7 +68,8 @@ struct Eval: AsyncParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Where the daemon crashes, or is away, begin again for so many seconds after that.",
+      "Where the daemon crashes, or is away, go on after the last answered batch for so many "
+        + "seconds after that.",
       valueName: "seconds"))
   var retry: Double?
 
@@ -140,7 +141,13 @@ struct Eval: AsyncParsableCommand {
   ) async throws {
     let client = try server.client()
     defer { client.close() }
-    do { try await evaluateRepeatedly(client, inputs, outputs, saves) } catch {
+    let retry = Retry(seconds: retry, timeout: timeout)
+    do {
+      try await retry.repeating { timeout in
+        try await evaluate(client, inputs, outputs, saves, retry, timeout: timeout)
+      }
+    } catch {
+      let error = (error as? Retry.Over)?.error ?? error
       // A daemon that does not answer reads nothing either, perhaps.
       if let error = error as? StatusError, error.code != .unavailable { await client.flush() }
       throw error
@@ -149,43 +156,9 @@ struct Eval: AsyncParsableCommand {
     await client.flush()
   }
 
-  /// Evaluations have no side effects: what a crash or a restart has ended is begun again, from the
-  /// first row.
-  private func evaluateRepeatedly(
-    _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
-    _ saves: [(name: String, value: String)]
-  ) async throws {
-    let clock = ContinuousClock()
-    let start = clock.now
-    var firstFailure: ContinuousClock.Instant?
-    var pause = Eval.firstPause
-    while true {
-      let left = timeout.map { max($0 - Progress.seconds(clock.now - start), 1e-6) }
-      do {
-        return try await evaluate(client, inputs, outputs, saves, timeout: left)
-      } catch var error as StatusError {
-        guard let retry, error.code == .unavailable else { throw error }
-        let since = firstFailure ?? clock.now
-        firstFailure = since
-        let away = Progress.seconds(clock.now - since)
-        if away >= retry {
-          error.message += " (--retry: begun again for \(fixed(retry, 0)) s)"
-          throw error
-        }
-        // Many clients shall not come back at the same moment.
-        let seconds = min(pause * Double.random(in: 0.5...1), retry - away)
-        pause = min(2 * pause, Eval.longestPause)
-        try await Task.sleep(for: .seconds(seconds))
-      }
-    }
-  }
-
-  /// Seconds before an evaluation is begun again: at first, and at most.
-  private static let (firstPause, longestPause) = (0.02, 1.0)
-
   private func evaluate(
     _ client: Client, _ inputs: [(name: String, stored: StoredTensor)], _ outputs: [String],
-    _ saves: [(name: String, value: String)], timeout: Double?
+    _ saves: [(name: String, value: String)], _ retry: Retry, timeout: Double?
   ) async throws {
     let known = try await client.functions(named: function, timeout: timeout)
     guard let description = known.first else {
@@ -194,12 +167,12 @@ struct Eval: AsyncParsableCommand {
     let options = EvaluationOptions(
       attributes: try attributeValues(try namedArguments(attr, "--attr"), of: description),
       outputs: outputs, timeout: timeout)
-    let limit = client.payloadBytesMax(try await client.hello())
-    if let batches = try batches(client, description, inputs, options, saves, limit) {
+    let limit = client.payloadBytesMax(try await client.hello(timeout: timeout))
+    if let batches = try batches(client, description, inputs, options, saves, limit, retry) {
       let result = try await batches.run()
       print(json ? result.json(function).text : result.text)
     } else {
-      try await evaluateAtOnce(client, description, inputs, options, saves)
+      try await evaluateAtOnce(client, description, inputs, options, saves, retry)
     }
   }
 
@@ -207,10 +180,12 @@ struct Eval: AsyncParsableCommand {
   private func evaluateAtOnce(
     _ client: Client, _ description: FunctionDescription,
     _ inputs: [(name: String, stored: StoredTensor)], _ options: EvaluationOptions,
-    _ saves: [(name: String, value: String)]
+    _ saves: [(name: String, value: String)], _ retry: Retry
   ) async throws {
     var tensors: [(name: String, tensor: Tensor)] = []
-    for (name, stored) in inputs { tensors.append((name, try await stored.shared(with: client))) }
+    for (name, stored) in inputs {
+      tensors.append((name, try await stored.shared(with: client, retry)))
+    }
     var options = options
     if options.outputs.isEmpty {
       options.outputs = description.outputs.filter(\.isDefault).map(\.name)
@@ -219,7 +194,7 @@ struct Eval: AsyncParsableCommand {
     let placed =
       description.isBuiltIn ? BatchRule.placed(options.outputs, of: inputs, options.attributes) : []
     for (name, like) in placed where like.byteCount >= BatchMemory.bytesMin {
-      places[name] = try await client.sharedMemory(like.byteCount)?.tensor(
+      places[name] = try await client.sharedMemory(like.byteCount, timeout: retry.timeLeft)?.tensor(
         like.dataType, like.shape)
     }
     let evaluated = try await client.evaluate(
@@ -231,7 +206,7 @@ struct Eval: AsyncParsableCommand {
   private func batches(
     _ client: Client, _ description: FunctionDescription,
     _ inputs: [(name: String, stored: StoredTensor)], _ options: EvaluationOptions,
-    _ saves: [(name: String, value: String)], _ limit: Int
+    _ saves: [(name: String, value: String)], _ limit: Int, _ retry: Retry
   ) throws -> BatchedEvaluation? {
     let bytes = BatchRule.payloadBytes(inputs.map { $0.stored.byteCount })
     let fits = bytes <= limit
@@ -254,7 +229,7 @@ struct Eval: AsyncParsableCommand {
     if rule.rows == 0 { return nil }
     return try BatchedEvaluation(
       client: client, description: description, rule: rule, options: options, saves: saves,
-      batchSize: batchSize, payloadBytesMax: limit)
+      batchSize: batchSize, payloadBytesMax: limit, retry: retry)
   }
 
   /// Saves and prints. `check` throws where the results are not what they were; then no file is

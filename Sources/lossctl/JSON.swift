@@ -36,11 +36,12 @@ enum JSON {
       case "\n": result += "\\n"
       case "\t": result += "\\t"
       default:
-        // C0, and, though JSON has them as they are, DEL and C1, which a terminal obeys, and turns
-        // of direction.
+        // C0, and, though JSON has them as they are, what a terminal obeys or does not show.
         if scalar.value < 0x20 || shownText(String(scalar)) != String(scalar) {
-          let hex = String(scalar.value, radix: 16)
-          result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+          for unit in scalar.utf16 {
+            let hex = String(unit, radix: 16)
+            result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
+          }
         } else {
           result.unicodeScalars.append(scalar)
         }

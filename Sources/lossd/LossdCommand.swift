@@ -7,7 +7,6 @@ import LossdSocket
 import LossdSystemd
 import LossdTensor
 import LossdThreads
-import LossdYAML
 
 /// The daemon's command line.
 struct LossdCommand: AsyncParsableCommand {
@@ -159,7 +158,7 @@ struct LossdCommand: AsyncParsableCommand {
       guard parts.count == 2, known.contains(String(parts[0])) else {
         let guess = didYouMean(parts.first.map(String.init) ?? "", among: Setting.all.map(\.name))
         throw SettingError(
-          "--set \(assignment.shown): expected KEY=VALUE of a setting"
+          "--set \(assignment.shownBriefly): expected KEY=VALUE of a setting"
             + (known.contains(String(parts.first ?? "")) ? "" : guess))
       }
       flags[String(parts[0])] = String(parts[1])

@@ -2,7 +2,7 @@ import Glibc
 import Logging
 import LossdLoop
 import LossdSystemd
-import LossdYAML
+import LossdTensor
 
 /// Reads the settings again when told to, and says how that went: to the log, to the service
 /// manager, and in the outcome's file, where `lossd --reload` reads it. Confined to the loop's
@@ -90,13 +90,13 @@ final class Reloader {
       let (before, after) = (setting.show(settings), setting.show(new))
       if before == after { continue }
       if setting.needsRestart {
-        log.warning(
-          "\(setting.name) goes from \(before.shown) to \(after.shown) with the next restart only")
+        let (old, new) = (before.shownBriefly, after.shownBriefly)
+        log.warning("\(setting.name) goes from \(old) to \(new) with the next restart only")
         continue
       }
       // What was shown can be read: it is how `show` is defined.
       do { try setting.apply(&settings, after) } catch { log.error("\(setting.name): \(error)") }
-      changed.append("\(setting.name) \(after.shown)")
+      changed.append("\(setting.name) \(after.shownBriefly)")
     }
     return changed.isEmpty ? "nothing changed" : changed.joined(separator: ", ")
   }

@@ -1,7 +1,7 @@
 import LossdPluginHost
 import LossdServer
 import LossdSocket
-import LossdYAML
+import LossdTensor
 
 extension Setting {
   /// Every key there is; documentation and the example file are made from this list.
@@ -16,7 +16,7 @@ extension Setting {
       \.adminListen
     ) {
       guard case .unix? = try? Address(parsing: $0) else {
-        throw SettingError("\($0.shown) is not unix:PATH")
+        throw SettingError("\($0.asValue) is not unix:PATH")
       }
     },
     Setting(
@@ -27,12 +27,12 @@ extension Setting {
       kind: "owner or socket", needsRestart: true,
       apply: { settings, text in
         guard let peers = AdminPeers(rawValue: text.trimmed) else {
-          throw SettingError("\(text.shown) is not owner or socket")
+          throw SettingError("\(text.asValue) is not owner or socket")
         }
         settings.server.adminPeers = peers
       }, show: { $0.server.adminPeers.rawValue }),
     .list("plugin_folders", "folders whose plugins are loaded", "absolute paths", \.pluginFolders) {
-      if !$0.hasPrefix("/") { throw SettingError("\($0.shown) is not an absolute path") }
+      if !$0.hasPrefix("/") { throw SettingError("\($0.asValue) is not an absolute path") }
     },
     Setting(
       name: "state_folder",
@@ -42,7 +42,7 @@ extension Setting {
       kind: "absolute path", needsRestart: true,
       apply: { settings, text in
         if !text.isEmpty && !text.hasPrefix("/") {
-          throw SettingError("\(text.shown) is not an absolute path")
+          throw SettingError("\(text.asValue) is not an absolute path")
         }
         settings.stateFolder = text
       }, show: { $0.stateFolder }),
@@ -52,7 +52,7 @@ extension Setting {
       needsRestart: true,
       apply: { settings, text in
         guard let mode = UInt32(text, radix: 8), mode <= 0o777 else {
-          throw SettingError("\(text.shown) is not an octal mode such as 0660")
+          throw SettingError("\(text.asValue) is not an octal mode such as 0660")
         }
         settings.socketMode = mode
       }, show: { "0" + String($0.socketMode, radix: 8) }),
@@ -72,7 +72,7 @@ extension Setting {
       kind: "debug, info, notice, warning or error",
       apply: { settings, text in
         guard ["debug", "info", "notice", "warning", "error"].contains(text) else {
-          throw SettingError("\(text.shown) is not debug, info, notice, warning or error")
+          throw SettingError("\(text.asValue) is not debug, info, notice, warning or error")
         }
         settings.logLevel = text
       }, show: { $0.logLevel }),
@@ -93,7 +93,7 @@ extension Setting {
       kind: "auto, process or none", needsRestart: true,
       apply: { settings, text in
         guard let isolation = PluginPolicy.Isolation(rawValue: text.trimmed) else {
-          throw SettingError("\(text.shown) is not auto, process or none")
+          throw SettingError("\(text.asValue) is not auto, process or none")
         }
         settings.plugins.isolation = isolation
       }, show: { $0.plugins.isolation.rawValue }),
@@ -109,7 +109,7 @@ extension Setting {
     ) { text in
       let parts = text.split(separator: "=", maxSplits: 1)
       guard parts.count == 2, parts[1].count == 64, parts[1].allSatisfy(\.isHexDigit) else {
-        throw SettingError("\(text.shown) is not FILE= and 64 hexadecimal digits")
+        throw SettingError("\(text.asValue) is not FILE= and 64 hexadecimal digits")
       }
       try fileName(String(parts[0]))
     },
@@ -124,7 +124,7 @@ extension Setting {
       kind: "full or best", needsRestart: true,
       apply: { settings, text in
         guard let demand = ConfinementDemand(rawValue: text.trimmed) else {
-          throw SettingError("\(text.shown) is not full or best")
+          throw SettingError("\(text.asValue) is not full or best")
         }
         settings.plugins.processes.confinement = demand
       }, show: { $0.plugins.processes.confinement.rawValue }),
@@ -138,7 +138,7 @@ extension Setting {
 
   @Sendable private static func fileName(_ text: String) throws {
     if text.isEmpty || text.contains("/") || text.hasPrefix(".") {
-      throw SettingError("\(text.shown) is not the name of a file in a plugin folder")
+      throw SettingError("\(text.asValue) is not the name of a file in a plugin folder")
     }
   }
 

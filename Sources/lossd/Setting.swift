@@ -1,6 +1,6 @@
 import Configuration
 import LossdSocket
-import LossdYAML
+import LossdTensor
 
 /// One key of the configuration: how it is read and shown, and what it means.
 struct Setting: Sendable {
@@ -15,21 +15,30 @@ struct Setting: Sendable {
   /// Its value as `apply` would read it.
   let show: @Sendable (Settings) -> String
 
-  /// The first provider's text for it, nil when nobody has one.
-  func read(_ providers: [any ConfigProvider]) throws -> String? {
-    let key = AbsoluteConfigKey(name.split(separator: ".").map(String.init))
-    for provider in providers {
+  /// As the providers of values call it.
+  var key: AbsoluteConfigKey { AbsoluteConfigKey(name.split(separator: ".").map(String.init)) }
+
+  /// The first provider's text for it, and which one that is; nil when nobody has one.
+  func read(_ providers: [any ConfigProvider]) -> (text: String, provider: Int)? {
+    for (index, provider) in providers.enumerated() {
       // A list is written as one in a file and with commas elsewhere.
       for type in isList ? [ConfigType.stringArray, .string] : [.string] {
         guard let value = try? provider.value(forKey: key, type: type).value else { continue }
         switch value.content {
-        case .string(let text): return text
-        case .stringArray(let texts): return texts.joined(separator: ",")
+        case .string(let text): return (text, index)
+        case .stringArray(let texts): return (texts.joined(separator: ","), index)
         default: continue
         }
       }
     }
     return nil
+  }
+
+  /// Takes `text` over. Throws why it cannot be used, with the setting's name.
+  func use(_ text: String, in settings: inout Settings) throws(SettingError) {
+    do { try apply(&settings, text) } catch {
+      throw SettingError("\(name): \((error as? SettingError)?.text ?? "\(error)")")
+    }
   }
 
   typealias Path<Value> = WritableKeyPath<Settings, Value> & Sendable
@@ -47,7 +56,7 @@ struct Setting: Sendable {
       apply: { settings, text in
         guard let value = Int(text.trimmed), range.contains(value) else {
           throw SettingError(
-            "\(text.shown) is not a number from \(range.lowerBound) to \(range.upperBound)")
+            "\(text.asValue) is not a number from \(range.lowerBound) to \(range.upperBound)")
         }
         settings[keyPath: path] = Value(value)
       }, show: { "\($0[keyPath: path])" })
@@ -70,7 +79,7 @@ struct Setting: Sendable {
             return
           }
         }
-        throw SettingError("\(text.shown) is not a \(kind) (units KiB, MiB, GiB, TiB)")
+        throw SettingError("\(text.asValue) is not a \(kind) (units KiB, MiB, GiB, TiB)")
       }, show: { sizeText(Int($0[keyPath: path])) })
   }
 
@@ -91,7 +100,7 @@ struct Setting: Sendable {
             return
           }
         }
-        throw SettingError("\(text.shown) is not a time up to a year (units us, ms, s, min, h)")
+        throw SettingError("\(text.asValue) is not a time up to a year (units us, ms, s, min, h)")
       },
       show: { timeText($0[keyPath: path]) })
   }
@@ -104,7 +113,7 @@ struct Setting: Sendable {
         switch text.trimmed {
         case "true", "yes", "on": settings[keyPath: path] = true
         case "false", "no", "off": settings[keyPath: path] = false
-        default: throw SettingError("\(text.shown) is not true or false")
+        default: throw SettingError("\(text.asValue) is not true or false")
         }
       }, show: { $0[keyPath: path] ? "true" : "false" })
   }
@@ -145,6 +154,9 @@ struct Setting: Sendable {
 }
 
 extension StringProtocol {
+  /// A value as a refusal shows it.
+  var asValue: String { isEmpty ? "an empty text" : shownBriefly }
+
   var trimmed: String {
     var text = Substring(self)
     while text.first?.isWhitespace ?? false { text = text.dropFirst() }

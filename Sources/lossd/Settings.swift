@@ -4,7 +4,7 @@ import Logging
 import LossdPluginHost
 import LossdServer
 import LossdSocket
-import LossdYAML
+import LossdTensor
 
 /// Everything an administrator may set: from a YAML file, then `LOSSD_...` in the environment, then
 /// flags; the later wins.
@@ -42,12 +42,14 @@ struct Settings: Sendable {
           })),
       KeyMappingProvider(upstream: EnvironmentVariablesProvider()) { $0.prepending(["lossd"]) },
     ]
-    if let file { providers.append(InMemoryProvider(values: try SettingsFile.read(file))) }
+    let content = try file.map { try SettingsFile($0) }
+    if let content { providers.append(InMemoryProvider(values: content.values)) }
     var settings = Settings()
     for setting in Setting.all {
-      guard let text = try setting.read(providers) else { continue }
-      do { try setting.apply(&settings, text) } catch let error as SettingError {
-        throw SettingError("\(setting.name): \(error.text)")
+      guard let (text, provider) = setting.read(providers) else { continue }
+      do throws(SettingError) { try setting.use(text, in: &settings) } catch {
+        guard let content, provider == providers.count - 1 else { throw error }
+        throw content.located(error, of: setting)
       }
     }
     settings.completePlugins()

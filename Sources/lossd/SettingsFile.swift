@@ -4,38 +4,38 @@ import LossdYAML
 import SystemPackage
 
 /// The administrator's file: YAML whose keys are settings, or groups of settings.
-enum SettingsFile {
+struct SettingsFile {
   /// A file is text of an administrator's: more is a mistake.
   static let bytesMax = 1 << 20
   /// Settings are two keys deep, and a list; nobody writes one of them in over 20000 parts.
   private static let limits = YAMLLimits(aliasesMax: 8, depthMax: 8, nodesMax: 20_000)
 
+  /// The file's.
+  private let path: String
   /// What the file sets, as texts and lists of texts; nothing where it has comments alone.
+  private(set) var values: [AbsoluteConfigKey: ConfigValue] = [:]
+  /// Where the values stand: a list's items each.
+  private var lines: [AbsoluteConfigKey: [Int]] = [:]
+
+  /// Reads a file.
   ///
   /// - Throws: `SettingError` that names file and line, where it cannot be read, a key is no
   ///   setting's or there twice, or a value is of the wrong kind.
-  static func read(_ path: String) throws(SettingError) -> [AbsoluteConfigKey: ConfigValue] {
+  init(_ path: String) throws(SettingError) {
+    self.path = path
     let root: YAMLNode?
     do {
-      root = try readYAML(try [UInt8](contentsOf: FilePath(path)), limits: limits)
+      root = try readYAML(try [UInt8](contentsOf: FilePath(path)), limits: SettingsFile.limits)
     } catch let error as YAMLError {
       throw SettingError("\(path): \(error)")
     } catch { throw SettingError("\(path): \(error)") }
-    guard let root, !root.isNull else { return [:] }
+    guard let root, !root.isNull else { return }
     guard case .mapping(let pairs) = root.content else {
       throw SettingError("\(path): line \(root.line): expected settings, `key: value` lines")
     }
-    var values: [AbsoluteConfigKey: ConfigValue] = [:]
-    func add(_ name: String, _ line: Int, _ value: YAMLNode) throws(FlawInLine) {
-      let key = AbsoluteConfigKey(name.split(separator: ".").map(String.init))
-      let content = try content(name, line, value)
-      guard values.updateValue(ConfigValue(content, isSecret: false), forKey: key) == nil else {
-        throw FlawInLine(line, "\(name) is there twice")
-      }
-    }
     do throws(FlawInLine) {
       for (key, value) in pairs {
-        if groups.contains(key.text), case .mapping(let members) = value.content {
+        if SettingsFile.groups.contains(key.text), case .mapping(let members) = value.content {
           for (member, value) in members {
             try add("\(key.text).\(member.text)", member.line, value)
           }
@@ -44,7 +44,34 @@ enum SettingsFile {
         }
       }
     } catch { throw SettingError("\(path): line \(error.line): \(error.text)") }
-    return values
+  }
+
+  private mutating func add(_ name: String, _ line: Int, _ value: YAMLNode) throws(FlawInLine) {
+    let key = AbsoluteConfigKey(name.split(separator: ".").map(String.init))
+    let content = try SettingsFile.content(name, line, value)
+    guard values.updateValue(ConfigValue(content, isSecret: false), forKey: key) == nil else {
+      throw FlawInLine(line, "\(name) is there twice")
+    }
+    lines[key] = [line]
+    // An alias has the line of its anchor, which is another value's.
+    if case .list(let items) = value.content { lines[key] = items.map { max($0.line, line) } }
+  }
+
+  /// Why a value of the file cannot be used, with the file and the line of the value: of a list the
+  /// first item's that cannot be used by itself.
+  func located(_ error: SettingError, of setting: Setting) -> SettingError {
+    let lines = lines[setting.key] ?? []
+    var line = lines.first
+    if case .stringArray(let items)? = values[setting.key]?.content {
+      for (item, itsLine) in zip(items, lines) {
+        var settings = Settings()
+        do throws(SettingError) { try setting.use(item, in: &settings) } catch {
+          line = itsLine
+          break
+        }
+      }
+    }
+    return SettingError("\(path): \(line.map { "line \($0): " } ?? "")\(error.text)")
   }
 
   private struct FlawInLine: Error {
@@ -67,7 +94,9 @@ enum SettingsFile {
         throw FlawInLine(line, "\(name) has settings under it, expected `key: value` lines there")
       }
       throw FlawInLine(
-        line, "there is no setting \(name.shown)" + didYouMean(name, among: Setting.all.map(\.name))
+        line,
+        "there is no setting \(name.shownBriefly)"
+          + didYouMean(name, among: Setting.all.map(\.name))
       )
     }
     switch value.content {

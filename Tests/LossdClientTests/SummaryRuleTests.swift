@@ -97,4 +97,55 @@ import Testing
     let empty = part(0, ["loss": .nan], ["loss_sum": 0, "weight_sum": 0])
     #expect(total(rule, parts + [empty]).values == ["loss": 15.0 / 8])
   }
+
+  private func expectAdded(_ part: SummaryMessage, to total: inout SummaryTotal) {
+    let isAdded = total.add(part)
+    #expect(isAdded, "\(part)")
+  }
+
+  @Test("counts that no number holds are the largest one, and no trap")
+  func saturates() {
+    let many = SummaryMessage(batches: .max, rows: .max - 1)
+    let rule = SummaryRule(function("reduction"), [:])
+    let total = rule.added(many, part(2, [:], [:]))
+    #expect(total.batches == .max && total.rows == .max)
+    var batches = SummaryTotal(nil, [:])
+    for _ in 0..<2 { expectAdded(many, to: &batches) }
+    #expect(batches.summary.batches == .max && batches.summary.rows == .max)
+  }
+
+  @Test("batches' sums are added in about twice float64's precision, and infinities stay")
+  func compensates() {
+    var total = SummaryTotal(function("reduction", default: .string("sum")), [:])
+    for sum in [1e100, 1, -1e100, 1] {
+      expectAdded(part(1, ["loss": sum], ["loss_sum": sum]), to: &total)
+    }
+    #expect(total.summary.values == ["loss": 2] && total.summary.batches == 4)
+    expectAdded(part(1, ["loss": .infinity], ["loss_sum": .infinity]), to: &total)
+    #expect(total.summary.values == ["loss": .infinity])
+  }
+
+  @Test("a batch whose value or sums are not what the reduction declares makes no total")
+  func refuses() {
+    let mean = function("reduction")
+    let none = function(nil)
+    let wrong: [(FunctionDescription, SummaryMessage)] = [
+      (mean, part(1, ["loss": 3], ["loss_sum": 4, "weight_sum": 2])),
+      (mean, part(1, ["loss": 2], ["loss_sum": 4, "weight_sum": 2, "biggest": 1])),
+      (mean, part(1, ["loss": 2], ["loss_sum": 4])),
+      (mean, part(1, [:], ["loss_sum": 4, "weight_sum": 2])),
+      (mean, part(1, ["loss": .nan], ["loss_sum": 4, "weight_sum": 0])),
+      (none, part(1, ["loss": 2], [:])), (none, part(1, [:], ["loss_sum": 4])),
+    ]
+    for (function, part) in wrong {
+      var total = SummaryTotal(function, [:])
+      let isAdded = total.add(part)
+      #expect(!isAdded, "\(part)")
+      #expect(total.summary.batches == 0)
+    }
+    var total = SummaryTotal(mean, [:])
+    expectAdded(part(1, ["loss": .nan], ["loss_sum": 0, "weight_sum": 0]), to: &total)
+    expectAdded(part(1, ["loss": 2], ["loss_sum": 4, "weight_sum": 2]), to: &total)
+    #expect(total.summary.values == ["loss": 2])
+  }
 }

@@ -25,13 +25,13 @@ def program(name):
 
 class Daemon:
     """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file. `user`: whose it is, without
-    a privilege; `before`: called in its process before it begins."""
+    a privilege; `before`: called in its process before it begins; `path`: its socket, in place of one of its own."""
 
     def __init__(
             self, tcp=False, descriptors=None, kernels=None, user=None, before=None, passes_descriptors=False,
-            **settings):
+            path=None, **settings):
         self.folder = tempfile.TemporaryDirectory(prefix="lossd-test-")
-        self.path = os.path.join(self.folder.name, "lossd.sock")
+        self.path = path or os.path.join(self.folder.name, "lossd.sock")
         self.unix = f"unix:{self.path}"
         self.log_path = os.path.join(self.folder.name, "log")
         arguments = [program("lossd"), "--listen", self.unix]

@@ -1,42 +1,26 @@
 """lossctl eval in batches: what one call gives, or a refusal that says why; never another number, never a hang."""
 
+import concurrent.futures
 import math
-import os
-import pathlib
-import random
 import struct
-import tempfile
 import time
 import unittest
 
 import npy
-from daemon import Daemon, lossctl
+from daemon import lossctl
+from random_files import RandomFiles
 
 ROWS = 7
 # The distance between 1 and the next number.
 STEP = {"float32": 2**-23, "float64": 2**-52, "float16": 2**-10, "bfloat16": 2**-7}
 
 
-class Batches(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="lossd-batches-")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-        self.seed = int(os.environ.get("LOSSD_SEED", time.time_ns() % 10**9))
-        self.random = random.Random(self.seed)
-        self.count = 0
-
-    def daemon(self, **settings):
-        daemon = Daemon(**settings)
-        self.addCleanup(daemon.__exit__)
-        return daemon
-
+class Batches(RandomFiles):
     # ---- Files ----
 
     def file(self, shape, data_type="float32", values=None):
-        self.count += 1
         values = self.numbers(shape) if values is None else values
-        return npy.write(self.folder / f"in{self.count}.npy", values, shape, data_type)
+        return npy.write(self.next_path(), values, shape, data_type)
 
     def numbers(self, shape):
         """Of 8 bits, so that each type holds them."""
@@ -53,7 +37,7 @@ class Batches(unittest.TestCase):
 
     def evaluate(self, server, function, inputs, attributes, outputs, batch=None):
         """The saved results by name, or the failed process."""
-        saved = {name: self.folder / f"{name}.npy" for name in outputs}
+        saved = {name: self.folder / f"{name}{batch or ''}.npy" for name in outputs}
         for path in saved.values():
             path.unlink(missing_ok=True)
         arguments = ["eval", function, "--want", ",".join(outputs)]
@@ -87,10 +71,13 @@ class Batches(unittest.TestCase):
         """In batches of any sizes as in one call; where `cut` is False, refused."""
         what = (f"LOSSD_SEED={self.seed}", function, {name: npy.read(path)[:2] for name, path in inputs.items()},
                 attributes, outputs)
-        whole = self.evaluate(server, function, inputs, attributes, outputs)
+        sizes = (None, self.random.choice([1, 2]), self.random.choice([3, 4, 5, 6, ROWS, ROWS + 5]))
+        # At once, since most of the time is that of the programs' start.
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            whole, *others = threads.map(
+                lambda size: self.evaluate(server, function, inputs, attributes, outputs, batch=size), sizes)
         self.assertIsInstance(whole, dict, (what, getattr(whole, "stderr", "")))
-        for size in (self.random.choice([1, 2]), self.random.choice([3, 4, 5, 6, ROWS, ROWS + 5])):
-            ours = self.evaluate(server, function, inputs, attributes, outputs, batch=size)
+        for size, ours in zip(sizes[1:], others):
             if not cut:
                 self.assertNotIsInstance(ours, dict, (what, size))
                 self.assertEqual(ours.returncode, 64, ours.stderr)

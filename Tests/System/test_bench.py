@@ -1,5 +1,6 @@
 """lossctl bench: it counts what the daemon counts, and tells what goes wrong."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -20,6 +21,12 @@ def counted(daemon, function="cross_entropy"):
     """Calls of a function that the daemon has answered, by code."""
     status = lossctl("status", "--json", server=daemon.unix)
     return {call["code"]: call["count"] for call in status["calls"] if call["function"] == function}
+
+
+def at_once(count, body, cases):
+    """Each case with what `body` gives for it, so many at a time."""
+    with concurrent.futures.ThreadPoolExecutor(count) as threads:
+        return list(zip(cases, threads.map(body, cases)))
 
 
 class Bench(unittest.TestCase):
@@ -172,40 +179,42 @@ class Bench(unittest.TestCase):
             ("--rate", 500), ("--rate", 2000, "--connections", 2, "--threads", 2))
 
     def test_a_benchmark_goes_on_with_the_next_daemon_and_counts_what_was_lost(self):
-        for number in (signal.SIGKILL, signal.SIGTERM):
-            for arguments in self.WAYS:
-                code, result, errors = self.restarted(number, *arguments)
-                what = (number, arguments, result["calls"], result["failed"], result["unanswered"], errors)
-                self.assertEqual((code, errors), (0, ""), what)
-                connections = result["connections"]
-                self.assertEqual(result["connections_lost"], connections, what)
-                self.assertTrue(0.3 < result["seconds_away"] < 3, (what, result["seconds_away"]))
-                self.assertEqual(result["unanswered"], 0, what)
-                # Those under way when it was killed, and no others; none that was shut down.
-                most = 0 if number == signal.SIGTERM else connections * result["depth"]
-                self.assertLessEqual(result["failed"], most, what)
-                if result["failed"]:
-                    self.assertIn("UNAVAILABLE: the daemon", result["first_failure"])
-                if result["intended_rate"]:
-                    self.assertEqual(result["calls"] + result["failed"], result["intended_rate"] * 3, what)
-                    # Calls that were due in between waited for the next daemon.
-                    self.assertGreater(result["latency_us"]["max"], 300_000, what)
-                else:
-                    self.assertGreater(result["calls"], 100, what)
+        cases = [(number, arguments) for number in (signal.SIGKILL, signal.SIGTERM) for arguments in self.WAYS]
+        duration = 2
+        for (number, arguments), (code, result, errors) in at_once(
+                3, lambda case: self.restarted(case[0], *case[1], duration=duration), cases):
+            what = (number, arguments, result["calls"], result["failed"], result["unanswered"], errors)
+            self.assertEqual((code, errors), (0, ""), what)
+            connections = result["connections"]
+            self.assertEqual(result["connections_lost"], connections, what)
+            self.assertTrue(0.3 < result["seconds_away"] < 3, (what, result["seconds_away"]))
+            self.assertEqual(result["unanswered"], 0, what)
+            # Those under way when it was killed, and no others; none that was shut down.
+            most = 0 if number == signal.SIGTERM else connections * result["depth"]
+            self.assertLessEqual(result["failed"], most, what)
+            if result["failed"]:
+                self.assertIn("UNAVAILABLE: the daemon", result["first_failure"])
+            if result["intended_rate"]:
+                self.assertEqual(result["calls"] + result["failed"], result["intended_rate"] * duration, what)
+                # Calls that were due in between waited for the next daemon.
+                self.assertGreater(result["latency_us"]["max"], 300_000, what)
+            else:
+                self.assertGreater(result["calls"], 100, what)
 
     def test_without_a_next_daemon_it_ends_with_what_it_has_and_says_so(self):
-        for arguments in self.WAYS:
-            for duration in (2, 30):
-                code, result, errors = self.restarted(
-                    signal.SIGKILL, *arguments, comes_back=False, pause=0, duration=duration)
-                what = (arguments, duration, errors)
-                self.assertEqual(code, 69, what)
-                self.assertRegex(errors, "^lossctl: unix:.*: the daemon .*, and the daemon has not come back\\n$")
-                self.assertGreater(result["calls"], 0, what)
-                self.assertGreater(result["connections_lost"], 0, what)
-                self.assertLess(result["seconds"], 10, what)
-                if arguments[:1] == ("--rate",):
-                    self.assertGreater(result["unanswered"], 0, what)
+        cases = [(arguments, duration) for arguments in self.WAYS for duration in (2, 30)]
+        # Most of the time nothing happens: they wait for a daemon.
+        for (arguments, duration), (code, result, errors) in at_once(
+                len(cases), lambda case: self.restarted(
+                    signal.SIGKILL, *case[0], comes_back=False, pause=0, duration=case[1]), cases):
+            what = (arguments, duration, errors)
+            self.assertEqual(code, 69, what)
+            self.assertRegex(errors, "^lossctl: unix:.*: the daemon .*, and the daemon has not come back\\n$")
+            self.assertGreater(result["calls"], 0, what)
+            self.assertGreater(result["connections_lost"], 0, what)
+            self.assertLess(result["seconds"], 10, what)
+            if arguments[:1] == ("--rate",):
+                self.assertGreater(result["unanswered"], 0, what)
 
     def test_a_daemon_that_comes_back_and_says_nothing_is_not_waited_for(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -2,47 +2,37 @@
 
 import json
 import os
-import pathlib
-import random
 import resource
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 import unittest
 
 import npy
-from daemon import ROOT, Daemon, lossctl, program
-from wire import REGION, frame, number
+from daemon import ROOT, lossctl, program
+from random_files import RandomFiles
+from wire import DAEMON_STATUS, END_STREAM, MESSAGE, OPEN, REGION, double, frame, number, parse
 
 sys.path.insert(0, str(ROOT / "clients"))
 
-from fakes import SHM_HI, answer, block, listed, serving, tensor, varint  # noqa: E402
+from fakes import HI, SHM_HI, answer, block, echoed, listed, listed_rows, serving, varint  # noqa: E402
 
 BIG = 8192
 
 
-class EvalShared(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="lossd-eval-")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-        self.seed = int(os.environ.get("LOSSD_SEED", time.time_ns() % 10**9))
-        self.random = random.Random(self.seed)
-        self.count = 0
+def rows_of(connection):
+    """How many rows a daemon has evaluated."""
+    return parse(connection.call(DAEMON_STATUS)[0]).get(10, [0])[0]
 
-    def daemon(self, **settings):
-        daemon = Daemon(**settings)
-        self.addCleanup(daemon.__exit__)
-        return daemon
 
+class EvalShared(RandomFiles):
     # ---- Files ----
 
     def file(self, shape, data_type="float32", values=None, **header):
         """Random numbers from -3 to 3 of 8 bits, which all types hold, or those that are drawn from `values`."""
-        self.count += 1
-        path = self.folder / f"in{self.count}.npy"
+        path = self.next_path()
         values = values or [number / 32 for number in range(-96, 97)]
         size = 1
         for length in shape:
@@ -88,8 +78,8 @@ class EvalShared(unittest.TestCase):
         return printed, {name: path.read_bytes() for name, path in saved.items()}
 
     def received(self, daemon):
-        status = lossctl("status", "--json", server=daemon.unix)
-        return status["bytes_received"], status["bytes_sent"]
+        status = daemon.status()
+        return status[8][0], status[9][0]
 
     def bytes_of(self, daemon, *arguments, **options):
         """What an evaluation comes to, and how many bytes of it went through the socket each way."""
@@ -220,7 +210,7 @@ class EvalShared(unittest.TestCase):
 
     def test_a_file_that_becomes_shorter_is_named(self):
         daemon = self.daemon(kernels="reference", workers=1)
-        big = self.file([1_500_000, 32])
+        big = self.file([400_000, 32])
         arguments, _ = self.arguments("sigmoid", {"input": big}, ("output",), batch=4096)
         process = self.stopped_in_the_middle(daemon, arguments)
         os.truncate(big, 1 << 20)
@@ -232,8 +222,7 @@ class EvalShared(unittest.TestCase):
 
     # ---- Restarts ----
 
-    def stopped_in_the_middle(self, daemon, arguments, calls=20):
-        """A lossctl that stands still, some batches on."""
+    def started(self, daemon, arguments):
         process = subprocess.Popen(
             [program("lossctl"), "--server", daemon.unix, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True)
@@ -241,17 +230,34 @@ class EvalShared(unittest.TestCase):
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        rows = lossctl("status", "--json", server=daemon.unix)["rows"]
-        deadline = time.time() + 30
-        while lossctl("status", "--json", server=daemon.unix)["rows"] < rows + 4096 * calls:
-            self.assertIsNone(process.poll(), "over before it could be stopped")
-            self.assertLess(time.time(), deadline)
-        process.send_signal(signal.SIGSTOP)
-        self.assertIsNone(process.poll())
         return process
 
+    def stopped_after(self, process, daemon, rows):
+        """Stops a lossctl when the daemon has evaluated so many rows."""
+        deadline = time.time() + 30
+        with daemon.connect() as connection:
+            while rows_of(connection) < rows:
+                self.assertIsNone(process.poll(), "over before it could be stopped")
+                self.assertLess(time.time(), deadline)
+        process.send_signal(signal.SIGSTOP)
+        self.assertIsNone(process.poll())
+
+    def stopped_in_the_middle(self, daemon, arguments, calls=20):
+        """A lossctl that stands still, some batches on."""
+        rows = self.rows_in_the_end(daemon)
+        process = self.started(daemon, arguments)
+        self.stopped_after(process, daemon, rows + 4096 * calls)
+        return process
+
+    def next_one(self, daemon, **settings):
+        """Another daemon in the place of one that was killed."""
+        daemon.process.kill()
+        daemon.process.wait(10)
+        os.unlink(daemon.path)
+        return self.daemon(path=daemon.path, kernels="reference", workers=1, **settings)
+
     def test_a_daemon_that_is_restarted_in_the_middle_changes_no_result(self):
-        classes = self.classification(1_500_000, 32)
+        classes = self.classification(400_000, 32)
         for function, inputs, outputs in (
                 ("cross_entropy", classes, ()), ("sigmoid", {"input": classes["input"]}, ("output",))):
             daemon = self.daemon(kernels="reference", workers=1, limits__drain_timeout="1s")
@@ -261,12 +267,7 @@ class EvalShared(unittest.TestCase):
             daemon.process.send_signal(signal.SIGTERM)
             while os.path.exists(daemon.path):
                 time.sleep(0.01)
-            next_one = subprocess.Popen(
-                [program("lossd"), "--listen", daemon.unix], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env={**os.environ, "LOSSD_KERNELS": "reference"})
-            self.addCleanup(next_one.wait)
-            self.addCleanup(next_one.kill)
-            time.sleep(0.3)
+            self.daemon(path=daemon.path, kernels="reference")
             process.send_signal(signal.SIGCONT)
             printed, errors = process.communicate(timeout=120)
             self.assertEqual(process.returncode, 0, errors)
@@ -277,41 +278,155 @@ class EvalShared(unittest.TestCase):
             for name, data in truth[1].items():
                 self.assertTrue(saved[name].read_bytes() == data, name)
 
-    def next_daemon(self, daemon):
-        os.unlink(daemon.path)
-        next_one = subprocess.Popen(
-            [program("lossd"), "--listen", daemon.unix], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "LOSSD_KERNELS": "reference"})
-        self.addCleanup(next_one.wait)
-        self.addCleanup(next_one.kill)
-
-    def test_an_evaluation_that_a_crash_ends_is_begun_again_with_retry_and_fails_without(self):
-        classes = self.classification(1_500_000, 32)
-        for function, inputs, outputs, retry in (
-                ("cross_entropy", classes, (), 20), ("sigmoid", {"input": classes["input"]}, ("output",), 20),
-                ("cross_entropy", classes, ("loss", "grad.input"), 20), ("cross_entropy", classes, (), None),
-                ("sigmoid", {"input": classes["input"]}, ("output",), None)):
+    def test_an_evaluation_that_a_crash_ends_fails_without_retry(self):
+        classes = self.classification(400_000, 32)
+        for function, inputs, outputs in (
+                ("cross_entropy", classes, ()), ("sigmoid", {"input": classes["input"]}, ("output",))):
             daemon = self.daemon(kernels="reference", workers=1)
-            truth = self.evaluate(daemon, function, inputs, outputs, batch=4096, folder="truth")
-            arguments, saved = self.arguments(function, inputs, outputs, batch=4096)
-            process = self.stopped_in_the_middle(daemon, arguments + (["--retry", str(retry)] if retry else []))
+            arguments, _ = self.arguments(function, inputs, outputs, batch=4096)
+            process = self.stopped_in_the_middle(daemon, arguments)
             daemon.process.kill()
             daemon.process.wait(10)
             process.send_signal(signal.SIGCONT)
-            time.sleep(0.3)
-            self.next_daemon(daemon)
+            _, errors = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 69, errors)
+            self.assertEqual([path.name for path in (self.folder / "ours").iterdir()], [])
+
+    def rows_in_the_end(self, daemon):
+        """The rows that a daemon has evaluated, once it evaluates no more."""
+        with daemon.connect() as connection:
+            rows, former = rows_of(connection), None
+            while rows != former:
+                time.sleep(0.05)
+                rows, former = rows_of(connection), rows
+        return rows
+
+    def test_with_retry_what_crashes_end_goes_on_after_the_last_answered_batch(self):
+        """By sockets and by shared memory, in one pass and two: each batch counts once, and next to none is repeated."""
+        batch, count = 2048, 100
+        classes = self.classification(batch * count, 32)
+        small = self.classification(1024 * count, 32)
+        sigmoid = {"input": classes["input"]}
+        loss = ("loss", "grad.input")
+        for function, inputs, outputs, size, passes, settings in (
+                ("cross_entropy", classes, (), batch, 1, {}), ("sigmoid", sigmoid, ("output",), batch, 1, {}),
+                ("cross_entropy", classes, loss, batch, 2, {}),
+                ("cross_entropy", classes, loss, batch, 2, {"limits__region_bytes": 0}),
+                ("sigmoid", sigmoid, ("output",), batch, 1, {"limits__region_bytes": 0}),
+                ("cross_entropy", small, loss, 1024, 2, {})):
+            what = (f"LOSSD_SEED={self.seed}", function, outputs, size, settings)
+            daemon = self.daemon(kernels="reference", workers=1, **settings)
+            truth = self.evaluate(daemon, function, inputs, outputs, batch=size, folder="truth")
+            arguments, saved = self.arguments(function, inputs, outputs, batch=size)
+            before = self.rows_in_the_end(daemon)
+            process, evaluated = self.started(daemon, arguments + ["--retry", "20"]), 0
+            for part in range(3):
+                self.stopped_after(process, daemon, before + passes * count * size // 5)
+                evaluated += self.rows_in_the_end(daemon) - before
+                before = 0
+                if part % 2:  # There is none for a while.
+                    threading.Timer(0.1, process.send_signal, [signal.SIGCONT]).start()
+                daemon = self.next_one(daemon, **settings)
+                process.send_signal(signal.SIGCONT)
             printed, errors = process.communicate(timeout=120)
-            if retry is None:
-                self.assertEqual(process.returncode, 69, errors)
-                self.assertEqual([path.name for path in (self.folder / "ours").iterdir()], [])
-                continue
-            self.assertEqual(process.returncode, 0, errors)
+            self.assertEqual(process.returncode, 0, (what, errors))
+            evaluated += self.rows_in_the_end(daemon)
             printed = json.loads(printed)
             printed.pop("files")
-            self.assertEqual(printed, truth[0])
+            self.assertEqual(printed["batches"], count, what)
+            self.equal(printed, truth[0], what)
             for name, data in truth[1].items():
-                self.assertTrue(saved[name].read_bytes() == data, name)
-                saved[name].unlink()
+                self.assertTrue(saved[name].read_bytes() == data, (what, name))
+            # What was under way at each crash, and no more.
+            self.assertGreaterEqual(evaluated, passes * count * size, what)
+            self.assertLessEqual(evaluated, (passes * count + 3 * 8) * size, what)
+
+    def equal(self, ours, truth, what):
+        """Everything, but for the last bit of float64 in sums: a batch's is rounded before it is added."""
+        self.assertEqual(ours.keys(), truth.keys(), what)
+        for key, value in truth.items():
+            if not isinstance(value, dict):
+                self.assertEqual(ours[key], value, what)
+                continue
+            self.assertEqual(ours[key].keys(), value.keys(), what)
+            for name, number in value.items():
+                self.assertAlmostEqual(ours[key][name], number, delta=abs(number) * 2**-51, msg=str(what))
+
+    def test_what_retry_comes_to_does_not_depend_on_crashes(self):
+        """Bit for bit, whatever batches were repeated and in which order they came."""
+        classes = self.classification(200_000, 32)
+        daemon = self.daemon(kernels="reference", workers=1)
+        arguments, saved = self.arguments("cross_entropy", classes, ("loss",), batch=2000)
+        truth = lossctl(*arguments, "--retry", "20", server=daemon.unix)
+        data = saved["loss"].read_bytes()
+        process = self.started(daemon, arguments + ["--retry", "20"])
+        rows = 200_000
+        for _ in range(3):
+            self.stopped_after(process, daemon, rows + 40_000)
+            daemon = self.next_one(daemon)
+            rows = 0
+            process.send_signal(signal.SIGCONT)
+        printed, errors = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertEqual(json.loads(printed), truth)
+        self.assertEqual(saved["loss"].read_bytes(), data)
+
+    def evaluating(self, name, fails=(), state=b""):
+        """A daemon that takes batches of rows of 5 float32, and ends the connection at rows that are in `fails`."""
+        def serve(fake):
+            fake.send(HI)
+            methods, batches = {}, {}
+            while True:
+                kind, stream, flags, message, payload = fake.frame()
+                if kind == OPEN:
+                    methods[stream] = message
+                    batches[stream] = 0
+                if kind != MESSAGE:
+                    continue
+                if b"ListFunctions" in methods[stream]:
+                    fake.send(listed_rows(name, stream))
+                    continue
+                if payload[:20] in fails:
+                    return
+                if payload:
+                    batches[stream] += 1
+                    fake.send(echoed(payload, 5, stream))
+                if flags & END_STREAM:
+                    end = block(3, number(1, batches[stream]) + number(2, batches[stream]) + state)
+                    fake.send(frame(MESSAGE, stream, end, b"", END_STREAM))
+
+        return serving(*[serve] * 1000)
+
+    def test_a_batch_that_crashes_the_daemon_each_time_ends_with_its_retry_though_others_go_on(self):
+        values = self.file([64, 5])
+        bad = values.read_bytes()[-20:]
+        with self.evaluating("worse", fails=[bad]) as address:
+            begin = time.monotonic()
+            result = lossctl("eval", "worse", "--tensor", f"input={values}", "--batch-size", 1, "--retry", 1,
+                             server=address, check=False)
+        self.assertEqual(result.returncode, 69, result.stderr)
+        self.assertIn("(--retry: begun again for 1 s)", result.stderr)
+        self.assertTrue(1 <= time.monotonic() - begin < 10)
+
+    def test_a_total_that_only_a_stream_knows_is_a_streams_with_retry_too(self):
+        """A function that declares no reduction: its sums may merge in a way of their own."""
+        values = self.file([4, 5])
+        state = block(4, block(1, "biggest") + double(2, 7.0))
+        for given, expected in ((b"", {}), (state, {"biggest": 7.0})):
+            with self.evaluating("odd", state=given) as address:
+                result = lossctl("eval", "odd", "--tensor", f"input={values}", "--batch-size", 2, "--retry", 1,
+                                 "--json", server=address)
+            self.assertEqual((result["state"], result["batches"]), (expected, 2))
+
+    def test_a_timeout_ends_what_is_repeated(self):
+        classes = self.classification(100, 32)
+        arguments, _ = self.arguments("cross_entropy", classes)
+        begin = time.monotonic()
+        result = lossctl(*arguments, "--retry", 60, "--timeout", 1, server=f"unix:{self.folder}/nobody", check=False)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("DEADLINE_EXCEEDED", result.stderr)
+        self.assertIn("--timeout", result.stderr)
+        self.assertLess(time.monotonic() - begin, 10)
 
     def test_retry_ends_when_its_time_is_over(self):
         classes = self.classification(100, 32)

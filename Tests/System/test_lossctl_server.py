@@ -12,11 +12,11 @@ import time
 import unittest
 
 from daemon import ROOT, Daemon, lossctl
-from wire import FUNCTIONS, HELLO, PING, block, frame, number
+from wire import CREDIT, END_STREAM, FUNCTIONS, HELLO, MESSAGE, OPEN, PING, block, frame, number
 
 sys.path.insert(0, str(ROOT / "clients"))
 
-from fakes import HI, Fake, answer, tensor  # noqa: E402
+from fakes import HI, SHM_HI, Fake, answer, echoed, goaway, listed_rows, status, tensor  # noqa: E402
 
 
 class Server:
@@ -40,7 +40,7 @@ class Server:
                 threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def serve(self, client):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):
             self.answer(client)
 
     def close(self):
@@ -54,10 +54,12 @@ class Servers(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.file = f"{folder.name}/x.npy"
-        header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"
-        header = header.ljust(53) + b"\n"
-        pathlib.Path(self.file).write_bytes(
-            b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8))
+        self.write(self.file, "(2,)", 8)
+
+    def write(self, path, shape, size):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        header = header.ljust(117) + b"\n"
+        pathlib.Path(path).write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(size))
 
     def run_against(self, answer, *arguments):
         server = Server(answer)
@@ -72,6 +74,83 @@ class Servers(unittest.TestCase):
             lambda client: time.sleep(50), "eval", "sigmoid", "--input", self.file, "--timeout", "0.5")
         self.assertIn("said nothing for 5.0 s after the timeout", error)
         self.assertLess(seconds, 15)
+
+    def test_a_timeout_is_kept_where_the_server_falls_silent_in_the_middle(self):
+        """In a stream, in a call a batch, in giving memory, while it goes: whatever else it says, and whether it reads."""
+        big = pathlib.Path(self.file).with_name("big.npy")
+        self.write(big, "(64, 32768)", 64 * 32768 * 4)
+        silent = lambda fake: time.sleep(50)  # noqa: E731
+
+        def chatters(fake):
+            while True:
+                fake.send(frame(PING, 0, b"12345678") + frame(CREDIT, 5, number(1, 1)))
+                time.sleep(0.2)
+
+        def reads(fake):
+            while fake.frame():
+                pass
+
+        def goes(fake):
+            # Says how far it came, and that it goes; the next connection is not answered.
+            fake.send(frame(MESSAGE, 5, block(3, number(1, 1) + number(2, 1))) + status(14, stream=5) + goaway(5))
+            reads(fake)
+
+        def answering(batches, then, hi=HI):
+            """Answers so many batches, or the others too and not the end."""
+            def answer(client):
+                fake = Fake(client)
+                server.connections += 1
+                if server.connections > 1:
+                    return time.sleep(50)
+                fake.send(hi)
+                methods, left = {}, batches
+                while True:
+                    kind, stream, flags, message, payload = fake.frame()
+                    if kind == OPEN:
+                        methods[stream] = message
+                    if kind == MESSAGE and b"ListFunctions" in methods[stream]:
+                        fake.send(listed_rows("f", stream))
+                    elif payload:
+                        fake.send(echoed(payload, 32768, stream) + frame(CREDIT, stream, number(1, 1)))
+                        left -= 1
+                        if flags & END_STREAM and left:
+                            fake.send(frame(MESSAGE, stream, block(3, number(1, 1) + number(2, 1)), b"", END_STREAM))
+                    if left == 0 or kind == 9:
+                        then(fake)
+
+            server = Server(answer)
+            server.connections = 0
+            self.addCleanup(server.close)
+            return server
+
+        batch, retry = ("--batch-size", 1), ("--retry", 60)
+        cases = [
+            ("silent", answering(1, silent), batch), ("reads", answering(1, reads), batch),
+            ("chatters", answering(1, chatters), batch), ("no Summary", answering(64, reads), batch),
+            ("goes", answering(1, goes), batch), ("a call a batch", answering(2, reads), (*batch, *retry)),
+            ("a call a batch, not read", answering(3, silent), ("--batch-size", 8, *retry)),
+            ("a region", answering(-1, silent, SHM_HI), ("--batch-size", 8)),
+            ("a region for a call", answering(-1, silent, SHM_HI), ()),
+        ]
+        results = {}
+
+        def run(name, server, arguments):
+            begin = time.monotonic()
+            result = lossctl("eval", "f", "--input", big, "--timeout", 1, *arguments, server=f"unix:{server.path}",
+                             check=False)
+            results[name] = (result, time.monotonic() - begin)
+
+        threads = [threading.Thread(target=run, args=case) for case in cases]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(100)
+        self.assertEqual(len(results), len(cases))
+        for name, (result, seconds) in results.items():
+            with self.subTest(name):
+                self.assertEqual(result.returncode, 1, result.stderr)
+                self.assertIn("said nothing for 5.0 s after the timeout", result.stderr)
+                self.assertTrue(5.5 < seconds < 20, seconds)
 
     def test_a_server_that_takes_no_calls_is_refused(self):
         def answer(client):

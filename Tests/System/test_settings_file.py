@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import tempfile
 import time
@@ -70,6 +71,72 @@ class SettingsFile(unittest.TestCase):
                 self.assertRegex(error, r"^lossd: settings: /\S+/lossd\.yaml: line ")
                 self.assertIn(f"lossd.yaml: line {line}: ", error)
                 self.assertIn(reason, error)
+
+    def test_a_value_that_a_setting_refuses_is_told_with_setting_value_file_and_line(self):
+        for text, line, name, value in (
+                ("loops: 1\n\nworkers: many\n", 3, "workers", "many"), ("loops: 1\nworkers: 2000\n", 2, "workers", "2000"),
+                ("loops: 1\nworkers:\n", 2, "workers", "an empty text"), ("workers: -1\n", 1, "workers", "-1"),
+                ("limits:\n  streams: 50\n  payload_bytes: 4 parsec\n", 3, "limits.payload_bytes", "4 parsec"),
+                ("limits.payload_bytes:\n  4 parsec\n", 1, "limits.payload_bytes", "4 parsec"),
+                ("limits: {streams: 50,\n hello_timeout: 5y}\n", 2, "limits.hello_timeout", "5y"),
+                ("# 1\naccess_log: maybe\n", 2, "access_log", "maybe"), ("\nlog_level: loud\n", 2, "log_level", "loud"),
+                ("\nsocket_mode: 999\n", 2, "socket_mode", "999"), ("\nstate_folder: here\n", 2, "state_folder", "here"),
+                ("plugins:\n  isolation: some\n", 2, "plugins.isolation", "some"),
+                ("plugins:\n  confinement: |\n    little\n", 2, "plugins.confinement", "little"),
+                ("listen:\n  - unix:/tmp/a\n  - http://b\n  - unix:/tmp/c\n", 3, "listen", "http://b"),
+                ("listen:\n- unix:/tmp/a\n\n- 'unix:'\n", 4, "listen", "unix:"),
+                ("listen: [unix:/tmp/a,\n http://b]\n", 2, "listen", "http://b"),
+                ("listen: unix:/tmp/a,http://b\n", 1, "listen", "http://b"),
+                ("plugin_folders:\n  - /tmp\n  - relative\n", 3, "plugin_folders", "relative"),
+                ("admin_listen: [tcp:127.0.0.1:1]\n", 1, "admin_listen", "tcp:127.0.0.1:1"),
+                ("plugins:\n  pins:\n    - a.so=" + "0" * 64 + "\n    - b.so=1\n", 4, "plugins.pins", "b.so=1"),
+                ("plugins:\n  in_daemon: [a.so,\n    ../b.so]\n", 3, "plugins.in_daemon", "../b.so"),
+                ("log_level: &a b.c\n\nworkers: *a\n", 3, "workers", "b.c"),
+                ("state_folder: &a /tmp\n\nlisten:\n  - *a\n", 3, "listen", "/tmp")):
+            with self.subTest(text):
+                status, error, _ = self.check(text)
+                self.assertEqual(status, 78, error)
+                self.assertIn(f"lossd.yaml: line {line}: {name}: ", error)
+                self.assertIn(value, error.partition(f"{name}: ")[2])
+
+    def test_what_a_flag_or_a_variable_says_in_the_files_place_is_not_told_with_the_files_line(self):
+        with tempfile.TemporaryDirectory(prefix="lossd-settings-") as folder:
+            file = pathlib.Path(folder) / "lossd.yaml"
+            file.write_text("workers: 2\nlisten: [unix:/tmp/a]\n")
+            for flags, variables, name in ((["--set", "workers=x"], {}, "workers"), ([], {"LOSSD_WORKERS": "x"}, "workers"),
+                                           (["--listen", "x"], {}, "listen")):
+                done = subprocess.run(
+                    [program("lossd"), "--config", file, "--check-config", *flags], capture_output=True, text=True,
+                    timeout=60, env=dict(os.environ, **variables))
+                self.assertEqual(done.returncode, 78, done.stderr)
+                self.assertIn(f"settings: {name}: ", done.stderr)
+                self.assertNotIn("line", done.stderr)
+
+    def test_a_reload_tells_the_line_of_what_it_refuses_in_the_log_and_in_its_record(self):
+        with tempfile.TemporaryDirectory(prefix="lossd-settings-") as folder:
+            file, record = pathlib.Path(folder) / "lossd.yaml", pathlib.Path(folder) / "reload"
+            file.write_text("workers: 1\n")
+            log = open(f"{folder}/log", "wb")
+            self.addCleanup(log.close)
+            process = subprocess.Popen(
+                [program("lossd"), "--config", file, "--listen", f"unix:{folder}/s"], stderr=log,
+                env=dict(os.environ, RUNTIME_DIRECTORY=folder))
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            deadline = time.monotonic() + 20
+            while "is ready" not in (text := pathlib.Path(f"{folder}/log").read_text()):
+                self.assertLess(time.monotonic(), deadline, text)
+                time.sleep(0.01)
+            for count, (text, reason) in enumerate((
+                    ("workers: 1\n\nlog_level: loud\n", f"{file}: line 3: log_level: loud is not"),
+                    ("workers: 1\nlimits:\n  stream: 1\n", f"{file}: line 3: there is no setting limits.stream; did you"))):
+                file.write_text(text)
+                process.send_signal(signal.SIGHUP)
+                while f"done={count + 1}\n" not in (text := record.read_text() if record.exists() else ""):
+                    self.assertLess(time.monotonic(), deadline, text)
+                    time.sleep(0.01)
+                self.assertIn(f"failure={reason}", text)
+                self.assertIn(reason, pathlib.Path(f"{folder}/log").read_text())
 
     def test_a_value_is_taken_as_it_is_written_however_that_is(self):
         for text in (

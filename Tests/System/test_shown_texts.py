@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT / "clients"))
 from fakes import serving  # noqa: E402
 from wire import ACK, END_STREAM, HELLO, MESSAGE, PING, STATUS, block, frame, number  # noqa: E402
 
-# A title, a cleared screen, a forged line, C1's CSI, a turn of direction.
-EVIL = "a\x1b]0;b\x07\x1b[2Jc\nforged\r\x9b31m\u202ed\x7f\u2028e"
-CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# A title, a cleared screen, a forged line, C1's CSI, a turn of direction, a letter for private use, a tag, which is not seen.
+EVIL = "a\x1b]0;b\x07\x1b[2Jc\nforged\r\x9b31m\u202ed\x7f\u2028e\ue000\U000e0041"
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ue000-\uf8ff\U000e0000-\U000e007f]")
 
 
 def answering(message=None, software="fake", code=None):

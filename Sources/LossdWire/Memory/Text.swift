@@ -13,9 +13,9 @@ func textString(_ text: UnsafePointer<CChar>?) -> String {
   String(decoding: textBytes(text), as: UTF8.self)
 }
 
-/// A name as an error's text shows it: cut after 80 bytes, control characters and turns of
-/// direction as `?`, so that a
-/// hostile one neither floods a log nor forges a line in it.
+/// A name as an error's text shows it: cut after 80 bytes, control characters as `?` and what else
+/// cannot be seen as ``shownText(_:bytesMax:keepsLines:)`` has it, so that a hostile one neither
+/// floods a log nor forges a line in it.
 public func displayText(_ bytes: UnsafeRawBufferPointer) -> String {
   let limit = 80
   let clean = bytes.prefix(limit).map { $0 < 0x20 || $0 == 0x7F ? UInt8(ascii: "?") : $0 }

@@ -98,40 +98,60 @@ public final class Evaluation: @unchecked Sendable {
   /// Where another process writes the number of the last call that is to stop, and this call's.
   var stopOrder: (word: UnsafePointer<UInt64>, number: UInt64)?
 
+  /// For the arrays of a call. In pages apart from malloc's heap, where those of thousands of calls
+  /// that are over would stay.
+  private static let memoryBytes = 16 << 10
+  private let memory = PageBlock(Evaluation.memoryBytes)
+
+  /// Arrays one behind another, each at a multiple of 64 bytes.
+  private struct Layout {
+    let base: UnsafeMutableRawPointer
+    private(set) var end = 0
+
+    init(_ base: UnsafeMutableRawPointer) { self.base = base }
+
+    mutating func place(byteCount: Int) -> UnsafeMutableRawPointer {
+      defer { end = (end + byteCount + 63) & ~63 }
+      return base + end
+    }
+
+    mutating func place<Element>(_ count: Int) -> UnsafeMutablePointer<Element> {
+      place(byteCount: count * MemoryLayout<Element>.stride)
+        .bindMemory(to: Element.self, capacity: count)
+    }
+  }
+
   public init(_ entry: FunctionEntry) {
     self.entry = entry
-    inputs = .allocate(capacity: Int(LOSSD_INPUTS_MAX))
-    outputs = .allocate(capacity: Int(LOSSD_OUTPUTS_MAX))
-    attributes = .allocate(capacity: Int(LOSSD_ATTRIBUTES_MAX))
+    var layout = Layout(memory.base)
+    inputs = layout.place(Int(LOSSD_INPUTS_MAX))
+    outputs = layout.place(Int(LOSSD_OUTPUTS_MAX))
+    attributes = layout.place(Int(LOSSD_ATTRIBUTES_MAX))
     // The call carries a pointer to this object behind itself, for `cancelled`.
     let bytes = MemoryLayout<lossd_call>.stride + MemoryLayout<UnsafeRawPointer>.stride
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 16)
-    call = memory.bindMemory(to: lossd_call.self, capacity: 1)
-    plan = .allocate(capacity: 1)
+    let callMemory = layout.place(byteCount: bytes)
+    call = callMemory.bindMemory(to: lossd_call.self, capacity: 1)
+    plan = layout.place(1)
     planned = .allocate(capacity: plannedCapacity)
+    // In malloc's heap: what a library writes behind its state is then seen by malloc, in time to
+    // say whom to suspect.
     state = .allocate(byteCount: Int(LOSSD_STATE_BYTES_MAX), alignment: 64)
-    totals = .allocate(capacity: Int(LOSSD_ACCUMULATORS_MAX))
-    values = .allocate(capacity: Int(LOSSD_VALUES_MAX))
+    totals = layout.place(Int(LOSSD_ACCUMULATORS_MAX))
+    values = layout.place(Int(LOSSD_VALUES_MAX))
+    precondition(layout.end <= Evaluation.memoryBytes)
     sumsBase = sums.base.assumingMemoryBound(to: Double.self)
     call.initialize(to: lossd_call())
     plan.initialize(to: lossd_plan())
     // Unretained: the call's memory is freed in deinit and so never outlives this object.
-    (memory + MemoryLayout<lossd_call>.stride).storeBytes(
+    (callMemory + MemoryLayout<lossd_call>.stride).storeBytes(
       of: UnsafeRawPointer(Unmanaged.passUnretained(self).toOpaque()), as: UnsafeRawPointer.self)
     begin(entry)
   }
 
   deinit {
     freeText()
-    inputs.deallocate()
-    outputs.deallocate()
-    attributes.deallocate()
-    UnsafeMutableRawPointer(call).deallocate()
-    plan.deallocate()
     planned.deallocate()
     state.deallocate()
-    totals.deallocate()
-    values.deallocate()
   }
 
   private func freeText() {

@@ -10,7 +10,8 @@ public final class PagePool: Sendable {
   public static let blockBytesMin = 4 << 10
   public static let blockBytesMax = 1 << 20
   private static let slabBytes = 4 << 20
-  /// Of each size so much keeps its pages for the next, bytes: faults take longer than a small call.
+  /// Of each size so much keeps its pages for the next, bytes: faults take longer than a small
+  /// call.
   private static let keptBytes = 2 << 20
 
   private struct Blocks {

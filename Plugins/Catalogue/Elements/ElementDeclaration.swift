@@ -35,8 +35,8 @@ extension FunctionDeclaration {
   /// `attributes` follow the reduction.
   static func loss(
     _ name: String, summary: String, inputHelp: String, targetHelp: String,
-    targetBatching: InputDeclaration.Batching = .rows, broadcastInputs: [InputDeclaration] = [],
-    attributes: [AttributeDeclaration] = []
+    targetBatching: InputDeclaration.Batching = .rows, hasTargetGradient: Bool = true,
+    broadcastInputs: [InputDeclaration] = [], attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
     FunctionDeclaration(
       name: name, kind: .loss, summary: summary,
@@ -51,7 +51,9 @@ extension FunctionDeclaration {
         OutputDeclaration(
           "loss", isDefault: true, hasRows: true, help: "scalar, or like input for reduction=none"),
         OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
-        OutputDeclaration("grad.target", hasRows: true, help: "gradient with respect to target"),
+        OutputDeclaration(
+          "grad.target", isUnimplemented: !hasTargetGradient, hasRows: true,
+          help: hasTargetGradient ? "gradient with respect to target" : "torch has none"),
       ]
         + broadcastInputs.map {
           OutputDeclaration("grad." + $0.name, isUnimplemented: true, help: "not computed by lossd")

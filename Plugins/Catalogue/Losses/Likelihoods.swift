@@ -55,7 +55,8 @@ enum SoftMarginLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "soft_margin_loss", summary: "log(1 + exp(-target input)), stable", inputHelp: "scores",
-      targetHelp: "1 or -1; of input's type; broadcasts to input", targetBatching: .broadcast)
+      targetHelp: "1 or -1; of input's type; broadcasts to input", targetBatching: .broadcast,
+      hasTargetGradient: false)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .softMargin }
@@ -67,7 +68,7 @@ enum HingeEmbeddingLoss: PairLoss {
     .loss(
       "hinge_embedding_loss", summary: "input for a target of 1, max(0, margin - input) for -1",
       inputHelp: "distances", targetHelp: "1 or -1; of input's type; broadcasts to input",
-      targetBatching: .broadcast,
+      targetBatching: .broadcast, hasTargetGradient: false,
       attributes: [
         .number("margin", 1, help: "the distance from which on a pair of -1 costs nothing")
       ])

@@ -16,50 +16,21 @@ import warnings
 from typing import Any, Callable, Dict, Optional
 
 import torch
-from torch.nn import _reduction as _Reduction, functional as _F
+from torch.nn import functional as _F
 
-from . import _autograd
-from ._tensors import array as _array, check as _check, default as _default, tensor as _tensor, use
+from . import _elements
+from ._apply import apply as _apply, reduction_of as _reduction
+from ._elements import *  # noqa: F403
+from ._tensors import array as _array, check as _check, default as _default, tensor as _tensor, use  # noqa: F401
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "MultiLabelSoftMarginLoss", "NLLLoss", "Sigmoid",
     "Softmax", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "function", "log_softmax",
-    "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "use"]
-
-
-def _is_autocast() -> bool:
-    try:
-        return torch.is_autocast_enabled("cpu")
-    except TypeError:  # torch before 2.4
-        return bool(torch.is_autocast_cpu_enabled())
-
-
-def _apply(function: str, result: str, attributes: Dict[str, Any],
-           tensors: Dict[str, Optional[torch.Tensor]], is_wide_in_autocast: bool = False) -> torch.Tensor:
-    given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    for name in ("input", "target"):
-        if name in tensors:
-            _check(tensors[name], name, function)
-    for name, tensor in given.items():
-        _check(tensor, name, function)
-    if is_wide_in_autocast and _is_autocast():
-        # torch's autocast for the CPU runs these, and not the others, in float32.
-        given = {name: tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-                 for name, tensor in given.items()}
-    return _autograd.apply(function, result, attributes, given)
+    "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "use", *_elements.__all__]
 
 
 # ---- torch.nn.functional's functions, with its arguments in its order. size_average and reduce are its deprecated
-# forms of reduction.
-
-_REDUCTIONS = ("none", "mean", "sum")
-
-
-def _reduction(size_average: Optional[bool], reduce: Optional[bool], reduction: str) -> str:
-    if size_average is not None or reduce is not None:
-        reduction = _Reduction.legacy_get_string(size_average, reduce)
-    return _REDUCTIONS[_Reduction.get_enum(reduction)]  # ValueError, in torch's words
-
+# forms of reduction. Elementwise ones are in _elements.py.
 
 def _ignore_index(value: Any) -> int:
     if type(value) is not int:

@@ -1,0 +1,227 @@
+"""torch.nn.functional's elementwise activations and losses, with its arguments in its order, and their modules.
+`inplace` is taken and has no effect: results come from the daemon."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+
+from ._apply import apply, reduction_of
+
+Tensor = torch.Tensor
+
+ACTIVATIONS = (
+    "celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
+    "relu6", "rrelu", "selu", "silu", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold")
+LOSSES = (
+    "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "poisson_nll_loss", "smooth_l1_loss",
+    "soft_margin_loss")
+MODULES = (
+    "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HuberLoss",
+    "KLDivLoss", "L1Loss", "LeakyReLU", "LogSigmoid", "MSELoss", "Mish", "PoissonNLLLoss", "RReLU", "ReLU", "ReLU6", "SELU",
+    "SiLU", "SmoothL1Loss", "SoftMarginLoss", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold")
+__all__ = [*ACTIVATIONS, *LOSSES, *MODULES]
+
+
+def _activation(function: str, input: Tensor, **attributes: Any) -> Tensor:
+    return apply(function, "output", attributes, {"input": input})
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("relu", input)
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("relu6", input)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    return _activation("hardtanh", input, min_val=float(min_val), max_val=float(max_val))
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    return _activation("threshold", input, threshold=float(threshold), value=float(value))
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    return _activation("leaky_relu", input, negative_slope=float(negative_slope))
+
+
+def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False,
+          inplace: bool = False) -> Tensor:
+    if training:
+        raise NotImplementedError("lossd.torch: rrelu in training is random, and lossd computes what is not")
+    return _activation("rrelu", input, lower=float(lower), upper=float(upper))
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    return _activation("elu", input, alpha=float(alpha))
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("selu", input)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    return _activation("celu", input, alpha=float(alpha))
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    return _activation("gelu", input, approximate=approximate)
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("silu", input)
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("mish", input)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    return _activation("softplus", input, beta=float(beta), threshold=float(threshold))
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    return _activation("logsigmoid", input)
+
+
+def softsign(input: Tensor) -> Tensor:
+    return _activation("softsign", input)
+
+
+def tanh(input: Tensor) -> Tensor:
+    return _activation("tanh", input)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    return _activation("tanhshrink", input)
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("hardsigmoid", input)
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    return _activation("hardswish", input)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    return _activation("hardshrink", input, lambd=float(lambd))
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    return _activation("softshrink", input, lambd=float(lambd))
+
+
+# ---- Losses. The daemon takes a target of the input's type that broadcasts to it; torch's promotion and broadcasting of
+# both come before, by torch itself, which then adds up gradients too.
+
+#: Where torch warns of sizes that differ.
+_WARNING = frozenset(("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss"))
+
+
+def _loss(function: str, input: Tensor, target: Tensor, reduction: str, **attributes: Any) -> Tensor:
+    if function in _WARNING and target.size() != input.size():
+        warnings.warn(
+            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will "
+            "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+    x, y = torch.broadcast_tensors(input, target)
+    if x.dtype != y.dtype:
+        # torch expands before it promotes but for these, where a tensor without dimensions then counts for less.
+        is_of_tensors = function in ("kl_div", "poisson_nll_loss")
+        common = torch.result_type(input, target) if is_of_tensors else torch.promote_types(x.dtype, y.dtype)
+        x, y = x.to(common), y.to(common)
+    return apply(function, "loss", {"reduction": reduction, **attributes}, {"input": x, "target": y})
+
+
+def _weighted(function: str, weight: Optional[Tensor]) -> None:
+    if weight is not None:
+        raise NotImplementedError(f"lossd.torch: {function} has no weight")
+
+
+def l1_loss(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
+            reduction: str = "mean", weight: Optional[Tensor] = None) -> Tensor:
+    _weighted("l1_loss", weight)
+    return _loss("l1_loss", input, target, reduction_of(size_average, reduce, reduction))
+
+
+def mse_loss(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
+             reduction: str = "mean", weight: Optional[Tensor] = None) -> Tensor:
+    _weighted("mse_loss", weight)
+    return _loss("mse_loss", input, target, reduction_of(size_average, reduce, reduction))
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
+                   reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    return _loss("smooth_l1_loss", input, target, reduction_of(size_average, reduce, reduction), beta=float(beta))
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
+               weight: Optional[Tensor] = None) -> Tensor:
+    _weighted("huber_loss", weight)
+    # torch's result has the input's type.
+    return _loss("huber_loss", input, target, reduction_of(None, None, reduction), delta=float(delta)).to(input.dtype)
+
+
+def kl_div(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
+           reduction: str = "mean", log_target: bool = False) -> Tensor:
+    if reduction == "batchmean" and size_average is None and reduce is None:
+        # torch divides by the input's own size, 1 without dimensions.
+        rows = input.size(0) if input.dim() else 1
+        return _loss("kl_div", input, target, "sum", log_target=bool(log_target)) / rows
+    return _loss("kl_div", input, target, reduction_of(size_average, reduce, reduction), log_target=bool(log_target))
+
+
+def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False,
+                     size_average: Optional[bool] = None, eps: float = 1e-8, reduce: Optional[bool] = None,
+                     reduction: str = "mean") -> Tensor:
+    return _loss("poisson_nll_loss", input, target, reduction_of(size_average, reduce, reduction),
+                 log_input=bool(log_input), full=bool(full), eps=float(eps))
+
+
+def soft_margin_loss(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
+                     reduction: str = "mean") -> Tensor:
+    return _loss("soft_margin_loss", input, target.to(input.dtype), reduction_of(size_average, reduce, reduction))
+
+
+def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, size_average: Optional[bool] = None,
+                         reduce: Optional[bool] = None, reduction: str = "mean") -> Tensor:
+    return _loss("hinge_embedding_loss", input, target.to(input.dtype), reduction_of(size_average, reduce, reduction),
+                 margin=float(margin))
+
+
+# ---- Modules ----
+
+
+def _module(name: str, function: str, attributes: Tuple[str, ...]) -> Any:
+    base = getattr(torch.nn, name)
+    evaluated = globals()[function]
+
+    def forward(self: Any, *tensors: Tensor) -> Tensor:
+        given: Dict[str, Any] = {attribute: getattr(self, attribute) for attribute in attributes}
+        result: Tensor = evaluated(*tensors, **given)
+        return result
+
+    return type(name, (base,), {"forward": forward, "__module__": "lossd.torch", "__doc__": base.__doc__})
+
+
+_ATTRIBUTES: Dict[str, Tuple[str, Tuple[str, ...]]] = {
+    "ReLU": ("relu", ()), "ReLU6": ("relu6", ()), "Hardtanh": ("hardtanh", ("min_val", "max_val")),
+    "Threshold": ("threshold", ("threshold", "value")), "LeakyReLU": ("leaky_relu", ("negative_slope",)),
+    "RReLU": ("rrelu", ("lower", "upper", "training")), "ELU": ("elu", ("alpha",)), "SELU": ("selu", ()),
+    "CELU": ("celu", ("alpha",)), "GELU": ("gelu", ("approximate",)), "SiLU": ("silu", ()), "Mish": ("mish", ()),
+    "Softplus": ("softplus", ("beta", "threshold")), "LogSigmoid": ("logsigmoid", ()), "Softsign": ("softsign", ()),
+    "Tanh": ("tanh", ()), "Tanhshrink": ("tanhshrink", ()), "Hardsigmoid": ("hardsigmoid", ()),
+    "Hardswish": ("hardswish", ()), "Hardshrink": ("hardshrink", ("lambd",)), "Softshrink": ("softshrink", ("lambd",)),
+    "L1Loss": ("l1_loss", ("reduction",)), "MSELoss": ("mse_loss", ("reduction",)),
+    "SmoothL1Loss": ("smooth_l1_loss", ("reduction", "beta")), "HuberLoss": ("huber_loss", ("reduction", "delta")),
+    "KLDivLoss": ("kl_div", ("reduction", "log_target")),
+    "PoissonNLLLoss": ("poisson_nll_loss", ("log_input", "full", "eps", "reduction")),
+    "SoftMarginLoss": ("soft_margin_loss", ("reduction",)),
+    "HingeEmbeddingLoss": ("hinge_embedding_loss", ("margin", "reduction")),
+}
+for _name, (_function, _given) in _ATTRIBUTES.items():
+    globals()[_name] = _module(_name, _function, _given)

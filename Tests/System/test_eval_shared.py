@@ -79,7 +79,7 @@ class EvalShared(RandomFiles):
 
     def received(self, daemon):
         status = daemon.status()
-        return status[8][0], status[9][0]
+        return tuple(status.get(field, [0])[0] for field in (8, 9))
 
     def bytes_of(self, daemon, *arguments, **options):
         """What an evaluation comes to, and how many bytes of it went through the socket each way."""

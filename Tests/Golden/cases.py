@@ -371,7 +371,8 @@ def pairs():
                 isSent = (turn + index + number) % 2 == 0
                 g = upstream(shape if reduction == "none" else (), dtype, isSent)
                 yield case(
-                    function, {"input": x, "target": y, "grad.loss": g}, {**attributes, "reduction": reduction}, everything)
+                    function, {"input": x, "target": y, "grad.loss": g}, {**attributes, "reduction": reduction},
+                    everything)
             for shape in ((), (0,), (7,), (3, 4, 5))[number % 2::2]:
                 x, y = some_of(shape)
                 yield case(function, {"input": x, "target": y}, attributes, everything)

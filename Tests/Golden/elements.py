@@ -1,5 +1,5 @@
-"""Elementwise functions in extended precision, for reference.py: activations as (value, slope), losses of an input and a
-target as (value, slope, slope of the target). A number that nearly cancels comes as `Sum(terms...)`."""
+"""Elementwise functions in extended precision, for reference.py: activations as (value, slope), losses of an input and
+a target as (value, slope, slope of the target). A number that nearly cancels comes as `Sum(terms...)`."""
 import mpmath
 import numpy as np
 

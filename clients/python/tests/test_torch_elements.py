@@ -19,7 +19,8 @@ def daemon(address):
 
 
 ARGUMENTS = {
-    "hardtanh": [(), (-0.5, 2.0)], "threshold": [(0.25, -3.0)], "leaky_relu": [(), (0.5,)], "rrelu": [(), (0.25, 0.5)],
+    "hardtanh": [(), (-0.5, 2.0)], "threshold": [(0.25, -3.0)], "leaky_relu": [(), (0.5,)],
+    "rrelu": [(), (0.25, 0.5)],
     "elu": [(), (0.5,)], "celu": [(), (0.5,)], "gelu": [()], "softplus": [(), (2.0, 3.0)], "hardshrink": [(), (1.5,)],
     "softshrink": [(), (1.25,)],
 }
@@ -45,10 +46,16 @@ def test_activations_are_torchs(name):
         torch.testing.assert_close(torch.autograd.grad(ours, x, g), torch.autograd.grad(theirs, x, g))
 
 
-@pytest.mark.parametrize("name", _elements.ACTIVATIONS + _elements.LOSSES)
+def has_signature(name):
+    """Not where torch's is a function of C."""
+    try:
+        return len(inspect.signature(torchs(name)).parameters) > 0
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("name", list(filter(has_signature, _elements.ACTIVATIONS + _elements.LOSSES)))
 def test_arguments_are_torchs_in_its_order(name):
-    if name in ("tanh", "logsigmoid", "celu", "selu", "rrelu", "softplus", "softshrink", "hardshrink", "gelu", "threshold"):
-        return  # Of C: no signature to look at.
     theirs = inspect.signature(torchs(name)).parameters
     ours = inspect.signature(getattr(lt, name)).parameters
     assert [(item.name, item.default) for item in ours.values()] == [(item.name, item.default) for item in theirs.values()]

@@ -13,15 +13,15 @@ from ._apply import apply, reduction_of
 Tensor = torch.Tensor
 
 ACTIVATIONS = (
-    "celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
-    "relu6", "rrelu", "selu", "silu", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold")
+    "celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish",
+    "relu", "relu6", "rrelu", "selu", "silu", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold")
 LOSSES = (
     "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "poisson_nll_loss", "smooth_l1_loss",
     "soft_margin_loss")
 MODULES = (
     "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HuberLoss",
-    "KLDivLoss", "L1Loss", "LeakyReLU", "LogSigmoid", "MSELoss", "Mish", "PoissonNLLLoss", "RReLU", "ReLU", "ReLU6", "SELU",
-    "SiLU", "SmoothL1Loss", "SoftMarginLoss", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold")
+    "KLDivLoss", "L1Loss", "LeakyReLU", "LogSigmoid", "MSELoss", "Mish", "PoissonNLLLoss", "RReLU", "ReLU", "ReLU6",
+    "SELU", "SiLU", "SmoothL1Loss", "SoftMarginLoss", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold")
 __all__ = [*ACTIVATIONS, *LOSSES, *MODULES]
 
 
@@ -126,9 +126,10 @@ _WARNING = frozenset(("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss"))
 def _loss(function: str, input: Tensor, target: Tensor, reduction: str, **attributes: Any) -> Tensor:
     if function in _WARNING and target.size() != input.size():
         warnings.warn(
-            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will "
-            "likely lead to incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
-    x, y = torch.broadcast_tensors(input, target)
+            f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "
+            "This will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            stacklevel=3)
+    x, y = torch.broadcast_tensors(input, target)  # type: ignore[no-untyped-call]
     if x.dtype != y.dtype:
         # torch expands before it promotes but for these, where a tensor without dimensions then counts for less.
         is_of_tensors = function in ("kl_div", "poisson_nll_loss")

@@ -118,7 +118,8 @@ public final class Client: Sendable {
     let result = try await retrying { () async throws in
       try await self.attempt("/lossd.v1.Evaluator/EvaluateStream", options, credit: 1) {
         (connection, call, limits) throws(StatusError) in
-        try encodeRequest(
+        connection.expectResponse(call)
+        return try encodeRequest(
           connection, call, function: function, inputs: inputs, options: options, id: 1,
           endStream: true, limits)
       } receive: { connection, call in

@@ -203,6 +203,8 @@ class AsyncConnection:
         if request is not None:
             parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
             parts += request.parts
+            if method == wire.EVALUATE_STREAM:
+                call.responses_due += 1
         # The call has a place from here on, and nothing that could fail lies between.
         self._next += 1
         self._calls[call.stream] = call

@@ -151,6 +151,8 @@ class Connection:
             if request is not None:
                 parts[0] += wire.frame(MESSAGE, call.stream, request.message, request.length, END_STREAM)
                 parts += request.parts
+                if method == wire.EVALUATE_STREAM:
+                    call.responses_due += 1
             turn.write(parts, deadline)
             return call
         except BaseException:

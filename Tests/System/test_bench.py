@@ -111,7 +111,7 @@ class Bench(unittest.TestCase):
             build("hinge.c", f"{folder}/hinge.so")
             admin = f"unix:{folder}/admin.sock"
             with Daemon(plugin_folders=folder, admin_listen=admin) as daemon:
-                while "hinge" not in lossctl("plugin", "list", "--server", admin):
+                while "hinge 1.0" not in lossctl("plugin", "list", "--server", admin):
                     time.sleep(0.05)
                 process = subprocess.Popen(
                     [program("lossctl"), "bench", "hinge", "--server", daemon.unix, "--json", "--duration", "1.5",

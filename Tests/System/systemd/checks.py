@@ -180,7 +180,7 @@ class Package(unittest.TestCase):
                 "input": Tensor([0.5, 2.0, -1.0]), "target": Tensor([1.0, 1.0, 1.0])})
             self.assertAlmostEqual(result["loss"].values()[0], 2.5 / 3, 6)
         os.remove("/etc/lossd/plugins/hinge.so")
-        until(lambda: "hinge" not in run("lossctl", "plugin", "list").stdout, "unloaded")
+        until(lambda: "hinge 1.0" not in run("lossctl", "plugin", "list").stdout, "unloaded")
         run("dpkg", "--purge", "lossd-dev")
         os.remove(f"{folder}/tversky.so")
 

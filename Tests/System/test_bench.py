@@ -69,10 +69,12 @@ class Bench(unittest.TestCase):
 
     def test_every_function_and_type_can_be_called_small_and_big_with_gradient_and_by_tcp(self):
         for function in lossctl("functions", "--json", server=self.daemon.unix):
+            required = [text for item in function["attributes"] if item["required"]
+                        for text in ("--attr", f"{item['name']}=0.5")]
             for type, shape in (("float32", "3x7"), ("float64", "2x5x4"), ("bfloat16", "300x200"), ("float16", "9")):
                 result = lossctl(
                     "bench", function["name"], "--shape", shape, "--dtype", type, "--gradient", "--json",
-                    "--duration", 0.1, "--warm-up", 0, server=self.daemon.tcp)
+                    "--duration", 0.1, "--warm-up", 0, *required, server=self.daemon.tcp)
                 self.assertEqual(result["failed"], 0, (function["name"], result["first_failure"]))
                 self.assertGreater(result["calls"], 0)
 

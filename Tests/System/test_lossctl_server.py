@@ -92,7 +92,7 @@ class Servers(unittest.TestCase):
 
         def goes(fake):
             # Says how far it came, and that it goes; the next connection is not answered.
-            fake.send(frame(MESSAGE, 5, block(3, number(1, 1) + number(2, 1))) + status(14, stream=5) + goaway(5))
+            fake.send(frame(MESSAGE, 2, block(3, number(1, 1) + number(2, 1))) + status(14, stream=2) + goaway(2))
             reads(fake)
 
         def answering(batches, then, hi=HI):

@@ -114,7 +114,7 @@ final class ClientConnection: @unchecked Sendable {
 
   // MARK: - Calls
 
-  /// A stream's request goes out that has not waited for credit: its response comes, and the Summary.
+  /// A stream's request goes out that has not waited for credit: its response comes, and a Summary.
   func expectResponse(_ call: ClientCall) { state.withLock { _ in call.responsesDue += 1 } }
 
   /// What the server told; waits for it.

@@ -94,6 +94,45 @@ import Testing
     }
   }
 
+  @Test(
+    "log_cosh and quantile, which torch has not, with both of their slopes",
+    arguments: KernelCase.all)
+  func distances(_ item: KernelCase) {
+    var source = SeededGenerator()
+    for scale in [1e-3, 1, 30] {
+      let x = Sample(
+        item.kind, (0..<500).map { _ in Double.random(in: -scale...scale, using: &source) })
+      let y = Sample(
+        item.kind, (0..<500).map { _ in Double.random(in: -scale...scale, using: &source) })
+      for formula in [ElementFormulaID.logCosh, .quantile] {
+        let (values, slopes) = (Sample(item.kind, count: 500), Sample(item.kind, count: 500))
+        let ofY = Sample(item.kind, count: 500)
+        var call = ElementCall(
+          formula, x: x.raw, y: y.raw, values: values.raw, slopes: slopes.raw, slopesOfY: ofY.raw,
+          constants: ElementConstants(0.25), count: 500)
+        _ = item.table.elements(&call)
+        for i in 0..<500 {
+          // What is computed from is the difference as it is rounded in the lanes.
+          let wide = x[i] - y[i]
+          let d = Truth(item.kind == .float64 ? wide : Double(Float(wide)))
+          let half = expm1(d.magnitude)
+          let value: Truth
+          let slope: Truth
+          if formula == .logCosh {
+            (value, slope) = (log1p(half * half / (2 * (half + 1))), tanh(d))
+          } else {
+            value = d < 0 ? -d / 4 : d * 3 / 4
+            slope = d < 0 ? -0.25 : d > 0 ? 0.75 : 0
+          }
+          let name = "\(item) \(formula) of \(d)"
+          expectClose(values[i], value, ulps: 5, item.kind, name)
+          expectClose(slopes[i], slope, ulps: 4, item.kind, name + " slope")
+          #expect(ofY[i] == -slopes[i], "\(name)")
+        }
+      }
+    }
+  }
+
   private func normalDensity(_ x: Truth) -> Truth {
     exp(-x * x / 2) / (2 * Truth.pi).squareRoot()
   }

@@ -6,8 +6,7 @@ import LossdTensor
 enum Erf: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "erf", summary: "the error function, elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "erf", summary: "the error function, elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .erf }
@@ -17,8 +16,7 @@ enum Erf: Activation {
 enum Erfc: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "erfc", summary: "1 - erf(input), elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "erfc", summary: "1 - erf(input), elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .erfc }
@@ -29,7 +27,7 @@ enum Ndtr: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
       "ndtr", summary: "the standard normal distribution function, elementwise",
-      inputTypes: DataType.allCases, outputHelp: "like input; float32 for integers")
+      inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .normalDistribution }
@@ -39,8 +37,7 @@ enum Ndtr: Activation {
 enum Log1p: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "log1p", summary: "log(1 + input), elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "log1p", summary: "log(1 + input), elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .log1p }
@@ -50,8 +47,7 @@ enum Log1p: Activation {
 enum Expm1: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "expm1", summary: "exp(input) - 1, elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "expm1", summary: "exp(input) - 1, elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .expm1 }
@@ -61,8 +57,7 @@ enum Expm1: Activation {
 enum Exp2: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "exp2", summary: "2^input, elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "exp2", summary: "2^input, elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .exp2 }
@@ -73,7 +68,6 @@ enum Logit: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
       "logit", summary: "log(input / (1 - input)), elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers",
       attributes: [
         AttributeDeclaration(
           "eps", .float, default: nil,
@@ -92,8 +86,7 @@ enum Logit: Activation {
 enum Entr: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "entr", summary: "-input log(input), elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "entr", summary: "-input log(input), elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .entropy }

@@ -6,8 +6,7 @@ import LossdTensor
 enum Sigmoid: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "sigmoid", summary: "1 / (1 + exp(-input)), elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "sigmoid", summary: "1 / (1 + exp(-input)), elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .sigmoid }

@@ -6,8 +6,7 @@ import LossdTensor
 enum Tanh: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "tanh", summary: "the hyperbolic tangent, elementwise", inputTypes: DataType.allCases,
-      outputHelp: "like input; float32 for integers")
+      "tanh", summary: "the hyperbolic tangent, elementwise", inputTypes: DataType.allCases)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .tanh }
@@ -17,8 +16,7 @@ enum Tanh: Activation {
 enum Tanhshrink: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "tanhshrink", summary: "input - tanh(input), elementwise", inputTypes: integersAndFloats,
-      outputHelp: "like input; float32 for integers")
+      "tanhshrink", summary: "input - tanh(input), elementwise", inputTypes: integersAndFloats)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .tanhshrink }
@@ -28,8 +26,7 @@ enum Tanhshrink: Activation {
 enum Softsign: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
-      "softsign", summary: "input / (1 + |input|), elementwise", inputTypes: integersAndFloats,
-      outputHelp: "like input; float32 for integers")
+      "softsign", summary: "input / (1 + |input|), elementwise", inputTypes: integersAndFloats)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .softsign }

@@ -13,7 +13,7 @@ extension FunctionDeclaration {
   /// An elementwise activation, as `ElementPlaces.activation` has its tensors.
   static func activation(
     _ name: String, summary: String, inputTypes: [DataType] = floatTypes,
-    outputHelp: String = "like input", attributes: [AttributeDeclaration] = []
+    attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
     FunctionDeclaration(
       name: name, kind: .activation, summary: summary,
@@ -25,7 +25,8 @@ extension FunctionDeclaration {
       ],
       outputs: [
         OutputDeclaration(
-          "output", isDefault: true, hasRows: true, mayOverwrite: 0, help: outputHelp),
+          "output", isDefault: true, hasRows: true, mayOverwrite: 0,
+          help: inputTypes == floatTypes ? "like input" : "like input; float32 for integers"),
         OutputDeclaration(
           "grad.input", hasRows: true, mayOverwrite: 0, help: "gradient with respect to input"),
       ], attributes: attributes)
@@ -34,8 +35,9 @@ extension FunctionDeclaration {
   /// An elementwise loss, as `ElementPlaces.loss` has its tensors: `broadcastInputs` are the weight and the parameter.
   /// `attributes` follow the reduction.
   static func loss(
-    _ name: String, summary: String, inputHelp: String, targetHelp: String,
-    targetBatching: InputDeclaration.Batching = .rows, hasTargetGradient: Bool = true,
+    _ name: String, summary: String, inputHelp: String = "any shape",
+    targetHelp: String = "of input's type; broadcasts to input",
+    targetBatching: InputDeclaration.Batching = .broadcast, hasTargetGradient: Bool = true,
     broadcastInputs: [InputDeclaration] = [], attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
     FunctionDeclaration(

@@ -27,12 +27,12 @@ extension ElementFunction {
       tensors.input, tensors.target, tensors.isReduced ? nil : tensors.upstream, tensors.weight,
       tensors.parameter)
     if places.isLoss {
-      chunk.sums[0] += try runLoss(tiles, tensors, state, range, chunk.scratch)
+      chunk.sums[0] += try runBlocks(tiles, tensors, state, range, chunk.scratch)
       chunk.sums[1] += Double(range.count)
     } else if tiles.isDirect(tensors.input) {
       runWhole(tiles, tensors, state, range)
     } else {
-      _ = try runLoss(tiles, tensors, state, range, chunk.scratch)
+      _ = try runBlocks(tiles, tensors, state, range, chunk.scratch)
     }
   }
 
@@ -53,7 +53,7 @@ extension ElementFunction {
   }
 
   /// Writes what is wanted of these elements, block by block, and returns the sum of their losses.
-  private static func runLoss(
+  private static func runBlocks(
     _ tiles: Tiles, _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>,
     _ scratch: UnsafeMutableRawPointer
   ) throws(StatusError) -> Double {
@@ -134,16 +134,25 @@ extension ElementFunction {
     return sum.value
   }
 
-  /// The kernels' results of one element, in float64, with weight and scale.
+  /// The kernels' results of one element, in float64, with weight and scale. The fields of `ScalarResults` lie as they are
+  /// declared.
   private static func computed(_ element: ScalarElement, _ state: ElementState) -> ScalarResults {
-    var (x, y, parameter, weight) = (element.x, element.y, element.parameter, element.weight)
+    var operands = (element.x, element.y, element.parameter, element.weight)
     var results = ScalarResults(value: 0, slope: 0)
-    // Of one more element than is wanted, since the vectors' part is read as a whole nowhere.
-    var elements = ElementCall(
-      state.formula, x: &x, y: &y, z: &parameter, weight: &weight, values: &results.value,
-      slopes: &results.slope, slopesOfY: &results.slopeOfTarget, constants: state.constants,
-      scale: element.scale, count: 1)
-    _ = Kernels.baseline.float64.elements(&elements)
+    withUnsafeBytes(of: &operands) { operands in
+      withUnsafeMutableBytes(of: &results) { results in
+        // Neither is empty.
+        let (x, value) = (
+          operands.baseAddress.unsafelyUnwrapped, results.baseAddress.unsafelyUnwrapped
+        )
+        let step = MemoryLayout<Double>.stride
+        var elements = ElementCall(
+          state.formula, x: x, y: x + step, z: x + 2 * step, weight: x + 3 * step, values: value,
+          slopes: value + step, slopesOfY: value + 2 * step, constants: state.constants,
+          scale: element.scale, count: 1)
+        _ = Kernels.baseline.float64.elements(&elements)
+      }
+    }
     return results
   }
 }

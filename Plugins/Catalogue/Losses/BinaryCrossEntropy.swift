@@ -9,6 +9,7 @@ enum BinaryCrossEntropy: ElementFunction {
     .loss(
       "binary_cross_entropy", summary: "-(y log x + (1 - y) log(1 - x))",
       inputHelp: "probabilities in [0, 1]", targetHelp: "like input, in [0, 1]",
+      targetBatching: .rows,
       broadcastInputs: [.elementWeight])
   }
   static var places: ElementPlaces { .loss(weight: 3) }
@@ -29,6 +30,7 @@ enum BinaryCrossEntropyWithLogits: ElementFunction {
     .loss(
       "binary_cross_entropy_with_logits", summary: "binary cross entropy of sigmoid(input), stable",
       inputHelp: "logits", targetHelp: "like input, in [0, 1]",
+      targetBatching: .rows,
       broadcastInputs: [
         .elementWeight,
         InputDeclaration(

@@ -14,8 +14,7 @@ extension PairLoss {
 enum L1Loss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
-      "l1_loss", summary: "|input - target|", inputHelp: "any shape",
-      targetHelp: "of input's type; broadcasts to input", targetBatching: .broadcast)
+      "l1_loss", summary: "|input - target|")
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .absoluteError }
@@ -25,8 +24,7 @@ enum L1Loss: PairLoss {
 enum MSELoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
-      "mse_loss", summary: "(input - target)^2", inputHelp: "any shape",
-      targetHelp: "of input's type; broadcasts to input", targetBatching: .broadcast)
+      "mse_loss", summary: "(input - target)^2")
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .squaredError }
@@ -37,8 +35,6 @@ enum SmoothL1Loss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "smooth_l1_loss", summary: "(x - y)^2 / (2 beta) below beta, else |x - y| - beta / 2",
-      inputHelp: "any shape", targetHelp: "of input's type; broadcasts to input",
-      targetBatching: .broadcast,
       attributes: [
         .number(
           "beta", 1, minimum: 0, help: "where the square ends; 0: the absolute difference alone")
@@ -56,8 +52,6 @@ enum HuberLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "huber_loss", summary: "(x - y)^2 / 2 up to delta, else delta (|x - y| - delta / 2)",
-      inputHelp: "any shape", targetHelp: "of input's type; broadcasts to input",
-      targetBatching: .broadcast,
       attributes: [.number("delta", 1, help: "where the square ends, above 0")])
   }
   static var constantCount: Int { 1 }
@@ -74,8 +68,7 @@ enum HuberLoss: PairLoss {
 enum LogCoshLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
-      "log_cosh_loss", summary: "log(cosh(input - target))", inputHelp: "any shape",
-      targetHelp: "of input's type; broadcasts to input", targetBatching: .broadcast)
+      "log_cosh_loss", summary: "log(cosh(input - target))")
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .logCosh }
@@ -86,8 +79,6 @@ enum QuantileLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "quantile_loss", summary: "max(q (target - input), (q - 1) (target - input))",
-      inputHelp: "any shape", targetHelp: "of input's type; broadcasts to input",
-      targetBatching: .broadcast,
       attributes: [
         .number("q", 0.5, minimum: 0, maximum: 1, help: "the quantile that the input is to be")
       ])

@@ -8,7 +8,7 @@ enum KLDivLoss: PairLoss {
     .loss(
       "kl_div", summary: "target (log(target) - input), the Kullback-Leibler divergence",
       inputHelp: "log-probabilities",
-      targetHelp: "probabilities; of input's type; broadcasts to input", targetBatching: .broadcast,
+      targetHelp: "probabilities; of input's type; broadcasts to input",
       attributes: [
         AttributeDeclaration(
           "log_target", .bool, default: .bool(false), help: "the target is log-probabilities, too")
@@ -28,7 +28,7 @@ enum PoissonNLLLoss: PairLoss {
     .loss(
       "poisson_nll_loss", summary: "exp(input) - target input, or input - target log(input + eps)",
       inputHelp: "the mean or its logarithm",
-      targetHelp: "counts; of input's type; broadcasts to input", targetBatching: .broadcast,
+      targetHelp: "counts; of input's type; broadcasts to input",
       attributes: [
         AttributeDeclaration(
           "log_input", .bool, default: .bool(true), help: "the input is the logarithm of the mean"),
@@ -55,7 +55,7 @@ enum SoftMarginLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "soft_margin_loss", summary: "log(1 + exp(-target input)), stable", inputHelp: "scores",
-      targetHelp: "1 or -1; of input's type; broadcasts to input", targetBatching: .broadcast,
+      targetHelp: "1 or -1; of input's type; broadcasts to input",
       hasTargetGradient: false)
   }
 
@@ -68,7 +68,7 @@ enum HingeEmbeddingLoss: PairLoss {
     .loss(
       "hinge_embedding_loss", summary: "input for a target of 1, max(0, margin - input) for -1",
       inputHelp: "distances", targetHelp: "1 or -1; of input's type; broadcasts to input",
-      targetBatching: .broadcast, hasTargetGradient: false,
+      hasTargetGradient: false,
       attributes: [
         .number("margin", 1, help: "the distance from which on a pair of -1 costs nothing")
       ])

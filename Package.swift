@@ -147,7 +147,9 @@ let package = Package(
         .product(name: "Configuration", package: "swift-configuration"),
         .product(name: "Logging", package: "swift-log"),
         .product(name: "SystemPackage", package: "swift-system"),
-      ]),
+      ],
+      // Plugins get a table of functions and no symbols.
+      linkerSettings: [.unsafeFlags(["-Xlinker", "--no-export-dynamic"])]),
     // Within the program lossd: one program under two names is little more than half of two.
     .target(
       name: "lossctl",

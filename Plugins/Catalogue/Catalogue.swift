@@ -35,6 +35,8 @@ private var activations: [UnsafePointer<lossd_function>] {
     makeFunction(SoftShrink.self), makeFunction(Erf.self), makeFunction(Erfc.self),
     makeFunction(Ndtr.self), makeFunction(Log1p.self), makeFunction(Expm1.self),
     makeFunction(Exp2.self), makeFunction(Logit.self), makeFunction(Entr.self),
+    makeFunction(LogNdtr.self), makeFunction(Sinc.self), makeFunction(PRelu.self),
+    makeFunction(Glu.self), makeFunction(XLogY.self), makeFunction(XLog1py.self),
   ]
 }
 
@@ -45,5 +47,8 @@ private var elementLosses: [UnsafePointer<lossd_function>] {
     makeFunction(HuberLoss.self), makeFunction(LogCoshLoss.self), makeFunction(QuantileLoss.self),
     makeFunction(KLDivLoss.self), makeFunction(PoissonNLLLoss.self),
     makeFunction(SoftMarginLoss.self), makeFunction(HingeEmbeddingLoss.self),
+    makeFunction(GaussianNLLLoss.self), makeFunction(MarginRankingLoss.self),
+    makeFunction(SigmoidFocalLoss.self), makeFunction(AsymmetricLoss.self),
+    makeFunction(SiglipLoss.self),
   ]
 }

@@ -91,3 +91,26 @@ enum Entr: Activation {
 
   static func formula(_ call: Call) -> ElementFormulaID { .entropy }
 }
+
+/// log P(X <= x) of a standard normal X; torch.special.log_ndtr.
+enum LogNdtr: Activation {
+  static var declaration: FunctionDeclaration {
+    .activation(
+      "log_ndtr",
+      summary: "the logarithm of the standard normal distribution function, elementwise",
+      inputTypes: DataType.allCases)
+  }
+
+  static func formula(_ call: Call) -> ElementFormulaID { .logNormalDistribution }
+}
+
+/// sin(pi x) / (pi x), 1 at 0; torch.sinc.
+enum Sinc: Activation {
+  static var declaration: FunctionDeclaration {
+    .activation(
+      "sinc", summary: "sin(pi input) / (pi input), 1 at 0, elementwise",
+      inputTypes: DataType.allCases)
+  }
+
+  static func formula(_ call: Call) -> ElementFormulaID { .sinc }
+}

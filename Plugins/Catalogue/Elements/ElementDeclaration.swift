@@ -32,36 +32,93 @@ extension FunctionDeclaration {
       ], attributes: attributes)
   }
 
-  /// An elementwise loss, as `ElementPlaces.loss` has its tensors: `broadcastInputs` are the weight and the parameter.
-  /// `attributes` follow the reduction.
+  /// An elementwise function of two operands, as `ElementPlaces.pairActivation` has its tensors.
+  static func pairActivation(
+    _ name: String, summary: String, inputTypes: [DataType] = floatTypes, other: String = "other",
+    isOtherKept: Bool = false, otherHelp: String
+  ) -> FunctionDeclaration {
+    let batching: InputDeclaration.Batching = isOtherKept ? .rows : .broadcast
+    return FunctionDeclaration(
+      name: name, kind: .activation, summary: summary,
+      inputs: [
+        InputDeclaration(
+          "input", inputTypes, isRequired: true, batching: batching, help: "any shape"),
+        InputDeclaration(
+          other, inputTypes, isRequired: true, isKept: isOtherKept,
+          batching: isOtherKept ? nil : .broadcast, help: otherHelp),
+        InputDeclaration(
+          "grad.output", floatTypes, batching: batching, help: "upstream gradient, like output"),
+      ],
+      outputs: [
+        OutputDeclaration(
+          "output", isDefault: true, hasRows: true, help: "what the inputs broadcast to"),
+        OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
+        OutputDeclaration(
+          "grad." + other, hasRows: !isOtherKept,
+          help: "gradient with respect to " + other),
+      ], attributes: [])
+  }
+
+  /// An elementwise loss, as `ElementPlaces.loss` has its tensors: `broadcastInputs` are the weight and the parameter, of
+  /// which those that `differentiable` names have a gradient. `attributes` follow the reduction.
   static func loss(
-    _ name: String, summary: String, inputHelp: String = "any shape",
+    _ name: String, summary: String, input: String = "input", inputTypes: [DataType] = floatTypes,
+    inputHelp: String = "any shape", inputBatching: InputDeclaration.Batching = .rows,
+    target: String = "target", targetTypes: [DataType] = floatTypes,
     targetHelp: String = "of input's type; broadcasts to input",
     targetBatching: InputDeclaration.Batching = .broadcast, hasTargetGradient: Bool = true,
-    broadcastInputs: [InputDeclaration] = [], attributes: [AttributeDeclaration] = []
+    broadcastInputs: [InputDeclaration] = [], differentiable: [String] = [],
+    reduction: AttributeDeclaration = Reduction.attribute,
+    attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
     FunctionDeclaration(
       name: name, kind: .loss, summary: summary,
       inputs: [
-        InputDeclaration("input", floatTypes, isRequired: true, batching: .rows, help: inputHelp),
         InputDeclaration(
-          "target", floatTypes, isRequired: true, batching: targetBatching, help: targetHelp),
+          input, inputTypes, isRequired: true, batching: inputBatching, help: inputHelp),
+        InputDeclaration(
+          target, targetTypes, isRequired: true, batching: targetBatching, help: targetHelp),
         InputDeclaration(
           "grad.loss", floatTypes, batching: .upstream, help: "upstream gradient, like loss"),
       ] + broadcastInputs,
       outputs: [
         OutputDeclaration(
-          "loss", isDefault: true, hasRows: true, help: "scalar, or like input for reduction=none"),
-        OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
+          "loss", isDefault: true, hasRows: true,
+          help: "scalar, or one an element for reduction=none"),
         OutputDeclaration(
-          "grad.target", isUnimplemented: !hasTargetGradient, hasRows: true,
-          help: hasTargetGradient ? "gradient with respect to target" : "torch has none"),
+          "grad." + input, hasRows: true, help: "gradient with respect to " + input),
+        OutputDeclaration(
+          "grad." + target, isUnimplemented: !hasTargetGradient, hasRows: true,
+          help: hasTargetGradient ? "gradient with respect to " + target : "torch has none"),
       ]
         + broadcastInputs.map {
-          OutputDeclaration("grad." + $0.name, isUnimplemented: true, help: "not computed by lossd")
+          let hasGradient = differentiable.contains($0.name)
+          return OutputDeclaration(
+            "grad." + $0.name, isUnimplemented: !hasGradient, hasRows: hasGradient,
+            help: hasGradient ? "gradient with respect to " + $0.name : "not computed by lossd")
         },
-      attributes: [Reduction.attribute] + attributes, accumulators: Reduction.accumulators,
+      attributes: [reduction] + attributes, accumulators: Reduction.accumulators,
       values: Reduction.values)
+  }
+
+  /// A loss whose input and target broadcast with one another, either way, and are promoted.
+  static func broadcastLoss(
+    _ name: String, summary: String, types: [DataType] = integersAndFloats,
+    targetTypes: [DataType]? = nil, inputHelp: String = "any shape",
+    targetHelp: String = "broadcasts with input",
+    hasTargetGradient: Bool = true, hasWeight: Bool = false,
+    reduction: AttributeDeclaration = Reduction.attribute, attributes: [AttributeDeclaration] = []
+  ) -> FunctionDeclaration {
+    .loss(
+      name, summary: summary, inputTypes: types, inputHelp: inputHelp, inputBatching: .broadcast,
+      targetTypes: targetTypes ?? types, targetHelp: targetHelp,
+      hasTargetGradient: hasTargetGradient,
+      broadcastInputs: hasWeight
+        ? [
+          InputDeclaration(
+            "weight", floatTypes, batching: .rows, help: "a factor an element, of input's shape")
+        ] : [],
+      reduction: reduction, attributes: attributes)
   }
 }
 

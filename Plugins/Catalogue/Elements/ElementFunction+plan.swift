@@ -4,92 +4,262 @@ import LossdTensor
 
 extension ElementFunction {
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> ElementState {
-    guard let tensors = ElementTensors(call, places, hasResults: false) else {
+    guard var tensors = ElementTensors(call, places, hasResults: false) else {
       throw invalid("no input")
     }
+    guard let shape = reshaped(tensors) else { return try planTensors(call, &plan, tensors) }
+    return try tensors.with(shape) { (tensors) throws(StatusError) in
+      try planTensors(call, &plan, tensors)
+    }
+  }
+
+  private static func planTensors(
+    _ call: Call, _ plan: inout Plan, _ tensors: ElementTensors
+  ) throws(StatusError) -> ElementState {
     let input = tensors.input
     try check(call.attributes, input.dataType)
     try checkShapes(tensors)
-    // torch computes the loss of logits in place of 1 - target, so that the loss has the target's type.
-    let type =
-      tensors.target?.dataType ?? (input.dataType.isFloatingPoint ? input.dataType : .float32)
+    try check(tensors)
+    let type = try resultType(tensors)
+    try checkGradients(call, tensors)
+    if isEnlarged(call, tensors) { return try planBroadcast(call, &plan, tensors, type) }
+    var state = ElementState(
+      count: input.count, formula: formula(call), constants: constants(call.attributes))
+    try planResults(call, &plan, tensors, type, input.shape)
+    // An activation of one operand and of floating-point elements is computed where they lie.
+    if input.count > 0
+      && (places.target != nil || Kernels.chosen == nil || !input.dataType.isFloatingPoint)
+    {
+      plan.setScratch(bytes: ElementTile.scratchBytes)
+    }
+    planPasses(&plan, tensors, input.shape, &state)
+    return state
+  }
+
+  /// The passes of the weights and of the elements.
+  static func planPasses(
+    _ plan: inout Plan, _ tensors: ElementTensors, _ shape: UnsafeBufferPointer<Int64>,
+    _ state: inout ElementState
+  ) {
+    if let weight = tensors.weight, weightRule == .meanOfWeights, tensors.isReduced {
+      state.weights = plan.addPass(
+        units: Blocks.count(weight.count), unitCost: 2 * Double(Blocks.size))
+    }
+    state.elements = plan.addPass(
+      units: Blocks.count(state.count), unitCost: elementCost(tensors, shape) * Double(Blocks.size))
+  }
+
+  /// Nanoseconds of an element, rough.
+  static func elementCost(
+    _ tensors: ElementTensors, _ shape: UnsafeBufferPointer<Int64>
+  ) -> Double {
+    var cost = places.target != nil ? 2.0 : 1
+    // No array, which would be allocated in every call.
+    func addBroadcast(_ tensor: TensorView?) {
+      guard let tensor, tensor.count > 1, !tensor.hasShape(shape) else { return }
+      cost += broadcastCost(rank: tensor.rank)
+    }
+    addBroadcast(tensors.input)
+    addBroadcast(tensors.target)
+    addBroadcast(tensors.weight)
+    addBroadcast(tensors.parameter)
+    return cost
+  }
+
+  /// The results of the shape that the operands broadcast to.
+  static func planResults(
+    _ call: Call, _ plan: inout Plan, _ tensors: ElementTensors, _ type: DataType,
+    _ shape: UnsafeBufferPointer<Int64>
+  ) throws(StatusError) {
     try checkUpstream(
       tensors.upstream, places.isLoss ? "grad.loss" : "grad.output", type,
-      tensors.isReduced ? Reduction.emptyShape : input.shape, isReduced: tensors.isReduced)
-    if call.wants(places.slope) && !input.dataType.isFloatingPoint {
-      throw invalid("input is \(input.dataType), which has no gradient")
-    }
+      tensors.isReduced ? Reduction.emptyShape : shape, isReduced: tensors.isReduced)
     // Two results would both be made from what one of them has overwritten.
     let isSeparate = call.wants(places.value) && call.wants(places.slope)
     if call.wants(places.value) {
       if tensors.isReduced {
         plan.setReducedOutput(places.value, type)
       } else {
-        plan.setOutput(places.value, type, shape: input.shape, isSeparate: isSeparate)
+        plan.setOutput(places.value, type, shape: shape, isSeparate: isSeparate)
       }
     }
+    let input = tensors.input
+    // The sum of no repetitions.
+    let isEmpty = shape.contains(0)
     if call.wants(places.slope) {
       plan.setOutput(
-        places.slope, places.isLoss ? input.dataType : type, shape: input.shape,
+        places.slope, input.dataType, shape: input.shape, isZeroed: isEmpty,
         isSeparate: isSeparate)
     }
-    if let place = places.slopeOfTarget, let target = tensors.target, call.wants(place) {
-      guard target.hasShape(input.shape) else {
-        throw invalid(
-          "grad.target needs a target of input's shape \(shapeText(input.shape)), and target is "
-            + shapeText(target.shape))
-      }
-      plan.setOutput(place, target.dataType, shape: input.shape)
+    // With the shape that was sent, and not the one that the operand is taken to have.
+    if let place = places.slopeOfTarget, call.wants(place), let sent = call.input(places.target) {
+      plan.setOutput(place, sent.dataType, shape: sent.shape, isZeroed: isEmpty)
     }
-    plan.setRows(input.rank == 0 ? 1 : input.size(0))
-    // An activation of floating-point elements is computed where they lie.
-    if input.count > 0
-      && (places.isLoss || Kernels.chosen == nil || !input.dataType.isFloatingPoint)
+    if let place = places.slopeOfParameter, call.wants(place),
+      let sent = call.input(places.parameter)
     {
-      plan.setScratch(bytes: ElementTile.scratchBytes)
+      plan.setOutput(place, sent.dataType, shape: sent.shape, isZeroed: isEmpty)
     }
-    var cost = places.isLoss ? 2.0 : 1
-    // No array, which would be allocated in every call.
-    func addBroadcast(_ tensor: TensorView?) {
-      guard let tensor, tensor.count > 1, !tensor.hasShape(input.shape) else { return }
-      cost += broadcastCost(rank: tensor.rank)
-    }
-    addBroadcast(tensors.target)
-    addBroadcast(tensors.weight)
-    addBroadcast(tensors.parameter)
-    plan.addPass(units: Blocks.count(input.count), unitCost: cost * Double(Blocks.size))
-    return ElementState(
-      count: input.count, formula: formula(call), constants: constants(call.attributes))
+    plan.setRows(shape.isEmpty ? 1 : Int(shape[0]))
   }
 
-  /// Refuses what does not broadcast to the input.
-  private static func checkShapes(_ tensors: ElementTensors) throws(StatusError) {
+  private static func checkGradients(
+    _ call: Call, _ tensors: ElementTensors
+  ) throws(StatusError) {
+    func check(_ place: Int?, _ tensor: TensorView?, _ operand: Int?) throws(StatusError) {
+      guard call.wants(place), let tensor, let operand, !tensor.dataType.isFloatingPoint else {
+        return
+      }
+      throw invalid("\(name(operand)) is \(tensor.dataType), which has no gradient")
+    }
+    try check(places.slope, tensors.input, places.input)
+    try check(places.slopeOfTarget, tensors.target, places.target)
+    try check(places.slopeOfParameter, tensors.parameter, places.parameter)
+  }
+
+  /// An operand's name. For texts alone: it makes the declaration anew.
+  static func name(_ place: Int) -> String { declaration.inputs[place].name }
+
+  /// Whether the operands broadcast to more than the input, or an operand's gradient is a sum over its repetitions.
+  private static func isEnlarged(_ call: Call, _ tensors: ElementTensors) -> Bool {
+    guard case .full = shapeRule else { return false }
     let shape = tensors.input.shape
     if let target = tensors.target {
-      guard targetBroadcasts ? target.broadcasts(to: shape) : target.hasShape(shape) else {
+      if !target.broadcasts(to: shape) { return true }
+      if call.wants(places.slopeOfTarget) && !target.hasShape(shape) { return true }
+    }
+    if let parameter = tensors.parameter {
+      if !parameter.broadcasts(to: shape) { return true }
+      if call.wants(places.slopeOfParameter) && !parameter.hasShape(shape) { return true }
+    }
+    return false
+  }
+
+  /// Refuses shapes that do not go together, but for those that do not broadcast with one another.
+  private static func checkShapes(_ tensors: ElementTensors) throws(StatusError) {
+    let shape = tensors.input.shape
+    switch shapeRule {
+    case .alike:
+      if let target = tensors.target, !target.hasShape(shape) {
         throw invalid("target is \(shapeText(target.shape)), expected \(shapeText(shape))")
       }
-      guard targetMayDiffer || target.dataType == tensors.input.dataType else {
-        throw invalid(
-          "target is \(target.dataType), expected input's \(tensors.input.dataType)")
+      try checkBroadcast(places.parameter, tensors.parameter, shape)
+    case .toInput:
+      if let target = tensors.target, !target.broadcasts(to: shape) {
+        throw invalid("target is \(shapeText(target.shape)), expected \(shapeText(shape))")
       }
+    case .full(let sameRank):
+      try checkRank(sameRank, places.target, tensors.target, shape)
+      try checkRank(sameRank, places.parameter, tensors.parameter, shape)
     }
-    try checkBroadcast("weight", tensors.weight, shape)
-    try checkBroadcast("pos_weight", tensors.parameter, shape)
+    guard let weight = tensors.weight else { return }
+    if weightRule == .broadcast {
+      try checkBroadcast(places.weight, weight, shape)
+    } else if !weight.hasShape(shape) {
+      throw invalid(
+        "weight is \(shapeText(weight.shape)), expected input's shape \(shapeText(shape))")
+    }
+  }
+
+  private static func checkRank(
+    _ isWanted: Bool, _ place: Int?, _ tensor: TensorView?, _ shape: UnsafeBufferPointer<Int64>
+  ) throws(StatusError) {
+    guard isWanted, let place, let tensor, tensor.rank != shape.count else { return }
+    throw invalid(
+      "\(name(place)) is \(shapeText(tensor.shape)), expected as many dimensions as "
+        + "\(name(places.input)) \(shapeText(shape)) has")
   }
 
   private static func checkBroadcast(
-    _ name: String, _ tensor: TensorView?, _ shape: UnsafeBufferPointer<Int64>
+    _ place: Int?, _ tensor: TensorView?, _ shape: UnsafeBufferPointer<Int64>
   ) throws(StatusError) {
-    guard let tensor, !tensor.broadcasts(to: shape) else { return }
+    guard let place, let tensor, !tensor.broadcasts(to: shape) else { return }
     throw invalid(
-      "\(name) is \(shapeText(tensor.shape)), which does not broadcast to input "
+      "\(name(place)) is \(shapeText(tensor.shape)), which does not broadcast to input "
         + shapeText(shape))
+  }
+
+  private static func resultType(_ tensors: ElementTensors) throws(StatusError) -> DataType {
+    let type = tensors.input.dataType
+    switch typeRule {
+    case .alike:
+      if let place = places.target, let target = tensors.target, target.dataType != type {
+        throw invalid("\(name(place)) is \(target.dataType), expected input's \(type)")
+      }
+      return type.isFloatingPoint ? type : .float32
+    case .ofTarget: return tensors.target?.dataType ?? type
+    case .ofInput: return type
+    case .promoted(let floats, let expandsFirst, let takesFloat):
+      let result = promoted(tensors, expandsFirst: expandsFirst, takesFloat: takesFloat)
+      if result.isFloatingPoint { return result }
+      guard floats else {
+        throw invalid("input and target are \(result), expected a floating-point type")
+      }
+      return .float32
+    }
+  }
+
+  /// torch's promotion: an operand without dimensions counts where no other is of as high a kind.
+  private static func promoted(
+    _ tensors: ElementTensors, expandsFirst: Bool, takesFloat: Bool
+  ) -> DataType {
+    let input = tensors.input
+    var type: DataType?
+    func add(_ tensor: TensorView?, _ own: DataType, hasDimensions: Bool) {
+      guard let tensor, (expandsFirst || tensor.rank > 0) == hasDimensions else { return }
+      guard let known = type else {
+        type = own
+        return
+      }
+      if hasDimensions || own.isFloatingPoint && !known.isFloatingPoint {
+        type = known.promoted(with: own)
+      }
+    }
+    // Where all are without dimensions, they count as those with.
+    let hasAny =
+      expandsFirst || input.rank > 0 || tensors.target?.rank ?? 0 > 0
+      || tensors.parameter?.rank ?? 0 > 0
+    func addAll(hasDimensions: Bool) {
+      add(input, input.dataType, hasDimensions: hasDimensions)
+      if let target = tensors.target { add(target, target.dataType, hasDimensions: hasDimensions) }
+      if let parameter = tensors.parameter {
+        add(parameter, parameter.dataType, hasDimensions: hasDimensions)
+      }
+    }
+    addAll(hasDimensions: true)
+    addAll(hasDimensions: false)
+    var result = type ?? input.dataType
+    if !hasAny {
+      if let target = tensors.target { result = result.promoted(with: target.dataType) }
+      if let parameter = tensors.parameter { result = result.promoted(with: parameter.dataType) }
+    }
+    let isFloat = takesFloat && !input.dataType.isFloatingPoint && (input.rank > 0 || !hasAny)
+    return isFloat ? result.promoted(with: .float32) : result
   }
 
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
   ) throws(StatusError) -> Double? {
     places.isLoss ? Reduction.finish(attributes, sums) : nil
+  }
+}
+
+extension ElementTensors {
+  /// Calls `body` with an operand of another shape, which lives as long.
+  mutating func with<Result: BitwiseCopyable>(
+    _ shape: ElementShape, _ body: (ElementTensors) throws(StatusError) -> Result
+  ) throws(StatusError) -> Result {
+    let sizes = shape.sizes
+    return try withUnsafePointer(to: sizes) { pointer throws(StatusError) in
+      let shaped = UnsafeBufferPointer(
+        start: UnsafeRawPointer(pointer).assumingMemoryBound(to: Int64.self), count: shape.rank)
+      func view(_ tensor: TensorView?) -> TensorView? {
+        tensor.map {
+          TensorView(data: $0.data, shape: shaped, count: $0.count, dataType: $0.dataType)
+        }
+      }
+      if shape.isOfTarget { target = view(target) } else { parameter = view(parameter) }
+      return try body(self)
+    }
   }
 }

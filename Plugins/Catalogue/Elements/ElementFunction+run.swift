@@ -3,11 +3,12 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// Places in scratch memory for a block of each tensor that is not taken as it lies.
+/// Places in scratch memory for a block of each tensor that is not taken as it lies, and for sums of one.
 enum ElementTile: Int, CaseIterable {
   case input, target, weight, parameter, upstream, values, slopes, slopesOfTarget
+  case slopesOfParameter, sums
 
-  static var scratchBytes: Int { 8 * Blocks.size * Tiles.elementBytes }
+  static var scratchBytes: Int { allCases.count * Blocks.size * Tiles.elementBytes }
 
   @inline(__always)
   func place(_ scratch: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {
@@ -19,21 +20,70 @@ extension ElementFunction {
   static func run(
     _ call: Call, _ state: ElementState, _ chunk: Chunk
   ) throws(StatusError) {
-    guard let tensors = ElementTensors(call, places) else { return }
-    let range = Blocks.elements(chunk.range, of: state.count)
-    if range.isEmpty { return }
+    guard var tensors = ElementTensors(call, places) else { return }
+    guard let shape = reshaped(tensors) else { return try run(call, tensors, state, chunk) }
+    try tensors.with(shape) { (tensors) throws(StatusError) in
+      try run(call, tensors, state, chunk)
+    }
+  }
+
+  private static func run(
+    _ call: Call, _ tensors: ElementTensors, _ state: ElementState, _ chunk: Chunk
+  ) throws(StatusError) {
+    if chunk.pass == state.weights {
+      sumWeights(tensors, chunk)
+      return
+    }
     // One upstream gradient for all is a part of the scale, whatever its type.
     let tiles = Tiles(
       tensors.input, tensors.target, tensors.isReduced ? nil : tensors.upstream, tensors.weight,
       tensors.parameter)
-    if places.isLoss {
-      chunk.sums[0] += try runBlocks(tiles, tensors, state, range, chunk.scratch)
-      chunk.sums[1] += Double(range.count)
-    } else if tiles.isDirect(tensors.input) {
-      runWhole(tiles, tensors, state, range)
-    } else {
-      _ = try runBlocks(tiles, tensors, state, range, chunk.scratch)
+    let weightSum =
+      state.weights >= 0
+      ? call.totals[1] : tensors.reduction == .batchMean ? tensors.batch : Double(state.count)
+    let scale = tensors.isReduced ? tensors.scale(0, weightSum: weightSum) : 1
+    if state.isBroadcast {
+      return try runBroadcast(call, tiles, tensors, state, chunk, scale)
     }
+    let range = Blocks.elements(chunk.range, of: state.count)
+    if range.isEmpty { return }
+    if !places.isLoss && isWhole(tiles, tensors) {
+      runWhole(tiles, tensors, state, range)
+      return
+    }
+    let block = ElementBlock(
+      tiles, tensors, state, shape: tensors.input.shape, scale: scale, scratch: chunk.scratch)
+    let sum = try runBlocks(block, range)
+    if places.isLoss { addSums(sum, tensors, state, range, chunk) }
+  }
+
+  /// Adds what a stream's total is made of.
+  static func addSums(
+    _ sum: Double, _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>,
+    _ chunk: Chunk
+  ) {
+    chunk.sums[0] += sum
+    if tensors.reduction == .batchMean {
+      if range.lowerBound == 0 { chunk.sums[1] += tensors.batch }
+    } else if state.weights < 0 {
+      chunk.sums[1] += Double(range.count)
+    }
+  }
+
+  private static func sumWeights(_ tensors: ElementTensors, _ chunk: Chunk) {
+    guard let weight = tensors.weight else { return }
+    var sum = CompensatedSum()
+    for index in Blocks.elements(chunk.range, of: weight.count) { sum.add(weight[index]) }
+    chunk.sums[1] += sum.value
+  }
+
+  /// Whether the kernels take all tensors as they lie.
+  private static func isWhole(_ tiles: Tiles, _ tensors: ElementTensors) -> Bool {
+    guard tiles.isDirect(tensors.input) else { return false }
+    guard let target = tensors.target else { return true }
+    return tiles.isDirect(target) && target.hasShape(tensors.input.shape)
+      && tensors.values.map { tiles.isDirect($0) } ?? true
+      && tensors.upstream.map { tiles.isDirect($0) } ?? true
   }
 
   /// An activation whose tensors are of one type, all of its elements at once.
@@ -43,65 +93,56 @@ extension ElementFunction {
     let begin = range.lowerBound
     var elements = ElementCall(
       state.formula, x: tiles.direct(tensors.input, begin),
+      y: tensors.target.map { UnsafeRawPointer(tiles.direct($0, begin)) },
       upstream: tensors.upstream.map { UnsafeRawPointer(tiles.direct($0, begin)) },
       values: tensors.values.map { tiles.direct($0, begin) },
-      slopes: tensors.slopes.map { tiles.direct($0, begin) }, constants: state.constants,
-      count: range.count,
+      slopes: tensors.slopes.map { tiles.direct($0, begin) },
+      slopesOfY: tensors.slopesOfTarget.map { tiles.direct($0, begin) },
+      constants: state.constants, count: range.count,
       isStreamed: Streaming.isWorthwhile(tensors.input.count, tensors.input.dataType))
     _ = tiles.kernels.elements(&elements)
     if elements.isStreamed { tiles.kernels.settle() }
   }
 
   /// Writes what is wanted of these elements, block by block, and returns the sum of their losses.
-  private static func runBlocks(
-    _ tiles: Tiles, _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>,
-    _ scratch: UnsafeMutableRawPointer
-  ) throws(StatusError) -> Double {
-    let input = tensors.input
-    let upstream = tensors.isReduced ? nil : tensors.upstream
-    let scale = upstream == nil ? tensors.scale(0) : 1
-    if hasExtremes && tensors.hasSlopes && tiles.isExtreme(scale) {
+  static func runBlocks(_ block: ElementBlock, _ range: Range<Int>) throws(StatusError) -> Double {
+    let (tiles, tensors, state) = (block.tiles, block.tensors, block.state)
+    if hasExtremes && tensors.hasSlopes && tiles.isExtreme(block.scale) {
       return try runSingly(tensors, state, range)
     }
-    let isStreamed = Streaming.isWorthwhile(state.count, input.dataType)
     var sum = CompensatedSum()
     for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
       let count = min(Blocks.size, range.upperBound - begin)
-      func read(_ tensor: TensorView?, _ tile: ElementTile) -> UnsafeRawPointer? {
-        tensor.map {
-          tiles.readBroadcast($0, begin, count, input.shape, tile: tile.place(scratch))
-        }
-      }
-      func goal(_ tensor: TensorView?, _ tile: ElementTile) -> UnsafeMutableRawPointer? {
-        tensor.map { tiles.target($0, begin, tile: tile.place(scratch)) }
-      }
-      func commit(_ tensor: TensorView?, _ tile: ElementTile) {
-        if let tensor { tiles.commit(tensor, begin, count, tile: tile.place(scratch)) }
-      }
-      let x = tiles.read(input, begin, count, tile: ElementTile.input.place(scratch))
-      var elements = ElementCall(
-        state.formula, x: x, y: read(tensors.target, .target),
-        z: read(tensors.parameter, .parameter), weight: read(tensors.weight, .weight),
-        upstream: read(upstream, .upstream), values: goal(tensors.values, .values),
-        slopes: goal(tensors.slopes, .slopes),
-        slopesOfY: goal(tensors.slopesOfTarget, .slopesOfTarget), constants: state.constants,
-        scale: scale, count: count, isStreamed: isStreamed)
+      var elements = block.call(begin, count)
       let part = tiles.kernels.elements(&elements)
       // A weight of 0 may hide an overflow from the sum. An element outside the domain has made the sum NaN.
       if hasExtremes,
-        tiles.isExtreme(part) || elements.weight != nil && tiles.hasExtremes(x, count)
+        tiles.isExtreme(part) || elements.weight != nil && tiles.hasExtremes(elements.x, count)
           || elements.upstream.map({ tiles.hasExtremes($0, count) }) ?? false
       {
         sum.add(try runSingly(tensors, state, begin..<begin + count))
         continue
       }
+      if hasDomain && part.isNaN { try checkDomain(tensors, block.shape, begin..<begin + count) }
       sum.add(part)
-      commit(tensors.values, .values)
-      commit(tensors.slopes, .slopes)
-      commit(tensors.slopesOfTarget, .slopesOfTarget)
+      block.commit(begin, count)
     }
-    if isStreamed { tiles.kernels.settle() }
+    if block.isStreamed { tiles.kernels.settle() }
     return sum.value
+  }
+
+  /// Refuses the first of these elements that is outside the function's domain.
+  private static func checkDomain(
+    _ tensors: ElementTensors, _ shape: UnsafeBufferPointer<Int64>, _ range: Range<Int>
+  ) throws(StatusError) {
+    func read(_ tensor: TensorView?, _ index: Int) -> Double {
+      tensor.map { $0[$0.broadcastIndex(index, shape)] } ?? 0
+    }
+    for index in range {
+      var element = ScalarElement(x: read(tensors.input, index), y: read(tensors.target, index))
+      element.parameter = read(tensors.parameter, index)
+      try check(element, index)
+    }
   }
 
   /// Writes what is wanted of these elements, one by one in float64, and returns the sum of their losses.
@@ -123,7 +164,9 @@ extension ElementFunction {
       try check(element, index)
       element.weight = read(tensors.weight, index, 1)
       element.parameter = read(tensors.parameter, index, 1)
-      if tensors.hasSlopes { element.scale = tensors.scale(index) }
+      if tensors.hasSlopes {
+        element.scale = tensors.scale(index, weightSum: Double(input.count))
+      }
       let isExtreme = element.isExtreme(extremes)
       let results = (isExtreme ? extreme(element, extremes) : nil) ?? computed(element, state)
       sum.add(results.value)

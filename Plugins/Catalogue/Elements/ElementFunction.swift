@@ -17,13 +17,22 @@ protocol ElementFunction: Function where State == ElementState {
   static func constants(_ attributes: Attributes) -> ElementConstants
   /// Refuses attributes that do not go together; `type` is the input's.
   static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError)
+  /// Refuses shapes that `shapeRule` takes.
+  static func check(_ tensors: ElementTensors) throws(StatusError)
 
-  /// Whether a loss's target may be of another type than the input.
-  static var targetMayDiffer: Bool { get }
-  /// Whether a loss's target broadcasts to the input.
-  static var targetBroadcasts: Bool { get }
+  /// The results' type.
+  static var typeRule: ElementTypeRule { get }
+  /// The operands' shapes.
+  static var shapeRule: ElementShapeRule { get }
+  /// Whether a loss's mean is over the sum of its weights, as torch has it for two of them, and not over the count; both
+  /// those and huber_loss want a weight of the input's shape.
+  static var weightRule: ElementWeightRule { get }
+  /// The shape that an operand is taken to have in place of its own; nil: its own.
+  static func reshaped(_ tensors: ElementTensors) -> ElementShape?
   /// Whether elements are looked at one by one, by `check` and `extreme`, where a sum or a scale is no number or large.
   static var hasExtremes: Bool { get }
+  /// Whether elements are looked at by `check` where a block's sum is NaN.
+  static var hasDomain: Bool { get }
   /// Refuses elements outside the function's domain; `index` is the element's, for the text.
   static func check(_ element: ScalarElement, _ index: Int) throws(StatusError)
   /// The results with weight and scale by torch's operations in torch's order, for elements with infinities, NaN or
@@ -35,61 +44,130 @@ extension ElementFunction {
   static var constantCount: Int { 0 }
   static func constants(_ attributes: Attributes) -> ElementConstants {
     let first = places.isLoss ? 1 : 0
-    return ElementConstants(
-      constantCount > 0 ? attributes.float(first) : 0,
-      constantCount > 1 ? attributes.float(first + 1) : 0)
+    func constant(_ index: Int) -> Double {
+      index < constantCount ? attributes.float(first + index) : 0
+    }
+    return ElementConstants(constant(0), constant(1), constant(2), constant(3))
   }
   static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError) {}
-  static var targetMayDiffer: Bool { false }
-  static var targetBroadcasts: Bool { false }
+  static func check(_ tensors: ElementTensors) throws(StatusError) {}
+  static var typeRule: ElementTypeRule { .alike }
+  static var shapeRule: ElementShapeRule { .alike }
+  static var weightRule: ElementWeightRule { .broadcast }
+  static func reshaped(_ tensors: ElementTensors) -> ElementShape? { nil }
   static var hasExtremes: Bool { false }
+  static var hasDomain: Bool { false }
   @inline(__always)
   static func check(_ element: ScalarElement, _ index: Int) throws(StatusError) {}
   @inline(__always)
   static func extreme(_ element: ScalarElement, _ round: Extremes) -> ScalarResults? { nil }
 }
 
+/// Of which type the results are.
+enum ElementTypeRule {
+  /// All operands are of one type, the results' too; float32 for an activation of integers.
+  case alike
+  /// The target's, whatever the input's.
+  case ofTarget
+  /// The input's, whatever the target's.
+  case ofInput
+  /// What torch promotes all operands to; `floats`: float32 where all are integers, which are refused else.
+  /// `expandsFirst`: an operand without dimensions counts like any other. `takesFloat`: an input of integers counts as
+  /// float32.
+  case promoted(floats: Bool, expandsFirst: Bool, takesFloat: Bool = false)
+}
+
+/// What shapes the operands may have.
+enum ElementShapeRule {
+  /// The input's.
+  case alike
+  /// One that broadcasts to the input's.
+  case toInput
+  /// Any that broadcast with one another; `sameRank`: of as many dimensions each.
+  case full(sameRank: Bool)
+}
+
+/// What a loss's weight is.
+enum ElementWeightRule {
+  /// It broadcasts to the input; a mean is over the count.
+  case broadcast
+  /// It has the input's shape; a mean is over the count.
+  case whole
+  /// It has the input's shape; a mean is over the sum of the weights.
+  case meanOfWeights
+}
+
+/// A shape of an operand's elements that is not the one that was sent.
+struct ElementShape {
+  var isOfTarget = true
+  var rank = 0
+  var sizes = InlineArray<64, Int64>(repeating: 1)
+}
+
 /// What `plan` tells `run`.
 struct ElementState: BitwiseCopyable {
+  /// Elements of what the operands broadcast to.
   var count: Int
   var formula: ElementFormulaID
   var constants: ElementConstants
+  /// The pass that adds up the weights of a mean, -1: none; the elements' pass; and for each operand the pass that sums
+  /// its gradient over its repetitions, -1: none. One that merges these sums follows.
+  var weights = -1
+  var elements = 0
+  var sumsOfInput = -1
+  var sumsOfTarget = -1
+  var sumsOfParameter = -1
+  /// An operand is repeated where its gradient is wanted, or larger than the input.
+  var isBroadcast = false
 }
 
 /// Where inputs and outputs are in a function's declaration; nil: the function has none.
 struct ElementPlaces {
   let input = 0
+  /// The second operand, and the third.
   let target: Int?
+  let parameter: Int?
   let upstream: Int
   let weight: Int?
-  /// A further operand that broadcasts to the input, such as `pos_weight`.
-  let parameter: Int?
   let value = 0
   let slope = 1
   let slopeOfTarget: Int?
+  let slopeOfParameter: Int?
+  let isLoss: Bool
 
   static var activation: ElementPlaces {
-    ElementPlaces(target: nil, upstream: 1, weight: nil, parameter: nil, slopeOfTarget: nil)
+    ElementPlaces(
+      target: nil, parameter: nil, upstream: 1, weight: nil, slopeOfTarget: nil,
+      slopeOfParameter: nil, isLoss: false)
   }
 
-  static func loss(weight: Int? = nil, parameter: Int? = nil) -> ElementPlaces {
-    ElementPlaces(target: 1, upstream: 2, weight: weight, parameter: parameter, slopeOfTarget: 2)
+  static var pairActivation: ElementPlaces {
+    ElementPlaces(
+      target: 1, parameter: nil, upstream: 2, weight: nil, slopeOfTarget: 2, slopeOfParameter: nil,
+      isLoss: false)
   }
 
-  var isLoss: Bool { target != nil }
+  static func loss(
+    weight: Int? = nil, parameter: Int? = nil, slopeOfParameter: Int? = nil
+  ) -> ElementPlaces {
+    ElementPlaces(
+      target: 1, parameter: parameter, upstream: 2, weight: weight, slopeOfTarget: 2,
+      slopeOfParameter: slopeOfParameter, isLoss: true)
+  }
 }
 
 /// The tensors of a call by name.
 struct ElementTensors {
   let input: TensorView
-  let target: TensorView?
+  var target: TensorView?
+  var parameter: TensorView?
   let upstream: TensorView?
   let weight: TensorView?
-  let parameter: TensorView?
   /// Of a loss: nil unless there is one an element.
   let values: TensorView?
   let slopes: TensorView?
   let slopesOfTarget: TensorView?
+  let slopesOfParameter: TensorView?
   /// nil for an activation.
   let reduction: Reduction?
 
@@ -99,14 +177,15 @@ struct ElementTensors {
     guard let input = call.input(places.input) else { return nil }
     self.input = input
     target = call.input(places.target)
+    parameter = call.input(places.parameter)
     upstream = call.input(places.upstream)
     weight = call.input(places.weight)
-    parameter = call.input(places.parameter)
     reduction = places.isLoss ? Reduction(call.attributes) : nil
     let hasValues = hasResults && (reduction == nil || reduction == .some(.none))
     values = hasValues ? call.output(places.value) : nil
     slopes = hasResults ? call.output(places.slope) : nil
     slopesOfTarget = hasResults ? places.slopeOfTarget.flatMap { call.output($0) } : nil
+    slopesOfParameter = hasResults ? places.slopeOfParameter.flatMap { call.output($0) } : nil
   }
 
   /// Whether the result is a mean or a sum, with one upstream gradient for all elements.
@@ -114,13 +193,16 @@ struct ElementTensors {
   var isReduced: Bool { reduction != nil && reduction != .some(.none) }
 
   @inline(__always)
-  var hasSlopes: Bool { slopes != nil || slopesOfTarget != nil }
+  var hasSlopes: Bool { slopes != nil || slopesOfTarget != nil || slopesOfParameter != nil }
+
+  /// What torch's batchmean divides by.
+  var batch: Double { input.rank == 0 ? 1 : Double(input.size(0)) }
 
   /// What the derivatives at element `index` are multiplied by, apart from the weight.
   @inline(__always)
-  func scale(_ index: Int) -> Double {
+  func scale(_ index: Int, weightSum: Double) -> Double {
     guard let reduction else { return upstream.map { $0[index] } ?? 1 }
-    return reduction.scale(upstream, index, weightSum: Double(input.count))
+    return reduction.scale(upstream, index, weightSum: weightSum)
   }
 }
 

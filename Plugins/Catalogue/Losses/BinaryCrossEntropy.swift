@@ -39,7 +39,7 @@ enum BinaryCrossEntropyWithLogits: ElementFunction {
       ])
   }
   static var places: ElementPlaces { .loss(weight: 3, parameter: 4) }
-  static var targetMayDiffer: Bool { true }
+  static var typeRule: ElementTypeRule { .ofTarget }
 
   static var hasExtremes: Bool { true }
 

@@ -5,16 +5,18 @@ import LossdTensor
 /// y (log(y) - x) of a log-probability x and a probability y; torch.nn.functional.kl_div.
 enum KLDivLoss: PairLoss {
   static var declaration: FunctionDeclaration {
-    .loss(
+    .broadcastLoss(
       "kl_div", summary: "target (log(target) - input), the Kullback-Leibler divergence",
-      inputHelp: "log-probabilities",
-      targetHelp: "probabilities; of input's type; broadcasts to input",
+      types: floatTypes, inputHelp: "log-probabilities",
+      targetHelp: "probabilities; broadcasts with input",
+      reduction: Reduction.attribute(hasBatchMean: true),
       attributes: [
         AttributeDeclaration(
           "log_target", .bool, default: .bool(false), help: "the target is log-probabilities, too")
       ])
   }
 
+  static var typeRule: ElementTypeRule { .promoted(floats: false, expandsFirst: false) }
   private static let logTarget = 1
 
   static func formula(_ call: Call) -> ElementFormulaID {
@@ -25,10 +27,9 @@ enum KLDivLoss: PairLoss {
 /// The negative log-likelihood of a count by a Poisson distribution; torch.nn.functional.poisson_nll_loss.
 enum PoissonNLLLoss: PairLoss {
   static var declaration: FunctionDeclaration {
-    .loss(
+    .broadcastLoss(
       "poisson_nll_loss", summary: "exp(input) - target input, or input - target log(input + eps)",
-      inputHelp: "the mean or its logarithm",
-      targetHelp: "counts; of input's type; broadcasts to input",
+      inputHelp: "the mean or its logarithm", targetHelp: "counts; broadcasts with input",
       attributes: [
         AttributeDeclaration(
           "log_input", .bool, default: .bool(true), help: "the input is the logarithm of the mean"),
@@ -39,6 +40,9 @@ enum PoissonNLLLoss: PairLoss {
       ])
   }
 
+  static var typeRule: ElementTypeRule {
+    .promoted(floats: true, expandsFirst: false, takesFloat: true)
+  }
   private static let (logInput, full, eps) = (1, 2, 3)
 
   static func formula(_ call: Call) -> ElementFormulaID {
@@ -55,9 +59,11 @@ enum SoftMarginLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "soft_margin_loss", summary: "log(1 + exp(-target input)), stable", inputHelp: "scores",
-      targetHelp: "1 or -1; of input's type; broadcasts to input",
+      targetTypes: integersAndFloats, targetHelp: "1 or -1; broadcasts to input",
       hasTargetGradient: false)
   }
+  static var typeRule: ElementTypeRule { .ofInput }
+  static var shapeRule: ElementShapeRule { .toInput }
 
   static func formula(_ call: Call) -> ElementFormulaID { .softMargin }
 }
@@ -67,12 +73,14 @@ enum HingeEmbeddingLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "hinge_embedding_loss", summary: "input for a target of 1, max(0, margin - input) for -1",
-      inputHelp: "distances", targetHelp: "1 or -1; of input's type; broadcasts to input",
+      inputHelp: "distances", inputBatching: .broadcast, targetTypes: integersAndFloats,
+      targetHelp: "1 or -1; broadcasts with input",
       hasTargetGradient: false,
       attributes: [
         .number("margin", 1, help: "the distance from which on a pair of -1 costs nothing")
       ])
   }
+  static var typeRule: ElementTypeRule { .ofInput }
   static var constantCount: Int { 1 }
 
   static func formula(_ call: Call) -> ElementFormulaID { .hingeEmbedding }

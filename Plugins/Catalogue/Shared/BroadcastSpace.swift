@@ -50,6 +50,19 @@ struct BroadcastSpace: BitwiseCopyable {
     return true
   }
 
+  /// Calls `body` with the space's shape, which lives as long.
+  func withShape<Result>(
+    _ body: (UnsafeBufferPointer<Int64>) throws(StatusError) -> Result
+  ) throws(StatusError) -> Result {
+    var sizes = InlineArray<64, Int64>(repeating: 1)
+    for index in 0..<rank { sizes[index] = Int64(shape[index]) }
+    return try withUnsafePointer(to: sizes) { pointer throws(StatusError) in
+      try body(
+        UnsafeBufferPointer(
+          start: UnsafeRawPointer(pointer).assumingMemoryBound(to: Int64.self), count: rank))
+    }
+  }
+
   func isWhole(_ tensor: TensorView) -> Bool {
     tensor.rank == rank && (0..<rank).allSatisfy { tensor.size($0) == shape[$0] }
   }

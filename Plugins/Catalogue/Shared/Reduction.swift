@@ -3,11 +3,19 @@ import LossdTensor
 
 /// torch's `reduction`, the first attribute of every loss.
 enum Reduction {
-  case none, mean, sum
+  /// `batchMean`: the sum over the input's first size.
+  case none, mean, sum, batchMean
 
-  static let attribute = AttributeDeclaration(
-    "reduction", .string, default: .string("mean"), choices: ["none", "mean", "sum"],
-    role: .reduction, help: "none: a loss an element or row; mean; sum")
+  static let attribute = attribute()
+  static func attribute(_ usual: String = "mean", hasBatchMean: Bool = false)
+    -> AttributeDeclaration
+  {
+    AttributeDeclaration(
+      "reduction", .string, default: .string(usual),
+      choices: ["none", "mean", "sum"] + (hasBatchMean ? ["batchmean"] : []), role: .reduction,
+      help: "none: a loss an element or row; mean; sum"
+        + (hasBatchMean ? "; batchmean: the sum over input's first size" : ""))
+  }
   static let accumulators = ["loss_sum", "weight_sum"]
   static let values = ["loss"]
   static var emptyShape: UnsafeBufferPointer<Int64> { .init(start: nil, count: 0) }
@@ -16,13 +24,14 @@ enum Reduction {
     self =
       attributes.string(0, equals: "mean")
       ? .mean
-      : attributes.string(0, equals: "sum") ? .sum : .none
+      : attributes.string(0, equals: "sum")
+        ? .sum : attributes.string(0, equals: "none") ? .none : .batchMean
   }
 
   static func finish(_ attributes: Attributes, _ sums: UnsafePointer<Double>) -> Double? {
     switch Reduction(attributes) {
     case .none: nil
-    case .mean: sums[0] / sums[1]
+    case .mean, .batchMean: sums[0] / sums[1]
     case .sum: sums[0]
     }
   }
@@ -32,7 +41,7 @@ enum Reduction {
     switch self {
     case .none: upstream.map { $0[index] } ?? 1
     case .sum: upstream.map { $0[0] } ?? 1
-    case .mean: (upstream.map { $0[0] } ?? 1) / weightSum
+    case .mean, .batchMean: (upstream.map { $0[0] } ?? 1) / weightSum
     }
   }
 }

@@ -72,6 +72,7 @@ struct Tiles {
   }
 
   /// A view of `count` elements in scratch memory.
+  @inline(__always)
   private func view(_ tile: UnsafeMutableRawPointer) -> TensorView {
     TensorView(data: tile, shape: Reduction.emptyShape, count: 1, dataType: type)
   }
@@ -100,11 +101,37 @@ struct Tiles {
         if place == tensor.count { place = 0 }
       }
     } else {
-      for index in 0..<count {
-        set(tile, index, tensor[tensor.broadcastIndex(begin + index, shape)])
-      }
+      readRuns(tensor, begin, count, shape, tile: tile)
     }
     return UnsafeRawPointer(tile)
+  }
+
+  /// As `readBroadcast`, by runs of elements that lie behind one another, or are one.
+  private func readRuns(
+    _ tensor: TensorView, _ begin: Int, _ count: Int, _ shape: UnsafeBufferPointer<Int64>,
+    tile: UnsafeMutableRawPointer
+  ) {
+    let skipped = shape.count - tensor.rank
+    var run = 1
+    var isRepeated: Bool?
+    for dimension in stride(from: shape.count - 1, through: 0, by: -1) where shape[dimension] != 1 {
+      let isOne = dimension < skipped || tensor.shape[dimension - skipped] == 1
+      if isRepeated == nil { isRepeated = isOne }
+      if isRepeated != isOne { break }
+      run *= Int(shape[dimension])
+    }
+    var index = 0
+    while index < count {
+      let taken = min(run - (begin + index) % run, count - index)
+      let first = tensor.broadcastIndex(begin + index, shape)
+      if isRepeated == true {
+        let value = tensor[first]
+        for place in index..<index + taken { set(tile, place, value) }
+      } else {
+        for place in 0..<taken { set(tile, index + place, tensor[first + place]) }
+      }
+      index += taken
+    }
   }
 
   /// Whether the tensor repeats with every element of the dimensions that it lacks.

@@ -16,19 +16,29 @@ public enum ElementFormulaID: Sendable, BitwiseCopyable {
   case tanh, tanhshrink, softsign
   case erf, erfc, normalDistribution
   case log1p, expm1, exp2, logit, entropy
+  case logNormalDistribution, sinc
+  // Of two operands, without being losses.
+  case prelu, glu, xLogY, xLog1pY
   // Losses of an input x and a target y.
   case absoluteError, squaredError, smoothL1, huber, logCosh, quantile
   case divergence, divergenceOfLogs, poissonOfLog, poisson, softMargin, hingeEmbedding
+  case sigmoidFocal, asymmetric, pairwiseSigmoid
+  // Losses of three operands.
+  case gaussian, marginRanking
 }
 
 /// A formula's parameters, in the order of the function's attributes.
 public struct ElementConstants: BitwiseCopyable {
   public var a: Double
   public var b: Double
+  public var c: Double
+  public var d: Double
 
-  public init(_ a: Double = 0, _ b: Double = 0) {
+  public init(_ a: Double = 0, _ b: Double = 0, _ c: Double = 0, _ d: Double = 0) {
     self.a = a
     self.b = b
+    self.c = c
+    self.d = d
   }
 }
 
@@ -36,7 +46,7 @@ public struct ElementConstants: BitwiseCopyable {
 /// an activation.
 ///
 /// With w the weight and g the upstream gradient, a loss is w f(x, y, z) and its slope w scale g f'(x, y, z); an
-/// activation is f(x) and its slope g f'(x).
+/// activation is f(x, y) and its slope g f'(x, y).
 public struct ElementCall {
   public var formula: ElementFormulaID
   public var x: UnsafeRawPointer
@@ -49,9 +59,10 @@ public struct ElementCall {
   public var upstream: UnsafeRawPointer?
   /// Like x each; nil: not wanted.
   public var values: UnsafeMutableRawPointer?
-  /// Derivatives with respect to x and to y.
+  /// Derivatives with respect to x, y and z.
   public var slopes: UnsafeMutableRawPointer?
   public var slopesOfY: UnsafeMutableRawPointer?
+  public var slopesOfZ: UnsafeMutableRawPointer?
   public var constants: ElementConstants
   /// What every slope of a loss is multiplied by.
   public var scale: Double
@@ -63,7 +74,8 @@ public struct ElementCall {
     _ formula: ElementFormulaID, x: UnsafeRawPointer, y: UnsafeRawPointer? = nil,
     z: UnsafeRawPointer? = nil, weight: UnsafeRawPointer? = nil, upstream: UnsafeRawPointer? = nil,
     values: UnsafeMutableRawPointer? = nil, slopes: UnsafeMutableRawPointer? = nil,
-    slopesOfY: UnsafeMutableRawPointer? = nil, constants: ElementConstants = ElementConstants(),
+    slopesOfY: UnsafeMutableRawPointer? = nil, slopesOfZ: UnsafeMutableRawPointer? = nil,
+    constants: ElementConstants = ElementConstants(),
     scale: Double = 1, count: Int, isStreamed: Bool = false
   ) {
     self.formula = formula
@@ -75,6 +87,7 @@ public struct ElementCall {
     self.values = values
     self.slopes = slopes
     self.slopesOfY = slopesOfY
+    self.slopesOfZ = slopesOfZ
     self.constants = constants
     self.scale = scale
     self.count = count

@@ -95,7 +95,7 @@ def test_losses_are_torchs_with_types_and_broadcasting(name):
         assert ours.dtype == theirs.dtype, text
         # torch takes the logarithm in the input's type, lossd in the promoted one.
         near = {"rtol": 1e-5, "atol": 1e-5} if name == "poisson_nll_loss" and is_mixed else {}
-        torch.testing.assert_close(ours, theirs, msg=lambda m: f"{text}: {m}", **near)
+        torch.testing.assert_close(ours, theirs, msg=lambda m: f"{text}: {m}", equal_nan=True, **near)
         if tensors:
             for a, b in zip(torch.autograd.grad(ours.sum(), tensors), torch.autograd.grad(theirs.sum(), tensors)):
                 torch.testing.assert_close(a, b, msg=lambda m: f"{text}: gradient: {m}", **near)
@@ -115,7 +115,8 @@ def test_modules_are_torchs(name):
     ours, theirs = getattr(lt, name)(*arguments).eval(), getattr(torch.nn, name)(*arguments).eval()
     assert isinstance(ours, getattr(torch.nn, name)) and repr(ours) == repr(theirs)
     x = torch.randn(3, 4)
-    tensors = (x, torch.rand(3, 4)) if name.endswith("Loss") else (x,)
+    count = {"GaussianNLLLoss": 3, "MarginRankingLoss": 3}.get(name, 2 if name.endswith("Loss") else 1)
+    tensors = (x, *[torch.rand(3, 4) for _ in range(count - 1)])
     torch.testing.assert_close(ours(*tensors), theirs(*tensors))
 
 
@@ -123,9 +124,177 @@ def test_what_is_not_computed_is_refused():
     x = torch.randn(3)
     with pytest.raises(NotImplementedError, match="rrelu in training"):
         lt.rrelu(x, training=True)
-    with pytest.raises(NotImplementedError, match="l1_loss has no weight"):
-        lt.l1_loss(x, x, weight=x)
     with pytest.raises(lossd.InvalidArgument, match="delta is -1"):
         lt.huber_loss(x, x, delta=-1.0)
     with pytest.raises(lossd.LossdError, match="grad.target"):
         lt.hinge_embedding_loss(x, x.clone().requires_grad_()).backward()
+
+
+# ---- The daemon's own broadcasting and promotion, by its functions' names ----
+
+def same(ours, theirs, text, **near):
+    assert ours.dtype == theirs.dtype and ours.shape == theirs.shape, text
+    torch.testing.assert_close(ours, theirs, msg=lambda m: f"{text}: {m}", equal_nan=True, **near)
+
+
+def both(name, theirs, tensors, attributes, text, **near):
+    """Values, and gradients of all inputs that require them, of the daemon's function and of torch's."""
+    ours, theirs = lt.function(name)(*tensors, **attributes), theirs(*tensors)
+    same(ours, theirs, text, **near)
+    wanted = [tensor for tensor in tensors if tensor.requires_grad]
+    if wanted:
+        g = torch.randn(theirs.shape, dtype=torch.float64).to(theirs.dtype)
+        for a, b in zip(torch.autograd.grad(ours, wanted, g), torch.autograd.grad(theirs, wanted, g)):
+            same(a, b, f"{text}: gradient", **near)
+
+
+SHAPES = (((4, 5), (4, 5)), ((4, 5), (5,)), ((4, 5), (4, 1)), ((5,), (4, 5)), ((4, 1), (1, 5)), ((3, 1, 5), (4, 1)), ((), (3,)),
+          ((3,), ()), ((2, 1, 4), (2, 3, 1)), ((0, 3), (3,)), ((2000, 3), (3,)), ((700, 1), (1, 40)), ((3, 5000), (3, 1)),
+          ((20000,), ()), ((1,), (40000,)), ((30, 1, 30), (30, 30, 1)))
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size", "ignore:reduction. 'mean' divides")
+@pytest.mark.parametrize("name", [name for name in _elements.LOSSES if name != "soft_margin_loss"])
+def test_the_daemon_broadcasts_both_ways_and_sums_gradients(name):
+    torch.manual_seed(3)
+    for (shape, target_shape), reduction, dtype in itertools.product(
+            SHAPES, ("mean", "sum", "none"), (torch.float32, torch.float64)):
+        x, y = pair(name, shape, target_shape, dtype, dtype, {})
+        x.requires_grad_()
+        if name != "hinge_embedding_loss":
+            y.requires_grad_()
+        # A sum of thousands in float32 is torch's own to round.
+        near = {"rtol": 3e-5, "atol": 3e-4} if dtype == torch.float32 and max(x.numel(), y.numel()) > 500 else {}
+        both(name, lambda a, b: getattr(F, name)(a, b, reduction=reduction), (x, y), {"reduction": reduction},
+             f"{name} {shape} {target_shape} {reduction} {dtype}", **near)
+
+
+@pytest.mark.parametrize("name", ["xlogy", "xlog1py"])
+def test_activations_of_two_operands(name):
+    torch.manual_seed(4)
+    for (shape, other_shape), dtype in itertools.product(SHAPES, (torch.float32, torch.float64)):
+        x, y = torch.randn(shape, dtype=dtype).requires_grad_(), (torch.rand(other_shape, dtype=dtype) + 0.1).requires_grad_()
+        near = {"rtol": 3e-5, "atol": 3e-4} if dtype == torch.float32 else {}
+        both(name, getattr(torch.special, name), (x, y), {}, f"{name} {shape} {other_shape}", **near)
+    zero = torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0])
+    other = torch.tensor([0.0, -1.0, float("nan"), 0.0, -3.0])
+    same(lt.function(name)(zero, other), getattr(torch.special, name)(zero, other), name)
+
+
+def test_prelu_and_glu_are_torchs():
+    torch.manual_seed(5)
+    for shape, weights in (((4, 5), 5), ((4, 5), 1), ((4, 3, 6), 3), ((7,), 1), ((), 1), ((30, 3, 20, 20), 3), ((0, 3), 3)):
+        for dtype in (torch.float32, torch.float64):
+            x = torch.randn(shape, dtype=dtype).requires_grad_()
+            weight = torch.randn(weights, dtype=dtype).requires_grad_()
+            both("prelu", F.prelu, (x, weight), {}, f"{shape} {weights}", rtol=3e-5, atol=3e-4)
+    with pytest.raises(lossd.InvalidArgument, match="weight has 4 numbers, expected 1 or as many"):
+        lt.prelu(torch.randn(4, 5), torch.randn(4))
+    for shape, dim in (((4, 6), -1), ((4, 6), 0), ((6,), 0), ((2, 6, 3), 1), ((0, 4), 1), ((4, 0), 1), ((3, 6000), 1)):
+        x = torch.randn(shape, dtype=torch.float64).requires_grad_()
+        both("glu", lambda a: F.glu(a, dim), (x,), {"dim": dim}, f"{shape} {dim}")
+    for shape, dim, text in (((5,), 0, "size 5 along dim 0"), ((), 0, "scalar"), ((2, 2), 2, "dim is 2")):
+        with pytest.raises(lossd.InvalidArgument, match=text):
+            lt.glu(torch.randn(shape), dim)
+
+
+def test_gaussian_nll_and_margin_ranking_are_torchs():
+    torch.manual_seed(6)
+    shapes = (((4, 5), (4, 5), (4, 5)), ((4, 5), (4, 5), (4,)), ((4, 5), (5,), (4, 1)), ((4, 5), (5,), (1, 5)), ((4, 4), (4, 4), (4,)),
+              ((2, 3, 4), (2, 3, 4), (2, 3)), ((2, 3, 4), (2, 3, 4), (2, 1, 4)), ((5,), (5,), ()), ((3, 1), (3, 5), (3, 1)))
+    for (shape, target, var), full, reduction in itertools.product(shapes, (False, True), ("mean", "sum", "none")):
+        tensors = [torch.randn(shape, dtype=torch.float64), torch.randn(target, dtype=torch.float64),
+                   torch.rand(var, dtype=torch.float64) + 0.1]
+        tensors = tuple(tensor.requires_grad_() for tensor in tensors)
+        attributes = {"full": full, "reduction": reduction}
+        both("gaussian_nll_loss", lambda *t: F.gaussian_nll_loss(*t, **attributes), tensors, attributes, f"{shape} {var}")
+        same(lt.gaussian_nll_loss(*tensors, **attributes), F.gaussian_nll_loss(*tensors, **attributes), "lossd.torch")
+    x = torch.randn(4, 5)
+    for var in ((5,), (1, 1), (4, 5, 1)):
+        with pytest.raises(lossd.InvalidArgument, match="var is"):
+            lt.function("gaussian_nll_loss")(x, x, torch.ones(var))
+    with pytest.raises(lossd.InvalidArgument, match="var is -0.5 at element 0, expected at least 0"):
+        lt.gaussian_nll_loss(x, x, torch.full((4, 5), -0.5))
+    for (a, b, c), margin in itertools.product((((5,),) * 3, ((4, 5), (4, 1), (1, 5)), ((1, 5), (4, 5), (4, 1))), (0.0, 0.5)):
+        tensors = tuple(torch.randn(s, dtype=torch.float64).requires_grad_() for s in (a, b, c))
+        both("margin_ranking_loss", lambda *t: F.margin_ranking_loss(*t, margin=margin), tensors, {"margin": margin}, f"{a} {b}")
+        same(lt.margin_ranking_loss(*tensors, margin=margin), F.margin_ranking_loss(*tensors, margin=margin), "lossd.torch")
+    with pytest.raises(lossd.InvalidArgument, match="as many dimensions as input1"):
+        lt.function("margin_ranking_loss")(x, x[0], x)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("name", ["l1_loss", "mse_loss", "huber_loss"])
+def test_weights_of_elements_are_torchs(name):
+    torch.manual_seed(7)
+    for reduction, dtype in itertools.product(("mean", "sum", "none"), (torch.float32, torch.float64)):
+        x, y, w = (torch.rand(30, 50, dtype=dtype) for _ in range(3))
+        for other in (y, y[:1]):
+            tensors = x.clone().requires_grad_(), other.clone().requires_grad_()
+            theirs = getattr(F, name)(*tensors, reduction=reduction, weight=w)
+            g = torch.randn(theirs.shape, dtype=torch.float64).to(dtype)
+            ours = getattr(lt, name)(*tensors, reduction=reduction, weight=w)
+            same(ours, theirs, name, rtol=1e-5, atol=1e-6)
+            for a, b in zip(torch.autograd.grad(ours, tensors, g), torch.autograd.grad(theirs, tensors, g)):
+                same(a, b, f"{name} gradient", rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="same size"):
+        getattr(lt, name)(x, y, weight=w[:1])
+
+
+def test_the_daemon_weighs_and_divides_as_torch(address):
+    torch.manual_seed(8)
+    x, y, w = (torch.rand(30, 50, dtype=torch.float64) for _ in range(3))
+    with lossd.connect(address) as client:
+        for name, reduction in itertools.product(("l1_loss", "mse_loss", "huber_loss"), ("mean", "sum", "none")):
+            tensors = x.clone().requires_grad_(), y.clone().requires_grad_()
+            theirs = getattr(F, name)(*tensors, reduction=reduction, weight=w)
+            gradients = torch.autograd.grad(theirs.sum(), tensors)
+            ours = client.evaluate(
+                name, {"input": x.numpy(), "target": y.numpy(), "weight": w.numpy()}, {"reduction": reduction},
+                ["loss", "grad.input", "grad.target"])
+            same(torch.tensor(ours["loss"]), theirs.detach(), name)
+            same(torch.tensor(ours["grad.input"]), gradients[0], name)
+            same(torch.tensor(ours["grad.target"]), gradients[1], name)
+
+
+def focal(x, y, alpha, gamma):
+    p = torch.sigmoid(x)
+    pt = p * y + (1 - p) * (1 - y)
+    loss = F.binary_cross_entropy_with_logits(x, y, reduction="none") * (1 - pt) ** gamma
+    return loss * (alpha * y + (1 - alpha) * (1 - y)) if alpha >= 0 else loss
+
+
+def asymmetric(x, y, gamma_neg, gamma_pos, clip, eps):
+    p = torch.sigmoid(x)
+    q = (1 - p + clip).clamp(max=1)
+    loss = y * torch.log(p.clamp(min=eps)) + (1 - y) * torch.log(q.clamp(min=eps))
+    return -loss * torch.pow(1 - (p * y + q * (1 - y)), gamma_pos * y + gamma_neg * (1 - y))
+
+
+def reduced(losses, reduction):
+    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+
+
+def test_focal_losses_are_what_their_sources_compute():
+    torch.manual_seed(9)
+    x = (torch.randn(20, 30, dtype=torch.float64) * 3).requires_grad_()
+    hard, soft = (torch.rand(20, 30) > 0.5).double(), torch.rand(20, 30, dtype=torch.float64)
+    for reduction in ("none", "mean", "sum"):
+        for (alpha, gamma), y in itertools.product(
+                ((0.25, 2.0), (-1.0, 2.0), (0.5, 0.0), (0.25, 1.0), (0.3, 3.5)), (hard, soft)):
+            both("sigmoid_focal_loss", lambda a, b: reduced(focal(a, b, alpha, gamma), reduction), (x, y.clone().requires_grad_()),
+                 {"alpha": alpha, "gamma": gamma, "reduction": reduction}, f"focal {alpha} {gamma}", rtol=1e-9, atol=1e-11)
+        for gamma_neg, gamma_pos, clip in ((4.0, 1.0, 0.05), (4.0, 1.0, 0.0), (2.0, 2.0, 0.2), (4.0, 0.0, 0.05)):
+            attributes = {"gamma_neg": gamma_neg, "gamma_pos": gamma_pos, "clip": clip, "reduction": reduction}
+            both("asymmetric_loss", lambda a, b: reduced(asymmetric(a, b, gamma_neg, gamma_pos, clip, 1e-8), reduction), (x, hard),
+                 attributes, f"asymmetric {attributes}", rtol=1e-9, atol=1e-11)
+        z = hard * 2 - 1
+        both("siglip_loss", lambda a, b: reduced(-F.logsigmoid(b * (10 * a - 10)), reduction), (x, z),
+             {"scale": 10.0, "bias": -10.0, "reduction": reduction}, "siglip", rtol=1e-9, atol=1e-11)
+
+
+def test_log_ndtr_and_sinc_are_torchs():
+    x = torch.tensor([-300.0, -40, -16, -5, -1, -0.1, 0, 0.1, 1, 5, 16, 300, float("inf"), float("-inf"), float("nan")],
+                     dtype=torch.float64)
+    both("log_ndtr", torch.special.log_ndtr, (x.clone().requires_grad_(),), {}, "log_ndtr", rtol=1e-7, atol=0)
+    both("sinc", torch.sinc, (x[x.abs() < 20].clone().requires_grad_(),), {}, "sinc", rtol=1e-9, atol=1e-9)

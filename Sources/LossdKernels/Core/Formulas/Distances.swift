@@ -80,3 +80,38 @@ enum Quantile: PairFormula {
     return ElementResults(d * factor, slope: 0 - slope, slopeOfY: slope)
   }
 }
+
+/// With d = y - x and the variance v = max(z, a), (log(v) + d^2 / v) / 2; b other than 0: with log(2 pi) / 2. NaN where z is
+/// below 0. The slope of z is that of v, as torch's. Nix and Weigend (1994).
+enum Gaussian: ElementFormula {
+  static var operandCount: Int { 3 }
+
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let variance = larger(o.a, o.z)
+    let d = o.x - o.y
+    let ratio = d / variance
+    let constant = lanes_pick(lanes_equal(o.b, all(0)), all(0), all(0.918_938_533_204_672_7))
+    let value = (log(variance) + d * ratio) * 0.5 + constant
+    let isNegative = lanes_less(o.z, all(0))
+    return ElementResults(
+      lanes_pick(isNegative, all(.nan), value), slope: ratio, slopeOfY: 0 - ratio,
+      slopeOfZ: (all(1) / variance - ratio * ratio) * 0.5)
+  }
+}
+
+/// max(0, a - z (x - y)) of two scores and a target of 1 where x is to be the larger, -1 where y. At the corner the slopes
+/// are the line's.
+enum MarginRanking: ElementFormula {
+  static var operandCount: Int { 3 }
+
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let d = o.x - o.y
+    let rest = o.a - o.z * d
+    let isOff = lanes_less(rest, all(0))
+    return ElementResults(
+      lanes_pick(isOff, all(0), rest), slope: lanes_pick(isOff, all(0), 0 - o.z),
+      slopeOfY: lanes_pick(isOff, all(0), o.z), slopeOfZ: lanes_pick(isOff, all(0), 0 - d))
+  }
+}

@@ -33,6 +33,14 @@ extension ActivationFormula {
   static var isLoss: Bool { false }
 }
 
+/// The same of two operands.
+protocol PairActivationFormula: ElementFormula {}
+
+extension PairActivationFormula {
+  static var operandCount: Int { 2 }
+  static var isLoss: Bool { false }
+}
+
 /// A formula of an input x and a target y.
 protocol PairFormula: ElementFormula {}
 
@@ -47,21 +55,32 @@ struct Operands {
   let z: Lanes
   let a: Lanes
   let b: Lanes
+  let c: Lanes
+  let d: Lanes
 }
 
-/// A value and its derivatives with respect to x and to y.
+/// A value and its derivatives with respect to x, y and z.
 struct ElementResults {
   let value: Lanes
   let slope: Lanes
   let slopeOfY: Lanes
+  let slopeOfZ: Lanes
 
   @inline(__always)
-  init(_ value: Lanes, slope: Lanes) { self.init(value, slope: slope, slopeOfY: slope) }
+  init(_ value: Lanes, slope: Lanes) {
+    self.init(value, slope: slope, slopeOfY: slope, slopeOfZ: slope)
+  }
 
   @inline(__always)
   init(_ value: Lanes, slope: Lanes, slopeOfY: Lanes) {
+    self.init(value, slope: slope, slopeOfY: slopeOfY, slopeOfZ: slopeOfY)
+  }
+
+  @inline(__always)
+  init(_ value: Lanes, slope: Lanes, slopeOfY: Lanes, slopeOfZ: Lanes) {
     self.value = value
     self.slope = slope
     self.slopeOfY = slopeOfY
+    self.slopeOfZ = slopeOfZ
   }
 }

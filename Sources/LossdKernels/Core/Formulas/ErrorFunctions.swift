@@ -66,3 +66,22 @@ enum NormalDistribution: ActivationFormula {
       lanes_pick(lanes_less(x, all(0)), tail, 1 - tail), slope: n.liftedDensity * Format.unlift)
   }
 }
+
+/// log P(X <= x) for a standard normal X, and its slope, the density over P. Below 0 the exponential is kept out of both,
+/// where P is 0 in the type.
+enum LogNormalDistribution: ActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let (x, n) = (o.x, Normal(o.x))
+    let isNegative = lanes_less(x, all(0))
+    let scaled = n.mills(x)
+    let below = log(scaled) - x * x * 0.5
+    let tail = n.liftedTail * Format.unlift
+    let slope = lanes_pick(
+      isNegative, all(0.398_942_280_401_432_7) / scaled + x * 0,
+      n.liftedDensity * Format.unlift / (1 - tail))
+    // torch's slope of -infinity is no number.
+    return ElementResults(
+      lanes_pick(isNegative, below, log1pOfAny(0 - tail)), slope: slope)
+  }
+}

@@ -56,3 +56,61 @@ enum Entropy: ActivationFormula {
       lanes_pick(lanes_less(o.x, all(0)), all(-.infinity), value), slope: -1 - l)
   }
 }
+
+/// x log(y); 0 for x = 0, whatever y but NaN.
+enum XLogY: PairActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let isZero = lanes_equal(o.x, all(0)) & lanes_equal(o.y, o.y)
+    let l = log(o.y)
+    let isMasked = lanes_equal(o.x, all(0)) & lanes_at_least(all(0), o.y)
+    return ElementResults(
+      lanes_pick(isZero, all(0), o.x * l), slope: lanes_pick(isMasked, all(0), l),
+      slopeOfY: o.x / o.y)
+  }
+}
+
+/// x log(1 + y); 0 for x = 0, whatever y but NaN.
+enum XLog1pY: PairActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let isZero = lanes_equal(o.x, all(0)) & lanes_equal(o.y, o.y)
+    let l = log1pOfAny(o.y)
+    let isMasked = lanes_equal(o.x, all(0)) & lanes_at_least(all(-1), o.y)
+    return ElementResults(
+      lanes_pick(isZero, all(0), o.x * l), slope: lanes_pick(isMasked, all(0), l),
+      slopeOfY: o.x / (o.y + 1))
+  }
+}
+
+/// sin(pi x) / (pi x); 1 at 0. The slope is (cos(pi x) - sinc(x)) / x, below 1/2 its series.
+enum Sinc: ActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let x = o.x
+    let t = HalfTurns(x)
+    let isZero = lanes_equal(x, all(0))
+    let value = lanes_pick(isZero, all(1), t.sine / (x * 3.141_592_653_589_793))
+    let z = x * x
+    // (-1)^k pi^(2 k) 2 k / (2 k + 1)!, as many as count below x = 1/2.
+    #if LOSSD_DOUBLE
+      var p: Lanes = all(1.3217901389162304e-12)
+      p = fma(p, z, -7.365893777096939e-11)
+      p = fma(p, z, 3.433076949964284e-09)
+      p = fma(p, z, -1.3148481279991983e-07)
+      p = fma(p, z, 4.049947846619241e-06)
+    #else
+      var p: Lanes = all(4.049947846619241e-06)
+    #endif
+    p = fma(p, z, -9.766223126318928e-05)
+    p = fma(p, z, 0.001781145516372851)
+    p = fma(p, z, -0.023460810354558225)
+    p = fma(p, z, 0.20918278254123832)
+    p = fma(p, z, -1.144510944732505)
+    p = fma(p, z, 3.246969701133414)
+    p = fma(p, z, -3.289868133696453)
+    let near = x * p
+    let far = (t.cosine - value) / x
+    return ElementResults(value, slope: lanes_pick(lanes_less(z, all(0x1p-2)), near, far))
+  }
+}

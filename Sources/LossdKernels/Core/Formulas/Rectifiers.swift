@@ -106,3 +106,14 @@ enum SoftShrink: ActivationFormula {
     return ElementResults(value, slope: one(where: isAbove | isBelow, x))
   }
 }
+
+/// x above 0, else y x.
+enum Prelu: PairActivationFormula {
+  @inline(__always)
+  static func results(_ o: Operands) -> ElementResults {
+    let isPositive = lanes_less(all(0), o.x)
+    return ElementResults(
+      lanes_pick(isPositive, o.x, o.x * o.y), slope: lanes_pick(isPositive, all(1), o.y),
+      slopeOfY: lanes_pick(isPositive, all(0), o.x))
+  }
+}

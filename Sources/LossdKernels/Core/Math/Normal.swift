@@ -7,6 +7,8 @@ internal import CLossdLanes
 struct Normal {
   let liftedTail: Lanes
   let liftedDensity: Lanes
+  /// exp(x^2 / 2) times the tail, up to |x| = xMax.
+  let scaledTail: Lanes
 
   @inline(__always)
   init(_ x: Lanes) {
@@ -23,6 +25,26 @@ struct Normal {
     self.init(a, argument: a * sqrt2, half: 1, peak: 0.564_189_583_547_756_3)  // 1 / sqrt(pi)
   }
 
+  /// `scaledTail` for every |x|: beyond xMax by the asymptotic series (Abramowitz and Stegun 26.2.12), whose terms end below
+  /// half an ulp there.
+  @inline(__always)
+  func mills(_ x: Lanes) -> Lanes {
+    let a = magnitude(x)
+    // Neither is denormal.
+    let r = lanes_inverse(lanes_smaller(lanes_larger(a, all(1)), all(0x1p100)))
+    let z = r * r
+    var p: Lanes = all(Normal.lastTerm)
+    #if LOSSD_DOUBLE
+      p = fma(p, z, -945)
+      p = fma(p, z, 105)
+    #endif
+    p = fma(p, z, -15)
+    p = fma(p, z, 3)
+    p = fma(p, z, -1)
+    let far = r * 0.398_942_280_401_432_7 * fma(p, z, all(1))
+    return lanes_pick(lanes_less(all(Normal.xMax), a), far, scaledTail)
+  }
+
   /// exp(-half a^2) times the polynomial of `argument`.
   @inline(__always)
   private init(_ a: Lanes, argument: Lanes, half: Scalar, peak: Scalar) {
@@ -30,12 +52,14 @@ struct Normal {
     let high = lanes(bits(a) & Bits(repeating: Normal.highMask))
     let e = liftedExp(high * high * (0 - half), less: (a - high) * (a + high) * half)
     let q = (argument - Normal.middle) * lanes_inverse(argument + Normal.middle)
-    liftedTail = e * (Normal.polynomial(q) * lanes_inverse(argument + 1))
+    scaledTail = Normal.polynomial(q) * lanes_inverse(argument + 1)
+    liftedTail = e * scaledTail
     liftedDensity = e * peak
   }
 
   #if LOSSD_DOUBLE
     private static let xMax = 40.0
+    private static let lastTerm = 10_395.0
     private static let middle = 6.0
     private static let highMask: Int64 = -1 << 27
 
@@ -70,6 +94,7 @@ struct Normal {
     }
   #else
     private static let xMax: Float = 15
+    private static let lastTerm: Float = 105
     private static let middle: Float = 4
     private static let highMask: Int32 = -1 << 12
 

@@ -38,6 +38,12 @@ func computeElements(_ pointer: UnsafePointer<ElementCall>) -> Double {
   case .exp2: walk(Exp2.self, pointer)
   case .logit: walk(Logit.self, pointer)
   case .entropy: walk(Entropy.self, pointer)
+  case .logNormalDistribution: walk(LogNormalDistribution.self, pointer)
+  case .sinc: walk(Sinc.self, pointer)
+  case .prelu: walk(Prelu.self, pointer)
+  case .glu: walk(Glu.self, pointer)
+  case .xLogY: walk(XLogY.self, pointer)
+  case .xLog1pY: walk(XLog1pY.self, pointer)
   case .absoluteError: walk(AbsoluteError.self, pointer)
   case .squaredError: walk(SquaredError.self, pointer)
   case .huber: walk(Huber.self, pointer)
@@ -49,21 +55,29 @@ func computeElements(_ pointer: UnsafePointer<ElementCall>) -> Double {
   case .poisson: walk(Poisson.self, pointer)
   case .softMargin: walk(SoftMargin.self, pointer)
   case .hingeEmbedding: walk(HingeEmbedding.self, pointer)
+  case .sigmoidFocal: walk(SigmoidFocal.self, pointer)
+  case .asymmetric: walk(Asymmetric.self, pointer)
+  case .pairwiseSigmoid: walk(PairwiseSigmoid.self, pointer)
+  case .gaussian: walk(Gaussian.self, pointer)
+  case .marginRanking: walk(MarginRanking.self, pointer)
   }
 }
 
 /// The call with its pointers bound to this build's type.
 private struct Elements {
-  let x: Input
-  let y: Input?
-  let z: Input?
-  let weight: Input?
-  let upstream: Input?
-  let values: Output?
-  let slopes: Output?
-  let slopesOfY: Output?
+  var x: Input
+  var y: Input?
+  var z: Input?
+  var weight: Input?
+  var upstream: Input?
+  var values: Output?
+  var slopes: Output?
+  var slopesOfY: Output?
+  var slopesOfZ: Output?
   let a: Scalar
   let b: Scalar
+  let c: Scalar
+  let d: Scalar
   let scale: Scalar
 
   @inline(__always)
@@ -76,10 +90,17 @@ private struct Elements {
     values = call.values?.assumingMemoryBound(to: Element.self)
     slopes = call.slopes?.assumingMemoryBound(to: Element.self)
     slopesOfY = call.slopesOfY?.assumingMemoryBound(to: Element.self)
+    slopesOfZ = call.slopesOfZ?.assumingMemoryBound(to: Element.self)
     a = Scalar(call.constants.a)
     b = Scalar(call.constants.b)
+    c = Scalar(call.constants.c)
+    d = Scalar(call.constants.d)
     scale = Scalar(call.scale)
   }
+
+  /// Whether a derivative with respect to y or z is wanted.
+  @inline(__always)
+  var hasOtherSlopes: Bool { slopesOfY != nil || slopesOfZ != nil }
 
   /// Elements before the first that can be streamed; nil where nothing is to be written past the cache: results that lie
   /// in different places of a line, or in the place of what has just been read.
@@ -87,19 +108,22 @@ private struct Elements {
   func streamedFrom(_ call: ElementCall) -> Int? {
     let isInPlace =
       isAt(call.values, call.x) || isAt(call.slopes, call.x) || isAt(call.slopesOfY, call.x)
-    guard call.isStreamed, !isInPlace, let first = values ?? slopes ?? slopesOfY else { return nil }
-    let isAlike = areAlike(values, slopes) && areAlike(first, slopesOfY)
+    guard call.isStreamed, !isInPlace, let first = values ?? slopes ?? slopesOfY ?? slopesOfZ else {
+      return nil
+    }
+    let isAlike =
+      areAlike(values, slopes) && areAlike(first, slopesOfY) && areAlike(first, slopesOfZ)
     return isAlike ? misalignment(first) : nil
   }
 }
 
 /// Which derivatives a loop computes. Constants where a loop is inlined: a loop for each is code for each formula.
-private enum Slopes { case none, ofX, ofXAlone, ofBoth }
+private enum Slopes { case none, ofX, ofXAlone, ofAll }
 
 @inline(never)
 private func walk<F: ElementFormula>(_ f: F.Type, _ pointer: UnsafePointer<ElementCall>) -> Double {
   let c = Elements(pointer.pointee)
-  if !F.isLoss && c.values == nil && c.slopes == nil { return 0 }
+  if !F.isLoss && c.values == nil && c.slopes == nil && !c.hasOtherSlopes { return 0 }
   let count = pointer.pointee.count
   var from = 0
   var total = 0.0
@@ -115,101 +139,168 @@ private func walk<F: ElementFormula>(_ f: F.Type, _ pointer: UnsafePointer<Eleme
   let rest = (count &- from) & (width &- 1)
   let end = count &- rest
   if from < end {
-    total = total + whole(f, c, from, end, isStreamed)
+    total = total + whole(f, c, from, end, isStreamed, last: nil)
   }
   if rest > 0 { total = total + part(f, c, end, rest) }
   return total
 }
 
-/// Elements from ..< end, whole vectors.
-@inline(__always)
+/// Elements from ..< end, whole vectors. The last one's losses go to `last`, too.
+@inline(never)
 private func whole<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ isStreamed: Bool
+  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ isStreamed: Bool, last: Scratch?
 ) -> Double {
-  if F.operandCount > 1 && c.slopesOfY != nil { return loop(f, c, from, end, .ofBoth, isStreamed) }
-  if c.slopes == nil { return loop(f, c, from, end, .none, isStreamed) }
+  if F.operandCount > 1 && c.hasOtherSlopes {
+    return loop(f, c, from, end, .ofAll, isStreamed, last)
+  }
+  if c.slopes == nil { return loop(f, c, from, end, .none, isStreamed, last) }
   // A loss is computed for its sum even where nobody wants each.
   return F.isLoss || c.values != nil
-    ? loop(f, c, from, end, .ofX, isStreamed) : loop(f, c, from, end, .ofXAlone, isStreamed)
+    ? loop(f, c, from, end, .ofX, isStreamed, last)
+    : loop(f, c, from, end, .ofXAlone, isStreamed, last)
 }
 
 @inline(__always)
 private func loop<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ slopes: Slopes, _ isStreamed: Bool
+  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ slopes: Slopes, _ isStreamed: Bool,
+  _ last: Scratch?
 ) -> Double {
   var sums = Sums()
+  var value = all(0)
   var i = from
   while i < end {
-    let value = compute(f, c, i, width, slopes, isStreamed)
+    value = compute(f, c, i, slopes, isStreamed)
     if F.isLoss { sums.add(value) }
     i &+= width
   }
-  return F.isLoss ? sums.total : 0
+  guard F.isLoss else { return 0 }
+  if let last {
+    put(value, last, 0)
+    return 0
+  }
+  return sums.total
 }
 
-/// Fewer elements than a vector has, `count` from `from` on.
+/// Fewer elements than a vector has, `count` from `from` on: through a vector of each operand and result on the stack, so
+/// that a formula has no further code for them.
 @inline(never)
 private func part<F: ElementFormula>(
   _ f: F.Type, _ c: Elements, _ from: Int, _ count: Int
 ) -> Double {
-  let value =
-    F.operandCount > 1 && c.slopesOfY != nil
-    ? compute(f, c, from, count, .ofBoth, false)
-    : c.slopes == nil
-      ? compute(f, c, from, count, .none, false) : compute(f, c, from, count, .ofX, false)
+  var room = Room()
+  let base = room.elements()
+  var inner = c
+  inner.x = taken(c.x, from, count, base) ?? c.x
+  if F.operandCount > 1 { inner.y = taken(c.y, from, count, base + width) }
+  if F.operandCount > 2 { inner.z = taken(c.z, from, count, base + 2 &* width) }
+  inner.weight = taken(c.weight, from, count, base + 3 &* width)
+  inner.upstream = taken(c.upstream, from, count, base + 4 &* width)
+  inner.values = c.values == nil ? nil : base + 5 &* width
+  inner.slopes = c.slopes == nil ? nil : base + 6 &* width
+  inner.slopesOfY = c.slopesOfY == nil ? nil : base + 7 &* width
+  inner.slopesOfZ = c.slopesOfZ == nil ? nil : base + 8 &* width
+  // The losses are added here: those of the lanes behind the last are not wanted.
+  let losses = room.losses()
+  _ = whole(f, inner, 0, width, false, last: losses)
+  give(inner.values, c.values, from, count)
+  give(inner.slopes, c.slopes, from, count)
+  give(inner.slopesOfY, c.slopesOfY, from, count)
+  give(inner.slopesOfZ, c.slopesOfZ, from, count)
   guard F.isLoss else { return 0 }
   var sums = Sums()
-  sums.add(lanes_pick(lanes_less(laneNumbers, all(Scalar(count))), value, all(0)))
+  sums.add(lanes_pick(lanes_less(laneNumbers, all(Scalar(count))), fetch(losses, 0), all(0)))
   return sums.total
 }
 
-/// Computes and writes `count` <= `width` elements from `i` on, and returns the weighted values.
+/// A vector of each operand and result.
+private struct Room {
+  private typealias Three = (Lanes, Lanes, Lanes)
+  private var storage: (Three, Three, Three)
+  private var sum: Lanes
+
+  @inline(__always)
+  init() {
+    let v = lanes_unset()
+    storage = ((v, v, v), (v, v, v), (v, v, v))
+    sum = v
+  }
+
+  /// A vector of losses, not rounded to 16 bits.
+  @inline(__always)
+  mutating func losses() -> Scratch {
+    withUnsafeMutablePointer(to: &sum) {
+      UnsafeMutableRawPointer($0).assumingMemoryBound(to: Scalar.self)
+    }
+  }
+
+  @inline(__always)
+  mutating func elements() -> Output {
+    // The room lives on the caller's stack as long as the caller uses this pointer.
+    withUnsafeMutablePointer(to: &storage) {
+      UnsafeMutableRawPointer($0).assumingMemoryBound(to: Element.self)
+    }
+  }
+}
+
+/// Elements of an operand, with zeros behind them, at `place`.
+@inline(__always)
+private func taken(_ base: Input?, _ from: Int, _ count: Int, _ place: Output) -> Input? {
+  guard let base else { return nil }
+  store(lanes_load_part(base + from, count), place, 0)
+  return Input(place)
+}
+
+/// The first results of a vector to where they belong.
+@inline(__always)
+private func give(_ place: Output?, _ base: Output?, _ from: Int, _ count: Int) {
+  if let place, let base { lanes_store_first(base + from, load(place, 0), count) }
+}
+
+/// Computes and writes a vector of elements from `i` on, and returns the weighted values.
 @inline(__always)
 private func compute<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ i: Int, _ count: Int, _ slopes: Slopes, _ isStreamed: Bool
+  _ f: F.Type, _ c: Elements, _ i: Int, _ slopes: Slopes, _ isStreamed: Bool
 ) -> Lanes {
   let operands = Operands(
-    x: take(c.x, i, count), y: F.operandCount > 1 ? take(c.y.unsafelyUnwrapped, i, count) : all(0),
-    z: F.operandCount > 2 ? take(c.z.unsafelyUnwrapped, i, count) : all(0),
-    a: all(c.a), b: all(c.b))
+    x: load(c.x, i), y: F.operandCount > 1 ? load(c.y.unsafelyUnwrapped, i) : all(0),
+    z: F.operandCount > 2 ? load(c.z.unsafelyUnwrapped, i) : all(0),
+    a: all(c.a), b: all(c.b), c: all(c.c), d: all(c.d))
   let results = F.results(operands)
   var value = slopes == .none ? F.value(operands) : results.value
-  var (slope, slopeOfY) = (results.slope, results.slopeOfY)
+  var (slope, slopeOfY, slopeOfZ) = (results.slope, results.slopeOfY, results.slopeOfZ)
   if F.isLoss {
     if let weight = c.weight {
-      let w = take(weight, i, count)
+      let w = load(weight, i)
       value = value * w
       slope = slope * w
       slopeOfY = slopeOfY * w
+      slopeOfZ = slopeOfZ * w
     }
     if slopes != .none {
       var factor = all(c.scale)
-      if let upstream = c.upstream { factor = factor * take(upstream, i, count) }
+      if let upstream = c.upstream { factor = factor * load(upstream, i) }
       slope = slope * factor
       slopeOfY = slopeOfY * factor
+      slopeOfZ = slopeOfZ * factor
     }
   } else if slopes != .none, let upstream = c.upstream {
-    let product = slope * take(upstream, i, count)
-    slope = F.isMasked ? lanes_pick(lanes_equal(slope, all(0)), all(0), product) : product
+    let g = load(upstream, i)
+    slope = F.isMasked ? lanes_pick(lanes_equal(slope, all(0)), all(0), slope * g) : slope * g
+    slopeOfY =
+      F.isMasked ? lanes_pick(lanes_equal(slopeOfY, all(0)), all(0), slopeOfY * g) : slopeOfY * g
   }
-  if slopes != .ofXAlone, let values = c.values { give(value, values, i, count, isStreamed) }
-  if slopes != .none, let goal = c.slopes { give(slope, goal, i, count, isStreamed) }
-  if slopes == .ofBoth {
-    give(slopeOfY, c.slopesOfY.unsafelyUnwrapped, i, count, isStreamed)
+  if slopes != .ofXAlone, let values = c.values { give(value, values, i, isStreamed) }
+  if slopes != .none, let goal = c.slopes { give(slope, goal, i, isStreamed) }
+  if slopes == .ofAll {
+    if let goal = c.slopesOfY { give(slopeOfY, goal, i, isStreamed) }
+    if F.operandCount > 2, let goal = c.slopesOfZ { give(slopeOfZ, goal, i, isStreamed) }
   }
   return value
 }
 
 @inline(__always)
-private func take(_ base: Input, _ i: Int, _ count: Int) -> Lanes {
-  count == width ? load(base, i) : lanes_load_part(base + i, count)
-}
-
-@inline(__always)
-private func give(_ value: Lanes, _ base: Output, _ i: Int, _ count: Int, _ isStreamed: Bool) {
-  if count != width {
-    lanes_store_first(base + i, value, count)
-  } else if isStreamed {
+private func give(_ value: Lanes, _ base: Output, _ i: Int, _ isStreamed: Bool) {
+  if isStreamed {
     lanes_stream(base + i, value)
   } else {
     store(value, base, i)

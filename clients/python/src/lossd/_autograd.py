@@ -32,9 +32,9 @@ _TORCHS.update({name: getattr(place, name) for place, names in (
     (F, ("celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss", "huber_loss",
          "kl_div", "l1_loss", "leaky_relu", "logsigmoid", "mish", "mse_loss", "poisson_nll_loss", "relu", "relu6",
          "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softplus", "softshrink", "softsign",
-         "tanhshrink", "threshold")),
-    (torch, ("erf", "erfc", "exp2", "expm1", "log1p", "logit", "tanh")),
-    (torch.special, ("entr", "ndtr"))) for name in names})
+         "tanhshrink", "threshold", "gaussian_nll_loss", "glu", "margin_ranking_loss", "prelu")),
+    (torch, ("erf", "erfc", "exp2", "expm1", "log1p", "logit", "sinc", "tanh")),
+    (torch.special, ("entr", "log_ndtr", "ndtr", "xlog1py", "xlogy"))) for name in names})
 
 _are_transforms_active = torch._C._are_functorch_transforms_active
 _is_graph_kept: Callable[[], bool] = getattr(

@@ -15,14 +15,15 @@ Tensor = torch.Tensor
 ACTIVATIONS = (
     "celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish",
     "relu", "relu6", "rrelu", "selu", "silu", "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold")
+OTHERS = ("gaussian_nll_loss", "glu", "margin_ranking_loss", "prelu")
 LOSSES = (
     "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "poisson_nll_loss", "smooth_l1_loss",
     "soft_margin_loss")
 MODULES = (
-    "CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HuberLoss",
+    "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HuberLoss",
     "KLDivLoss", "L1Loss", "LeakyReLU", "LogSigmoid", "MSELoss", "Mish", "PoissonNLLLoss", "RReLU", "ReLU", "ReLU6",
-    "SELU", "SiLU", "SmoothL1Loss", "SoftMarginLoss", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold")
-__all__ = [*ACTIVATIONS, *LOSSES, *MODULES]
+    "GaussianNLLLoss", "MarginRankingLoss", "PReLU", "SELU", "SiLU", "SmoothL1Loss", "SoftMarginLoss", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold")
+__all__ = [*ACTIVATIONS, *LOSSES, *OTHERS, *MODULES]
 
 
 def _activation(function: str, input: Tensor, **attributes: Any) -> Tensor:
@@ -116,8 +117,20 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     return _activation("softshrink", input, lambd=float(lambd))
 
 
-# ---- Losses. The daemon takes a target of the input's type that broadcasts to it; torch's promotion and broadcasting of
-# both come before, by torch itself, which then adds up gradients too.
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    if torch._C._are_functorch_transforms_active() and weight.numel() != 1 and input.dim() > 1:
+        # Dimensions that vmap adds would take the channels' place.
+        weight = weight.reshape(-1, *[1] * (input.dim() - 2)).expand(input.shape)
+        return torch.where(input > 0, input, weight * input)
+    return apply("prelu", "output", {}, {"input": input, "weight": weight})
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    return _activation("glu", input, dim=int(dim))
+
+
+# ---- Losses. torch's promotion and broadcasting come before the daemon's, by torch itself, which then adds up gradients
+# too, and knows which dimensions vmap has added.
 
 #: Where torch warns of sizes that differ.
 _WARNING = frozenset(("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss"))
@@ -138,21 +151,29 @@ def _loss(function: str, input: Tensor, target: Tensor, reduction: str, **attrib
     return apply(function, "loss", {"reduction": reduction, **attributes}, {"input": x, "target": y})
 
 
-def _weighted(function: str, weight: Optional[Tensor]) -> None:
-    if weight is not None:
-        raise NotImplementedError(f"lossd.torch: {function} has no weight")
+def _weighted(function: str, input: Tensor, target: Tensor, weight: Optional[Tensor], reduction: str,
+              **attributes: Any) -> Tensor:
+    """With a weight of each element: l1_loss and mse_loss divide by its sum, huber_loss by the count."""
+    if weight is None:
+        return _loss(function, input, target, reduction, **attributes)
+    if weight.size() != input.size():
+        raise ValueError("Weights and input must have the same size.")
+    losses = _loss(function, input, target, "none", **attributes) * weight
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    return losses.mean() if function == "huber_loss" else losses.sum() / weight.sum()
 
 
 def l1_loss(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
             reduction: str = "mean", weight: Optional[Tensor] = None) -> Tensor:
-    _weighted("l1_loss", weight)
-    return _loss("l1_loss", input, target, reduction_of(size_average, reduce, reduction))
+    return _weighted("l1_loss", input, target, weight, reduction_of(size_average, reduce, reduction))
 
 
 def mse_loss(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
              reduction: str = "mean", weight: Optional[Tensor] = None) -> Tensor:
-    _weighted("mse_loss", weight)
-    return _loss("mse_loss", input, target, reduction_of(size_average, reduce, reduction))
+    return _weighted("mse_loss", input, target, weight, reduction_of(size_average, reduce, reduction))
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
@@ -162,9 +183,9 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Optional[bool] =
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
                weight: Optional[Tensor] = None) -> Tensor:
-    _weighted("huber_loss", weight)
-    # torch's result has the input's type.
-    return _loss("huber_loss", input, target, reduction_of(None, None, reduction), delta=float(delta)).to(input.dtype)
+    # torch's result has the input's type, but for that of a weight.
+    result = _weighted("huber_loss", input, target, weight, reduction_of(None, None, reduction), delta=float(delta))
+    return result if weight is not None else result.to(input.dtype)
 
 
 def kl_div(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
@@ -192,6 +213,42 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, siz
                          reduce: Optional[bool] = None, reduction: str = "mean") -> Tensor:
     return _loss("hinge_embedding_loss", input, target.to(input.dtype), reduction_of(size_average, reduce, reduction),
                  margin=float(margin))
+
+
+def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6,
+                      reduction: str = "mean") -> Tensor:
+    if not isinstance(var, Tensor):
+        if var < 0:
+            raise ValueError("var has negative entry/entries")
+        var = float(var) * torch.ones_like(input)
+    if var.size() != input.size():
+        if input.size()[:-1] == var.size():
+            var = var.unsqueeze(-1)
+        else:
+            different = [place for place, (a, b) in enumerate(zip(input.size(), var.size())) if a != b]
+            if input.dim() != var.dim() or len(different) != 1 or var.size(different[0]) != 1:
+                raise ValueError("var is of incorrect size")
+    reduction = reduction_of(None, None, reduction)
+    x, y, v = torch.broadcast_tensors(input, target, var)  # type: ignore[no-untyped-call]
+    common = torch.result_type(torch.empty((), dtype=torch.result_type(input, target)).expand(x.shape), var)
+    x, y, v = (tensor.to(common) for tensor in (x, y, v))
+    return apply("gaussian_nll_loss", "loss", {"reduction": reduction, "full": bool(full), "eps": float(eps)},
+                 {"input": x, "target": y, "var": v})
+
+
+def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0,
+                        size_average: Optional[bool] = None, reduce: Optional[bool] = None,
+                        reduction: str = "mean") -> Tensor:
+    reduction = reduction_of(size_average, reduce, reduction)
+    if not input1.dim() == input2.dim() == target.dim():
+        raise RuntimeError(
+            "margin_ranking_loss : All input tensors should have same dimension but got sizes: "
+            f"input1: {input1.size()}, input2: {input2.size()}, target: {target.size()} ")
+    x, y, z = torch.broadcast_tensors(input1, input2, target)  # type: ignore[no-untyped-call]
+    common = torch.promote_types(torch.promote_types(x.dtype, y.dtype), z.dtype)
+    x, y, z = (tensor.to(common) for tensor in (x, y, z))
+    return apply("margin_ranking_loss", "loss", {"reduction": reduction, "margin": float(margin)},
+                 {"input1": x, "input2": y, "target": z})
 
 
 # ---- Modules ----
@@ -223,6 +280,9 @@ _ATTRIBUTES: Dict[str, Tuple[str, Tuple[str, ...]]] = {
     "PoissonNLLLoss": ("poisson_nll_loss", ("log_input", "full", "eps", "reduction")),
     "SoftMarginLoss": ("soft_margin_loss", ("reduction",)),
     "HingeEmbeddingLoss": ("hinge_embedding_loss", ("margin", "reduction")),
+    "GLU": ("glu", ("dim",)), "PReLU": ("prelu", ("weight",)),
+    "GaussianNLLLoss": ("gaussian_nll_loss", ("full", "eps", "reduction")),
+    "MarginRankingLoss": ("margin_ranking_loss", ("margin", "reduction")),
 }
 for _name, (_function, _given) in _ATTRIBUTES.items():
     globals()[_name] = _module(_name, _function, _given)

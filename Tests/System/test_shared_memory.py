@@ -4,6 +4,7 @@ import array
 import fcntl
 import os
 import random
+import select
 import struct
 import tempfile
 import threading
@@ -235,6 +236,8 @@ class SharedMemory(unittest.TestCase):
         before = self.daemon.descriptors()
         connection.open(EVALUATE)
         connection.send(big)
+        # Its answer, of which only the beginning can be sent now.
+        self.assertTrue(select.select([connection.socket], [], [], 20)[0])
         time.sleep(0.2)
         for id in range(1, 101):
             connection.ask_region(id, 4096)

@@ -15,6 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "examples" / "data"
 # Other programs on the machine make everybody wait at times. A time is measured up to so often.
 TRIES = 3
+# The sanitizer that the daemon is built with (scripts/sanitize.sh), else None.
+SANITIZER = os.environ.get("LOSSD_SANITIZED")
+# Freed memory that the address sanitizer keeps, so that its use is seen (quarantine_size_mb there), bytes.
+KEPT_WHEN_FREED = 256 << 20 if SANITIZER == "address" else 0
 
 
 def program(name):

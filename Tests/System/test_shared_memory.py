@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from daemon import Daemon
+from daemon import SANITIZER, Daemon
 from plugin_files import build
 from wire import (
     END_STREAM, EVALUATE, GOAWAY, MESSAGE, PING, REGION, RELEASE, STREAM, CallError, Connection, Response, Shared, Tensor,
@@ -127,6 +127,7 @@ class SharedMemory(unittest.TestCase):
                 connection.evaluate(function, shared, {}, {gradient: into})
                 self.assertEqual(memory.map[131072:131072 + len(values)], expected)
 
+    @unittest.skipIf(SANITIZER, "no plugin's process runs under a sanitizer")
     def test_a_plugin_in_a_process_gets_copies_and_its_results_are_brought_there(self):
         connection = self.connect()
         memory = self.region(connection, 1, 8 << 20)
@@ -284,6 +285,12 @@ class SharedMemory(unittest.TestCase):
             self.assertIn(text, caught.exception.text)
         self.assertEqual(
             connection.evaluate("sigmoid", {"input": good})["output"].values(), [0.5] * 10)
+
+    @unittest.skipIf(SANITIZER, "no plugin's process runs under a sanitizer")
+    def test_a_range_that_lies_is_refused_for_a_plugins_result_too(self):
+        connection = self.connect()
+        self.region(connection, 1, 1 << 16)
+        good = Shared(1, 0, 40, shape=[10])
         with self.assertRaises(CallError) as caught:
             connection.evaluate("hinge", {"input": good, "target": good}, {}, {"grad.input": Shared(1, 64, 44)})
         self.assertEqual(caught.exception.code, 3)

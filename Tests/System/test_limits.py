@@ -13,7 +13,7 @@ import threading
 import time
 import unittest
 
-from daemon import KEPT_WHEN_FREED, Daemon, measured
+from daemon import KEPT_WHEN_FREED, SANITIZER, Daemon, measured
 from test_streams import Stream
 from wire import (
     CREDIT, END_STREAM, EVALUATE, GOAWAY, HELLO, MESSAGE, OPEN, PREFACE, STATUS, STREAM, CallError,
@@ -338,6 +338,8 @@ class Neighbours(unittest.TestCase):
             "softmax of 1 x 25,000,000": ("softmax", [1, 25_000_000], {}),
             "softmax along dim 0 of 1,000,000 x 4": ("softmax", [1_000_000, 4], {"dim": 0}),
         }
+        # What is sanitized takes some times longer.
+        bound = 0.02 if SANITIZER else 0.005
         with Daemon() as daemon:
             alone = self.measure(daemon, 1)
             print(f"alone: p50 {percentile(alone, .5) * 1e6:.0f} us, "
@@ -352,9 +354,9 @@ class Neighbours(unittest.TestCase):
                     print(f"beside {name}: p50 {percentile(beside, .5) * 1e6:.0f} us, "
                           f"p99 {worst * 1e6:.0f} us of {len(beside)}")
                     best = min(best, worst)
-                    if best < 0.005:
+                    if best < bound:
                         break
-                self.assertLess(best, 0.005, name)
+                self.assertLess(best, bound, name)
 
     def beside(self, daemon, function, tensor, attributes):
         """Latencies while a neighbour has the same heavy call evaluated again and again."""

@@ -15,7 +15,7 @@ import threading
 import time
 import unittest
 
-from daemon import KEPT_WHEN_FREED, Daemon
+from daemon import KEPT_WHEN_FREED, SANITIZER, Daemon
 from test_streams import Stream
 from wire import (
     END_STREAM, EVALUATE, FUNCTIONS, GOAWAY, HELLO, MESSAGE, OPEN, PREFACE, STREAM, CallError, Connection,
@@ -383,6 +383,7 @@ class Attacks(unittest.TestCase):
             self.undisturbed(daemon, attack_once(attack))
             close_all(crowd)
 
+    @unittest.skipIf(SANITIZER, "the first connection alone fills its user's memory there, and nobody gives room back")
     def test_a_connection_whose_buffers_found_no_room_goes_on_when_there_is_some(self):
         with self.daemon(limits__user_bytes="16MiB", limits__wait_timeout="20s") as daemon:
             batch, payload = request("sigmoid", {"input": Tensor(bytes(8000))})

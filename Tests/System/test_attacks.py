@@ -15,7 +15,7 @@ import threading
 import time
 import unittest
 
-from daemon import Daemon
+from daemon import KEPT_WHEN_FREED, SANITIZER, Daemon
 from test_streams import Stream
 from wire import (
     END_STREAM, EVALUATE, FUNCTIONS, GOAWAY, HELLO, MESSAGE, OPEN, PREFACE, STREAM, CallError, Connection,
@@ -94,7 +94,7 @@ class Attacks(unittest.TestCase):
         before = daemon.resident_bytes()
         attack()
         grown = daemon.resident_bytes() - before
-        self.assertLess(grown, bytes_max, f"grown by {grown >> 20} MiB")
+        self.assertLess(grown, bytes_max + KEPT_WHEN_FREED, f"grown by {grown >> 20} MiB")
 
     # MARK: memory that a client makes the daemon hold
 
@@ -159,7 +159,7 @@ class Attacks(unittest.TestCase):
         with self.daemon(limits__user_bytes="4GiB", limits__total_bytes="4GiB") as daemon:
             small = request("sigmoid", {"input": Tensor(bytes(15_000))})
             long = request("sigmoid")[0] + unknown_fields(2000)
-            before = daemon.resident_bytes()
+            before, left_max = daemon.resident_bytes(), self.LEFT_MAX + KEPT_WHEN_FREED
             for what, message, payload in (("payloads", *small), ("messages", long, b""), ("again", *small)):
                 flooders, writers = self.flood(daemon, message, payload)
                 for writer, connection in zip(writers, flooders):
@@ -169,10 +169,10 @@ class Attacks(unittest.TestCase):
                 self.assertGreater(peak, 2 * self.LEFT_MAX, what)
                 close_all(flooders)
                 deadline = time.time() + 10
-                while daemon.resident_bytes() - before > self.LEFT_MAX and time.time() < deadline:
+                while daemon.resident_bytes() - before > left_max and time.time() < deadline:
                     time.sleep(0.05)
                 left = daemon.resident_bytes() - before
-                self.assertLess(left, self.LEFT_MAX, f"{what}: {left >> 20} MiB are left of {peak >> 20} MiB")
+                self.assertLess(left, left_max, f"{what}: {left >> 20} MiB are left of {peak >> 20} MiB")
 
     def test_batches_that_wait_for_credit_take_no_more_than_their_user_has(self):
         with self.daemon(limits__user_bytes="32MiB") as daemon:
@@ -383,6 +383,7 @@ class Attacks(unittest.TestCase):
             self.undisturbed(daemon, attack_once(attack))
             close_all(crowd)
 
+    @unittest.skipIf(SANITIZER, "the first connection alone fills its user's memory there, and nobody gives room back")
     def test_a_connection_whose_buffers_found_no_room_goes_on_when_there_is_some(self):
         with self.daemon(limits__user_bytes="16MiB", limits__wait_timeout="20s") as daemon:
             batch, payload = request("sigmoid", {"input": Tensor(bytes(8000))})

@@ -13,14 +13,21 @@ import time
 import unittest
 
 from daemon import DATA, Daemon, lossctl, program
-from isolation import PluginDaemon
+from isolation import PluginDaemon, until
 from plugin_files import build
+from wire import DAEMON_STATUS, parse
 
 
 def counted(daemon, function="cross_entropy"):
     """Calls of a function that the daemon has answered, by code."""
     status = lossctl("status", "--json", server=daemon.unix)
     return {call["code"]: call["count"] for call in status["calls"] if call["function"] == function}
+
+
+def is_connected(daemon):
+    """Waits until the benchmark is: a program takes its time to start where others want the processors."""
+    with daemon.connect() as connection:
+        until(lambda: parse(connection.call(DAEMON_STATUS)[0])[4][0] > 1, "the benchmark has not connected")
 
 
 def at_once(count, body, cases):
@@ -221,19 +228,16 @@ class Bench(unittest.TestCase):
     def test_a_daemon_that_comes_back_and_says_nothing_is_not_waited_for(self):
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/socket"
-            first = subprocess.Popen(
-                [program("lossd"), "--listen", f"unix:{path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            self.addCleanup(first.wait)
-            self.addCleanup(first.kill)
-            while not os.path.exists(path):
-                time.sleep(0.01)
+            first = Daemon(path=path)
+            self.addCleanup(first.__exit__)
             process = subprocess.Popen(
                 [program("lossctl"), "bench", "--server", f"unix:{path}", "--json", "--duration", "60"],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             self.addCleanup(process.kill)
+            is_connected(first)
             time.sleep(0.7)
-            first.kill()
-            first.wait(10)
+            first.process.kill()
+            first.process.wait(10)
             os.unlink(path)
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(path)
@@ -255,6 +259,7 @@ class Bench(unittest.TestCase):
         """The result while the daemon stands still for half a second in the middle."""
         with Daemon() as daemon:
             def stall():
+                is_connected(daemon)
                 time.sleep(0.7)
                 daemon.process.send_signal(signal.SIGSTOP)
                 time.sleep(0.5)

@@ -28,8 +28,11 @@ class CallBenchmark(unittest.TestCase):
         self.assertEqual([row["call"] for row in result["batch"]], [
             f"{rows} x 10 with gradient" for rows in (1, 100, 10_000)])
         self.assertEqual([row["connections"] for row in result["connections"]], [1, 16])
+        # Figures of so short a run say nothing about speed.
+        self.assertGreater(len(result["cores"]), 3)
         for row in result["cores"]:
-            self.assertGreater(row["ratio"], 0.2, row["call"])
+            for figure in (row["one"]["rate"], row["two"]["rate"], row["ratio"]):
+                self.assertGreater(figure, 0, row["call"])
         self.assertLess(result["idle"]["fresh_mebibytes"], 25)
 
 

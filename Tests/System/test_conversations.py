@@ -9,13 +9,13 @@ import unittest
 
 from conversations.chaos import SETTINGS, Chaos, drain, is_calm, regions_are_back
 from conversations.peer import Violation
-from daemon import Daemon
+from daemon import SANITIZER, Daemon
 from isolation import PluginDaemon, until
 from wire import Tensor
 
 SOAK = os.environ.get("LOSSD_SOAK") == "1"
 # Under a sanitizer memory and time are not the daemon's own, and the processes cannot run in which plugins are tried.
-SANITIZED = "LOSSD_SANITIZED" in os.environ
+SANITIZED = SANITIZER is not None
 SECONDS = float(os.environ.get("LOSSD_SECONDS", 600 if SOAK else 3))
 SEED = int(os.environ.get("LOSSD_SEED", random.SystemRandom().randrange(1 << 32)))
 # What a run may leave behind: threads' stacks, arenas of the C library, pooled buffers.

@@ -6,6 +6,7 @@ import tempfile
 import time
 import unittest
 
+from daemon import measured
 from isolation import PLUGINS, PluginDaemon, until
 from plugin_files import build
 from wire import CANCEL, TYPES, CallError, Response, Shared, Tensor, block, frame, number, varint
@@ -47,18 +48,24 @@ class Users(unittest.TestCase):
                     finally:
                         os.seteuid(0)
                     other.evaluate("sleep_a_while", data)
-                    calls = [crowd.start("sleep_a_while", data) for _ in range(250)]
-                    # Some of them end before their turn.
-                    for call in calls[100:200]:
-                        crowd.send(frame(CANCEL, call, b""))
-                    time.sleep(0.1)
-                    begin = time.time()
-                    for _ in range(5):
-                        self.assertEqual(other.evaluate("sleep_a_while", data)["output"].values(), [1])
-                    self.assertLess(time.time() - begin, 0.75)
-                    for call in calls[:100] + calls[200:]:
-                        self.assertEqual(Response(*crowd.finish(call))["output"].values(), [1])
-                    self.assertGreater(time.time() - begin, 1)  # there was a line to wait in
+
+                    def beside_a_line():
+                        """Seconds that five calls take beside it."""
+                        calls = [crowd.start("sleep_a_while", data) for _ in range(250)]
+                        # Some of them end before their turn.
+                        for call in calls[100:200]:
+                            crowd.send(frame(CANCEL, call, b""))
+                        time.sleep(0.1)
+                        begin = time.time()
+                        for _ in range(5):
+                            self.assertEqual(other.evaluate("sleep_a_while", data)["output"].values(), [1])
+                        seconds = time.time() - begin
+                        for call in calls[:100] + calls[200:]:
+                            self.assertEqual(Response(*crowd.finish(call))["output"].values(), [1])
+                        self.assertGreater(time.time() - begin, 1)  # there was a line to wait in
+                        return seconds
+
+                    self.assertLess(measured(beside_a_line, lambda seconds: seconds < 0.75), 0.75)
                     other.close()
 
 
@@ -85,16 +92,24 @@ class Answers(unittest.TestCase):
     def test_results_of_another_size_than_planned_are_refused(self):
         with PluginDaemon("wicked.so", plugins__isolation="process", plugins__processes=1) as daemon:
             with daemon.connect() as connection:
-                for bytes in (0, 1, 263, 265, 4096, 60_000):
+                def refusal(**forged):
+                    """What the forged answer's call gets. The process's own answer comes as well, and ends the process;
+                    the call after that has the next one."""
                     daemon.plugin("reload", "wicked")
-                    with self.assertRaises(CallError, msg=bytes) as caught:
-                        self.forge(connection, low=1, argument=bytes)
-                    self.assertEqual(caught.exception.code, 13)
-                    self.assertIn(f"sent {bytes} bytes of results, expected 264", caught.exception.text)
-                daemon.plugin("reload", "wicked")
-                with self.assertRaises(CallError):
-                    self.forge(connection, low=1, high=63)
-                connection.evaluate("wicked", {}, {"mode": "none"})
+                    process, = daemon.list()["wicked"]["processes"]
+                    with self.assertRaises(CallError, msg=forged) as caught:
+                        self.forge(connection, low=1, **forged)
+                    ended = f"the process {process} of the plugin wicked was ended: it sent what nobody had asked for"
+                    until(lambda: ended in daemon.log(), daemon.log)
+                    answer = connection.evaluate("wicked", {"input": Tensor([1.0, 2.0])}, {"mode": "none"})
+                    self.assertEqual(answer["output"].values(), [1, 2])
+                    return caught.exception
+
+                for bytes in (0, 1, 263, 265, 4096, 60_000):
+                    error = refusal(argument=bytes)
+                    self.assertEqual(error.code, 13)
+                    self.assertIn(f"sent {bytes} bytes of results, expected 264", error.text)
+                refusal(high=63)
             self.assertEqual(daemon.daemon.stop(), 0)
 
 

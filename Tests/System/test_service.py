@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from daemon import program
+from daemon import measured, program
 from plugin_files import make_wicked
 from wire import Connection, Tensor, parse
 
@@ -220,13 +220,18 @@ class Service(unittest.TestCase):
                 while not ended.is_set():
                     connection.evaluate("softmax", {"input": Tensor([0.5] * 100_000)})
 
-        thread = threading.Thread(target=load)
-        for round in range(2):
-            last = time.monotonic()
+        def longest_wait():
+            """For one of four WATCHDOGs, seconds."""
+            waits, last = [], time.monotonic()
             for _ in range(4):
                 manager.until("WATCHDOG", 2)
-                self.assertLess(time.monotonic() - last, 0.9)
+                waits.append(time.monotonic() - last)
                 last = time.monotonic()
+            return max(waits)
+
+        thread = threading.Thread(target=load)
+        for round in range(2):
+            self.assertLess(measured(longest_wait, lambda seconds: seconds < 0.9), 0.9)
             if round == 0:
                 thread.start()
         ended.set()

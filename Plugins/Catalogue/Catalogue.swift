@@ -14,12 +14,22 @@ public func cataloguePlugin() -> UnsafePointer<lossd_plugin> { catalogue }
 
 /// Immutable once it is made.
 nonisolated(unsafe) private let catalogue = makePlugin(
-  name: "catalogue", version: "0.1.0", functions: rows + activations + elementLosses)
+  name: "catalogue", version: "0.1.0", functions: rows + classLosses + activations + elementLosses)
 
 private var rows: [UnsafePointer<lossd_function>] {
   [
     makeFunction(Softmax.self), makeFunction(LogSoftmax.self), makeFunction(CrossEntropy.self),
     makeFunction(NLLLoss.self), makeFunction(MultilabelSoftMarginLoss.self),
+  ]
+}
+
+private var classLosses: [UnsafePointer<lossd_function>] {
+  [
+    makeFunction(GeneralizedCrossEntropy.self), makeFunction(SoftmaxFocalLoss.self),
+    makeFunction(Poly1CrossEntropy.self), makeFunction(AsymmetricLossSingleLabel.self),
+    makeFunction(ArcFaceLoss.self), makeFunction(CosFaceLoss.self),
+    makeFunction(MultiMarginLoss.self), makeFunction(MultilabelMarginLoss.self),
+    makeFunction(CTCLoss.self),
   ]
 }
 

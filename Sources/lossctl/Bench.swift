@@ -145,7 +145,10 @@ struct Bench: AsyncParsableCommand {
     }
     var outputs = want?.split(separator: ",").map { $0.trimmed } ?? []
     if gradient && outputs.isEmpty {
-      outputs = description.outputs.filter(\.isDefault).map(\.name) + ["grad.input"]
+      outputs =
+        description.outputs.filter(\.isDefault).map(\.name) + [
+          "grad.\(description.inputs.first?.name ?? "input")"
+        ]
     }
     let attributes = try attributeValues(try namedArguments(attr, "--attr"), of: description)
     var failure: StatusError?

@@ -42,6 +42,9 @@ struct BenchInputs {
       return Tensor(
         (0..<count).map { _ in Int64(next() % UInt64(max(classes, 1))) }, shape: positions)
     }
+    if !input.dataTypes.contains(dataType) && input.dataTypes.contains(.int64) {
+      return integers(input.name, shape)
+    }
     guard input.dataTypes.contains(dataType) else {
       let types = input.dataTypes.map(\.description).joined(separator: ", ")
       throw Complaint("the input \(input.name) is \(types), not \(dataType)", status: 64)
@@ -58,6 +61,27 @@ struct BenchInputs {
       }
     }
     return Tensor(dataType: dataType, shape: shape, buffer: buffer)
+  }
+
+  /// Of a function that takes integers alone: classes of each element; of ctc_loss a third as many
+  /// labels as steps in time, and all steps, `shape` being (T, C) or (T, N, C).
+  private mutating func integers(_ name: String, _ shape: [Int]) -> Tensor {
+    let classes = shape.last ?? 1
+    let samples = shape.count == 3 ? Array(shape[1..<2]) : []
+    let labels = shape[0] / 3
+    let each = samples.reduce(1, *)
+    switch name {
+    case "targets":
+      let sizes = (samples.isEmpty ? [1] : samples) + [labels]
+      return Tensor(
+        (0..<each * labels).map { _ in Int64(next() % UInt64(classes)) }, shape: sizes)
+    case "input_lengths", "target_lengths":
+      let length = Int64(name == "input_lengths" ? shape[0] : labels)
+      return Tensor(Array(repeating: length, count: each), shape: samples)
+    default:
+      let count = shape.reduce(1, *)
+      return Tensor((0..<count).map { _ in Int64(next() % UInt64(classes)) }, shape: shape)
+    }
   }
 
   private func store<Element: BitwiseCopyable>(

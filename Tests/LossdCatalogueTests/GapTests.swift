@@ -20,6 +20,12 @@ import Testing
     var hasProbabilities = false
   }
 
+  /// Functions whose target is a class of each row.
+  private static let ofIndices = [
+    "cross_entropy", "nll_loss", "generalized_cross_entropy", "softmax_focal_loss",
+    "poly1_cross_entropy", "arcface_loss", "cosface_loss", "asymmetric_loss_single_label",
+    "multi_margin_loss",
+  ]
   static let shapes: [[Int64]] = [
     [1], [3], [0], [1, 1], [3, 5], [0, 4], [4, 0], [2, 17], [5, 3, 7], [1025],
   ]
@@ -79,11 +85,11 @@ import Testing
     _ = try call.setInput(
       0, request.type, request.shape, bytes: elements(request.type, request.shape))
     if entry.kind == .loss {
-      let isIndex =
-        ["cross_entropy", "nll_loss"].contains(request.name) && !request.hasProbabilities
+      let isIndex = GapTests.ofIndices.contains(request.name) && !request.hasProbabilities
       var shape = request.shape
       if isIndex { shape.remove(at: shape.count == 1 ? 0 : 1) }
-      let type = isIndex ? DataType.int64 : request.type
+      let isList = request.name == "multilabel_margin_loss"
+      let type = isIndex || isList ? DataType.int64 : request.type
       _ = try call.setInput(1, type, shape, bytes: elements(type, shape))
     }
     for (index, value) in [("reduction", request.reduction)] {

@@ -29,6 +29,7 @@ _TORCHS: Dict[str, Callable[..., torch.Tensor]] = {
 }
 # Of the same names and arguments.
 _TORCHS.update({name: getattr(place, name) for place, names in (
+    (F, ("ctc_loss", "multi_margin_loss", "multilabel_margin_loss")),
     (F, ("celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss", "huber_loss",
          "kl_div", "l1_loss", "leaky_relu", "logsigmoid", "mish", "mse_loss", "poisson_nll_loss", "relu", "relu6",
          "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softplus", "softshrink", "softsign",

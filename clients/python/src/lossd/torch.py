@@ -18,15 +18,17 @@ from typing import Any, Callable, Dict, Optional
 import torch
 from torch.nn import functional as _F
 
-from . import _elements
+from . import _classes, _elements
 from ._apply import apply as _apply, reduction_of as _reduction
+from ._classes import *  # noqa: F403
 from ._elements import *  # noqa: F403
 from ._tensors import array as _array, check as _check, default as _default, tensor as _tensor, use  # noqa: F401
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "MultiLabelSoftMarginLoss", "NLLLoss", "Sigmoid",
     "Softmax", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "function", "log_softmax",
-    "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "use", *_elements.__all__]
+    "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "use", *_classes.__all__,
+    *_elements.__all__]
 
 
 # ---- torch.nn.functional's functions, with its arguments in its order. size_average and reduce are its deprecated

@@ -14,12 +14,21 @@ public func cataloguePlugin() -> UnsafePointer<lossd_plugin> { catalogue }
 
 /// Immutable once it is made.
 nonisolated(unsafe) private let catalogue = makePlugin(
-  name: "catalogue", version: "0.1.0", functions: rows + activations + elementLosses)
+  name: "catalogue", version: "0.1.0", functions: rows + rowFunctions + activations + elementLosses)
 
 private var rows: [UnsafePointer<lossd_function>] {
   [
     makeFunction(Softmax.self), makeFunction(LogSoftmax.self), makeFunction(CrossEntropy.self),
     makeFunction(NLLLoss.self), makeFunction(MultilabelSoftMarginLoss.self),
+  ]
+}
+
+private var rowFunctions: [UnsafePointer<lossd_function>] {
+  [
+    makeFunction(Softmin.self), makeFunction(LogSumExpFunction.self),
+    makeFunction(Normalize.self), makeFunction(CosineSimilarity.self),
+    makeFunction(PairwiseDistance.self), makeFunction(CosineEmbeddingLoss.self),
+    makeFunction(TripletMarginLoss.self),
   ]
 }
 

@@ -33,7 +33,8 @@ _TORCHS.update({name: getattr(place, name) for place, names in (
          "kl_div", "l1_loss", "leaky_relu", "logsigmoid", "mish", "mse_loss", "poisson_nll_loss", "relu", "relu6",
          "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softplus", "softshrink", "softsign",
          "tanhshrink", "threshold")),
-    (torch, ("erf", "erfc", "exp2", "expm1", "log1p", "logit", "tanh")),
+    (F, ("cosine_embedding_loss", "cosine_similarity", "normalize", "pairwise_distance", "softmin", "triplet_margin_loss")),
+    (torch, ("erf", "erfc", "exp2", "expm1", "log1p", "logit", "logsumexp", "tanh")),
     (torch.special, ("entr", "ndtr"))) for name in names})
 
 _are_transforms_active = torch._C._are_functorch_transforms_active

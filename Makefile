@@ -73,7 +73,8 @@ test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client and the examples 
 	$(TORCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -p no:cacheprovider \
 	  clients/python/tests/test_torch.py clients/python/tests/test_torch_samples.py clients/python/tests/test_torch_derivatives.py \
-	  clients/python/tests/test_torch_elements.py clients/python/tests/test_torch_classes.py clients/python/tests/test_onnx.py \
+	  clients/python/tests/test_torch_elements.py clients/python/tests/test_torch_rows.py clients/python/tests/test_torch_classes.py \
+	  clients/python/tests/test_onnx.py \
 	  clients/python/tests/test_golden.py clients/python/tests/test_examples.py
 
 examples: build $(PYTHON_ENV)/bin/pytest ## the examples, the data set of 10 million rows in full

@@ -14,7 +14,8 @@ public func cataloguePlugin() -> UnsafePointer<lossd_plugin> { catalogue }
 
 /// Immutable once it is made.
 nonisolated(unsafe) private let catalogue = makePlugin(
-  name: "catalogue", version: "0.1.0", functions: rows + classLosses + activations + elementLosses)
+  name: "catalogue", version: "0.1.0",
+  functions: rows + classLosses + rowFunctions + activations + elementLosses)
 
 private var rows: [UnsafePointer<lossd_function>] {
   [
@@ -30,6 +31,15 @@ private var classLosses: [UnsafePointer<lossd_function>] {
     makeFunction(ArcFaceLoss.self), makeFunction(CosFaceLoss.self),
     makeFunction(MultiMarginLoss.self), makeFunction(MultilabelMarginLoss.self),
     makeFunction(CTCLoss.self),
+  ]
+}
+
+private var rowFunctions: [UnsafePointer<lossd_function>] {
+  [
+    makeFunction(Softmin.self), makeFunction(LogSumExpFunction.self),
+    makeFunction(Normalize.self), makeFunction(CosineSimilarity.self),
+    makeFunction(PairwiseDistance.self), makeFunction(CosineEmbeddingLoss.self),
+    makeFunction(TripletMarginLoss.self),
   ]
 }
 

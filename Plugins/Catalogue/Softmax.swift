@@ -58,16 +58,28 @@ struct LogSumExp {
 
 /// exp(x) / sum(exp(x)) along `dim`; torch.nn.functional.softmax.
 enum Softmax: SoftmaxFunction {
+  static let name = "softmax"
+  static let summary = "exp(x) / sum(exp(x)) along dim"
   static let isLogarithmic = false
 }
 
 /// The logarithm of softmax, without leaving the logarithm; torch.nn.functional.log_softmax.
 enum LogSoftmax: SoftmaxFunction {
+  static let name = "log_softmax"
+  static let summary = "log(softmax(input)) along dim"
   static let isLogarithmic = true
 }
 
 protocol SoftmaxFunction: Function where State == SoftmaxState {
+  static var name: String { get }
+  static var summary: String { get }
   static var isLogarithmic: Bool { get }
+  /// Whether it is the softmax of -input: see Rows/Softmin.swift.
+  static var isNegated: Bool { get }
+}
+
+extension SoftmaxFunction {
+  static var isNegated: Bool { false }
 }
 
 struct SoftmaxState: BitwiseCopyable {
@@ -81,16 +93,19 @@ struct SoftmaxState: BitwiseCopyable {
   var blocks: BlockLayout?
   /// How rows too long for one unit of work are cut.
   var long: LongLayout?
+  /// The first pass but that over -input, which comes before, and that which turns the gradient's sign; -1: there is none.
+  var firstPass = 0
+  var lastPass = -1
 }
 
 extension SoftmaxFunction {
   static var declaration: FunctionDeclaration {
     FunctionDeclaration(
-      name: isLogarithmic ? "log_softmax" : "softmax", kind: .activation,
-      summary: isLogarithmic ? "log(softmax(input)) along dim" : "exp(x) / sum(exp(x)) along dim",
+      name: name, kind: .activation, summary: summary,
       inputs: [
         InputDeclaration(
-          "input", DataType.allCases, isRequired: true, batching: .rows, help: "any shape"),
+          "input", isNegated ? integersAndFloats : DataType.allCases, isRequired: true,
+          batching: .rows, help: "any shape"),
         InputDeclaration(
           "grad.output", floatTypes, batching: .rows, help: "upstream gradient, like output"),
       ],
@@ -132,12 +147,14 @@ extension SoftmaxFunction {
       plan.setOutput(1, input.dataType, shape: input.shape, isSeparate: isSeparate)
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
-    let isVector = isVector(input, type, layout)
+    let source = isNegated && !call.wants(1) ? type : input.dataType
+    let isVector = Kernels.chosen != nil && type == source && layout.size > 0
     let units = RowUnits(rows: layout.rows, size: layout.size, inner: layout.inner)
     var state = SoftmaxState(layout: layout, type: type, isVector: isVector, units: units)
     if input.count > 0 && isVector {
       state.blocks = BlockLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
     }
+    if isNegated && input.count > 0 { state.firstPass = planNegation(&plan, input.count) + 1 }
     if let blocks = state.blocks {
       planBlocks(call, &plan, blocks)
     } else if input.count > 0 && layout.size > LongLayout.rowMax(isVector: isVector) {
@@ -151,17 +168,25 @@ extension SoftmaxFunction {
     } else if input.count > 0 {
       plan.addPass(units: layout.rows, unitCost: 10 + 20 * Double(layout.size))
     }
+    if isNegated && input.count > 0 && call.wants(1) {
+      state.lastPass = planNegation(&plan, input.count)
+    }
     return state
   }
 
   static func run(_ call: Call, _ state: SoftmaxState, _ chunk: Chunk) throws(StatusError) {
-    guard let input = call.input(0) else { return }
+    let pass = chunk.pass - state.firstPass
+    if pass < 0 || chunk.pass == state.lastPass {
+      negate(call, chunk, isFirst: pass < 0)
+      return
+    }
+    guard let input = source(call) else { return }
     if let blocks = state.blocks, let kernels = Kernels.chosen {
-      try runBlocks(kernels, call, blocks, chunk)
+      try runBlocks(kernels, call, blocks, chunk, pass: pass)
       return
     }
     if let long = state.long {
-      try runLong(call, state, long, chunk)
+      try runLong(call, state, long, chunk, pass: pass)
       return
     }
     if state.isVector, let kernels = Kernels.chosen {

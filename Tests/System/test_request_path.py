@@ -66,6 +66,9 @@ CASES = {
     "log_softmax of columns": ("log_softmax", {"input": matrix(4, 10)}, {"dim": 0}, ()),
     "sigmoid": ("sigmoid", {"input": vector(33)}, {}, ("output", "grad.input")),
     "gelu": ("gelu", {"input": vector(33)}, {"approximate": "tanh"}, ("output", "grad.input")),
+    "normalize": ("normalize", {"input": vector(33), "grad.output": vector(33)}, {"dim": 0}, ("output", "grad.input")),
+    "pairwise_distance": (
+        "pairwise_distance", {"x1": vector(33), "x2": vector(33)}, {}, ("output", "grad.x1", "grad.x2")),
     "smooth_l1_loss": (
         "smooth_l1_loss", {"input": vector(33), "target": vector(33)}, {"beta": 0.5},
         ("loss", "grad.input", "grad.target")),

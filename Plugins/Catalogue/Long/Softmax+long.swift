@@ -15,23 +15,24 @@ extension SoftmaxFunction {
   }
 
   static func runLong(
-    _ call: Call, _ state: SoftmaxState, _ long: LongLayout, _ chunk: Chunk
+    _ call: Call, _ state: SoftmaxState, _ long: LongLayout, _ chunk: Chunk, pass: Int
   ) throws(StatusError) {
-    if chunk.pass == 1 {
+    if pass == 1 {
       for unit in chunk.range {
         try long.merge(unit, call, sharesAreScaled: !isLogarithmic)
       }
     } else if state.type == .float64 {
-      runBlocks(Double.self, call, state, long, chunk)
+      runBlocks(Double.self, call, state, long, chunk, pass: pass)
     } else {
-      runBlocks(Float.self, call, state, long, chunk)
+      runBlocks(Float.self, call, state, long, chunk, pass: pass)
     }
   }
 
   private static func runBlocks<T: LongElement>(
-    _ type: T.Type, _ call: Call, _ state: SoftmaxState, _ long: LongLayout, _ chunk: Chunk
+    _ type: T.Type, _ call: Call, _ state: SoftmaxState, _ long: LongLayout, _ chunk: Chunk,
+    pass: Int
   ) {
-    guard let input = call.input(0) else { return }
+    guard let input = source(call) else { return }
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
     let (second, third) = (
       scratch + LongLayout.blockElements, scratch + 2 * LongLayout.blockElements
@@ -44,7 +45,7 @@ extension SoftmaxFunction {
         ? call.input(1).map { LongTile(reading: $0, block, type: state.type, scratch: second) }
         : nil
       let parts = long.states(call.workspace) + block.state
-      if chunk.pass == 0 {
+      if pass == 0 {
         for column in 0..<block.columns {
           parts[column] = measure(
             x.column(column), upstream?.column(column), block.length, third)

@@ -87,14 +87,15 @@ extension SoftmaxFunction {
   }
 
   static func runBlocks(
-    _ build: KernelBuild, _ call: Call, _ layout: BlockLayout, _ chunk: Chunk
+    _ build: KernelBuild, _ call: Call, _ layout: BlockLayout, _ chunk: Chunk,
+    pass: Int
   ) throws(StatusError) {
-    guard let input = call.input(0) else { return }
+    guard let input = source(call) else { return }
     let tiles = Tiles(build, input)
     let upstream = call.wants(1) ? call.input(1) : nil
     let isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
     for unit in chunk.range {
-      if chunk.pass == 1 {
+      if pass == 1 {
         try merge(build, call, layout, layout.block(unitOfTile(unit, layout)), chunk.scratch)
         continue
       }
@@ -107,7 +108,7 @@ extension SoftmaxFunction {
         x: tiles.direct(input, start),
         upstream: upstream.map { UnsafeRawPointer(tiles.direct($0, start)) },
         columns: block.columns, size: block.length, stride: layout.inner, scratch: chunk.scratch)
-      if chunk.pass == 0 {
+      if pass == 0 {
         var sums = ColumnSums(
           block: columns, maxima: numbers(block.number, 0), sums: numbers(block.number, 1),
           shares: numbers(block.number, 2), isLogarithmic: isLogarithmic)

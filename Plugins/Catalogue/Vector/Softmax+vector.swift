@@ -4,11 +4,6 @@ import LossdPluginKit
 import LossdTensor
 
 extension SoftmaxFunction {
-  /// Whether the vector kernels compute this: all but a cast.
-  static func isVector(_ input: TensorView, _ type: DataType, _ layout: RowLayout) -> Bool {
-    Kernels.chosen != nil && type == input.dataType && layout.size > 0
-  }
-
   /// Bytes.
   static func vectorScratch(_ type: DataType, _ layout: RowLayout) -> Int {
     StridedRows.scratchBytes(
@@ -18,7 +13,7 @@ extension SoftmaxFunction {
   static func runVector(
     _ build: KernelBuild, _ call: Call, _ state: SoftmaxState, _ chunk: Chunk
   ) throws(StatusError) {
-    guard let input = call.input(0) else { return }
+    guard let input = source(call) else { return }
     let tiles = Tiles(build, input)
     let size = state.layout.size
     let isStreamed = Streaming.isWorthwhile(input.count, input.dataType)

@@ -19,6 +19,12 @@ struct Tiles {
     if Kernels.chosen == nil { type = .float64 }
   }
 
+  /// float64, whatever the tensors are in memory.
+  init(reference first: TensorView) {
+    self.init(Kernels.baseline, first)
+    type = .float64
+  }
+
   /// The kernels that hold all these tensors exactly; `isWide`: none of 16 bits.
   init(
     _ build: KernelBuild, _ first: TensorView, _ second: TensorView? = nil,

@@ -14,6 +14,8 @@ public func makeKernelTable() -> KernelTable {
     likelihood: { likelihoodRows($0.assumingMemoryBound(to: LikelihoodRows.self)) },
     elements: { computeElements($0.assumingMemoryBound(to: ElementCall.self)) },
     labels: { checkedLabels($0.assumingMemoryBound(to: LabelBlock.self)) },
+    summedRows: { sumRows($0.assumingMemoryBound(to: SummedRows.self)) },
+    mixedRows: { mixRows($0.assumingMemoryBound(to: MixedRows.self)) },
     sumOfExponentials: { rowSum(scalars($0), $1, $2) },
     scaledExponentials: { scaledExponentials(scalars($0), scalars($1), $2, $3, $4) },
     exp: { expElements(elements($0), elements($1), $2) },

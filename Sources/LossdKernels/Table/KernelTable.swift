@@ -11,8 +11,8 @@
 /// Infinities and NaN among the inputs of a row or of a block of elements make its loss infinite or NaN;
 /// which of the two, and what else they spoil, is the scalar reference's to say.
 public struct KernelTable: Sendable {
-  /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`
-  /// or `ProbabilityRows`.
+  /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`,
+  /// `ProbabilityRows`, `SummedRows` or `MixedRows`.
   public typealias Kernel = @convention(c) (UnsafeRawPointer) -> Void
   /// An `ElementCall` or a `LikelihoodRows`; returns the sum of the losses.
   public typealias Loss = @convention(c) (UnsafeRawPointer) -> Double
@@ -38,6 +38,8 @@ public struct KernelTable: Sendable {
   public let likelihood: Loss
   public let elements: Loss
   public let labels: Labels
+  public let summedRows: Kernel
+  public let mixedRows: Kernel
   public let sumOfExponentials: RowSum
   public let scaledExponentials: ScaledExponentials
   public let exp: Elementwise
@@ -53,7 +55,8 @@ public struct KernelTable: Sendable {
     softmax: @escaping Kernel, columnSums: @escaping Kernel, columnResults: @escaping Kernel,
     crossEntropy: @escaping Kernel,
     crossEntropyOfProbabilities: @escaping Kernel, likelihood: @escaping Loss,
-    elements: @escaping Loss, labels: @escaping Labels, sumOfExponentials: @escaping RowSum,
+    elements: @escaping Loss, labels: @escaping Labels, summedRows: @escaping Kernel,
+    mixedRows: @escaping Kernel, sumOfExponentials: @escaping RowSum,
     scaledExponentials: @escaping ScaledExponentials, exp: @escaping Elementwise,
     log: @escaping Elementwise, log1p: @escaping Elementwise, widen: @escaping Elementwise,
     narrow: @escaping Elementwise, settle: @escaping @convention(c) () -> Void
@@ -66,6 +69,8 @@ public struct KernelTable: Sendable {
     self.likelihood = likelihood
     self.elements = elements
     self.labels = labels
+    self.summedRows = summedRows
+    self.mixedRows = mixedRows
     self.sumOfExponentials = sumOfExponentials
     self.scaledExponentials = scaledExponentials
     self.exp = exp

@@ -34,7 +34,8 @@ _TORCHS.update({name: getattr(place, name) for place, names in (
          "kl_div", "l1_loss", "leaky_relu", "logsigmoid", "mish", "mse_loss", "poisson_nll_loss", "relu", "relu6",
          "rrelu", "selu", "silu", "smooth_l1_loss", "soft_margin_loss", "softplus", "softshrink", "softsign",
          "tanhshrink", "threshold", "gaussian_nll_loss", "glu", "margin_ranking_loss", "prelu")),
-    (torch, ("erf", "erfc", "exp2", "expm1", "log1p", "logit", "sinc", "tanh")),
+    (F, ("cosine_embedding_loss", "cosine_similarity", "normalize", "pairwise_distance", "softmin", "triplet_margin_loss")),
+    (torch, ("erf", "erfc", "exp2", "expm1", "log1p", "logit", "logsumexp", "sinc", "tanh")),
     (torch.special, ("entr", "log_ndtr", "ndtr", "xlog1py", "xlogy"))) for name in names})
 
 _are_transforms_active = torch._C._are_functorch_transforms_active

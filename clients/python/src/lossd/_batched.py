@@ -57,10 +57,12 @@ class _Slices:
     def at_once(self) -> Optional[torch.Tensor]:
         """None where one call has not the same meaning."""
         function, attributes = self.operation.function, self.operation.attributes
+        if "input" not in self.given:
+            return None  # Of rows of several tensors, which broadcast.
         shape = self.shape("input")
         if function == "sigmoid":
             return self.evaluate(self.given)
-        if function in ("softmax", "log_softmax"):
+        if function in ("softmax", "log_softmax", "softmin"):
             return self._softmax(shape, attributes["dim"])
         if "reduction" not in attributes:
             return None  # Of a function that is known by its name alone.

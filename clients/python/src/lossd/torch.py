@@ -18,21 +18,22 @@ from typing import Any, Callable, Dict, Optional
 import torch
 from torch.nn import functional as _F
 
-from . import _classes, _elements
+from . import _classes, _elements, _rows
 from ._apply import apply as _apply, reduction_of as _reduction
 from ._classes import *  # noqa: F403
 from ._elements import *  # noqa: F403
+from ._rows import *  # noqa: F403
 from ._tensors import array as _array, check as _check, default as _default, tensor as _tensor, use  # noqa: F401
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "MultiLabelSoftMarginLoss", "NLLLoss", "Sigmoid",
-    "Softmax", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "function", "log_softmax",
-    "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "use", *_classes.__all__,
-    *_elements.__all__]
+    "Softmax", "Softmin", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "function", "log_softmax",
+    "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "softmin", "use", *_classes.__all__,
+    *_elements.__all__, *_rows.__all__]
 
 
 # ---- torch.nn.functional's functions, with its arguments in its order. size_average and reduce are its deprecated
-# forms of reduction. Elementwise ones are in _elements.py.
+# forms of reduction. Elementwise ones are in _elements.py, distances and norms in _rows.py.
 
 def _ignore_index(value: Any) -> int:
     if type(value) is not int:
@@ -76,6 +77,11 @@ def sigmoid(input: torch.Tensor) -> torch.Tensor:
 def softmax(input: torch.Tensor, dim: Optional[int] = None, _stacklevel: int = 3,
             dtype: Optional[torch.dtype] = None) -> torch.Tensor:
     return _softmax("softmax", input, dim, dtype, _stacklevel + 1)
+
+
+def softmin(input: torch.Tensor, dim: Optional[int] = None, _stacklevel: int = 3,
+            dtype: Optional[torch.dtype] = None) -> torch.Tensor:
+    return _softmax("softmin", input, dim, dtype, _stacklevel + 1)
 
 
 def log_softmax(input: torch.Tensor, dim: Optional[int] = None, _stacklevel: int = 3,
@@ -176,6 +182,11 @@ class Sigmoid(torch.nn.Sigmoid):
 class Softmax(torch.nn.Softmax):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return softmax(input, self.dim, _stacklevel=5)
+
+
+class Softmin(torch.nn.Softmin):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return softmin(input, self.dim, _stacklevel=5)
 
 
 class LogSoftmax(torch.nn.LogSoftmax):

@@ -1,0 +1,171 @@
+import Glibc
+import LossdPluginKit
+import LossdTensor
+
+/// log(sum(exp(x))) along `dim`, without overflow; torch.logsumexp. Long rows are cut as softmax's are: a pass over the
+/// parts, one that merges them, one for the gradient; a row of one part takes a single pass.
+enum LogSumExpFunction: Function {
+  struct State: BitwiseCopyable {
+    var size = 0
+    var rows = 0
+    /// nil where there are no elements.
+    var long: LongLayout?
+    var isDouble = false
+  }
+
+  private static let (dim, keepdim) = (0, 1)
+
+  static var declaration: FunctionDeclaration {
+    FunctionDeclaration(
+      name: "logsumexp", kind: .activation, summary: "log(sum(exp(input))) along dim",
+      inputs: [
+        InputDeclaration(
+          "input", DataType.allCases, isRequired: true, batching: .rows, help: "any shape"),
+        InputDeclaration(
+          "grad.output", floatTypes, batching: .rows, help: "upstream gradient, like output"),
+      ],
+      outputs: [
+        OutputDeclaration("output", isDefault: true, hasRows: true, help: "one a row"),
+        OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
+      ],
+      attributes: [.dimension(nil, help: "the dimension that is added up"), .keepdim])
+  }
+
+  static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> State {
+    guard let input = call.input(0) else { throw invalid("no input") }
+    let layout = try RowLayout(input.shape, dim: call.attributes.int(dim))
+    let type = floatType(input.dataType)
+    if call.wants(1) {
+      guard input.dataType.isFloatingPoint else {
+        throw invalid("input is \(input.dataType), which has no gradient")
+      }
+      plan.setOutput(1, type, shape: input.shape)
+    }
+    let space = try RowSpace([input, nil, nil], ["input", "", ""], dim: call.attributes.int(dim))
+    try space.resultShape(keepdim: call.attributes.bool(keepdim)) { shape throws(StatusError) in
+      try checkUpstream(call.input(1), "grad.output", type, shape)
+      if call.wants(0) { plan.setOutput(0, type, shape: shape) }
+    }
+    plan.setRows(input.rank == 0 ? 1 : input.size(0))
+    var state = State(size: layout.size, rows: layout.rows)
+    state.isDouble = input.dataType == .float64 || !input.dataType.isFloatingPoint
+    guard input.count > 0 else {
+      plan.addPass(units: layout.rows, unitCost: 2)
+      return state
+    }
+    let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
+    state.long = long
+    let cost = (state.isDouble ? 20.0 : 3) * Double(min(long.length, long.size) * long.width)
+    let gradient = call.wants(1) ? 2 * cost : 0
+    plan.setScratch(bytes: 2 * LongLayout.blockElements * MemoryLayout<Double>.stride)
+    if long.blocks == 1 {
+      plan.addPass(units: long.blockUnits, unitCost: 60 + cost + gradient)
+      return state
+    }
+    plan.setWorkspace(bytes: long.workspaceBytes)
+    plan.addPass(units: long.blockUnits, unitCost: 60 + cost)
+    plan.addPass(units: long.mergeUnits, unitCost: 25 * Double(long.blocks * long.width))
+    if call.wants(1) { plan.addPass(units: long.blockUnits, unitCost: 60 + gradient) }
+    return state
+  }
+
+  static func run(_ call: Call, _ state: State, _ chunk: Chunk) throws(StatusError) {
+    guard let long = state.long else {
+      // Rows without elements, if there are rows.
+      guard state.size == 0, let output = call.output(0) else { return }
+      for row in chunk.range { output[row] = -.infinity }
+      return
+    }
+    if chunk.pass == 1 {
+      for unit in chunk.range { try merge(call, long, unit) }
+    } else if state.isDouble {
+      runBlocks(Double.self, call, long, chunk)
+    } else {
+      runBlocks(Float.self, call, long, chunk)
+    }
+  }
+
+  private static func runBlocks<T: LongElement>(
+    _ type: T.Type, _ call: Call, _ long: LongLayout, _ chunk: Chunk
+  ) {
+    guard let input = call.input(0) else { return }
+    let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
+    let (isCut, gradient) = (long.blocks > 1, call.output(1))
+    for unit in chunk.range {
+      let block = long.block(unit)
+      let x = LongTile(reading: input, block, type: T.dataType, scratch: scratch)
+      let y = gradient.map {
+        LongTile(writing: $0, block, scratch: scratch + LongLayout.blockElements)
+      }
+      for column in 0..<block.columns {
+        let row = block.row + column
+        if isCut && chunk.pass == 0 {
+          long.states(call.workspace)[block.state + column] = measure(
+            x.column(column), block.length)
+          continue
+        }
+        let part =
+          isCut
+          ? long.states(call.workspace)[block.state + column]
+          : measure(x.column(column), block.length)
+        let whole = isCut ? long.rowStates(call.workspace)[row] : part
+        if !isCut { call.output(0)?[row] = value(whole) }
+        if let y {
+          let g = call.input(1).map { $0[row] } ?? 1
+          differentiate(x.column(column), y.column(column), block.length, part, whole, g)
+        }
+      }
+      if let y, let gradient, !isCut || chunk.pass > 0 { y.commit(gradient, block) }
+    }
+  }
+
+  /// The state of a part, with what an infinity or NaN in it makes of the row as its `loss`.
+  private static func measure<T: LongElement>(
+    _ x: UnsafePointer<T>, _ count: Int
+  ) -> RowState {
+    var state = T.state(x, count)
+    guard state.rest.isNaN else { return state }
+    state.loss = .infinity
+    for index in 0..<count where x[index].widened.isNaN { state.loss = .nan }
+    return state
+  }
+
+  private static func merge(_ call: Call, _ long: LongLayout, _ unit: Int) throws(StatusError) {
+    try long.merge(unit, call, sharesAreScaled: false)
+    let block = long.block(unit * long.blocks)
+    let (parts, rows) = (long.states(call.workspace), long.rowStates(call.workspace))
+    for column in 0..<block.columns {
+      if long.blocks > 1 << 10 { try call.checkCancelled() }
+      var loss = 0.0
+      for index in 0..<long.blocks {
+        loss += parts[block.state + index * long.width + column].loss
+      }
+      let row = block.row + column
+      rows[row].loss = loss
+      call.output(0)?[row] = value(rows[row])
+    }
+  }
+
+  private static func value(_ row: RowState) -> Double {
+    if row.loss != 0 { return row.loss }
+    return row.max == -.infinity ? -.infinity : row.max + row.logSum
+  }
+
+  /// g exp(x - value), in torch's operations where the value is no number.
+  private static func differentiate<T: LongElement>(
+    _ x: UnsafePointer<T>, _ y: UnsafeMutablePointer<T>, _ count: Int, _ part: RowState,
+    _ row: RowState, _ g: Double
+  ) {
+    let value = value(row)
+    guard value.isFinite else {
+      for index in 0..<count { y[index] = T(rounding: g * exp(x[index].widened - value)) }
+      return
+    }
+    // A part of nothing but -inf.
+    if part.max == -.infinity && g.isFinite {
+      for index in 0..<count { y[index] = T(rounding: 0) }
+      return
+    }
+    T.probabilities(x, y, count, part: part, row: row, times: g)
+  }
+}

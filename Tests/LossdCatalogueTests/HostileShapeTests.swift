@@ -165,7 +165,11 @@ import Testing
     switch error.code {
     case .invalidArgument, .unimplemented: break
     case .resourceExhausted:
-      #expect(!isAllEmpty, "LOSSD_SEED=\(seed): \(text): \(error)")
+      // Rows without elements have results.
+      let isOfRows = ["logsumexp", "cosine_similarity", "pairwise_distance"].contains {
+        text.hasPrefix($0) && error.message.contains("the results take more than")
+      }
+      #expect(!isAllEmpty || isOfRows, "LOSSD_SEED=\(seed): \(text): \(error)")
       #expect(
         error.message.contains("limits.call_cost") || error.message.contains("take more than"),
         "LOSSD_SEED=\(seed): \(text): \(error)")

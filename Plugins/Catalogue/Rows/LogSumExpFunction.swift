@@ -50,7 +50,7 @@ enum LogSumExpFunction: Function {
     var state = State(size: layout.size, rows: layout.rows)
     state.isDouble = input.dataType == .float64 || !input.dataType.isFloatingPoint
     guard input.count > 0 else {
-      plan.addPass(units: layout.rows, unitCost: 2)
+      if call.wants(0) { plan.addPass(units: layout.rows, unitCost: 2) }
       return state
     }
     let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)

@@ -57,7 +57,7 @@ extension RowFunction {
     let name = places.isLoss ? "grad.loss" : "grad.output"
     try space.resultShape(keepdim: keepdim) { shape throws(StatusError) in
       try checkUpstream(upstream, name, type, shape)
-      if wantsValue { plan.setOutput(0, type, shape: shape) }
+      if wantsValue { plan.setOutput(0, type, shape: shape, isZeroed: space.length == 0) }
     }
   }
 

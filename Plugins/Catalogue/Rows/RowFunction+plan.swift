@@ -19,6 +19,8 @@ extension RowFunction {
     let operands = operands(call)
     var hasGoals = false
     var isWithoutOperand = false
+    var isEmpty = true
+    for index in 0..<places.operands { if operands[index]?.count ?? 0 > 0 { isEmpty = false } }
     for index in 0..<places.goals where call.wants(places.firstGoal + index) {
       let goal = goal(index)
       guard let operand = operands[goal.operand] else { continue }
@@ -27,11 +29,19 @@ extension RowFunction {
       }
       hasGoals = true
       if operands[goal.first.x] == nil { isWithoutOperand = true }
-      plan.setOutput(places.firstGoal + index, operand.dataType, shape: operand.shape)
-      if !space.space.isWhole(operand) { state.keepsFactors = true }
+      // The sum of no repetitions is 0.
+      let isNothing = space.rows == 0 || space.length == 0
+      plan.setOutput(
+        places.firstGoal + index, operand.dataType, shape: operand.shape, isZeroed: isNothing)
+      if !isNothing && !space.space.isWhole(operand) { state.keepsFactors = true }
+    }
+    plan.setRows(space.rank == 0 ? 1 : space.space.shape[0])
+    // Gradients are empty, and values too, or zeros of rows without elements.
+    if isEmpty && (space.rows == 0 || !places.isLoss) {
+      state.keepsFactors = false
+      return
     }
     choose(call, &state, isWithoutOperand: isWithoutOperand)
-    plan.setRows(space.rank == 0 ? 1 : space.space.shape[0])
     let scratch = RowScratch(state)
     if space.rows > 0 || state.keepsFactors { plan.setScratch(bytes: scratch.bytes) }
     let element = (state.isScalar ? 25.0 : state.way == .gathered ? 8 : 0.5) * (hasGoals ? 3 : 1)

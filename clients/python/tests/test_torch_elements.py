@@ -293,6 +293,14 @@ def test_focal_losses_are_what_their_sources_compute():
              {"scale": 10.0, "bias": -10.0, "reduction": reduction}, "siglip", rtol=1e-9, atol=1e-11)
 
 
+def test_a_function_by_its_name_reduces_as_its_source_does():
+    x, y = torch.randn(3, 4), torch.ones(3, 4)
+    assert lt.function("sigmoid_focal_loss")(x, y).shape == (3, 4)
+    torch.testing.assert_close(
+        lt.function("asymmetric_loss")(x, y), lt.function("asymmetric_loss")(x, y, reduction="none").sum())
+    torch.testing.assert_close(lt.function("mse_loss")(x, y), F.mse_loss(x, y))
+
+
 def test_log_ndtr_and_sinc_are_torchs():
     x = torch.tensor([-300.0, -40, -16, -5, -1, -0.1, 0, 0.1, 1, 5, 16, 300, float("inf"), float("-inf"), float("nan")],
                      dtype=torch.float64)

@@ -1,9 +1,10 @@
 internal import CLossdLanes
 
 /// The standard normal distribution at x: its tail P(X > |x|) and its density, each lifted as `liftedExp` is. Types:
-/// both lanes. Range: every x; NaN stays NaN. Largest error: such that gelu is within 5 ulp (4.6 seen among 16 million), which LossdKernelsTests
-/// measures over samples. Source: Shepherd and Laframboise (1981), whose polynomial in (x - k) / (x + k) is fitted here
-/// to (1 + x) exp(x^2 / 2) P(X > x) by scripts/polynomials.py, of degree 10 for float32 and 24 for float64.
+/// both lanes. Range: every x; NaN stays NaN. Largest error: such that gelu is within 5 ulp (4.6 seen among 16 million
+/// values), which LossdKernelsTests measures over samples. Source: Shepherd and Laframboise (1981), whose polynomial in
+/// (x - k) / (x + k) is fitted here to (1 + x) exp(x^2 / 2) P(X > x) by scripts/polynomials.py, of degree 10 for float32
+/// and 24 for float64.
 struct Normal {
   let liftedTail: Lanes
   let liftedDensity: Lanes

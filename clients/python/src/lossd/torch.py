@@ -156,7 +156,7 @@ def function(name: str) -> Callable[..., torch.Tensor]:
     description, = _default().functions(name)
     result = next(output.name for output in description.outputs if not output.name.startswith("grad."))
     names = [item.name for item in description.inputs if not item.name.startswith("grad.")]
-    defaults = {item.name: "mean" for item in description.attributes if item.role == "reduction"}
+    defaults = {item.name: item.default.string_value for item in description.attributes if item.role == "reduction"}
 
     def evaluate(*tensors: torch.Tensor, **arguments: Any) -> torch.Tensor:
         if len(tensors) > len(names):

@@ -34,7 +34,10 @@ struct BenchInputs {
   private mutating func made(
     _ input: FunctionDescription.Input, _ shape: [Int], _ dataType: DataType, _ target: Target
   ) throws -> Tensor {
-    if input.name == "target" && target == .classes && input.dataTypes.contains(.int64) {
+    // Where a target broadcasts to the input it is like the input, though it may be integers.
+    if input.name == "target" && target == .classes && input.dataTypes.contains(.int64)
+      && input.batching != .broadcast
+    {
       // Classes lie along the second dimension, or the only one.
       var positions = shape
       let classes = positions.isEmpty ? 1 : positions.remove(at: shape.count > 1 ? 1 : 0)
@@ -49,6 +52,8 @@ struct BenchInputs {
       let types = input.dataTypes.map(\.description).joined(separator: ", ")
       throw Complaint("the input \(input.name) is \(types), not \(dataType)", status: 64)
     }
+    // A parameter that belongs to no row, such as prelu's weight.
+    let shape = input.isKept && input.batching == .whole ? [1] : shape
     let count = shape.reduce(1, *)
     let buffer = AlignedBuffer(count: count * dataType.byteSize)
     for index in 0..<count {

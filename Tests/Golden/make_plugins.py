@@ -8,7 +8,7 @@ here against torch in float64; the largest magnitude that is added up on the way
 that nearly cancels; and the worst error of torch's own in the inputs' type, in ulps of that type at the larger of
 truth and term.
 
-sigmoid_focal_loss is torchvision.ops.focal_loss's formula (torchvision 0.20), from torch's primitives.
+focal_loss is torchvision.ops.sigmoid_focal_loss's formula (torchvision 0.20), from torch's primitives.
 """
 import itertools
 import json
@@ -138,10 +138,10 @@ def main():
         shape = (3, 8) if reduction == "none" else (4, 5)
         x = normal(shape, kind, 4)
         hard = (torch.rand(shape, generator=random) < 0.4).to(TYPES[kind])
-        cases.append(case("sigmoid_focal_loss", focal, exact_focal, x, hard, attributes))
+        cases.append(case("focal_loss", focal, exact_focal, x, hard, attributes))
         soft = torch.rand(shape, generator=random).to(TYPES[kind])
         up = normal(shape if reduction == "none" else (), kind, 1)
-        cases.append(case("sigmoid_focal_loss", focal, exact_focal, x, soft, attributes, up))
+        cases.append(case("focal_loss", focal, exact_focal, x, soft, attributes, up))
     for kind, reduction, log_input, full in itertools.product(
             TYPES, ("none", "mean", "sum"), (True, False), (True, False)):
         attributes = {"log_input": log_input, "full": full, "reduction": reduction,

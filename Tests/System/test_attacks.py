@@ -387,7 +387,7 @@ class Attacks(unittest.TestCase):
     def test_a_connection_whose_buffers_found_no_room_goes_on_when_there_is_some(self):
         with self.daemon(limits__user_bytes="16MiB", limits__wait_timeout="20s") as daemon:
             batch, payload = request("sigmoid", {"input": Tensor(bytes(8000))})
-            connections = []
+            connections, rest = [], memoryview(b"")
             # Until one is not answered any more.
             for _ in range(12):
                 connection = daemon.connect(timeout=2)
@@ -395,13 +395,17 @@ class Attacks(unittest.TestCase):
                 try:
                     for _ in range(64):
                         stream = connection.open(STREAM, credit=1)
-                        connection.send(frame(MESSAGE, stream, batch + unknown_fields(250), payload) * 8)
+                        rest = memoryview(frame(MESSAGE, stream, batch + unknown_fields(250), payload) * 8)
+                        while rest:
+                            rest = rest[connection.socket.send(rest):]
                     connection.ping()
                 except OSError:
                     break
             last = connections.pop()
             close_all(connections)
             last.socket.settimeout(10)
+            # What the daemon did not take before.
+            last.socket.sendall(rest)
             last.ping()
             last.close()
 

@@ -37,9 +37,12 @@ def at_once(count, body, cases):
 
 
 # Of functions that take rows of classes alone, or sequences: what the test of every function calls them with.
-SHAPES = {name: ("10x4", "9") for name in (
-    "arcface_loss", "cosface_loss", "asymmetric_loss_single_label", "multi_margin_loss", "multilabel_margin_loss")}
-SHAPES["ctc_loss"] = ("6x5x4", "9x1")
+SHAPES = {name: ("3x7", "10x4", "9") for name in (
+    "arcface_loss", "asymmetric_loss_single_label", "cosface_loss", "cosine_embedding_loss", "multi_margin_loss",
+    "multilabel_margin_loss")}
+SHAPES.update({
+    "cosine_similarity": ("3x7", "2x5x4", "3x3"), "ctc_loss": ("3x7", "6x5x4", "9x1"), "glu": ("3x8", "2x5x4", "10"),
+    "normalize": ("3x7", "2x5x4", "3x3")})
 
 
 class Bench(unittest.TestCase):
@@ -83,9 +86,9 @@ class Bench(unittest.TestCase):
     def test_every_function_and_type_can_be_called_small_and_big_with_gradient_and_by_tcp(self):
         for function in lossctl("functions", "--json", server=self.daemon.unix):
             required = [text for item in function["attributes"] if item["required"]
-                        for text in ("--attr", f"{item['name']}=0.5")]
-            deep, flat = SHAPES.get(function["name"], ("2x5x4", "9"))
-            for type, shape in (("float32", "3x7"), ("float64", deep), ("bfloat16", "300x200"), ("float16", flat)):
+                        for text in ("--attr", f"{item['name']}={0 if item['type'] == 'int' else 0.5}")]
+            usual, deep, flat = SHAPES.get(function["name"], ("3x7", "2x5x4", "9"))
+            for type, shape in (("float32", usual), ("float64", deep), ("bfloat16", "300x200"), ("float16", flat)):
                 result = lossctl(
                     "bench", function["name"], "--shape", shape, "--dtype", type, "--gradient", "--json",
                     "--duration", 0.1, "--warm-up", 0, *required, server=self.daemon.tcp)

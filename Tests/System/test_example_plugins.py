@@ -21,7 +21,7 @@ GOLDEN = json.loads((ROOT / "Tests" / "Golden" / "plugins.json").read_text())
 FORMATS = {"float32": (24, -126), "float64": (53, -1022), "float16": (11, -14), "bfloat16": (8, -126)}
 
 # (1 - p_t)^gamma multiplies the error of its base. torch's is 10^4 ulps: it subtracts p_t from 1.
-LIMITS = {"sigmoid_focal_loss": 8}
+LIMITS = {"focal_loss": 8}
 
 
 def widened(tensor):
@@ -71,7 +71,7 @@ class ExamplePlugins(unittest.TestCase):
                 text = lossctl("plugin", "check", path, "--gradients", *arguments)
                 found |= set(re.findall(r"^(\w+): grad.input agrees with finite differences", text, re.M))
         self.assertEqual(
-            found, {"hinge", "tversky", "poisson_nll", "sigmoid_focal_loss", "swift_soak"})
+            found, {"hinge", "tversky", "poisson_nll", "focal_loss", "swift_soak"})
 
     def test_focal_loss_takes_the_extremes_of_torchvision(self):
         """Logits that saturate sigmoid: the loss of a sure miss is its logit, of a sure hit 0; gamma = 0 is plain."""
@@ -79,7 +79,7 @@ class ExamplePlugins(unittest.TestCase):
             inputs = {"input": Tensor([200.0, -200.0, 200.0, -200.0]), "target": Tensor([1.0, 1.0, 0.0, 0.0])}
             for gamma, slopes in ((2.0, [0, -0.25, 0.75, 0]), (0.0, [0, -0.25, 0.75, 0]), (0.5, [0, -0.25, 0.75, 0])):
                 result = connection.evaluate(
-                    "sigmoid_focal_loss", inputs, {"gamma": gamma}, ["loss", "grad.input"])
+                    "focal_loss", inputs, {"gamma": gamma}, ["loss", "grad.input"])
                 self.assertEqual(result["loss"].values(), [0, 50, 150, 0])
                 self.assertEqual(result["grad.input"].values(), slopes)
 

@@ -14,7 +14,7 @@ extension ElementFunction {
       try planResults(call, &plan, tensors, type, shape)
       planPasses(&plan, tensors, shape, &state)
       if space.count == 0 { return }
-      plan.setScratch(bytes: ElementTile.scratchBytes)
+      plan.setScratch(bytes: ElementTile.scratchBytes(to: .sums))
       let cost = elementCost(tensors, shape)
       var partials = 0
       func addSums(_ operand: Int, _ place: Int?, _ tensor: TensorView?) -> Int {

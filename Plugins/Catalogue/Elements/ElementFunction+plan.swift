@@ -30,7 +30,9 @@ extension ElementFunction {
     if input.count > 0
       && (places.target != nil || Kernels.chosen == nil || !input.dataType.isFloatingPoint)
     {
-      plan.setScratch(bytes: ElementTile.scratchBytes)
+      let last: ElementTile =
+        call.wants(places.slopeOfParameter) ? .slopesOfParameter : .slopesOfTarget
+      plan.setScratch(bytes: ElementTile.scratchBytes(to: last))
     }
     planPasses(&plan, tensors, input.shape, &state)
     return state

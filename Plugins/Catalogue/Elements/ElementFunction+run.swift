@@ -4,11 +4,15 @@ import LossdPluginKit
 import LossdTensor
 
 /// Places in scratch memory for a block of each tensor that is not taken as it lies, and for sums of one.
-enum ElementTile: Int, CaseIterable {
+enum ElementTile: Int {
   case input, target, weight, parameter, upstream, values, slopes, slopesOfTarget
+  // Only of functions of three operands that have all gradients, and where gradients are summed.
   case slopesOfParameter, sums
 
-  static var scratchBytes: Int { allCases.count * Blocks.size * Tiles.elementBytes }
+  /// Those up to `last`. A call that is computed on a loop has 64 KiB.
+  static func scratchBytes(to last: ElementTile) -> Int {
+    (last.rawValue + 1) * Blocks.size * Tiles.elementBytes
+  }
 
   @inline(__always)
   func place(_ scratch: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {

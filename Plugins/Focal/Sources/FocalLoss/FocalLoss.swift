@@ -1,10 +1,10 @@
-// sigmoid_focal_loss: torchvision.ops.sigmoid_focal_loss (Lin et al. 2017, "Focal Loss for Dense
+// focal_loss: torchvision.ops.sigmoid_focal_loss (Lin et al. 2017, "Focal Loss for Dense
 // Object Detection"): binary cross entropy of logits, weighed down by (1 - p_t)^gamma where the
 // prediction is good already.
 import LossdPluginKit
 
 struct FocalLoss: ElementwiseLoss {
-  static let name = "sigmoid_focal_loss"
+  static let name = "focal_loss"
   static let summary = "alpha_t (1 - p_t)^gamma times binary cross entropy of sigmoid(input)"
   static let targetHelp = "0 or 1, or in between, like input"
   static let defaultReduction = LossReduction.none

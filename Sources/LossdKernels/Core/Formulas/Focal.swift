@@ -35,9 +35,11 @@ enum SigmoidFocal: PairFormula {
     let balance = lanes_pick(isBalanced, o.a * y + (1 - o.a) * (1 - y), all(1))
     let balanceSlope = lanes_pick(isBalanced, o.a + o.a - 1, all(0))
     let loss = entropy * m.value
+    // p - y, which would cancel.
+    let difference = (1 - y) * p - y * q
     return ElementResults(
       balance * loss,
-      slope: balance * ((p - y) * m.value + entropy * m.slope * ((1 - y - y) * (p * q))),
+      slope: balance * (difference * m.value + entropy * m.slope * ((1 - y - y) * (p * q))),
       slopeOfY: balance * (entropy * m.slope * (q - p) - x * m.value) + balanceSlope * loss)
   }
 }

@@ -40,7 +40,7 @@ struct MultilabelPasses: BitwiseCopyable {
       if operand == 0 { (inputSums, mergedInput) = (sums, merged) }
       if operand == 1 { (targetSums, mergedTarget) = (sums, merged) }
     }
-    plan.setWorkspace(bytes: partials * MemoryLayout<Double>.stride)
+    plan.setWorkspace(doubles: partials)
   }
 }
 

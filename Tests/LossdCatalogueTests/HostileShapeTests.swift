@@ -344,4 +344,47 @@ import Testing
         && error!.message.contains("\(Evaluation.callCostMax)")
     }
   }
+
+  @Test(
+    "operands of every function that broadcast to more than anybody could hold end in a refusal")
+  func everyBroadcast() throws {
+    var refused: [String] = []
+    for entry in try catalogueEntries() {
+      let name = String(cString: entry.name)
+      guard let error = try refusalOfBroadcast(entry) else { continue }
+      let isKnown = error.code == .invalidArgument || error.code == .resourceExhausted
+      #expect(isKnown, "\(name): \(error)")
+      if error.code == .resourceExhausted { refused.append(name) }
+    }
+    for name in ["triplet_margin_loss", "margin_ranking_loss", "cosine_similarity", "xlogy"] {
+      #expect(refused.contains(name), "\(name) is not among \(refused)")
+    }
+  }
+
+  /// How a plan ends with all results wanted of operands of 2^20 elements, each along a dimension
+  /// of its own; the last dimension, that of rows, has one element.
+  private func refusalOfBroadcast(_ entry: FunctionEntry) throws -> StatusError? {
+    let size: Int64 = 1 << 20
+    let call = PreparedCall(entry)
+    let operands = (0..<entry.inputs.count).filter {
+      !String(cString: entry.inputs[$0].name).hasPrefix("grad.")
+    }
+    for (place, index) in operands.enumerated() {
+      var shape = [Int64](repeating: 1, count: operands.count + 1)
+      shape[place] = size
+      let isFloat = entry.inputs[index].data_types & (1 << DataType.float32.rawValue) != 0
+      let type = isFloat ? DataType.float32 : .int64
+      let bytes = AlignedBuffer.zeroed(count: type.byteSize * Int(size))
+      guard try call.setInput(index, type, shape, bytes: bytes) else { return nil }
+    }
+    do {
+      for index in 0..<entry.outputs.count {
+        if entry.outputs[index].flags & 2 == 0 { try call.evaluation.want(index) }
+      }
+      try call.evaluation.makePlan()
+    } catch {
+      return error
+    }
+    return nil
+  }
 }

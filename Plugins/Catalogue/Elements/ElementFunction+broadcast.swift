@@ -30,7 +30,7 @@ extension ElementFunction {
       state.sumsOfInput = addSums(0, places.slope, tensors.input)
       state.sumsOfTarget = addSums(1, places.slopeOfTarget, tensors.target)
       state.sumsOfParameter = addSums(2, places.slopeOfParameter, tensors.parameter)
-      plan.setWorkspace(bytes: partials * MemoryLayout<Double>.stride)
+      plan.setWorkspace(doubles: partials)
     }
     return state
   }

@@ -57,7 +57,7 @@ extension RowFunction {
     }
     guard state.keepsFactors else { return }
     if space.length > 0 {
-      plan.setWorkspace(bytes: 9 * space.rows * MemoryLayout<Double>.stride)
+      plan.setWorkspace(doubles: space.rows, times: 9)
     }
     var pass = 1
     for index in 0..<places.goals where call.wants(places.firstGoal + index) {

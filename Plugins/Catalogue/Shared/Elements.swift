@@ -86,6 +86,17 @@ extension Call {
   }
 }
 
+extension Plan {
+  /// A workspace of so many float64, `times` over. Small tensors broadcast to more elements than anybody could hold, whose
+  /// product with their size has no Int: that is 2^60 bytes, which the host refuses as it refuses any too many.
+  func setWorkspace(doubles count: Int, times: Int = 1) {
+    let limit = 1 << 60
+    let (bytes, overflow) = count.multipliedReportingOverflow(
+      by: times * MemoryLayout<Double>.stride)
+    setWorkspace(bytes: overflow ? limit : min(bytes, limit))
+  }
+}
+
 /// What reading one element of a tensor by broadcasting takes beyond what any element does, nanoseconds: a division for
 /// each dimension. The few that tensors have are in the functions' own costs.
 func broadcastCost(rank: Int) -> Double { 6 * Double(max(rank - 8, 0)) }

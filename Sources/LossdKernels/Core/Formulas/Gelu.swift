@@ -1,6 +1,6 @@
 internal import CLossdLanes
 
-/// x P(X <= x) for a standard normal X. Types: all. The value is within 5 ulp for any x, the slope within 4 ulp of the
+/// x P(X <= x) for a standard normal X. Types: all. The value is within 4 ulp for any x, the slope within 4 ulp of the
 /// larger of its terms; measured over samples by LossdKernelsTests. Hendrycks and Gimpel (2016).
 enum Gelu: ActivationFormula {
   @inline(__always)

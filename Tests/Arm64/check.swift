@@ -61,7 +61,7 @@ let activations: [ElementFormulaID] = [
   .hardShrink,
   .softShrink, .elu, .selu, .silu, .mish, .softplus, .logSigmoid, .tanh, .tanhshrink, .softsign,
   .erf, .erfc,
-  .normalDistribution, .log1p, .expm1, .exp2, .logit, .entropy,
+  .normalDistribution, .log1p, .expm1, .exp2, .logit, .entropy, .logNormalDistribution, .sinc,
 ]
 
 struct Check {
@@ -160,20 +160,21 @@ struct Check {
       for formula in [
         ElementFormulaID.binaryLogits, .weightedBinaryLogits, .binaryCrossEntropy, .absoluteError,
         .squaredError, .smoothL1, .huber, .logCosh, .quantile, .divergence, .divergenceOfLogs,
-        .poissonOfLog, .poisson, .softMargin, .hingeEmbedding,
+        .poissonOfLog, .poisson, .softMargin, .hingeEmbedding, .sigmoidFocal, .asymmetric,
+        .pairwiseSigmoid, .gaussian, .marginRanking, .prelu, .glu, .xLogY, .xLog1pY,
       ] {
         let (losses, gradient) = (Memory(count, bytes), Memory(count, bytes))
-        let ofTarget = Memory(count, bytes)
+        let (ofTarget, ofThird) = (Memory(count, bytes), Memory(count, bytes))
         let total = Memory(1, 8)
         var loss = ElementCall(
           formula, x: formula == .binaryCrossEntropy ? p.base : x.base, y: p.base, z: p.base,
           weight: p.base, upstream: g.base, values: losses.base, slopes: gradient.base,
-          slopesOfY: ofTarget.base, constants: ElementConstants(0.5), scale: 0.25, count: count,
-          isStreamed: isStreamed
-        )
+          slopesOfY: ofTarget.base, slopesOfZ: ofThird.base,
+          constants: ElementConstants(0.5, 2, 0.05, 1e-8), scale: 0.25, count: count,
+          isStreamed: isStreamed)
         total.doubles()[0] = table.elements(&loss)
         table.settle()
-        for memory in [total, losses, gradient, ofTarget] { memory.tell() }
+        for memory in [total, losses, gradient, ofTarget, ofThird] { memory.tell() }
       }
     }
     for memory in [x, g, p] { memory.base.deallocate() }
@@ -231,7 +232,42 @@ struct Check {
     total.doubles()[0] = table.likelihood(&likelihood)
     for memory in [d, losses, total] { memory.tell() }
     if rows.stride == 1 { exponentials(size) }
+    summed(count, size, rows, x, t, scales)
     for memory in [x, g, t, w, scratch, labels, weights, scales] { memory.base.deallocate() }
+  }
+
+  /// Sums over rows, and rows made of their terms.
+  func summed(
+    _ count: Int, _ size: Int, _ rows: StridedRows, _ x: Memory, _ y: Memory, _ factors: Memory
+  ) {
+    let step = rows.stride == 1 ? size : 1
+    let room = count + SummedRows.padding
+    let scratch = Memory(SummedRows.scratchBytes, 1)
+    for sum in [RowSum.products, .magnitudes, .squares, .largest] {
+      let (sums, told) = (Memory(3 * room, 8), Memory(count * 3, 8))
+      var summed = SummedRows(
+        sum, x: x.base, y: y.base, shift: 1e-6, count: count, size: size, xStep: step, yStep: step,
+        stride: rows.stride, sums: sums.doubles(), room: room, scratch: scratch.base)
+      table.summedRows(&summed)
+      for index in 0..<(sum == .products ? 3 : 1) * count {
+        told.doubles()[index] = sums.doubles()[index / count * room + index % count]
+      }
+      told.tell()
+      sums.base.deallocate()
+    }
+    for slope in [RowSlope.linear, .sign] {
+      let output = Memory(count * size, bytes)
+      let first = RowTerm(
+        slope, x: x.base, y: y.base, xStep: step, yStep: step, shift: 1e-6,
+        factors: factors.doubles())
+      let second = RowTerm(.linear, x: y.base, xStep: step, factors: factors.doubles())
+      var mixed = MixedRows(
+        first, second, count: count, size: size, stride: rows.stride, output: output.base,
+        outputStep: step)
+      table.mixedRows(&mixed)
+      output.tell()
+    }
+    scratch.base.deallocate()
   }
 
   /// Checked ones; some are ignored.

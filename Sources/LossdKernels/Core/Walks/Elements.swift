@@ -197,8 +197,10 @@ private func part<F: ElementFormula>(
   inner.upstream = taken(c.upstream, from, count, base + 4 &* width)
   inner.values = c.values == nil ? nil : base + 5 &* width
   inner.slopes = c.slopes == nil ? nil : base + 6 &* width
-  inner.slopesOfY = c.slopesOfY == nil ? nil : base + 7 &* width
-  inner.slopesOfZ = c.slopesOfZ == nil ? nil : base + 8 &* width
+  // What no loop writes is not to be given: it is what was on the stack.
+  let (hasY, hasZ) = (F.operandCount > 1, F.operandCount > 2)
+  inner.slopesOfY = hasY && c.slopesOfY != nil ? base + 7 &* width : nil
+  inner.slopesOfZ = hasZ && c.slopesOfZ != nil ? base + 8 &* width : nil
   // The losses are added here: those of the lanes behind the last are not wanted.
   let losses = room.losses()
   _ = whole(f, inner, 0, width, false, last: losses)

@@ -62,8 +62,12 @@ public enum Address: Sendable, Hashable, CustomStringConvertible {
           "address \"tcp:\(text)\": more than one colon; write IPv6 in brackets, tcp:[::1]:PORT")
       }
     }
-    if host.isEmpty || host.utf8.contains(0) {
+    if host.isEmpty {
       throw AddressError("address \"tcp:\(text)\": the host is missing")
+    }
+    // Neither is of any host's name, and a description with them would be another address.
+    if host.contains(where: { $0 == "[" || $0 == "]" }) || host.utf8.contains(0) {
+      throw AddressError("address \"tcp:\(text)\": the host has a bracket or a zero byte")
     }
     if rest.isEmpty { return .tcp(host: String(host), port: defaultPort) }
     guard rest.removeFirst() == ":", rest.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }),

@@ -137,7 +137,9 @@ import Testing
       return .refused
     }
     if isAllEmpty && evaluation.resultBytes <= 128 {
-      #expect(evaluation.scratchBytes == 0, "LOSSD_SEED=\(seed): \(text)")
+      // One row without elements is computed, whose loss is the margin.
+      let scratchMax = entry.name == "triplet_margin_loss" ? 1 << 16 : 0
+      #expect(evaluation.scratchBytes <= scratchMax, "LOSSD_SEED=\(seed): \(text)")
       #expect(evaluation.workspaceBytes == 0, "LOSSD_SEED=\(seed): \(text)")
       #expect(evaluation.cost < 20_000, "LOSSD_SEED=\(seed): \(text)")
     }
@@ -151,7 +153,9 @@ import Testing
       {
         let data = try #require(evaluation.result(0).view.data)
         let value = widenedElement(data, evaluation.result(0).view.dataType, at: 0)
-        #expect(value.isNaN || value == 0, "LOSSD_SEED=\(seed): \(text) gives \(value)")
+        let isMargin = entry.name == "triplet_margin_loss" && value > 0
+        #expect(
+          value.isNaN || value == 0 || isMargin, "LOSSD_SEED=\(seed): \(text) gives \(value)")
       }
       withExtendedLifetime(results) {}
     } catch let error as StatusError {
@@ -166,7 +170,9 @@ import Testing
     case .invalidArgument, .unimplemented: break
     case .resourceExhausted:
       // Rows without elements have results.
-      let isOfRows = ["logsumexp", "cosine_similarity", "pairwise_distance"].contains {
+      let isOfRows = [
+        "logsumexp", "cosine_similarity", "pairwise_distance", "triplet_margin_loss",
+      ].contains {
         text.hasPrefix($0) && error.message.contains("the results take more than")
       }
       #expect(!isAllEmpty || isOfRows, "LOSSD_SEED=\(seed): \(text): \(error)")

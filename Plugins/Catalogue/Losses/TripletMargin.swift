@@ -52,8 +52,12 @@ enum TripletMarginLoss: RowFunction {
     let margin = call.attributes.float(margin)
     guard !(margin <= 0) else { throw invalid("margin is \(margin), expected more than 0") }
     let space = try RowSpace(operands, ["anchor", "positive", "negative"], dim: -1)
-    guard space.length > 0 || space.rows == 0 else {
-      throw invalid("anchor \(shapeText(anchor.shape)) has rows without elements")
+    // Of rows without elements each loss is the margin, where no distance is between rows of one.
+    guard space.length > 0 || space.rows == 0 || anchor.count + positive.count + negative.count == 0
+    else {
+      throw invalid(
+        "anchor \(shapeText(anchor.shape)), positive \(shapeText(positive.shape)) and negative "
+          + "\(shapeText(negative.shape)): some have rows without elements, and some have elements")
     }
     var state = RowPlan(space)
     state.pairs = [RowPair(x: 0, y: 1), RowPair(x: 0, y: 2), RowPair(x: 1, y: 2)]
@@ -61,6 +65,7 @@ enum TripletMarginLoss: RowFunction {
     state.norm = Norm(call.attributes.float(p))
     state.shift = call.attributes.float(eps)
     state.constants[0] = margin
+    state.isOneForAll = space.length == 0 && Reduction(call.attributes) != .none
     try checkNorm(state)
     // Each distance has a type of its own.
     var type = floatType(anchor.dataType.promoted(with: positive.dataType))

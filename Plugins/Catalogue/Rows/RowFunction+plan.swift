@@ -36,8 +36,11 @@ extension RowFunction {
       if !isNothing && !space.space.isWhole(operand) { state.keepsFactors = true }
     }
     plan.setRows(space.rank == 0 ? 1 : space.space.shape[0])
-    // Gradients are empty, and values too, or zeros of rows without elements.
-    if isEmpty && (space.rows == 0 || !places.isLoss) {
+    // Gradients are empty, and values too, or zeros of rows without elements, or nobody asks for them.
+    let isUnasked =
+      places.isLoss && space.length == 0 && !call.wants(places.value)
+      && Reduction(call.attributes) == .none
+    if isUnasked || isEmpty && (space.rows == 0 || !places.isLoss) {
       state.keepsFactors = false
       return
     }
@@ -116,7 +119,7 @@ struct RowScratch {
 
   init(_ state: RowPlan) {
     room = state.room
-    hasTiles = state.way == .gathered || state.keepsFactors
+    hasTiles = (state.way == .gathered || state.keepsFactors) && state.space.length > 0
     hasColumns = state.way == .columns
   }
 

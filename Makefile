@@ -70,8 +70,9 @@ $(TORCH_ENV)/bin/pytest:
 	$(TORCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" hypothesis expecttest onnx "./clients/python[test]"
 
 test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client and the examples beside torch 2.13
+	$(TORCH_ENV)/bin/pip install -q pytest-xdist
 	$(TORCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
-	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -p no:cacheprovider \
+	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -n 2 -p no:cacheprovider \
 	  clients/python/tests/test_torch.py clients/python/tests/test_torch_samples.py clients/python/tests/test_torch_derivatives.py \
 	  clients/python/tests/test_torch_elements.py clients/python/tests/test_torch_rows.py clients/python/tests/test_torch_classes.py \
 	  clients/python/tests/test_onnx.py \

@@ -19,6 +19,11 @@ extension ClassLoss {
         "ignore_index is \(call.attributes.int(1)), expected none with targets that are "
           + "probabilities")
     }
+    guard !CappedLogits.areWanted(call.attributes) else {
+      throw invalid(
+        "target is \(target.description), probabilities, and softcap and lse_square_scale are for "
+          + "class indices")
+    }
     var type = input.dataType.promoted(with: target.dataType)
     if let weight = call.input(3) {
       guard weight.rank == 1, weight.count == layout.classes else {

@@ -39,6 +39,8 @@ struct ClassState: BitwiseCopyable {
   var hasProbabilities = false
   /// Its losses are smoothed over no classes, which makes them NaN.
   var isVoid = false
+  /// Its logits are capped, or their log-sum-exp squared counts too.
+  var isCapped = false
   /// The vector kernels compute it, in these units.
   var isVector = false
   var units: RowUnits
@@ -86,6 +88,7 @@ extension ClassLoss {
         AttributeDeclaration(
           "label_smoothing", .float, default: .float(0), minimum: .float(0), maximum: .float(1),
           help: "share of the target given to all classes alike"))
+      attributes += CappedLogits.attributes
       outputs.append(
         OutputDeclaration("grad.target", hasRows: true, help: "gradient of probabilities"))
     }
@@ -151,8 +154,10 @@ extension ClassLoss {
         plan.setReducedOutput(0, input.dataType)
       }
     }
+    let isCapped = hasLogits && CappedLogits.areWanted(call.attributes)
+    if isCapped { try CappedLogits.check(call) }
     let isVector =
-      isVector(call, input, layout) && !(call.wants(1) && hasLongGradientRows(layout))
+      !isCapped && isVector(call, input, layout) && !(call.wants(1) && hasLongGradientRows(layout))
     if call.wants(1) {
       plan.setOutput(
         1, input.dataType, shape: input.shape, isZeroed: !hasLogits && !isVector)
@@ -161,6 +166,7 @@ extension ClassLoss {
     var state = ClassState(
       layout: layout, sumsWeightsFirst: reduction == .mean && call.wants(1))
     state.isVector = isVector
+    state.isCapped = isCapped
     state.isVoid = hasLogits && layout.classes == 0 && call.attributes.float(2) > 0
     planPasses(call, &plan, input, &state)
     return state
@@ -181,7 +187,9 @@ extension ClassLoss {
     if state.sumsWeightsFirst {
       plan.addPass(units: layout.positions, unitCost: state.isVector ? 1 : 10)
     }
-    if hasLogits && input.count > 0
+    if state.isCapped && input.count > 0 {
+      CappedLogits.planPass(&plan, layout)
+    } else if hasLogits && input.count > 0
       && layout.classes > LongLayout.rowMax(isVector: state.isVector)
     {
       state.long = planLong(
@@ -242,7 +250,10 @@ extension ClassLoss {
         start: layout.start(position), label: isKept ? Int(label) : nil, weight: w, scale: scale)
       let loss =
         isVoid
-        ? .nan : hasLogits ? logits(call, state, input, row) : likelihood(call, state, input, row)
+        ? .nan
+        : state.isCapped && layout.classes > 0
+          ? try CappedLogits(call, state, input, chunk.scratch).evaluate(row, position)
+          : hasLogits ? logits(call, state, input, row) : likelihood(call, state, input, row)
       if isKept || isVoid { losses.add(loss) }
       if reduction == .none { call.output(0)?[position] = isKept || isVoid ? loss : 0 }
     }

@@ -139,7 +139,8 @@ extension RowLoss {
         RowWork(
           call: call, input: input, target: target,
           weight: hasWeight ? call.input(ClassPlaces.weight) : nil, gradient: gradient, row: row,
-          classes: state.classes, scale: scale, scratch: chunk.scratch))
+          classes: state.classes, start: row * state.classes, scale: scale,
+          scratch: chunk.scratch))
       losses.add(loss)
       perRow?[row] = loss
     }
@@ -166,6 +167,9 @@ struct RowWork {
   let gradient: TensorView?
   let row: Int
   let classes: Int
+  /// Where the row begins, and elements from one to the next.
+  let start: Int
+  let step: Int
   /// What the gradient of the row's loss is multiplied by.
   let scale: Double
   /// A block of the input, one of the gradient, and one for whatever a loss likes, each with room for a vector more.
@@ -177,7 +181,8 @@ struct RowWork {
 
   init(
     call: Call, input: TensorView, target: TensorView, weight: TensorView?,
-    gradient: TensorView?, row: Int, classes: Int, scale: Double, scratch: UnsafeMutableRawPointer
+    gradient: TensorView?, row: Int, classes: Int, start: Int, step: Int = 1, scale: Double,
+    scratch: UnsafeMutableRawPointer
   ) {
     self.call = call
     self.input = input
@@ -186,6 +191,8 @@ struct RowWork {
     self.gradient = gradient
     self.row = row
     self.classes = classes
+    self.start = start
+    self.step = step
     self.scale = scale
     let room = RowWork.room(classes)
     x = scratch.assumingMemoryBound(to: Double.self)
@@ -199,7 +206,6 @@ struct RowWork {
 
   static func blockBytes(_ classes: Int) -> Int { 3 * room(classes) * MemoryLayout<Double>.stride }
 
-  var start: Int { row * classes }
   var isOneBlock: Bool { classes <= RowWork.blockMax }
 
   /// Calls `body` with the first element and the number of elements of each block.
@@ -216,11 +222,16 @@ struct RowWork {
   }
 
   /// Fills `x` with a block of the input.
-  func load(_ first: Int, _ count: Int) { Double._load(input, start + first, x, count) }
+  func load(_ first: Int, _ count: Int) {
+    if step == 1 { return Double._load(input, start + first, x, count) }
+    for index in 0..<count { x[index] = element(first + index) }
+  }
 
   /// Writes a block of the gradient from `y`.
   func store(_ first: Int, _ count: Int) {
-    if let gradient { Double._store(y, gradient, start + first, count) }
+    guard let gradient else { return }
+    if step == 1 { return Double._store(y, gradient, start + first, count) }
+    for index in 0..<count { gradient[start + (first + index) * step] = y[index] }
   }
 
   /// The row's class, checked.
@@ -231,7 +242,7 @@ struct RowWork {
   }
 
   /// An element of the input.
-  func element(_ index: Int) -> Double { input[start + index] }
+  func element(_ index: Int) -> Double { input[start + index * step] }
 }
 
 /// exp of `count` elements: by the kernels, or one by one in the reference.

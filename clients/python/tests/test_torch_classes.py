@@ -133,6 +133,86 @@ def test_infinite_logits_give_what_the_formula_goes_to(client):
         assert np.isnan(loss[2:]).all() and np.isnan(gradient[2:]).all(), (name, loss, gradient)
 
 
+# ---- cross_entropy with what torch has none of
+
+
+def capped(x, target, weight, softcap, square, smoothing, ignore, reduction):
+    """Capped logits' cross entropy and the squares of their logsumexp, in torch's operations."""
+    logits = softcap * torch.tanh(x / softcap) if softcap else x
+    loss = F.cross_entropy(logits, target, weight, ignore_index=ignore, label_smoothing=smoothing, reduction=reduction)
+    squares = square * torch.logsumexp(logits, 0 if x.dim() == 1 else 1) ** 2
+    kept = target != ignore
+    squares = torch.where(kept, squares, 0)
+    if reduction == "none":
+        return loss + squares
+    return loss + squares.sum() / (kept.sum() if reduction == "mean" else 1)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_capped_logits_and_the_squares_of_their_logsumexp_are_their_formulas(dtype):
+    torch.manual_seed(5)
+    function = lt.function("cross_entropy")
+    for shape, reduction, (softcap, square, smoothing, is_weighted) in itertools.product(
+            CLASS_SHAPES + ((2, 9000), (1, 4100, 2)), REDUCTIONS,
+            ((30.0, 0, 0, False), (2.0, 0, 0.25, True), (0, 1e-2, 0, False), (5.0, 1e-4, 0.1, False))):
+        x = (torch.randn(shape, dtype=torch.float64) * 8).to(dtype)
+        classes = shape[0] if len(shape) == 1 else shape[1]
+        target = torch.randint(0, classes, shape[:0] if len(shape) == 1 else shape[:1] + shape[2:])
+        if target.numel() > 3:
+            target.flatten()[1] = 1 % classes
+            target = torch.where(target == target.flatten()[-1], -100 if reduction != "mean" else target, target)
+        weight = (torch.rand(classes, dtype=torch.float64) + 0.5).to(dtype) if is_weighted else None
+        ours, theirs = x.clone().requires_grad_(), wide(x).requires_grad_()
+        attributes = {"softcap": float(softcap), "lse_square_scale": float(square), "label_smoothing": float(smoothing),
+                      "reduction": reduction}
+        given = {"weight": weight} if is_weighted else {}
+        mine = function(ours, target, **given, **attributes)
+        its = capped(theirs, target, weight.double() if is_weighted else None, softcap, square, smoothing, -100, reduction)
+        g = torch.linspace(0.5, 2, mine.numel(), dtype=torch.float64).reshape(mine.shape).to(dtype)
+        text = f"{shape} {attributes} {is_weighted}"
+        near = {torch.float32: 2e-6, torch.float64: 1e-13, torch.float16: 1e-3, torch.bfloat16: 8e-3}[dtype]
+        for a, b in ((mine, its), (torch.autograd.grad(mine, ours, g)[0],
+                                   torch.autograd.grad(its, theirs, g.double())[0])):
+            assert a.dtype == dtype and a.shape == b.shape, text
+            scale = b.abs().nan_to_num(0, 0, 0).max().item() if b.numel() else 0
+            torch.testing.assert_close(a.double(), b.double(), rtol=near, atol=near * max(scale, 1e-30), equal_nan=True,
+                                       msg=lambda m: f"{text}: {m}")
+
+
+def test_capped_logits_have_second_derivatives():
+    torch.manual_seed(6)
+    x, target = torch.randn(3, 4, dtype=torch.float64, requires_grad=True), torch.tensor([1, -100, 3])
+    for attributes in ({"softcap": 2.0}, {"lse_square_scale": 0.1}, {"softcap": 2.0, "lse_square_scale": 0.1, "reduction": "sum"}):
+        function = lt.function("cross_entropy")
+        assert torch.autograd.gradcheck(lambda x: function(x, target, **attributes), x)
+        assert torch.autograd.gradgradcheck(lambda x: function(x, target, **attributes), x)
+
+
+def test_infinite_logits_are_capped_and_spoil_what_is_not(client):
+    inf = np.inf
+    x = np.array([[inf, 0, 1], [-inf, 0, 1]], np.float32)
+    both = client.evaluate("cross_entropy", {"input": x, "target": [0, 1]}, {"softcap": 2.0, "reduction": "none"},
+                           ["loss", "grad.input"])
+    truth = [-2 + math.log(math.exp(2) + 1 + math.exp(2 * math.tanh(0.5))),
+             math.log(math.exp(-2) + 1 + math.exp(2 * math.tanh(0.5)))]
+    np.testing.assert_allclose(both["loss"], truth, rtol=1e-6)
+    assert np.isfinite(both["grad.input"]).all() and both["grad.input"][0, 0] == 0
+    squared = client.evaluate("cross_entropy", {"input": x, "target": [0, 1]}, {"lse_square_scale": 0.5, "reduction": "none"},
+                              ["loss"])["loss"]
+    assert np.isnan(squared[0])
+    np.testing.assert_allclose(squared[1], math.log(1 + math.e) + 0.5 * math.log(1 + math.e) ** 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("inputs, attributes, text", [
+    ({"target": np.zeros((2, 3), np.float32)}, {"softcap": 1.0}, "softcap and lse_square_scale are for class indices"),
+    ({"target": [0, 1], "weight": np.ones(3, np.float32)}, {"lse_square_scale": 0.5}, "expected 0 with a weight"),
+    ({"target": [0, 3]}, {"softcap": 1.0}, r"target\[1\] is 3, outside"), ({"target": [0, 1]}, {"softcap": -1.0}, "softcap"),
+    ({"target": [0, 1]}, {"lse_square_scale": math.nan}, "lse_square_scale")])
+def test_what_caps_nothing_is_refused(client, inputs, attributes, text):
+    with pytest.raises(lossd.InvalidArgument, match=text):
+        client.evaluate("cross_entropy", {"input": np.zeros((2, 3), np.float32), **inputs}, attributes, ["loss"])
+
+
 # ---- Rows of cosines and of single labels
 
 

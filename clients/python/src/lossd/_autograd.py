@@ -21,10 +21,25 @@ Tensors = Tuple[torch.Tensor, ...]
 #: Gives several tensors for several.
 Map = Callable[..., Tensors]
 
+
+def _cross_entropy(input: torch.Tensor, target: torch.Tensor, softcap: float = 0.0, lse_square_scale: float = 0.0,
+                   **arguments: Any) -> torch.Tensor:
+    """torch's, with the two attributes that are lossd's own."""
+    logits = softcap * torch.tanh(input / softcap) if softcap else input
+    loss = F.cross_entropy(logits, target, **arguments)
+    if not lse_square_scale:
+        return loss
+    squares = lse_square_scale * torch.logsumexp(logits, 0 if input.dim() == 1 else 1).square()
+    kept = (target != arguments.get("ignore_index", -100)).reshape(squares.shape)
+    squares = torch.where(kept, squares, torch.zeros_like(squares))
+    reduction = arguments.get("reduction", "mean")
+    return loss + (squares if reduction == "none" else squares.sum() / (kept.sum() if reduction == "mean" else 1))
+
+
 _TORCHS: Dict[str, Callable[..., torch.Tensor]] = {
     "sigmoid": torch.sigmoid, "softmax": F.softmax, "log_softmax": F.log_softmax,
     "binary_cross_entropy": F.binary_cross_entropy,
-    "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits, "cross_entropy": F.cross_entropy,
+    "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits, "cross_entropy": _cross_entropy,
     "nll_loss": F.nll_loss, "multilabel_soft_margin_loss": F.multilabel_soft_margin_loss,
 }
 # Of the same names and arguments.

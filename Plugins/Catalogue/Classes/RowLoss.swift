@@ -122,6 +122,11 @@ extension RowLoss {
   }
 
   static func run(_ call: Call, _ state: RowsState, _ chunk: Chunk) throws(StatusError) {
+    try runRows(call, state, chunk)
+  }
+
+  /// Row by row.
+  static func runRows(_ call: Call, _ state: RowsState, _ chunk: Chunk) throws(StatusError) {
     guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
     else { return }
     let formula = try Self(call.attributes)

@@ -96,6 +96,9 @@ test-math: ## lossd/math.h over every 11th float32, with and without fused multi
 	.build/math/plain 11
 	.build/math/native 11
 
+test-contributing: setup ## CONTRIBUTING.md's way to add a function, followed word by word in a copy of the tree: minutes
+	$(PYTHON) Tests/Contributing/follow.py
+
 soak: build ## the system tests in full length
 	LOSSD_SOAK=1 LOSSD_STORM=100000 python3 -m unittest discover -v -s Tests/System
 

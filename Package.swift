@@ -14,13 +14,17 @@ struct KernelElement {
   var isNarrow = false
 }
 
+/// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is. One build of the kernels less
+/// makes that a quarter shorter.
+let fuzzer = Context.environment["LOSSD_FUZZ"]
+
 let avx2 = ["avx2", "fma", "f16c", "bmi2"]
 let avx512 = avx2 + ["avx512f", "avx512bw", "avx512dq", "avx512vl"]
 #if arch(x86_64)
-  let kernelFeatures = [
-    KernelFeatures(name: "Baseline", flags: []), KernelFeatures(name: "AVX2", flags: avx2),
-    KernelFeatures(name: "AVX512", flags: avx512),
-  ]
+  let kernelFeatures =
+    [
+      KernelFeatures(name: "Baseline", flags: []), KernelFeatures(name: "AVX2", flags: avx2),
+    ] + (fuzzer == nil ? [KernelFeatures(name: "AVX512", flags: avx512)] : [])
 #else
   let kernelFeatures = [KernelFeatures(name: "Baseline", flags: [])]
 #endif
@@ -29,6 +33,12 @@ let kernelElements = [
   KernelElement(name: "Half", define: "LOSSD_HALF", isNarrow: true),
   KernelElement(name: "BFloat", define: "LOSSD_BFLOAT", isNarrow: true),
 ]
+/// How far the kernels are optimised, in debug builds too, whose tests run over millions of
+/// elements. Not at all where nobody waits for a kernel but for its build, most of the time
+/// of one: where LOSSD_QUICK is set.
+let kernelLevel =
+  Context.environment["LOSSD_QUICK"] == nil ? "-Ounchecked" : "-Onone"
+
 let kernelNames = kernelFeatures.flatMap { features in
   kernelElements.map { "LossdKernels" + features.name + $0.name }
 }
@@ -45,12 +55,9 @@ let kernels = kernelFeatures.flatMap { features in
       dependencies: ["CLossdLanes", "LossdKernelTable"],
       path: "Sources/LossdKernels/" + (isFirst ? "Core" : "Core" + features.name + element.name),
       swiftSettings: defines.map { .define($0) }
-        + [.unsafeFlags(["-Ounchecked"] + machine + defines.flatMap { ["-Xcc", "-D" + $0] })])
+        + [.unsafeFlags([kernelLevel] + machine + defines.flatMap { ["-Xcc", "-D" + $0] })])
   }
 }
-
-/// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is.
-let fuzzer = Context.environment["LOSSD_FUZZ"]
 
 /// The request path. What Swift checks at run time in debug builds, where the tests run, costs a
 /// quarter of a small call: whether two accesses to one property overlap, which is a mistake of
@@ -104,7 +111,8 @@ let package = Package(
       name: "LossdKernels",
       dependencies: ["CLinux", "LossdKernelTable"]
         + kernelNames.map { .target(name: $0) },
-      path: "Sources/LossdKernels/Choice"),
+      path: "Sources/LossdKernels/Choice",
+      swiftSettings: fuzzer == nil ? [] : [.define("LOSSD_WITHOUT_AVX512")]),
     .target(
       name: "LossdLoop", dependencies: ["CUV"],
       swiftSettings: hot),

@@ -35,12 +35,7 @@ struct Functions: AsyncParsableCommand {
       if json {
         print(JSON.list(functions.map(\.json)).text)
       } else if name == nil {
-        let width = functions.map(\.name.shown.count).max() ?? 0
-        for function in functions {
-          print(
-            padded(function.name.shown, width + 2) + padded(function.kind.shown, 12)
-              + function.summary.shown)
-        }
+        printList(functions)
       } else {
         for function in functions { print(function.longText) }
       }
@@ -48,10 +43,36 @@ struct Functions: AsyncParsableCommand {
   }
 }
 
+/// A line each: the built-in activations, the built-in losses, then those of each plugin, with an
+/// empty line between.
+private func printList(_ functions: [FunctionDescription]) {
+  let width = functions.map(\.name.shown.count).max() ?? 0
+  var groups: [(name: [String], functions: [FunctionDescription])] = []
+  for function in functions {
+    let isOwn = function.plugin == "catalogue"
+    let name = isOwn ? ["", function.kind] : ["plugin", function.plugin, function.kind]
+    if let place = groups.firstIndex(where: { $0.name == name }) {
+      groups[place].functions.append(function)
+    } else {
+      groups.append((name, [function]))
+    }
+  }
+  groups.sort { $0.name.lexicographicallyPrecedes($1.name) }
+  for (place, group) in groups.enumerated() {
+    if place > 0 { print() }
+    for function in group.functions {
+      print(
+        padded(function.name.shown, width + 2) + padded(function.kind.shown, 12)
+          + function.summary.shown)
+    }
+  }
+}
+
 /// What a shell offers where a function is wanted: the daemon's, or those of lossctl itself. As
 /// bash, zsh and fish understand it.
 let functionNames = CompletionKind.shellCommand(
-  "sh -c 'lossctl functions || lossctl functions --embedded' 2>/dev/null | cut -d ' ' -f 1")
+  "sh -c 'lossctl functions || lossctl functions --embedded' 2>/dev/null | cut -d ' ' -f 1 | grep ."
+)
 
 extension FunctionDescription {
   /// As `lossctl functions NAME` prints it.

@@ -12,6 +12,8 @@ import LossdKernelsBaselineHalf
   import LossdKernelsAVX2Double
   import LossdKernelsAVX2Float
   import LossdKernelsAVX2Half
+#endif
+#if arch(x86_64) && !LOSSD_WITHOUT_AVX512
   import LossdKernelsAVX512BFloat
   import LossdKernelsAVX512Double
   import LossdKernelsAVX512Float
@@ -46,7 +48,7 @@ public enum Kernels {
 
   /// nil where the processor has no AVX-512 (F, BW, DQ, VL).
   public static let avx512: KernelBuild? = {
-    #if arch(x86_64)
+    #if arch(x86_64) && !LOSSD_WITHOUT_AVX512
       guard clinux_has_avx512() != 0 else { return nil }
       return KernelBuild(
         name: "avx512", float32: LossdKernelsAVX512Float.makeKernelTable(),

@@ -14,7 +14,7 @@ struct KernelElement {
   var isNarrow = false
 }
 
-/// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is. One build of the kernels less
+/// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is. One build of kernels less
 /// makes that a quarter shorter.
 let fuzzer = Context.environment["LOSSD_FUZZ"]
 

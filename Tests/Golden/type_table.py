@@ -22,11 +22,9 @@ def result(function, shapes, attributes):
         name: torch.zeros(shape, dtype=TYPES[dtype]) for name, (dtype, *shape) in shapes.items()}
     torchs = []
     for isOurs in (False, True):
-        given = dict(inputs)
-        if isOurs and torch_side.is_extension(function, inputs):
-            given["target"] = given["target"].long()
+        call = torch_side.call_extended if isOurs else torch_side.call
         try:
-            torchs.append(torch_side.name_of(torch_side.call(function, given, attributes).dtype))
+            torchs.append(torch_side.name_of(call(function, inputs, attributes).dtype))
         except Exception:  # torch's refusals have many types
             torchs.append(None)
     return torchs

@@ -40,6 +40,8 @@ def siglip(x, y, scale=1.0, bias=0.0):
 
 PAIRS = {"quantile_loss": (pinball, "mean"), "log_cosh_loss": (log_cosh, "mean"), "sigmoid_focal_loss": (focal, "none"),
          "asymmetric_loss": (asymmetric, "sum"), "siglip_loss": (siglip, "mean")}
+# Integers are taken beside a floating-point type, as in torch's losses of differences.
+OF_DIFFERENCES = ("quantile_loss", "log_cosh_loss")
 # Formulas of the cross entropy l of the target's class.
 OF_PROBABILITY = {
     "generalized_cross_entropy": lambda l, q=0.7: l if q == 0 else (1 - torch.exp(-q * l)) / q,
@@ -82,7 +84,8 @@ def call(function, inputs, attributes):
     x, target = inputs["input"].double(), inputs["target"]
     attributes = dict(attributes)
     if function in PAIRS:
-        if not target.dtype.is_floating_point or not inputs["input"].dtype.is_floating_point:
+        isFloat = [tensor.dtype.is_floating_point for tensor in (inputs["input"], target)]
+        if not (any(isFloat) if function in OF_DIFFERENCES else all(isFloat)):
             raise TypeError("expected floating-point numbers")
         formula, usual = PAIRS[function]
         reduction = attributes.pop("reduction", usual)

@@ -53,7 +53,9 @@ def call_extended(function, inputs, attributes):
     dtype = inputs[main].dtype if main else None
     if dtype not in (torch.float16, torch.bfloat16):
         return call(function, inputs, attributes)
-    wide = {name: tensor.float() if tensor.dtype == dtype else tensor for name, tensor in inputs.items()}
+    if any(tensor.dtype.is_floating_point and tensor.dtype != dtype for tensor in inputs.values()):
+        raise TypeError("expected one type of floating-point numbers")
+    wide = {name: tensor.float() if tensor.dtype.is_floating_point else tensor for name, tensor in inputs.items()}
     return call(function, wide, attributes).to(dtype)
 
 

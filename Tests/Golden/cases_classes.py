@@ -27,7 +27,8 @@ def combinations(function, variants, shapes, make, wanted=BOTH, first=90):
                     continue
                 if is_left_out(function, dtype, attributes, shape):
                     continue
-                inputs, more = make(dtype, shape, turn + step + number, attributes), {**attributes, "reduction": reduction}
+                inputs = make(dtype, shape, turn + step + number, attributes)
+                more = {**attributes, "reduction": reduction}
                 if (turn + step + index + number) % 2:
                     inputs["grad.loss"] = upstream_of(function, inputs, more, dtype)
                 yield case(function, inputs, more, wanted)
@@ -54,16 +55,19 @@ def of_probabilities():
 
 def of_rows():
     def cosines(dtype, shape, turn, attributes):
-        return {"input": uniform(shape, dtype, -0.95, 0.95), "target": indices(shape[:-1], shape[-1], INDICES[turn % 3])}
+        x = uniform(shape, dtype, -0.95, 0.95)
+        return {"input": x, "target": indices(shape[:-1], shape[-1], INDICES[turn % 3])}
 
     def logits(dtype, shape, turn, attributes):
         return {**cosines(dtype, shape, turn, attributes), "input": normal(shape, dtype, 2)}
     shapes = [(7, 9), (5,), (3, 4), (0, 4), (1, 6), (4, 2)]
     for function, make, variants in (
-            ("arcface_loss", cosines, [{}, {"margin": 0.25, "scale": 10.0}, {"margin": 3.0, "scale": 4.0}, {"margin": 0.0}]),
+            ("arcface_loss", cosines, [
+                {}, {"margin": 0.25, "scale": 10.0}, {"margin": 3.0, "scale": 4.0}, {"margin": 0.0}]),
             ("cosface_loss", cosines, [{}, {"margin": 0.125, "scale": 16.0}, {"scale": 1.0}]),
             ("asymmetric_loss_single_label", logits, [
-                {}, {"gamma_neg": 2.5, "gamma_pos": 1.0}, {"eps": 0.0, "gamma_pos": 2.0}, {"gamma_neg": 0.0, "eps": 0.25}])):
+                {}, {"gamma_neg": 2.5, "gamma_pos": 1.0}, {"eps": 0.0, "gamma_pos": 2.0},
+                {"gamma_neg": 0.0, "eps": 0.25}])):
         yield from combinations(function, variants, shapes, make)
 
 
@@ -72,7 +76,8 @@ def margins():
         def make(dtype, shape, turn, attributes):
             x = normal(shape, dtype, 1)
             classes = shape[-1] if shape else 1
-            inputs = {"input": (x * 2).round() / 2 if isOnGrid else x, "target": indices(shape[:-1], classes, INDICES[turn % 3])}
+            target = indices(shape[:-1], classes, INDICES[turn % 3])
+            inputs = {"input": (x * 2).round() / 2 if isOnGrid else x, "target": target}
             if turn % 2:
                 inputs["weight"] = uniform((classes,), dtype, 0.25, 2)
             return inputs
@@ -110,18 +115,21 @@ def sequences():
             blank = index % classes
             steps = (times - indices((samples,), times // 2 + 1)).to(TYPES[kind])
             # No label is the blank. Those of no alignment are infinite: only where they are wanted.
-            counts = indices((samples,), (length if times > 2 * length or isZeroed or index % 3 == 0 else 1) + 1).to(TYPES[kind])
+            most = length if times > 2 * length or isZeroed or index % 3 == 0 else 1
+            counts = indices((samples,), most + 1).to(TYPES[kind])
             labels = (indices((samples, length), classes - 1) + blank + 1) % classes
             targets = labels if isPadded else torch.cat([row[:count] for row, count in zip(labels, counts.tolist())])
-            inputs = {"log_probs": x, "targets": targets.to(TYPES[kind]), "input_lengths": steps, "target_lengths": counts}
+            inputs = {
+                "log_probs": x, "targets": targets.to(TYPES[kind]), "input_lengths": steps, "target_lengths": counts}
             attributes = {"blank": blank, "zero_infinity": isZeroed, "reduction": REDUCTIONS[(index + number) % 3]}
             if index % 2:
                 inputs["grad.loss"] = upstream_of("ctc_loss", inputs, attributes, dtype)
             yield case("ctc_loss", inputs, attributes, wanted)
         x = torch.log_softmax(normal((6, 4), "float64", 2), -1).to(TYPES[dtype])
         for targets, steps, counts in (([1, 2], 6, 2), ([3, 3], [5], [2]), ([[1, 2, 3]], [6], [2])):
-            yield case("ctc_loss", {"log_probs": x, "targets": torch.tensor(targets), "input_lengths": torch.tensor(steps),
-                                    "target_lengths": torch.tensor(counts)}, {"reduction": REDUCTIONS[number % 3]}, wanted)
+            inputs = {"targets": targets, "input_lengths": steps, "target_lengths": counts}
+            inputs = {"log_probs": x, **{name: torch.tensor(value) for name, value in inputs.items()}}
+            yield case("ctc_loss", inputs, {"reduction": REDUCTIONS[number % 3]}, wanted)
 
 
 def refusals():
@@ -133,22 +141,28 @@ def refusals():
                 {"input": x, "target": t.float()}):
             yield case(function, inputs)
     for inputs, attributes in (
-            ({"input": x, "target": t[:2]}, {}), ({"input": x, "target": t[:, None]}, {}), ({"input": x[None], "target": t}, {}),
+            ({"input": x, "target": t[:2]}, {}), ({"input": x, "target": t[:, None]}, {}),
+            ({"input": x[None], "target": t}, {}),
             ({"input": x, "target": t, "weight": uniform((4,), "float32")}, {}), ({"input": x, "target": t}, {"p": 3}),
-            ({"input": x[:, :0], "target": t}, {}), ({"input": x, "target": t, "weight": uniform((5,), "float64")}, {})):
+            ({"input": x[:, :0], "target": t}, {}),
+            ({"input": x, "target": t, "weight": uniform((5,), "float64")}, {})):
         yield case("multi_margin_loss", inputs, attributes)
-    for target in (t, indices((3, 4), 5), indices((2, 5), 5), indices((3, 5), 5).float(), torch.full((3, 5), 5), torch.full((3, 5), -2)):
+    for target in (t, indices((3, 4), 5), indices((2, 5), 5), indices((3, 5), 5).float(),
+                   torch.full((3, 5), 5), torch.full((3, 5), -2)):
         yield case("multilabel_margin_loss", {"input": x, "target": target})
     logs = torch.log_softmax(normal((5, 2, 3), "float32"), -1)
     usual = {"targets": [[1, 2], [2, 1]], "input_lengths": [5, 5], "target_lengths": [2, 2]}
     for change in (
-            {"targets": [[1, 2]]}, {"targets": [1, 2, 1]}, {"targets": [1, 2, 1, 2, 1]}, {"input_lengths": [6, 5]}, {"input_lengths": [-1, 5]},
-            {"target_lengths": [3, 1]}, {"target_lengths": [-1, 1]}, {"input_lengths": [5]}, {"blank": 3}, {"blank": -1}):
+            {"targets": [[1, 2]]}, {"targets": [1, 2, 1]}, {"targets": [1, 2, 1, 2, 1]}, {"input_lengths": [6, 5]},
+            {"input_lengths": [-1, 5]},
+            {"target_lengths": [3, 1]}, {"target_lengths": [-1, 1]}, {"input_lengths": [5]}, {"blank": 3},
+            {"blank": -1}):
         inputs = {name: torch.tensor(value) for name, value in {**usual, **change}.items() if name != "blank"}
         yield case("ctc_loss", {"log_probs": logs, **inputs}, {"blank": change["blank"]} if "blank" in change else {},
                    ("loss", "grad.log_probs"))
-    yield case("ctc_loss", {"log_probs": logs[:, :0], **{name: torch.tensor(value) for name, value in usual.items()}}, {}, ("loss",))
-    yield case("ctc_loss", {"log_probs": logs[0, 0], **{name: torch.tensor(value) for name, value in usual.items()}}, {}, ("loss",))
+    tensors = {name: torch.tensor(value) for name, value in usual.items()}
+    for wrong in (logs[:, :0], logs[0, 0]):
+        yield case("ctc_loss", {"log_probs": wrong, **tensors}, {}, ("loss",))
 
 
 def everything():

@@ -1,4 +1,4 @@
-"""The calls of elementwise functions of more operands, of other sources and with weights: cases.py's, for a file of their own."""
+"""The calls of elementwise functions of more operands, of other sources and with weights, as cases.py."""
 import itertools
 
 import torch
@@ -15,8 +15,8 @@ def upstream_of(function, inputs, attributes, dtype):
 
 
 def is_left_out(function, dtype, attributes, reduction, shape):
-    """What is off by more than 3 ulp, or 1 of a reduced loss: a power or an exponential of a rounded number loses digits. And
-    where torch's 16-bit numbers overflow on the way."""
+    """What is off by more than 3 ulp, or 1 of a reduced loss: a power or an exponential of a rounded number loses
+    digits. And where torch's 16-bit numbers overflow on the way."""
     if attributes.get("p") == -1:
         return dtype == "float16"
     if dtype == "float64" and function in ("cosine_similarity", "triplet_margin_loss"):
@@ -50,7 +50,8 @@ def calls(function, make, variants, shapes, gradients, first=20):
                 yield case(function, inputs, more, wanted)
 
 
-PAIR = [((5, 13), (5, 13)), ((5, 13), (13,)), ((13,), (5, 13)), ((5, 1), (1, 13)), ((), ()), ((0, 3), (3,)), ((2, 3, 4), (3, 1)),
+PAIR = [((5, 13), (5, 13)), ((5, 13), (13,)), ((13,), (5, 13)), ((5, 1), (1, 13)), ((), ()), ((0, 3), (3,)),
+        ((2, 3, 4), (3, 1)),
         ((7,), ()), ((), (7,)), ((3, 1, 4), (2, 1))]
 SAME = [((5, 13), (5, 13)), ((7,), (7,)), ((), ()), ((0,), (0,)), ((2, 3, 4), (2, 3, 4))]
 
@@ -69,11 +70,13 @@ def activations():
         yield case(function, {"input": indices((3, 4), 3, dtype), "other": indices((4,), 3) + 1}, {}, ("output",))
     # The corner is among them.
     yield from calls(
-        "prelu", lambda dtype, shape, a: {"input": normal(shape[0], dtype, 2).round(decimals=1), "weight": normal(shape[1], dtype)},
-        [{}], [((5, 13), (13,)), ((5, 13), (1,)), ((7,), (1,)), ((), (1,)), ((2, 3, 4), (3,)), ((0, 3), (3,)), ((2, 3, 4), (1,)),
-               ((2, 3, 2, 2), (3,))], ("input", "weight"))
+        "prelu", lambda dtype, shape, a: {
+            "input": normal(shape[0], dtype, 2).round(decimals=1), "weight": normal(shape[1], dtype)},
+        [{}], [((5, 13), (13,)), ((5, 13), (1,)), ((7,), (1,)), ((), (1,)), ((2, 3, 4), (3,)), ((0, 3), (3,)),
+               ((2, 3, 4), (1,)), ((2, 3, 2, 2), (3,))], ("input", "weight"))
     for dim, shapes in ((-1, [(5, 26), (6,), (0, 4)]), (0, [(10, 13), (4, 0), (2, 3, 2)]), (1, [(2, 4, 3), (5, 4)])):
-        yield from calls("glu", lambda dtype, shape, a: {"input": normal(shape, dtype, 4)}, [{"dim": dim}], shapes, ("input",))
+        yield from calls(
+            "glu", lambda dtype, shape, a: {"input": normal(shape, dtype, 4)}, [{"dim": dim}], shapes, ("input",))
 
 
 def losses():
@@ -96,11 +99,11 @@ def losses():
         return {"input": normal(shape[0], dtype, 3), "target": uniform(shape[1], dtype, 0.01, 0.99)}
     for make in (hard, soft):
         yield from calls(
-            "sigmoid_focal_loss", make, [{}, {"alpha": -1.0}, {"alpha": 0.5, "gamma": 1.0}, {"gamma": 0.0}, {"gamma": 3.5}],
-            PAIR, both)
+            "sigmoid_focal_loss", make,
+            [{}, {"alpha": -1.0}, {"alpha": 0.5, "gamma": 1.0}, {"gamma": 0.0}, {"gamma": 3.5}], PAIR, both)
     yield from calls(
-        "asymmetric_loss", hard, [{}, {"clip": 0.0}, {"gamma_neg": 2.0, "gamma_pos": 2.0, "clip": 0.25}, {"gamma_pos": 0.0}],
-        PAIR, ("input",))
+        "asymmetric_loss", hard,
+        [{}, {"clip": 0.0}, {"gamma_neg": 2.0, "gamma_pos": 2.0, "clip": 0.25}, {"gamma_pos": 0.0}], PAIR, ("input",))
 
     def signs(dtype, shape, attributes):
         return {"input": normal(shape[0], dtype, 1), "target": indices(shape[1], 2).to(TYPES[dtype]) * 2 - 1}
@@ -132,9 +135,11 @@ def of_three():
         return {"input": normal(shape[0], dtype, 2), "target": normal(shape[1], dtype, 2),
                 "var": uniform(shape[2], dtype, 0.1, 3)}
     shapes = [((5, 13), (5, 13), (5, 13)), ((5, 13), (5, 13), (5,)), ((5, 13), (13,), (5, 1)), ((4, 5), (5,), (1, 5)),
-              ((2, 3, 4), (2, 3, 4), (2, 3)), ((2, 3, 4), (2, 3, 4), (2, 1, 4)), ((5,), (5,), ()), ((3, 1), (3, 5), (3, 1)),
+              ((2, 3, 4), (2, 3, 4), (2, 3)), ((2, 3, 4), (2, 3, 4), (2, 1, 4)), ((5,), (5,), ()),
+              ((3, 1), (3, 5), (3, 1)),
               ((0, 3), (0, 3), (0, 3)), ((), (), ())]
-    yield from calls("gaussian_nll_loss", gaussian, [{}, {"full": True}, {"eps": 1.0}], shapes, ("input", "target", "var"))
+    yield from calls(
+        "gaussian_nll_loss", gaussian, [{}, {"full": True}, {"eps": 1.0}], shapes, ("input", "target", "var"))
 
     def ranked(dtype, shape, attributes):
         x1, x2 = (normal(each, dtype, 2) for each in shape[:2])

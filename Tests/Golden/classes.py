@@ -110,7 +110,8 @@ def margin_softmax(margined):
 def asymmetric_loss_single_label(inputs, attributes):
     x, target = rows_of(inputs)
     classes = x.shape[-1]
-    negative, positive, eps = (L(attributes.get(n, usual)) for n, usual in (("gamma_neg", 4), ("gamma_pos", 0), ("eps", 0.1)))
+    negative, positive, eps = (
+        L(attributes.get(name, usual)) for name, usual in (("gamma_neg", 4), ("gamma_pos", 0), ("eps", 0.1)))
     isTarget = hot(target.reshape(-1), classes)
     logs, p, rest = logs_of(x)
     y = np.where(isTarget, 1 - eps + eps / classes, eps / classes)
@@ -191,7 +192,8 @@ def ctc_loss(inputs, attributes):
     given = inputs["log_probs"]
     x = given if given.ndim == 3 else given[:, None]
     samples = x.shape[1]
-    steps, counts = (np.broadcast_to(inputs[name].reshape(-1), (samples,)) for name in ("input_lengths", "target_lengths"))
+    lengths = ("input_lengths", "target_lengths")
+    steps, counts = (np.broadcast_to(inputs[name].reshape(-1), (samples,)) for name in lengths)
     targets = inputs["targets"]
     if targets.ndim == 1:
         starts = np.cumsum(counts) - counts

@@ -160,8 +160,9 @@ def hinge_embedding_loss(x, y, a):
 def log_cosh_loss(x, y, a):
     d = x - y
     # log(1 + 2 sinh(d / 2)^2), and beyond what is squared there |d| - log(2).
-    return np.where(np.abs(d) < 20, np.log1p(2 * np.sinh(d / 2) ** 2), softplus(-2 * np.abs(d)) + np.abs(d) - np.log(L(2))), \
-        np.tanh(d), -np.tanh(d)
+    far = softplus(-2 * np.abs(d)) + np.abs(d) - np.log(L(2))
+    value = np.where(np.abs(d) < 20, np.log1p(2 * np.sinh(d / 2) ** 2), far)
+    return value, np.tanh(d), -np.tanh(d)
 
 
 def quantile_loss(x, y, a):

@@ -6,7 +6,8 @@
 
 *.bin: little-endian tensors, each at a multiple of 8. *.json:
   tensors  [data type, offset, dimension...]
-  cases    {f: function, i: {input: tensor}, a: attributes (infinities as texts), o: {output: [torch's, truth, term]}}, or
+  cases    {f: function, i: {input: tensor}, a: attributes (infinities as texts),
+           o: {output: [torch's, truth, term]}}, or
            r: torch's refusal in place of o, w: what was wanted
            k: {output: kinds} in place of o in specials.json
 The truth is reference.py's, in float64 (float32 for 16-bit results): from the exactly widened inputs, in extended precision, and

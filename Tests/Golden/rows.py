@@ -81,7 +81,8 @@ def cosine_similarity(inputs, attributes):
     (n1, slope1), (n2, slope2) = norm(first, 2.0, axis), norm(second, 2.0, axis)
     m1, m2 = np.maximum(n1, eps), np.maximum(n2, eps)
     products = first * second / (m1 * m2)
-    cosine, largest = products.sum(axis=axis, keepdims=True), np.abs(products).max(axis=axis, keepdims=True, initial=L(0))
+    cosine = products.sum(axis=axis, keepdims=True)
+    largest = np.abs(products).max(axis=axis, keepdims=True, initial=L(0))
     g = inputs.get("grad.output")
     g = L(1) if g is None else np.expand_dims(g, axis)
 

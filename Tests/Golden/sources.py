@@ -1,5 +1,5 @@
-"""Functions that torch does not have, written with torch's operations from their sources. They are computed in float64 and
-rounded once, so that the "torch's" of their golden values is the nearest number of the type."""
+"""Functions that torch does not have, written with torch's operations from their sources. They are computed in float64
+and rounded once, so that the "torch's" of their golden values is the nearest number of the type."""
 import math
 
 import torch

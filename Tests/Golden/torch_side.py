@@ -27,7 +27,8 @@ TENSORS = {
 }
 # Of the class indices of these torch takes int64 alone; and of these inputs float32 and float64.
 OF_INT64 = ("multi_margin_loss", "multilabel_margin_loss")
-OF_WIDE = {"log_ndtr": "input", "multi_margin_loss": "input", "multilabel_margin_loss": "input", "ctc_loss": "log_probs"}
+OF_WIDE = {
+    "log_ndtr": "input", "multi_margin_loss": "input", "multilabel_margin_loss": "input", "ctc_loss": "log_probs"}
 
 
 def name_of(dtype):

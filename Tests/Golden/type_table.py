@@ -98,8 +98,8 @@ def tables():
     for title, changed in (("targets", ("targets",)), ("the lengths", lengths)):
         yield ("ctc_loss", f"log_probs by {title}", every, every,
                lambda a, b, c=changed: {
-                   "log_probs": (a, 5, 2, 3), **{name: (b if name in c else "int64", 2, *([4] if name == "targets" else []))
-                                                 for name in ("targets", *lengths)}}, None)
+                   "log_probs": (a, 5, 2, 3), "targets": (b if "targets" in c else "int64", 2, 4),
+                   **{name: (b if name in c else "int64", 2) for name in lengths}}, None)
     for function in (*BINARY, "multilabel_soft_margin_loss"):
         yield (function, "input by target", every, every,
                lambda a, b: {"input": (a, 2, 3), "target": (b, 2, 3)}, None)
@@ -140,7 +140,8 @@ def triples():
     # A tensor without dimensions counts for less, or not at all.
     some = ("float32", "float64", "bfloat16", "int64")
     for function, names in (
-            *((name, ("input", "target")) for name in ("mse_loss", "kl_div", "poisson_nll_loss", "hinge_embedding_loss")),
+            ("mse_loss", ("input", "target")), ("kl_div", ("input", "target")),
+            ("poisson_nll_loss", ("input", "target")), ("hinge_embedding_loss", ("input", "target")),
             ("xlogy", ("input", "other")), ("pairwise_distance", ("x1", "x2"))):
         for a, b, (first, second) in itertools.product(some, some, (((), (3,)), ((3,), ()))):
             yield function, {names[0]: (a, *first), names[1]: (b, *second)}

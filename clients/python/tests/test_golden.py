@@ -49,7 +49,8 @@ class Golden:
 
     def evaluate(self, client, row, outputs):
         inputs = {name: self.tensor(number) for name, number in row["i"].items()}
-        attributes = {name: float(value) if value in ("inf", "-inf") else value for name, value in row.get("a", {}).items()}
+        attributes = row.get("a", {})
+        attributes = {name: float(value) if value in ("inf", "-inf") else value for name, value in attributes.items()}
         return client.evaluate(row["f"], inputs, attributes, outputs)
 
 

@@ -3,40 +3,10 @@ a target as (value, slope, slope of the target). A number that nearly cancels co
 import mpmath
 import numpy as np
 
-L = np.longdouble
-PI = 4 * np.arctan(L(1))
+from extended import L, PI, Sum, exactly, gathered, logistic, parts, reduce_loss, scaled, softplus
+
 # torch holds hardsigmoid's slope in float32, whatever the type.
 SIXTH = L(np.float32(1) / np.float32(6))
-
-
-class Sum:
-    """Terms added up, the largest of which is the yardstick."""
-
-    def __init__(self, *terms):
-        self.value = sum(terms)
-        self.term = np.maximum.reduce(np.broadcast_arrays(*[np.abs(term) for term in terms]))
-
-
-def parts(number):
-    return (number.value, number.term) if isinstance(number, Sum) else (number, None)
-
-
-def softplus(x):
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
-def logistic(x):
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
-
-
-def exactly(function, x):
-    """A function of mpmath, in two parts of float64."""
-    with mpmath.workprec(120):
-        exact = [function(mpmath.mpf(float(v))) for v in x.flatten()]
-        high = [float(v) for v in exact]
-        low = [float(v - h) for v, h in zip(exact, high)]
-    return (np.array(high, L) + np.array(low, L)).reshape(x.shape)
 
 
 def clamped(low, high):
@@ -82,6 +52,20 @@ def normal_density(x):
     return np.exp(-x * x / 2) / np.sqrt(2 * PI)
 
 
+def log_normal_below(v):
+    """log(ncdf(v)), whose ncdf is near 1 or far in the tail."""
+    return mpmath.log1p(-mpmath.ncdf(-v)) if v > 0 else mpmath.log(mpmath.ncdf(v))
+
+
+def sinc(x, a):
+    angle = PI * x
+    value = exactly(mpmath.sincpi, x)
+    near = exactly(lambda v: (mpmath.cospi(v) - mpmath.sincpi(v)) / v if v else v, x)
+    slope = Sum(near)
+    slope.term = np.where(np.abs(x) < 0.5, np.abs(near), np.maximum(np.abs(np.cos(angle)), np.abs(value)) / np.abs(x))
+    return value, slope
+
+
 SELU = (L("1.6732632423543772848170429916717"), L("1.0507009873554804934193349852946"))
 ACTIVATIONS = {
     "tanh": lambda x, a: (np.tanh(x), 1 / np.cosh(x) ** 2),
@@ -119,6 +103,9 @@ ACTIVATIONS = {
     "expm1": lambda x, a: (np.expm1(x), np.exp(x)),
     "exp2": lambda x, a: (np.exp2(x), np.exp2(x) * np.log(L(2))),
     "logit": logit,
+    "log_ndtr": lambda x, a: (
+        exactly(log_normal_below, x), exactly(lambda v: mpmath.npdf(v) / mpmath.ncdf(v), x)),
+    "sinc": sinc,
     "entr": lambda x, a: (np.where(x == 0, L(0), -x * np.log(x)), Sum(-np.log(x), L(-1))),
 }
 
@@ -170,6 +157,59 @@ def hinge_embedding_loss(x, y, a):
     return value, slope, None
 
 
+def log_cosh_loss(x, y, a):
+    d = x - y
+    # log(1 + 2 sinh(d / 2)^2), and beyond what is squared there |d| - log(2).
+    far = softplus(-2 * np.abs(d)) + np.abs(d) - np.log(L(2))
+    value = np.where(np.abs(d) < 20, np.log1p(2 * np.sinh(d / 2) ** 2), far)
+    return value, np.tanh(d), -np.tanh(d)
+
+
+def quantile_loss(x, y, a):
+    d, q = x - y, L(a.get("q", 0.5))
+    slope = np.where(d > 0, 1 - q, np.where(d < 0, -q, L(0)))
+    return d * slope, slope, -slope
+
+
+def sigmoid_focal_loss(x, y, a):
+    """The cross entropy times u^gamma, u = y (1 - p) + (1 - y) p, whose slope is p (1 - p) (1 - 2 y)."""
+    alpha, gamma = L(a.get("alpha", 0.25)), L(a.get("gamma", 2))
+    p, q = logistic(x), logistic(-x)
+    entropy = y * softplus(-x) + (1 - y) * softplus(x)
+    u = y * q + (1 - y) * p
+    power, rise = u**gamma, gamma * u ** (gamma - 1) if gamma else L(0)
+    share = alpha * y + (1 - alpha) * (1 - y) if alpha >= 0 else L(1)
+    slope = Sum(share * (1 - y) * p * power, -share * y * q * power, share * entropy * rise * p * q * (1 - 2 * y))
+    of_target = Sum(
+        -share * x * power, share * entropy * rise * q, -share * entropy * rise * p,
+        (2 * alpha - 1) * entropy * power if alpha >= 0 else L(0))
+    return share * entropy * power, slope, of_target
+
+
+def asymmetric_loss(x, y, a):
+    """Of targets of 0 or 1."""
+    negative, positive, clip, eps = (
+        L(a.get(name, usual)) for name, usual in (("gamma_neg", 4), ("gamma_pos", 1), ("clip", 0.05), ("eps", 1e-8)))
+    p, q = logistic(x), logistic(-x)
+    over = np.maximum(p - clip, 0)
+    logs = np.maximum(np.where(y == 1, -softplus(-x), np.log1p(-over) if clip else -softplus(x)), np.log(eps))
+    u, gamma = np.where(y == 1, q, over), np.where(y == 1, positive, negative)
+    of_log = np.where(logs > np.log(eps), np.where(y == 1, q, np.where(p > clip, -p * q / (1 - over), L(0))), L(0))
+    of_u = np.where(y == 1, -p * q, np.where(p > clip, p * q, L(0)))
+    rise = np.where((gamma == 0) | (u == 0), L(0), gamma * u ** (gamma - 1))
+    # p - clip nearly cancels.
+    value, slope = Sum(-logs * u**gamma), Sum(-of_log * u**gamma, -logs * rise * of_u)
+    if clip:
+        share = np.where((y == 1) | (over == 0), L(1), p / over)
+        value.term, slope.term = value.term * share, slope.term * share
+    return value, slope, None
+
+
+def siglip_loss(x, y, a):
+    scale, logit = L(a.get("scale", 1)), L(a.get("scale", 1)) * x + L(a.get("bias", 0))
+    return softplus(-y * logit), -y * scale * logistic(-y * logit), -logit * logistic(-y * logit)
+
+
 LOSSES = {
     "l1_loss": lambda x, y, a: (np.abs(x - y), np.sign(x - y), np.sign(y - x)),
     "mse_loss": lambda x, y, a: ((x - y) ** 2, 2 * (x - y), 2 * (y - x)),
@@ -179,30 +219,35 @@ LOSSES = {
     "poisson_nll_loss": poisson_nll_loss,
     "soft_margin_loss": lambda x, y, a: (softplus(-x * y), -y * logistic(-x * y), None),
     "hinge_embedding_loss": hinge_embedding_loss,
+    "log_cosh_loss": log_cosh_loss,
+    "quantile_loss": quantile_loss,
+    "sigmoid_focal_loss": sigmoid_focal_loss,
+    "asymmetric_loss": asymmetric_loss,
+    "siglip_loss": siglip_loss,
 }
 
 
-def evaluate(function, inputs, attributes, reduce_loss):
+def evaluate(function, inputs, attributes):
     """As reference.evaluate."""
     x = inputs["input"]
     if function in ACTIVATIONS:
         value, slope = (parts(number) for number in ACTIVATIONS[function](x, attributes))
         g = inputs.get("grad.output", L(1))
         return {"output": value, "grad.input": scaled(slope, g)}
-    x, y = np.broadcast_arrays(x, inputs["target"])
-    value, slope, of_target = LOSSES[function](x, y, attributes)
-    value, slope = parts(value), parts(slope)
-    loss, scale = reduce_loss(value[0], L(x.size), attributes, inputs.get("grad.loss"))
+    value, *slopes = LOSSES[function](*np.broadcast_arrays(x, inputs["target"]), attributes)
+    value, slopes = parts(value), [parts(slope) for slope in slopes if slope is not None]
+    if "weight" in inputs:
+        value, *slopes = (scaled(number, inputs["weight"]) for number in (value, *slopes))
+    divisor = L(value[0].size)
+    if attributes.get("reduction") == "batchmean":
+        divisor = L(x.shape[0] if x.ndim else 1)
+    elif "weight" in inputs and function != "huber_loss":
+        divisor = np.broadcast_to(inputs["weight"], value[0].shape).sum()
+    loss, scale = reduce_loss(value[0], divisor, attributes, inputs.get("grad.loss"))
     if attributes.get("reduction") == "none":
         loss = value
-    elif value[1] is not None and x.size:
-        loss = (loss[0], value[1].max() / (1 if attributes.get("reduction") == "sum" else x.size))
-    outputs = {"loss": loss, "grad.input": scaled(slope, scale)}
-    if of_target is not None:
-        outputs["grad.target"] = scaled(parts(of_target), scale)
-    return outputs
-
-
-def scaled(number, factor):
-    value, term = number
-    return value * factor, None if term is None else np.abs(term * factor)
+    elif value[1] is not None and value[0].size:
+        loss = (loss[0], value[1].max() / (1 if attributes.get("reduction") == "sum" else divisor))
+    names = ("input", "target")
+    return {"loss": loss, **{
+        f"grad.{name}": gathered(scaled(slope, scale), inputs[name].shape) for name, slope in zip(names, slopes)}}

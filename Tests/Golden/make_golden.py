@@ -1,12 +1,13 @@
-"""Makes the golden files from torch 2.13: values, elementwise and specials, each a .json and a .bin, and
-types.json with the table of types in docs/functions.md.
+"""Makes the golden files from torch 2.13: values, elementwise, operands, rows, classes and specials, each a .json and a
+.bin, and types.json with the table of types in docs/functions.md.
 
     pip install "torch==2.13.0+cpu" numpy --extra-index-url https://download.pytorch.org/whl/cpu
     python Tests/Golden/make_golden.py
 
 *.bin: little-endian tensors, each at a multiple of 8. *.json:
   tensors  [data type, offset, dimension...]
-  cases    {f: function, i: {input: tensor}, a: attributes, o: {output: [torch's, truth, term]}}, or
+  cases    {f: function, i: {input: tensor}, a: attributes (infinities as texts),
+           o: {output: [torch's, truth, term]}}, or
            r: torch's refusal in place of o, w: what was wanted
            k: {output: kinds} in place of o in specials.json
 The truth is reference.py's, in float64 (float32 for 16-bit results): from the exactly widened inputs, in extended precision, and
@@ -22,6 +23,9 @@ import numpy as np
 import torch
 
 import cases
+import cases_classes
+import cases_operands
+import cases_rows
 import reference
 import specials
 import torch_side
@@ -59,8 +63,8 @@ class Writer:
 def torch_in_float64(function, inputs, attributes, wanted):
     wide = {k: v.double() if v.dtype.is_floating_point else v for k, v in inputs.items()}
     attributes = {k: v for k, v in attributes.items() if k != "dtype"}
-    if function in torch_side.ACTIVATIONS and not wide["input"].dtype.is_floating_point:
-        wide["input"] = wide["input"].double()
+    if function in torch_side.ACTIVATIONS:
+        wide = {k: v.double() for k, v in wide.items()}
     return torch_side.run(function, wide, attributes, wanted)
 
 
@@ -79,16 +83,19 @@ def check(function, attributes, name, value, term, wide):
 
 
 def cast_inputs(function, inputs, attributes):
-    """What the result is computed from: softmax casts its input to dtype first."""
+    """What the result is computed from: softmax casts its input to dtype first. softmin turns the sign before, which
+    wraps around in integers' types."""
     if attributes.get("dtype"):
-        return {**inputs, "input": inputs["input"].to(torch_side.TYPES[attributes["dtype"]])}
+        turned = -1 if function == "softmin" and not inputs["input"].dtype.is_floating_point else 1
+        return {**inputs, "input": turned * (turned * inputs["input"]).to(torch_side.TYPES[attributes["dtype"]])}
     return inputs
 
 
 def entry(writer, function, inputs, attributes, wanted):
     entry = {"f": function, "i": {k: writer.add(v) for k, v in inputs.items()}}
     if attributes:
-        entry["a"] = attributes
+        # JSON has no infinities.
+        entry["a"] = {k: str(v) if isinstance(v, float) and np.isinf(v) else v for k, v in attributes.items()}
     try:
         results = torch_side.run(function, inputs, attributes, wanted)
     except Exception as error:  # torch's refusals have many types
@@ -164,6 +171,9 @@ def main():
     torch.set_num_threads(1)
     write("values", entry, cases.everything())
     write("elementwise", entry, cases.elementwise())
+    write("operands", entry, cases_operands.everything())
+    write("rows", entry, cases_rows.everything())
+    write("classes", entry, cases_classes.everything())
     write("specials", special_entry, specials.everything())
     write_types()
 

@@ -8,9 +8,12 @@ of the result. make_golden.py checks every value against torch in float64.
 import mpmath
 import numpy as np
 
+import classes
 import elements
+import operands
+import rows
+from extended import L, log_softmax_parts, logistic, reduce_loss, row_max, softplus, sum_to
 
-L = np.longdouble
 # torch holds the 1e-12 of binary_cross_entropy's gradient in float32, whatever the type.
 EPSILON = L(np.float32(1e-12))
 
@@ -19,47 +22,11 @@ def evaluate(function, inputs, attributes):
     """All outputs of a call that is valid and whose values are finite."""
     with np.errstate(all="ignore"):
         if function in elements.ACTIVATIONS or function in elements.LOSSES:
-            return elements.evaluate(function, inputs, attributes, reduce_loss)
+            return elements.evaluate(function, inputs, attributes)
+        for module in (operands, rows, classes):
+            if function in module.FUNCTIONS:
+                return module.evaluate(function, inputs, attributes)
         return globals()[function](inputs, attributes)
-
-
-def softplus(x):
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
-def logistic(x):
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
-
-
-def row_max(x, axis):
-    return np.broadcast_to(np.max(np.abs(x), axis=axis, keepdims=True), x.shape) if x.size else np.abs(x)
-
-
-def log_softmax_parts(x, axis):
-    """log probabilities and probabilities; the largest term is left out of the sum, for log1p."""
-    if x.size == 0:
-        return x, x
-    top = np.argmax(x, axis=axis)
-    top = np.expand_dims(top, axis)
-    shifted = x - np.take_along_axis(x, top, axis)
-    exps = np.exp(shifted)
-    np.put_along_axis(exps, top, L(0), axis)
-    others = exps.sum(axis=axis, keepdims=True)
-    np.put_along_axis(exps, top, L(1), axis)
-    return shifted - np.log1p(others), exps / (1 + others)
-
-
-def reduce_loss(rows, weight_sum, attributes, upstream):
-    """The loss of these per-row losses, and what each row's gradient is scaled by."""
-    reduction = attributes.get("reduction", "mean")
-    g = L(1) if upstream is None else upstream
-    if reduction == "none":
-        return (rows, None), np.broadcast_to(g, rows.shape)
-    divisor = weight_sum if reduction == "mean" else L(1)
-    total = np.sum(rows) / divisor
-    term = np.max(np.abs(rows)) / np.abs(divisor) if rows.size else None
-    return (total, term), np.broadcast_to(g / divisor, rows.shape)
 
 
 def sigmoid(inputs, attributes):
@@ -208,15 +175,6 @@ def nll_loss(inputs, attributes):
     loss, scale = reduce_loss(
         -(shares * x).sum(axis=-1), shares.sum(), attributes, inputs.get("grad.loss"))
     return {"loss": loss, "grad.input": (classes_back(np.where(hot > 0, -scale[..., None] * shares, L(0))), None)}
-
-
-def sum_to(x, shape):
-    """The transpose of broadcasting; and the largest magnitude that was added."""
-    more = x.ndim - len(shape)
-    axes = tuple(i for i in range(x.ndim) if i < more or (shape[i - more] == 1 and x.shape[i] != 1))
-    total = x.sum(axis=axes).reshape(shape)
-    largest = np.abs(x).max(axis=axes, initial=L(0)).reshape(shape)
-    return total, largest
 
 
 def multilabel_soft_margin_loss(inputs, attributes):

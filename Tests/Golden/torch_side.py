@@ -3,6 +3,7 @@ import numpy as np
 import torch
 
 import elements
+import sources
 
 F = torch.nn.functional
 TYPES = {
@@ -11,8 +12,23 @@ TYPES = {
     "int8": torch.int8, "uint8": torch.uint8, "bool": torch.bool,
 }
 FLOATS = ["float32", "float64", "float16", "bfloat16"]
-ACTIVATIONS = ("sigmoid", "softmax", "log_softmax", "gelu", *elements.ACTIVATIONS)
+ACTIVATIONS = (
+    "sigmoid", "softmax", "log_softmax", "gelu", *elements.ACTIVATIONS, "xlogy", "xlog1py", "prelu", "glu", "softmin",
+    "logsumexp", "normalize", "cosine_similarity", "pairwise_distance")
 INDEX_LOSSES = ("cross_entropy", "nll_loss")
+# The tensors of functions that have others than an input and a target, in torch's order.
+TENSORS = {
+    "xlogy": ("input", "other"), "xlog1py": ("input", "other"), "prelu": ("input", "weight"), "glu": ("input",),
+    "gaussian_nll_loss": ("input", "target", "var"), "margin_ranking_loss": ("input1", "input2", "target"),
+    "logsumexp": ("input",), "normalize": ("input",), "cosine_similarity": ("x1", "x2"),
+    "pairwise_distance": ("x1", "x2"), "cosine_embedding_loss": ("input1", "input2", "target"),
+    "triplet_margin_loss": ("anchor", "positive", "negative"),
+    "ctc_loss": ("log_probs", "targets", "input_lengths", "target_lengths"),
+}
+# Of the class indices of these torch takes int64 alone; and of these inputs float32 and float64.
+OF_INT64 = ("multi_margin_loss", "multilabel_margin_loss")
+OF_WIDE = {
+    "log_ndtr": "input", "multi_margin_loss": "input", "multilabel_margin_loss": "input", "ctc_loss": "log_probs"}
 
 
 def name_of(dtype):
@@ -23,22 +39,36 @@ def is_extension(function, inputs):
     """Class indices that lossd takes and torch does not: int32, and uint8 in K dimensions."""
     target = inputs.get("target")
     return (
-        function in INDEX_LOSSES and target.shape != inputs["input"].shape
+        function in (*INDEX_LOSSES, *OF_INT64)
+        and (function in OF_INT64 or target.shape != inputs["input"].shape)
         and (target.dtype == torch.int32 or (target.dtype == torch.uint8))
     )
 
 
-def run(function, inputs, attributes, wanted):
-    """{output: tensor}; raises what torch raises. Extensions are run with int64 targets."""
+def call_extended(function, inputs, attributes):
+    """As call; what lossd takes beyond torch in the next type that torch takes, and rounded."""
     inputs = dict(inputs)
     if is_extension(function, inputs):
         inputs["target"] = inputs["target"].long()
+    main = OF_WIDE.get(function)
+    dtype = inputs[main].dtype if main else None
+    if dtype not in (torch.float16, torch.bfloat16):
+        return call(function, inputs, attributes)
+    if any(tensor.dtype.is_floating_point and tensor.dtype != dtype for tensor in inputs.values()):
+        raise TypeError("expected one type of floating-point numbers")
+    wide = {name: tensor.float() if tensor.dtype.is_floating_point else tensor for name, tensor in inputs.items()}
+    return call(function, wide, attributes).to(dtype)
+
+
+def run(function, inputs, attributes, wanted):
+    """{output: tensor}; raises what torch raises. Extensions are run with types that torch takes."""
+    inputs = dict(inputs)
     leaves = {}
     for name in wanted:
         if name.startswith("grad."):
             leaf = inputs[name[5:]].clone().requires_grad_()
             inputs[name[5:]] = leaves[name] = leaf
-    result = call(function, inputs, attributes)
+    result = call_extended(function, inputs, attributes)
     outputs = {"output" if function in ACTIVATIONS else "loss": result.detach()}
     if leaves:
         upstream = inputs.get("grad.output", inputs.get("grad.loss"))
@@ -54,6 +84,12 @@ def run(function, inputs, attributes, wanted):
 
 def call(function, inputs, attributes):
     attributes = dict(attributes)
+    if function in sources.FUNCTIONS:
+        return sources.call(function, inputs, attributes)
+    if function in TENSORS:
+        place = next(place for place in (F, torch, torch.special) if hasattr(place, function))
+        place = torch if function == "logsumexp" else place
+        return getattr(place, function)(*(inputs[name] for name in TENSORS[function]), **attributes)
     if function == "sigmoid":
         return torch.sigmoid(inputs["input"])
     if function == "gelu" or function in elements.ACTIVATIONS:

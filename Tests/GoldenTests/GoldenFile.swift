@@ -40,7 +40,10 @@ struct GoldenFile {
       } else if let float = try? container.decode(Double.self) {
         value = .float(float)
       } else {
-        value = .string(try container.decode(String.self))
+        let text = try container.decode(String.self)
+        // JSON has no infinities.
+        let infinities = ["inf": Double.infinity, "-inf": -Double.infinity]
+        value = infinities[text].map { .float($0) } ?? .string(text)
       }
     }
   }
@@ -55,6 +58,9 @@ struct GoldenFile {
   /// The repository's Tests/Golden.
   static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().appendingPathComponent("Golden")
+
+  /// The files of results beside torch's.
+  static let values = ["values", "elementwise", "operands", "rows", "classes"]
 
   let cases: [Case]
   let tensors: [Tensor]

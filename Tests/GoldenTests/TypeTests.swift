@@ -25,7 +25,7 @@ import Testing
   private struct Row: Decodable {
     var function: String
     var inputs: [String: [Dimension]]
-    var attributes: [String: String]
+    var attributes: [String: GoldenFile.Attribute]
     var torch: String?
     var ours: String?
 
@@ -33,7 +33,7 @@ import Testing
       var container = try decoder.unkeyedContainer()
       function = try container.decode(String.self)
       inputs = try container.decode([String: [Dimension]].self)
-      attributes = try container.decode([String: String].self)
+      attributes = try container.decode([String: GoldenFile.Attribute].self)
       torch = try container.decodeIfPresent(String.self)
       ours = try container.decodeIfPresent(String.self)
     }
@@ -75,7 +75,7 @@ import Testing
       do {
         let outputs = try evaluator.evaluate(
           row.function, inputs: try row.inputs.mapValues(zeros),
-          attributes: row.attributes.mapValues { .string($0) })
+          attributes: row.attributes.mapValues(\.value))
         result = outputs.values.first?.dataType.description
       } catch let error as StatusError {
         #expect(error.code == .invalidArgument, "\(row): \(error)")

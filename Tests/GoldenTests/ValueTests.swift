@@ -15,7 +15,7 @@ import Testing
     evaluator = Evaluator(registry)
   }
 
-  @Test("what torch refuses is an INVALID_ARGUMENT", arguments: ["values", "elementwise"])
+  @Test("what torch refuses is an INVALID_ARGUMENT", arguments: GoldenFile.values)
   func refusals(_ file: String) throws {
     let golden = try GoldenFile(file)
     for row in golden.cases {
@@ -44,7 +44,7 @@ import Testing
 
   @Test(
     "results are as near to the truth as torch's, and as special where they are special",
-    arguments: ["values", "elementwise"])
+    arguments: GoldenFile.values)
   func values(_ file: String) throws {
     let golden = try GoldenFile(file)
     var sets: [String: Distances] = [:]

@@ -19,6 +19,18 @@ TYPES = {1: "float32", 2: "float64", 3: "float16", 4: "bfloat16", 5: "int64", 6:
 ULPS = {"float64": (52, -1074), "float32": (23, -149), "float16": (10, -24), "bfloat16": (7, -133)}
 
 
+#: The files of values, and of what torch refuses: how many numbers there are at least.
+FILES = {"values": 20_000, "elementwise": 20_000, "operands": 20_000, "rows": 20_000, "classes": 15_000}
+
+
+def floor(function, name, is_reduced):
+    """What a result may be off where torch's is less, ulps: docs/functions.md."""
+    if is_reduced:
+        # The error of one element's exponential may be that of the sum.
+        return 2 if function in ("poisson_nll_loss", "kl_div") else 1
+    return 4 if function == "erfc" or (function, name) == ("mish", "grad.input") else 3
+
+
 class Golden:
     """A .json and .bin of Tests/Golden."""
 
@@ -37,7 +49,9 @@ class Golden:
 
     def evaluate(self, client, row, outputs):
         inputs = {name: self.tensor(number) for name, number in row["i"].items()}
-        return client.evaluate(row["f"], inputs, row.get("a"), outputs)
+        attributes = row.get("a", {})
+        attributes = {name: float(value) if value in ("inf", "-inf") else value for name, value in attributes.items()}
+        return client.evaluate(row["f"], inputs, attributes, outputs)
 
 
 def type_name(array):
@@ -61,8 +75,9 @@ def ulp(magnitudes, name):
     return np.ldexp(1.0, np.where(magnitudes > 0, np.maximum(exponents - bits, smallest), smallest).astype(int))
 
 
-def test_results_are_as_near_to_the_truth_as_torchs(client):
-    golden = Golden("values")
+@pytest.mark.parametrize("file", FILES)
+def test_results_are_as_near_to_the_truth_as_torchs(client, file):
+    golden = Golden(file)
     sets = defaultdict(list)
     compared = 0
     for row in golden.cases:
@@ -83,17 +98,18 @@ def test_results_are_as_near_to_the_truth_as_torchs(client):
             arguments = (*sorted(row["i"]), *sorted(row.get("a", {})))
             sets[row["f"], name, is_reduced, kind, arguments].append(distances)
             compared += ours.size
-    assert compared > 20_000
+    assert compared > FILES[file]
     for key, parts in sets.items():
         ours, theirs = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
-        floor = 1.0 if key[2] else 3.0
+        least = floor(*key[:3])
         if len(ours):
-            assert ours.max() <= max(theirs.max(), floor), key
-            assert ours.mean() <= max(theirs.mean(), floor), key
+            assert ours.max() <= max(theirs.max(), least), key
+            assert ours.mean() <= max(theirs.mean(), least), key
 
 
-def test_what_torch_refuses_is_an_invalid_argument(client):
-    golden = Golden("values")
+@pytest.mark.parametrize("file", FILES)
+def test_what_torch_refuses_is_an_invalid_argument(client, file):
+    golden = Golden(file)
     refused = [row for row in golden.cases if "r" in row]
     assert len(refused) > 20
     for row in refused:

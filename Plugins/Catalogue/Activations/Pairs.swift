@@ -44,8 +44,11 @@ enum PRelu: PairActivation {
 
   static func formula(_ call: Call) -> ElementFormulaID { .prelu }
 
-  static func reshaped(_ tensors: ElementTensors) -> ElementShape? {
+  static func reshaped(_ tensors: ElementTensors) throws(StatusError) -> ElementShape? {
     guard let weight = tensors.target else { return nil }
+    guard weight.rank <= 1 else {
+      throw invalid("weight is \(shapeText(weight.shape)), expected () or one dimension")
+    }
     if weight.count == 1 { return ElementShape() }
     var result = ElementShape(rank: max(tensors.input.rank - 1, 0))
     result.sizes[0] = Int64(weight.count)

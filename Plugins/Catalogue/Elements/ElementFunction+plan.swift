@@ -7,7 +7,7 @@ extension ElementFunction {
     guard var tensors = ElementTensors(call, places, hasResults: false) else {
       throw invalid("no input")
     }
-    guard let shape = reshaped(tensors) else { return try planTensors(call, &plan, tensors) }
+    guard let shape = try reshaped(tensors) else { return try planTensors(call, &plan, tensors) }
     return try tensors.with(shape) { (tensors) throws(StatusError) in
       try planTensors(call, &plan, tensors)
     }

@@ -25,7 +25,7 @@ extension ElementFunction {
     _ call: Call, _ state: ElementState, _ chunk: Chunk
   ) throws(StatusError) {
     guard var tensors = ElementTensors(call, places) else { return }
-    guard let shape = reshaped(tensors) else { return try run(call, tensors, state, chunk) }
+    guard let shape = try reshaped(tensors) else { return try run(call, tensors, state, chunk) }
     try tensors.with(shape) { (tensors) throws(StatusError) in
       try run(call, tensors, state, chunk)
     }

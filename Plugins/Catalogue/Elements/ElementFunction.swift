@@ -27,8 +27,8 @@ protocol ElementFunction: Function where State == ElementState {
   /// Whether a loss's mean is over the sum of its weights, as torch has it for two of them, and not over the count; both
   /// those and huber_loss want a weight of the input's shape.
   static var weightRule: ElementWeightRule { get }
-  /// The shape that an operand is taken to have in place of its own; nil: its own.
-  static func reshaped(_ tensors: ElementTensors) -> ElementShape?
+  /// The shape that an operand is taken to have in place of its own; nil: its own. Refuses one that has none.
+  static func reshaped(_ tensors: ElementTensors) throws(StatusError) -> ElementShape?
   /// Whether elements are looked at one by one, by `check` and `extreme`, where a sum or a scale is no number or large.
   static var hasExtremes: Bool { get }
   /// Whether elements are looked at by `check` where a block's sum is NaN.

@@ -111,7 +111,7 @@ enum GaussianNLLLoss: PairLoss {
       attributes: [
         AttributeDeclaration(
           "full", .bool, default: .bool(false), help: "with the constant log(2 pi) / 2"),
-        .number("eps", 1e-6, help: "the least variance, above 0"),
+        .number("eps", 1e-6, help: "the least variance, at least 0"),
       ])
   }
   static var places: ElementPlaces { .loss(parameter: 3, slopeOfParameter: 3) }
@@ -127,7 +127,7 @@ enum GaussianNLLLoss: PairLoss {
 
   static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError) {
     let least = constants(attributes).a
-    guard least > 0 else { throw invalid("eps is \(least), expected more than 0") }
+    guard least >= 0 else { throw invalid("eps is \(least), expected at least 0") }
   }
 
   static func check(_ element: ScalarElement, _ index: Int) throws(StatusError) {

@@ -131,8 +131,7 @@ def test_samples(op, dtype):
         compare(op, run(function, sample), run(op.op, sample), sample)
 
 
-# prelu takes a weight of more dimensions than one where it has as many numbers as there are channels.
-REFUSING = [op for op in OPERATORS if op.error_inputs_func and name_of(op) != "prelu"]
+REFUSING = [op for op in OPERATORS if op.error_inputs_func]
 
 
 @pytest.mark.parametrize("op", REFUSING, ids=lambda op: op.name)

@@ -109,7 +109,7 @@ import Testing
         let ofY = Sample(item.kind, count: 500)
         var call = ElementCall(
           formula, x: x.raw, y: y.raw, values: values.raw, slopes: slopes.raw, slopesOfY: ofY.raw,
-          constants: ElementConstants(0.25), count: 500)
+          constants: ElementConstants(0.25, -0.75), count: 500)
         _ = item.table.elements(&call)
         for i in 0..<500 {
           // What is computed from is the difference as it is rounded in the lanes.

@@ -275,6 +275,7 @@ class Attacks(unittest.TestCase):
             victim.evaluate("sigmoid", {"input": Tensor(bytes(12 * MIB))})
             waited = time.time() - start
         close_all(holders)
+        self.assertGreater(waited, 0.4, "the victim found room: nobody held anything")
         return waited
 
     SMALL = {"limits__total_bytes": "64MiB", "limits__connection_bytes": "32MiB", "limits__payload_bytes": "16MiB"}
@@ -318,10 +319,17 @@ class Attacks(unittest.TestCase):
 
     def test_an_input_that_stays_in_a_stream_that_does_not_get_on_is_no_hostage(self):
         with self.daemon(limits__starve_timeout="1s", **self.SMALL) as daemon:
+            # The weights of so many classes, 4.8 MB, stay with the stream.
+            classes = 1_200_000
+            inputs = {
+                "input": Tensor(bytes(4 * classes), shape=(1, classes)), "target": Tensor([0], "int64"),
+                "weight": Tensor(bytes(4 * classes))}
+
             def take(connection):
-                stream = Stream(connection)
                 for _ in range(2):
-                    stream.send("binary_cross_entropy", {"weight": Tensor(bytes(14 * MIB))})
+                    stream = Stream(connection)
+                    stream.send("cross_entropy", inputs)
+                    stream.receive()
 
             self.assertLess(self.hostage(daemon, take), 5)
 
@@ -329,7 +337,7 @@ class Attacks(unittest.TestCase):
         with self.daemon(limits__starve_timeout="1s", limits__write_timeout="60s", **self.SMALL) as daemon:
             def take(connection):
                 message, payload = request(
-                    "sigmoid", {"input": Tensor(bytes(12 * MIB))}, outputs=("output", "grad.input"))
+                    "sigmoid", {"input": Tensor(bytes(5 * MIB))}, outputs=("output", "grad.input"))
                 stream = connection.open(EVALUATE)
                 connection.send(frame(MESSAGE, stream, message, payload, END_STREAM))
 

@@ -41,7 +41,9 @@ extension ElementFunction {
     // One upstream gradient for all is a part of the scale, whatever its type.
     let tiles = Tiles(
       tensors.input, tensors.target, tensors.isReduced ? nil : tensors.upstream, tensors.weight,
-      tensors.parameter)
+      tensors.parameter,
+      // What is added up over repetitions is rounded once.
+      isWide: state.isBroadcast)
     let weightSum =
       state.weights >= 0
       ? call.totals[1] : tensors.reduction == .batchMean ? tensors.batch : Double(state.count)

@@ -53,8 +53,25 @@ extension LongElement {
     guard let kernels, count > 0 else { return scalarState(x, count) }
     var max = 0.0
     let sum = kernels.sumOfExponentials(x, count, &max)
-    return max.isFinite && sum.isFinite
-      ? RowState(max: max, rest: sum - 1) : scalarState(x, count)
+    guard max.isFinite && sum.isFinite else { return scalarState(x, count) }
+    // A certain class leaves so little beside its 1 that the sum has lost the digits.
+    let rest = sum < 1.0625 ? others(kernels, x, count, max: max) : sum - 1
+    return RowState(max: max, rest: rest)
+  }
+
+  /// The sum of the exponentials but the largest one, each part's relative to its own maximum first.
+  private static func others(
+    _ kernels: KernelTable, _ x: UnsafePointer<Self>, _ count: Int, max: Double
+  ) -> Double {
+    var top = 0
+    while top < count - 1 && x[top].widened != max { top += 1 }
+    func part(_ first: Int, _ count: Int) -> Double {
+      if count == 0 { return 0 }
+      var most = 0.0
+      let sum = kernels.sumOfExponentials(x + first, count, &most)
+      return most.isFinite ? sum * exp(most - max) : 0
+    }
+    return part(0, top) + part(top + 1, count - top - 1)
   }
 
   static func vectorProbabilities(

@@ -41,10 +41,11 @@ struct AsymmetricLossSingleLabel: RowLoss {
     }
     if !state.max.isFinite { state.rest = .nan }
     let share = smoothing / Double(row.classes)
-    let own = target(state.logProbability(row.element(label)), 1 - smoothing + share)
+    let logarithm = state.logProbability(row.element(label))
+    let own = target(logarithm, 1 - smoothing + share)
+    // Slopes of the other classes' terms.
     var (losses, slopes) = (CompensatedSum(), CompensatedSum())
     losses.add(own.value)
-    slopes.add(own.slope)
     if share > 0 {
       try row.eachBlock { first, count throws(StatusError) in
         if !row.isOneBlock { row.load(first, count) }
@@ -64,8 +65,13 @@ struct AsymmetricLossSingleLabel: RowLoss {
       // The slope of each term, less what all give to each logit.
       if label >= first && label < first + count { row.z[label - first] = own.slope }
       writeExponentials(row.x, row.y, count)
-      let (all, factor) = (slopes.value, row.scale)
+      let (all, factor) = (slopes.value + own.slope, row.scale)
       for index in 0..<count { row.y[index] = factor * (row.z[index] - row.y[index] * all) }
+      if label >= first && label < first + count {
+        // The target's own part is times 1 - p, which would cancel.
+        row.y[label - first] =
+          factor * (-expm1(logarithm) * own.slope - exp(logarithm) * slopes.value)
+      }
       row.store(first, count)
     }
     return losses.value

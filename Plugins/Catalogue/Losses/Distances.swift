@@ -89,7 +89,12 @@ enum QuantileLoss: PairLoss {
         .number("q", 0.5, minimum: 0, maximum: 1, help: "the quantile that the input is to be")
       ])
   }
-  static var constantCount: Int { 1 }
+
+  /// The second factor is not rounded to float32 before the difference is taken.
+  static func constants(_ attributes: Attributes) -> ElementConstants {
+    let q = attributes.float(1)
+    return ElementConstants(q, q - 1)
+  }
 
   static func formula(_ call: Call) -> ElementFormulaID { .quantile }
 }

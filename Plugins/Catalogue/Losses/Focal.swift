@@ -19,7 +19,12 @@ enum SigmoidFocalLoss: PairLoss {
         .number("gamma", 2, minimum: 0, help: "how fast what is right stops to count"),
       ])
   }
-  static var constantCount: Int { 2 }
+
+  /// The weight of a target of 0 is not rounded to float32 before the difference is taken.
+  static func constants(_ attributes: Attributes) -> ElementConstants {
+    let alpha = attributes.float(1)
+    return ElementConstants(alpha, attributes.float(2), 1 - alpha)
+  }
 
   static func formula(_ call: Call) -> ElementFormulaID { .sigmoidFocal }
 }

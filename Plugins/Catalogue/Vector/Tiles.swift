@@ -10,12 +10,13 @@ struct Tiles {
   /// What the kernels are given.
   private(set) var type: DataType
 
-  /// Elementwise tensors. In the reference they are float64, whatever they are in memory.
+  /// Elementwise tensors; `isWide`: none of 16 bits. In the reference they are float64, whatever they are in memory.
   init(
     _ first: TensorView, _ second: TensorView?, _ third: TensorView?, _ fourth: TensorView?,
-    _ fifth: TensorView?
+    _ fifth: TensorView?, isWide: Bool
   ) {
-    self.init(Kernels.chosen ?? Kernels.baseline, first, second, third, fourth, fifth)
+    self.init(
+      Kernels.chosen ?? Kernels.baseline, first, second, third, fourth, fifth, isWide: isWide)
     if Kernels.chosen == nil { type = .float64 }
   }
 

@@ -133,6 +133,35 @@ def test_infinite_logits_give_what_the_formula_goes_to(client):
         assert np.isnan(loss[2:]).all() and np.isnan(gradient[2:]).all(), (name, loss, gradient)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("classes", [3, 300, 5000])
+def test_certain_targets_keep_their_digits_in_losses_of_rows(classes, dtype):
+    for lead in (5.0, 20.0, 34.0, 42.0):
+        x = torch.zeros(2, classes, dtype=dtype)
+        x[0, 2], x[1, classes - 1] = lead, lead
+        target = torch.tensor([2, classes - 1])
+        rest = (classes - 1) * math.exp(-lead)
+        losses = {"asymmetric_loss_single_label": ({"eps": 0.0, "gamma_pos": 0.0}, math.log1p(rest)),
+                  "cosface_loss": ({"margin": 0.0, "scale": 1.0}, math.log1p(rest)),
+                  "cross_entropy": ({"softcap": 1e9}, math.log1p(rest))}
+        for name, (attributes, truth) in losses.items():
+            leaf = x.clone().requires_grad_()
+            loss = lt.function(name)(leaf, target, reduction="none", **attributes)
+            slopes, = torch.autograd.grad(loss.sum(), leaf)
+            near = {torch.float32: 2e-6, torch.float64: 1e-7 if "softcap" in attributes else 1e-13}[dtype]
+            text = f"{name} {classes} {lead}"
+            assert abs(loss[0].item() / truth - 1) < near and abs(loss[1].item() / truth - 1) < near, text
+            assert abs(slopes[0, 2].item() / -(rest / (1 + rest)) - 1) < near, text
+
+
+def test_smoothed_targets_keep_their_digits_in_asymmetric_loss_single_label():
+    x = torch.tensor([0.0, 43.0, 85.0], requires_grad=True)
+    loss = lt.function("asymmetric_loss_single_label")(x, torch.tensor(2), gamma_neg=2.0, reduction="sum")
+    loss.backward()
+    torch.testing.assert_close(loss.item(), 5.37e-19, rtol=1e-3, atol=0)
+    torch.testing.assert_close(x.grad[2].item(), -5.4e-19, rtol=1e-2, atol=0)
+
+
 # ---- cross_entropy with what torch has none of
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 
 import pytest
 
@@ -127,7 +128,7 @@ def test_what_is_not_computed_is_refused():
     with pytest.raises(lossd.InvalidArgument, match="delta is -1"):
         lt.huber_loss(x, x, delta=-1.0)
     with pytest.raises(lossd.LossdError, match="grad.target"):
-        lt.hinge_embedding_loss(x, x.clone().requires_grad_()).backward()
+        lt.function("hinge_embedding_loss")(x, x.clone().requires_grad_()).backward()
 
 
 # ---- The daemon's own broadcasting and promotion, by its functions' names ----
@@ -306,3 +307,111 @@ def test_log_ndtr_and_sinc_are_torchs():
                      dtype=torch.float64)
     both("log_ndtr", torch.special.log_ndtr, (x.clone().requires_grad_(),), {}, "log_ndtr", rtol=1e-7, atol=0)
     both("sinc", torch.sinc, (x[x.abs() < 20].clone().requires_grad_(),), {}, "sinc", rtol=1e-9, atol=1e-9)
+
+
+# ---- Where formulas are easily wrong
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("gamma", [0.001, 0.5, 0.9, 0.99, 1.0, 1.25, 1.999, 2.0, 2.5, 3.7])
+def test_focal_factors_of_certain_elements_neither_underflow_nor_overflow_on_the_way(gamma, dtype):
+    edge = 100 if dtype == torch.float32 else 740
+    x = torch.cat([torch.linspace(-edge, edge, 401), torch.tensor([-54.5, 54.5, -0.25, 0.25])]).to(dtype)
+    y = (torch.arange(x.numel()) % 2).to(dtype)
+    wide = x.double().requires_grad_()
+    wrong = torch.where(y == 1, -wide, wide)  # log(1 - p_t) is its logsigmoid
+    truth = torch.exp(gamma * F.logsigmoid(wrong)) * -F.logsigmoid(-wrong)
+    slopes, = torch.autograd.grad(truth.sum(), wide)
+    for name, attributes in (("sigmoid_focal_loss", {"alpha": -1.0, "gamma": gamma}),
+                             ("asymmetric_loss", {"gamma_pos": gamma, "gamma_neg": gamma, "clip": 0.0, "eps": 0.0})):
+        leaf = x.clone().requires_grad_()
+        loss = lt.function(name)(leaf, y, reduction="none", **attributes)
+        slope, = torch.autograd.grad(loss.sum(), leaf)
+        smallest = torch.finfo(dtype).tiny * 2 ** 24
+        for mine, its in ((loss, truth), (slope, slopes)):
+            its = torch.where(its.abs() < smallest, 0, its)
+            mine = torch.where((mine.abs() < 2 * smallest) & (its == 0), 0, mine).double()
+            rtol = 4e-5 if dtype == torch.float32 else 2e-12  # gamma log(u) is rounded
+            torch.testing.assert_close(mine, its, rtol=rtol, atol=smallest, msg=lambda m: f"{name} {gamma} {dtype}: {m}")
+
+
+def test_what_is_taken_from_one_is_not_rounded_before():
+    for q in (0.999, 0.99999, 0.9999999):
+        x = torch.tensor(1.0, requires_grad=True)
+        loss = lt.function("quantile_loss")(x, torch.tensor(0.0), q=q)
+        loss.backward()
+        torch.testing.assert_close(loss.detach(), torch.tensor(1 - q), rtol=2e-7, atol=0)
+        torch.testing.assert_close(x.grad, torch.tensor(1 - q), rtol=2e-7, atol=0)
+        loss = lt.function("sigmoid_focal_loss")(torch.tensor(0.0), torch.tensor(0.0), alpha=q, gamma=0.0)
+        torch.testing.assert_close(loss, torch.tensor((1 - q) * math.log(2)), rtol=4e-7, atol=0)
+
+
+def test_infinite_differences_have_the_slopes_of_their_side():
+    x = torch.tensor([0.0, 0.0, math.inf, math.nan], requires_grad=True)
+    lt.function("quantile_loss")(x, torch.tensor([math.inf, -math.inf, 0, 0]), q=0.25, reduction="sum").backward()
+    torch.testing.assert_close(x.grad, torch.tensor([-0.25, 0.75, 0.75, math.nan]), equal_nan=True)
+
+
+def gradients_of(function, *tensors, **attributes):
+    leaves = [item.clone().requires_grad_() for item in tensors]
+    result = function(*leaves, **attributes)
+    return [result.detach(), *torch.autograd.grad(result.sum(), leaves, allow_unused=True)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_nan_and_infinities_are_torchs_in_losses_of_three_tensors(dtype):
+    inf, nan = math.inf, math.nan
+    numbers = torch.tensor([nan, inf, -inf, 0.0, 1.0, -2.0], dtype=dtype)
+    a, b, c = (item.flatten() for item in torch.meshgrid(numbers, numbers, torch.tensor([1.0, -1.0], dtype=dtype), indexing="ij"))
+    for margin in (0.0, 0.5, nan):
+        for mine, its in zip(gradients_of(lt.margin_ranking_loss, a, b, c, margin=margin, reduction="none"),
+                             gradients_of(F.margin_ranking_loss, a, b, c, margin=margin, reduction="none")):
+            torch.testing.assert_close(mine, its, equal_nan=True, msg=lambda m: f"margin {margin}: {m}")
+        for mine, its in zip(gradients_of(lambda x: lt.hinge_embedding_loss(x, c, margin=margin, reduction="none"), a),
+                             gradients_of(lambda x: F.hinge_embedding_loss(x, c, margin=margin, reduction="none"), a)):
+            torch.testing.assert_close(mine, its, equal_nan=True, msg=lambda m: f"hinge, margin {margin}: {m}")
+    x, y, var = torch.tensor([0.0, 1.0], dtype=dtype), torch.tensor([1.0, 3.0], dtype=dtype), torch.tensor([nan, 2.0], dtype=dtype)
+    for mine, its in zip(gradients_of(lt.gaussian_nll_loss, x, y, var, reduction="none"),
+                         gradients_of(F.gaussian_nll_loss, x, y, var, reduction="none")):
+        torch.testing.assert_close(mine, its, equal_nan=True)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.25, 0.5, 0.6, 1.0])
+def test_bounds_of_logit_count_in_torchs_order(eps):
+    x = torch.tensor([0.0, 0.3, 0.5, 0.9, 1.0, -1.0, 2.0])
+    torch.testing.assert_close(lt.function("logit")(x, eps=eps), torch.logit(x, eps=eps), equal_nan=True)
+
+
+def test_a_focal_loss_of_an_infinite_logit_is_infinite_and_of_a_huge_one_has_a_slope():
+    x = torch.tensor([math.inf, 2e38, -2e38], requires_grad=True)
+    loss = lt.function("sigmoid_focal_loss")(x, torch.tensor([0.0, 0.0, 1.0]))
+    assert loss[0] == math.inf
+    loss[1:].sum().backward()
+    torch.testing.assert_close(x.grad[1:], torch.tensor([0.75, -0.25]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_gradients_that_are_added_up_over_repetitions_are_rounded_once(dtype):
+    torch.manual_seed(7)
+    x, other = torch.tensor([1.0], dtype=dtype), (torch.rand(1000, dtype=torch.float64) + 0.5).to(dtype)
+    for name in ("xlogy", "xlog1py"):
+        mine = gradients_of(lt.function(name), x, other)
+        truth = gradients_of(getattr(torch.special, name), x.double(), other.double())
+        for a, b in zip(mine, truth):
+            torch.testing.assert_close(a, b.to(dtype), rtol=torch.finfo(dtype).eps, atol=0)
+    x, y = torch.rand(1, dtype=torch.float64).to(dtype), torch.rand(500, dtype=torch.float64).to(dtype)
+    for name in ("mse_loss", "huber_loss", "smooth_l1_loss", "log_cosh_loss", "siglip_loss"):
+        function = lt.function(name)
+        mine, truth = gradients_of(function, x, y), gradients_of(function, x.double(), y.double())
+        torch.testing.assert_close(mine[1], truth[1].to(dtype), rtol=torch.finfo(dtype).eps, atol=0, msg=lambda m: f"{name}: {m}")
+
+
+def test_targets_without_a_gradient_may_require_one():
+    x, y = torch.randn(5, requires_grad=True), torch.ones(5, requires_grad=True)
+    lt.hinge_embedding_loss(x, y).backward()
+    assert x.grad is not None and y.grad is None
+    a, b = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
+    lt.cosine_embedding_loss(a, b, y).backward()
+    assert a.grad is not None and y.grad is None

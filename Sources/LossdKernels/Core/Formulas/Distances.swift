@@ -69,14 +69,15 @@ enum LogCosh: PairFormula {
   }
 }
 
-/// With d = y - x the larger of a d and (a - 1) d: the loss whose least mean is the a-quantile. Koenker and Bassett (1978).
+/// With d = y - x the larger of a d and b d, b = a - 1: the loss whose least mean is the a-quantile. Koenker and Bassett (1978).
 enum Quantile: PairFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
     let d = o.y - o.x
     let isBelow = lanes_less(d, all(0))
-    let factor = lanes_pick(isBelow, o.a - 1, o.a)
-    let slope = lanes_pick(lanes_equal(d, all(0)), all(0), fma(d, 0, factor))
+    let factor = lanes_pick(isBelow, o.b, o.a)
+    let slope = lanes_pick(
+      lanes_equal(d, all(0)), all(0), lanes_pick(lanes_equal(d, d), factor, d))
     return ElementResults(d * factor, slope: 0 - slope, slopeOfY: slope)
   }
 }
@@ -88,7 +89,7 @@ enum Gaussian: ElementFormula {
 
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
-    let variance = larger(o.a, o.z)
+    let variance = lanes_pick(lanes_equal(o.z, o.z), larger(o.a, o.z), o.z)
     let d = o.x - o.y
     let ratio = d / variance
     let constant = lanes_pick(lanes_equal(o.b, all(0)), all(0), all(0.918_938_533_204_672_7))
@@ -101,7 +102,7 @@ enum Gaussian: ElementFormula {
 }
 
 /// max(0, a - z (x - y)) of two scores and a target of 1 where x is to be the larger, -1 where y. At the corner the slopes
-/// are the line's.
+/// are the line's. A difference that is no number has torch's slopes, of its mask times the line's.
 enum MarginRanking: ElementFormula {
   static var operandCount: Int { 3 }
 
@@ -109,9 +110,9 @@ enum MarginRanking: ElementFormula {
   static func results(_ o: Operands) -> ElementResults {
     let d = o.x - o.y
     let rest = o.a - o.z * d
-    let isOff = lanes_less(rest, all(0))
+    let mask = lanes_pick(lanes_at_least(rest, all(0)), all(1), all(0))
     return ElementResults(
-      lanes_pick(isOff, all(0), rest), slope: lanes_pick(isOff, all(0), 0 - o.z),
-      slopeOfY: lanes_pick(isOff, all(0), o.z), slopeOfZ: lanes_pick(isOff, all(0), 0 - d))
+      lanes_pick(lanes_less(rest, all(0)), all(0), rest), slope: mask * (0 - o.z),
+      slopeOfY: mask * o.z, slopeOfZ: mask * (0 - d))
   }
 }

@@ -1,46 +1,58 @@
 // Losses of a logit x and a target y from 0 to 1 that weigh an element by how wrong it is.
 internal import CLossdLanes
 
-/// u^g for u from 0 to 1 and g at least 0, and its derivative with respect to u: exact squares for g = 2 and u itself for
-/// g = 1, else at most 2 ulp more than |(g - 2) log(u)|.
+/// u^g for u from 0 to 1 and g at least 0, and g u^g, which is its derivative times u: exact squares for g = 2 and u itself
+/// for g = 1, else at most 2 ulp more than |(g - n) log(u)| with n the whole number below g, 2 at most. A power of u
+/// alone would lose what u^2 underflows to, and u^(g - 1) overflow.
 private struct Modulation {
   let value: Lanes
-  let slope: Lanes
+  let rise: Lanes
 
   @inline(__always)
   init(_ u: Lanes, _ g: Lanes) {
     let square = u * u
-    let rest = square * exp((g - 2) * log(u))
+    let (isBelowOne, isBelowTwo) = (lanes_less(g, all(1)), lanes_less(g, all(2)))
+    let base = lanes_pick(isBelowOne, all(1), lanes_pick(isBelowTwo, u, square))
+    let whole = lanes_pick(isBelowOne, all(0), lanes_pick(isBelowTwo, all(1), all(2)))
+    let rest = base * exp((g - whole) * log(u))
     let (isZero, isOne) = (lanes_equal(g, all(0)), lanes_equal(g, all(1)))
     let isNone = lanes_equal(u, all(0))
     let power = lanes_pick(
       isOne, u, lanes_pick(lanes_equal(g, all(2)), square, lanes_pick(isNone, all(0), rest)))
     value = lanes_pick(isZero, all(1), power)
-    let rise = lanes_pick(lanes_equal(g, all(2)), u, lanes_pick(isNone, all(0), power / u))
-    slope = lanes_pick(isZero, all(0), lanes_pick(isOne, all(1), g * rise))
+    rise = lanes_pick(isZero, all(0), g * power)
   }
 }
 
+/// a / u, 0 for u = 0.
+@inline(__always)
+private func share(_ a: Lanes, of u: Lanes) -> Lanes {
+  lanes_pick(lanes_equal(u, all(0)), all(0), a / u)
+}
+
 /// With p = sigmoid(x), the binary cross entropy times (1 - p_t)^b, where 1 - p_t = y (1 - p) + (1 - y) p, and times
-/// a y + (1 - a) (1 - y) unless a is below 0. Lin et al. (2017), torchvision.ops.sigmoid_focal_loss.
+/// a y + c (1 - y), c = 1 - a, unless a is below 0. Lin et al. (2017), torchvision.ops.sigmoid_focal_loss.
 enum SigmoidFocal: PairFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
     let (x, y) = (o.x, o.y)
     let s = Logistic(x)
     let (p, q) = (s.value, s.complement)
-    let entropy = larger(all(0), x) - x * y + log1p(s.e)
-    let m = Modulation(y * q + (1 - y) * p, o.b)
+    // Terms of one sign, so that nothing cancels where a target lies between 0 and 1.
+    let entropy = y * larger(all(0), 0 - x) + (1 - y) * larger(all(0), x) + log1p(s.e)
+    let u = y * q + (1 - y) * p
+    let m = Modulation(u, o.b)
     let isBalanced = lanes_at_least(o.a, all(0))
-    let balance = lanes_pick(isBalanced, o.a * y + (1 - o.a) * (1 - y), all(1))
-    let balanceSlope = lanes_pick(isBalanced, o.a + o.a - 1, all(0))
-    let loss = entropy * m.value
+    let balance = lanes_pick(isBalanced, o.a * y + o.c * (1 - y), all(1))
+    let balanceSlope = lanes_pick(isBalanced, o.a - o.c, all(0))
     // p - y, which would cancel.
     let difference = (1 - y) * p - y * q
     return ElementResults(
-      balance * loss,
-      slope: balance * (difference * m.value + entropy * m.slope * ((1 - y - y) * (p * q))),
-      slopeOfY: balance * (entropy * m.slope * (q - p) - x * m.value) + balanceSlope * loss)
+      balance * (entropy * m.value),
+      slope: balance
+        * (difference * m.value + entropy * (m.rise * (1 - y - y) * share(p * q, of: u))),
+      slopeOfY: balance * (share(entropy, of: u) * m.rise * (q - p) - x * m.value)
+        + balanceSlope * (entropy * m.value))
   }
 }
 
@@ -71,10 +83,11 @@ enum Asymmetric: PairFormula {
     let lSlope =
       y * lanes_pick(isPositiveOpen, q, all(0)) - (1 - y)
       * lanes_pick(isNegativeOpen, below, all(0))
-    let m = Modulation(y * q + (1 - y) * rest, o.b * y + o.a * (1 - y))
+    let u = y * q + (1 - y) * rest
+    let m = Modulation(u, o.b * y + o.a * (1 - y))
     let uSlope = (1 - y) * over - y * rise
     return ElementResults(
-      0 - l * m.value, slope: 0 - (lSlope * m.value + l * m.slope * uSlope))
+      0 - l * m.value, slope: 0 - (lSlope * m.value + l * (m.rise * share(uSlope, of: u))))
   }
 }
 
@@ -82,7 +95,7 @@ enum Asymmetric: PairFormula {
 enum PairwiseSigmoid: PairFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
-    let logit = o.a * o.x + o.b
+    let logit = fma(o.a, o.x, o.b)
     let z = o.y * logit
     let s = Logistic(z)
     return ElementResults(

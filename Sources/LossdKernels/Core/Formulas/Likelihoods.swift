@@ -87,8 +87,9 @@ enum HingeEmbedding: PairFormula {
     let hinge = lanes_pick(isPositive, all(0), lanes_larger(rest, all(0)))
     let linear = lanes_pick(isNegative, all(0), o.x)
     // At the corner the slope is the hinge's.
-    let isOpen = lanes_less(rest, all(0)) | isPositive
-    let slope = lanes_pick(isNegative, all(0), all(1)) - lanes_pick(isOpen, all(0), all(1))
+    let isHinge = lanes_pick(
+      isPositive, all(0), lanes_pick(lanes_at_least(rest, all(0)), all(1), all(0)))
+    let slope = lanes_pick(isNegative, all(0), all(1)) - isHinge
     return ElementResults(linear + hinge, slope: slope)
   }
 }

@@ -32,7 +32,9 @@ enum Logit: ActivationFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
     let isClamped = lanes_at_least(o.a, all(0))
-    let inside = lanes_smaller(lanes_larger(o.x, o.a), 1 - o.a)
+    // The lower bound is the first to count, as torch has it where an a above 1/2 makes it the larger.
+    let inside = lanes_pick(
+      lanes_less(o.x, o.a), o.a, lanes_pick(lanes_less(1 - o.a, o.x), 1 - o.a, o.x))
     let x = lanes_pick(isClamped, inside, o.x)
     let isMiddle = lanes_less(all(0.25), x) & lanes_less(x, all(0.75))
     let near = log1pOfAny((x + x - 1) / (1 - x))

@@ -211,7 +211,7 @@ def soft_margin_loss(input: Tensor, target: Tensor, size_average: Optional[bool]
 
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, size_average: Optional[bool] = None,
                          reduce: Optional[bool] = None, reduction: str = "mean") -> Tensor:
-    return _loss("hinge_embedding_loss", input, target.to(input.dtype), reduction_of(size_average, reduce, reduction),
+    return _loss("hinge_embedding_loss", input, target.detach().to(input.dtype), reduction_of(size_average, reduce, reduction),
                  margin=float(margin))
 
 

@@ -45,7 +45,7 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
     return apply(
         "cosine_embedding_loss", "loss",
         {"reduction": reduction_of(size_average, reduce, reduction), "margin": float(margin)},
-        {"input1": input1, "input2": input2, "target": target}, is_wide_in_autocast=True)
+        {"input1": input1, "input2": input2, "target": target.detach()}, is_wide_in_autocast=True)
 
 
 def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0, p: float = 2,

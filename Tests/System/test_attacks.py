@@ -319,8 +319,8 @@ class Attacks(unittest.TestCase):
 
     def test_an_input_that_stays_in_a_stream_that_does_not_get_on_is_no_hostage(self):
         with self.daemon(limits__starve_timeout="1s", **self.SMALL) as daemon:
-            # The weights of so many classes, 4.8 MB, stay with the stream.
-            classes = 1_200_000
+            # The weights of so many classes, 5.25 MB, stay with the stream.
+            classes = 1_312_500
             inputs = {
                 "input": Tensor(bytes(4 * classes), shape=(1, classes)), "target": Tensor([0], "int64"),
                 "weight": Tensor(bytes(4 * classes))}

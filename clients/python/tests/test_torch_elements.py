@@ -127,6 +127,10 @@ def test_what_is_not_computed_is_refused():
         lt.rrelu(x, training=True)
     with pytest.raises(lossd.InvalidArgument, match="delta is -1"):
         lt.huber_loss(x, x, delta=-1.0)
+    with pytest.raises(RuntimeError, match="input's type, which is torch.int64"):
+        lt.huber_loss(torch.tensor([3]), torch.tensor([1.5]))
+    with pytest.raises(RuntimeError, match="target torch.int64, expected floating-point"):
+        lt.kl_div(torch.tensor([0.5]), torch.tensor([1]))
     with pytest.raises(lossd.LossdError, match="grad.target"):
         lt.function("hinge_embedding_loss")(x, x.clone().requires_grad_()).backward()
 

@@ -184,12 +184,18 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: Optional[bool] =
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
                weight: Optional[Tensor] = None) -> Tensor:
     # torch's result has the input's type, but for that of a weight.
+    if not input.is_floating_point():
+        raise RuntimeError(
+            f"lossd.torch: huber_loss has input's type, which is {input.dtype}, expected a floating-point type")
     result = _weighted("huber_loss", input, target, weight, reduction_of(None, None, reduction), delta=float(delta))
     return result if weight is not None else result.to(input.dtype)
 
 
 def kl_div(input: Tensor, target: Tensor, size_average: Optional[bool] = None, reduce: Optional[bool] = None,
            reduction: str = "mean", log_target: bool = False) -> Tensor:
+    if not (input.is_floating_point() and target.is_floating_point()):
+        raise RuntimeError(
+            f"lossd.torch: kl_div: input is {input.dtype} and target {target.dtype}, expected floating-point types")
     if reduction == "batchmean" and size_average is None and reduce is None:
         # torch divides by the input's own size, 1 without dimensions.
         rows = input.size(0) if input.dim() else 1

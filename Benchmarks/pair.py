@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; without any, all")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     for case in arguments.cases:
         if case not in CASES:
             parser.error(f"there is no case {case}")

@@ -3,6 +3,8 @@
 import inspect
 import itertools
 import math
+import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -10,9 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
+# The formulas of losses that torch lacks, as the golden values have them.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[3] / "Tests" / "Golden"))
 import lossd  # noqa: E402
 import lossd.torch as lt  # noqa: E402
 from lossd import _classes  # noqa: E402
+from sources import arcface, cosface, single_label  # noqa: E402
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 REDUCTIONS = ("mean", "sum", "none")
@@ -243,27 +248,6 @@ def test_what_caps_nothing_is_refused(client, inputs, attributes, text):
 
 
 # ---- Rows of cosines and of single labels
-
-
-def arcface(c, target, margin=0.5, scale=64.0):
-    angle = torch.acos(c.gather(1, target[:, None]))
-    turned = torch.where(
-        angle <= math.pi - margin, torch.cos(angle + margin), torch.cos(angle) - margin * math.sin(margin))
-    return F.cross_entropy(scale * c.scatter(1, target[:, None], turned), target, reduction="none")
-
-
-def cosface(c, target, margin=0.35, scale=64.0):
-    moved = c.gather(1, target[:, None]) - margin
-    return F.cross_entropy(scale * c.scatter(1, target[:, None], moved), target, reduction="none")
-
-
-def single_label(x, target, gamma_neg=4.0, gamma_pos=0.0, eps=0.1):
-    """timm's AsymmetricLossSingleLabel, in this file's words."""
-    logs = x.log_softmax(1)
-    hot = F.one_hot(target, x.shape[1]).to(x.dtype)
-    p = logs.exp()
-    weight = torch.where(hot == 1, (1 - p) ** gamma_pos, p ** gamma_neg)
-    return -((hot * (1 - eps) + eps / x.shape[1]) * weight * logs).sum(1)
 
 
 ROWS = {

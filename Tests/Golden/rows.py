@@ -27,9 +27,9 @@ def kept(row, axis, attributes):
     return row if attributes.get("keepdim") else row.squeeze(axis)
 
 
-def softmin(inputs, attributes):
-    x = np.atleast_1d(-inputs["input"])
-    axis = along(x, attributes, -1)
+def softmax(inputs, attributes):
+    x = np.atleast_1d(inputs["input"])
+    axis = int(attributes.get("dim", -1))
     g = np.broadcast_to(np.atleast_1d(inputs.get("grad.output", L(1))), x.shape)
     _, p = log_softmax_parts(x, axis)
     dot = (g * p).sum(axis=axis, keepdims=True)
@@ -37,8 +37,14 @@ def softmin(inputs, attributes):
     shape = inputs["input"].shape
     return {
         "output": (p.reshape(shape), row_max(p, axis).reshape(shape)),
-        "grad.input": (-(p * (g - dot)).reshape(shape), term.reshape(shape)),
+        "grad.input": ((p * (g - dot)).reshape(shape), term.reshape(shape)),
     }
+
+
+def softmin(inputs, attributes):
+    outputs = softmax({**inputs, "input": -inputs["input"]}, attributes)
+    value, term = outputs["grad.input"]
+    return {**outputs, "grad.input": (-value, term)}
 
 
 def logsumexp(inputs, attributes):

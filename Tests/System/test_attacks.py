@@ -393,15 +393,17 @@ class Attacks(unittest.TestCase):
 
     @unittest.skipIf(SANITIZER, "the first connection alone fills its user's memory there, and nobody gives room back")
     def test_a_connection_whose_buffers_found_no_room_goes_on_when_there_is_some(self):
-        with self.daemon(limits__user_bytes="16MiB", limits__wait_timeout="20s") as daemon:
+        # None is ended for results that it does not read while it waits.
+        limits = {"limits__user_bytes": "16MiB", "limits__wait_timeout": "20s", "limits__starve_timeout": "60s"}
+        with self.daemon(**limits) as daemon:
             batch, payload = request("sigmoid", {"input": Tensor(bytes(8000))})
             connections, rest = [], memoryview(b"")
-            # Until one is not answered any more.
-            for _ in range(12):
+            # Until one is not answered any more, of several: what the others hold is its room afterwards.
+            for _ in range(48):
                 connection = daemon.connect(timeout=2)
                 connections.append(connection)
                 try:
-                    for _ in range(64):
+                    for _ in range(16):
                         stream = connection.open(STREAM, credit=1)
                         rest = memoryview(frame(MESSAGE, stream, batch + unknown_fields(250), payload) * 8)
                         while rest:
@@ -409,6 +411,8 @@ class Attacks(unittest.TestCase):
                     connection.ping()
                 except OSError:
                     break
+            else:
+                self.fail("the user's memory has room for all")
             last = connections.pop()
             close_all(connections)
             last.socket.settimeout(10)

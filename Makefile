@@ -46,7 +46,7 @@ test-arm64: setup ## the kernels built for arm64, under qemu-user: the same bits
 
 test-system: build ## tests of the built daemon, over real sockets
 	@scripts/setup.sh binutils strace
-	python3 -W error::ResourceWarning -m unittest discover -v -s Tests/System
+	@python3 Tests/System/run.py
 
 test-systemd: build ## the package and its units under a real systemd; needs root, else skipped
 	@Tests/System/systemd/run.sh

@@ -21,7 +21,7 @@ SIZES = (4_000_000, 16_384_000, 51_463_168)
 
 
 def measure(case, workers, rounds):
-    """The seconds of each side's calls over all rounds: {side: [seconds]}.
+    """The seconds of each side's calls over all rounds: {side: [seconds]}; None where torch refuses the type.
 
     A side's turn begins with a time that is not counted: what the side before had in the caches has to leave them, and a
     processor that slept takes some of it to be as fast as it can be."""
@@ -30,7 +30,8 @@ def measure(case, workers, rounds):
     rounds = max(rounds, 5) if cases.is_goal(case) else rounds
     for number in range(rounds):
         for side in workers:
-            side.seconds(case, budget_s)
+            if side.seconds(case, budget_s) is None:
+                return None
             times[side.name] += side.seconds(case, budget_s)
         # What takes seconds is measured no oftener than needed for a median.
         if number >= 2 and sum(map(sum, times.values())) > 3:
@@ -59,6 +60,9 @@ def main():
     bounds = {size: engine.bounds(size) for size in SIZES}
     for number, case in enumerate(chosen):
         times = measure(case, workers, options.rounds)
+        if times is None:
+            print(f"{number + 1:4}/{len(chosen)} {str(case):70} torch refuses the type", flush=True)
+            continue
         row = report.row(case, times)
         rows.append(row)
         print(f"{number + 1:4}/{len(chosen)} {str(case):70} {row['lossd_s'] * 1e3:10.4f} ms  "

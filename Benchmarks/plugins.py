@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILTIN = "binary_cross_entropy_with_logits"
 CASES = [(shape, dtype, gradient) for shape in (4096, 100_000, 1_000_000) for dtype in ("float32", "float64")
          for gradient in (0, 1)]
+OPERANDS = (("input", "-6,6"), ("target", "0,1"))
 ROUNDS = 9
 
 
@@ -36,7 +37,8 @@ class Engine:
             stdout=subprocess.PIPE, text=True)
 
     def seconds(self, function, shape, dtype, gradient):
-        self.process.stdin.write(f"case {function} {dtype} {shape} -1 {gradient} 0 0.005\n")
+        operands = " ".join(f"{name}:{dtype}:{shape}:{numbers}" for name, numbers in OPERANDS)
+        self.process.stdin.write(f"case {function} {gradient} 0 0.005 {operands}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line or line.startswith("error"):

@@ -75,6 +75,9 @@ def main():
             return (1 + x) * mp.erfc(t) * mp.exp(t * t) / 2
         show(name, *remez(
             scaled, lambda q: mp.mpf(2), mp.mpf(-1), mp.mpf(top - k) / (top + k), degree))
+    # log(1 - erf(x)) where 1 - erf(x) is small beside 1.
+    for name, top, degree in (("tail of erf, float32", 4, 6), ("tail of erf, float64", 6, 17)):
+        show(name, *remez(lambda x: mp.log(mp.erfc(x)), mp.erfc, mp.mpf(1), mp.mpf(top), degree))
 
 
 if __name__ == "__main__":

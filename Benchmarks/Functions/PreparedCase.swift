@@ -6,11 +6,9 @@ import LossdTensor
 /// the engine, with results in memory that is used again, as the daemon's pool has it.
 final class PreparedCase {
   private let entry: FunctionEntry
-  private typealias Input = (
-    name: StaticString, tensor: Tensor, shape: UnsafeMutablePointer<Int64>
-  )
-  private var inputs: [Input] = []
-  private let dim: Int64
+  private var inputs: [(name: Name, tensor: Tensor, shape: UnsafeMutablePointer<Int64>)] = []
+  private var attributes: [(name: Name, value: AttributeArgument)] = []
+  private let gradient: Name
   private let wantsGradient: Bool
   private let evaluation: Evaluation
   private let scheduler: Scheduler?
@@ -20,43 +18,39 @@ final class PreparedCase {
   /// Calls that are timed together, where one is too short for the clock.
   private let callsPerTime: Int
 
-  /// Of FUNCTION TYPE SHAPE DIM GRADIENT WORKERS; nil where there is no such function.
+  /// Of FUNCTION GRADIENT WORKERS, operands and attributes; nil where there is no such function or
+  /// operand.
   init?(_ fields: [String], _ table: FunctionTable) {
-    let name = fields[0]
-    guard let type = DataType(name: fields[1]), let dim = Int64(fields[3]),
-      let workers = Int(fields[5]), let entry = Array(name.utf8).withUnsafeBytes(table.find)
+    guard let workers = Int(fields[2]),
+      let entry = Array(fields[0].utf8).withUnsafeBytes(table.find)
     else { return nil }
-    let shape = fields[2].split(separator: "x").compactMap { Int($0) }
     self.entry = entry
-    self.dim = dim
-    wantsGradient = fields[4] == "1"
+    wantsGradient = fields[1] == "1"
     evaluation = Evaluation(entry)
     scheduler = workers > 0 ? Scheduler(workers: workers) : nil
-    let count = shape.reduce(1, *)
-    callsPerTime = count < 1000 ? 200 : 1
-    let isProbability = name == "binary_cross_entropy"
-    add("input", random(shape, type, isProbability ? 0.01 : -6, isProbability ? 0.99 : 6))
-    if ["cross_entropy", "nll_loss"].contains(name) {
-      let axis = shape.count > 1 ? 1 : 0
-      var positions = shape
-      positions.remove(at: axis)
-      add("target", random(positions, .int64, 0, Double(shape[axis])))
-    } else if name.hasSuffix("loss") || name.hasPrefix("binary") {
-      add("target", random(shape, type, 0, 1))
-    } else if wantsGradient {
-      add("grad.output", random(shape, type, -1, 1))
+    var made: [(Name, Tensor)] = []
+    for field in fields.dropFirst(3) {
+      if let sign = field.firstIndex(of: "=") {
+        let text = field[field.index(after: sign)...]
+        attributes.append((Name(field[..<sign]), AttributeArgument(text)))
+        continue
+      }
+      guard let operand = random(field) else { return nil }
+      made.append(operand)
     }
+    guard let (_, input) = made.first else { return nil }
+    callsPerTime = input.count < 1000 ? 200 : 1
+    for (name, tensor) in made {
+      let shape = UnsafeMutablePointer<Int64>.allocate(capacity: max(tensor.shape.count, 1))
+      for (index, size) in tensor.shape.enumerated() { shape[index] = Int64(size) }
+      inputs.append((name, tensor, shape))
+    }
+    gradient = Name("grad." + fields[3].prefix(while: { $0 != ":" }))
   }
 
   deinit {
     scheduler?.stop()
     for input in inputs { input.shape.deallocate() }
-  }
-
-  private func add(_ name: StaticString, _ tensor: Tensor) {
-    let shape = UnsafeMutablePointer<Int64>.allocate(capacity: max(tensor.shape.count, 1))
-    for (index, size) in tensor.shape.enumerated() { shape[index] = Int64(size) }
-    inputs.append((name, tensor, shape))
   }
 
   /// The times of one call, after one that is not counted, until they add up to `budget`.
@@ -81,13 +75,11 @@ final class PreparedCase {
         data: tensor.buffer.base,
         shape: UnsafeBufferPointer(start: shape, count: tensor.shape.count), count: tensor.count,
         dataType: tensor.dataType)
-      try evaluation.setInput(bytes(name), view)
+      try evaluation.setInput(name.bytes, view)
     }
-    if entry.name.hasSuffix("softmax") {
-      try evaluation.setAttribute(bytes("dim"), .int(dim))
-    }
+    for (name, value) in attributes { try evaluation.setAttribute(name.bytes, value) }
     evaluation.wantDefault()
-    if wantsGradient { try evaluation.want(bytes("grad.input")) }
+    if wantsGradient { try evaluation.want(gradient.bytes) }
     try evaluation.makePlan()
     grow(&results, evaluation.resultBytes)
     grow(&workspace, evaluation.workspaceBytes)
@@ -107,20 +99,48 @@ final class PreparedCase {
   private func grow(_ buffer: inout AlignedBuffer, _ count: Int) {
     if buffer.count < count { buffer = AlignedBuffer(count: count) }
   }
+}
 
-  private func bytes(_ text: StaticString) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+/// A name's bytes, which stay where they are for the life of the program.
+private struct Name {
+  let bytes: UnsafeRawBufferPointer
+
+  init(_ text: some StringProtocol) {
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: text.utf8.count, alignment: 1)
+    copy.copyBytes(from: text.utf8)
+    bytes = UnsafeRawBufferPointer(copy)
   }
 }
 
-/// Repeatable values, evenly between two.
-private func random(_ shape: [Int], _ type: DataType, _ low: Double, _ high: Double) -> Tensor {
+extension AttributeArgument {
+  fileprivate init(_ text: Substring) {
+    if let number = Int64(text) {
+      self = .int(number)
+    } else if let number = Double(text) {
+      self = .float(number)
+    } else if text == "True" || text == "False" {
+      self = .bool(text == "True")
+    } else {
+      self = .string(Name(text).bytes)
+    }
+  }
+}
+
+/// NAME:TYPE:SHAPE:LOW,HIGH or NAME:TYPE:SHAPE:signs: repeatable values, evenly between two.
+private func random(_ operand: String) -> (Name, Tensor)? {
+  let parts = operand.split(separator: ":")
+  guard parts.count == 4, let type = DataType(name: String(parts[1])) else { return nil }
+  let shape = parts[2].split(separator: "x").compactMap { Int($0) }
+  let bounds = parts[3].split(separator: ",").compactMap { Double($0) }
+  let isSigns = bounds.count != 2
   var state: UInt64 = 1
   let count = shape.reduce(1, *)
   let buffer = AlignedBuffer(count: count * type.byteSize)
   for index in 0..<count {
     state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-    let value = low + (high - low) * Double(state >> 11) * 0x1p-53
+    let uniform = Double(state >> 11) * 0x1p-53
+    let value =
+      isSigns ? (uniform < 0.5 ? -1 : 1) : bounds[0] + (bounds[1] - bounds[0]) * uniform
     switch type {
     case .float32: buffer.base.storeBytes(of: Float(value), toByteOffset: 4 * index, as: Float.self)
     case .float64: buffer.base.storeBytes(of: value, toByteOffset: 8 * index, as: Double.self)
@@ -128,10 +148,12 @@ private func random(_ shape: [Int], _ type: DataType, _ low: Double, _ high: Dou
       buffer.base.storeBytes(of: Float16(value), toByteOffset: 2 * index, as: Float16.self)
     case .bfloat16:
       buffer.base.storeBytes(of: BFloat16(value), toByteOffset: 2 * index, as: BFloat16.self)
-    default: buffer.base.storeBytes(of: Int64(value), toByteOffset: 8 * index, as: Int64.self)
+    default:
+      buffer.base.storeBytes(
+        of: Int64(value.rounded(.down)), toByteOffset: 8 * index, as: Int64.self)
     }
   }
-  return Tensor(dataType: type, shape: shape, buffer: buffer)
+  return (Name(parts[0]), Tensor(dataType: type, shape: shape, buffer: buffer))
 }
 
 /// Lets one thread wait for another; `@unchecked Sendable` since the semaphore is made for that.

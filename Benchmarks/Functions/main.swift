@@ -2,7 +2,9 @@
 // with the seconds of its repetitions. Benchmarks/functions.py drives it, in turn with torch;
 // Benchmarks/plugins.py gives it plugins' files as arguments, whose functions are there as well.
 //
-//   case FUNCTION TYPE SHAPE(4096x1000) DIM GRADIENT(0|1) WORKERS(0: this thread) SECONDS
+//   case FUNCTION GRADIENT(0|1) WORKERS(0: this thread) SECONDS OPERAND... ATTRIBUTE...
+//     OPERAND: NAME:TYPE:SHAPE:LOW,HIGH or NAME:TYPE:SHAPE:signs, SHAPE 4096x1000 or -
+//     ATTRIBUTE: NAME=VALUE
 //   bounds BYTES
 //   name
 import Glibc
@@ -21,11 +23,12 @@ func answer(_ fields: [String], _ table: FunctionTable) throws -> String {
     guard fields.count == 2, let bytes = Int(fields[1]) else { return "error bad bounds" }
     return Bounds.measure(bytes: bytes)
   case "case":
-    guard fields.count == 8, let budget = Double(fields[7]) else { return "error bad case" }
-    let key = fields[1...6].joined(separator: " ")
+    guard fields.count > 5, let budget = Double(fields[4]) else { return "error bad case" }
+    let parts = Array(fields[1...3] + fields[5...])
+    let key = parts.joined(separator: " ")
     if kept?.key != key {
       kept = nil
-      guard let item = PreparedCase(Array(fields[1...6]), table) else { return "error bad case" }
+      guard let item = PreparedCase(parts, table) else { return "error bad case" }
       kept = (key, item)
     }
     guard let item = kept?.item else { return "error bad case" }

@@ -2,12 +2,15 @@
 import dataclasses
 import os
 
+from . import catalogue
+
 TYPES = ("float32", "float64", "float16", "bfloat16")
-VECTORS = ("sigmoid", "binary_cross_entropy", "binary_cross_entropy_with_logits")
-MATRICES = ("softmax", "log_softmax", "cross_entropy", "nll_loss", "multilabel_soft_margin_loss")
 SHAPES = ((1, 10), (100_000, 10), (4096, 1000), (256, 50257))
+VECTOR = (1_000_000,)
 # A segmentation's classes, in the second dimension.
 IMAGE = (32, 21, 256, 256)
+# Speech: steps, samples, symbols.
+SPEECH = (200, 32, 5000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +36,13 @@ class Case:
         return f"{self.function} {self.type} {self.shape_text} {self.kind} {cores}"
 
 
-def shapes():
-    """(function, shape, dim)."""
-    for function in VECTORS:
-        for shape in (*SHAPES, (1_000_000,)):
-            yield function, shape, -1
-    for function in MATRICES:
+def seed_shapes():
+    """(function, shape, dim) of the functions that lossd began with."""
+    for function in catalogue.SEED:
         for shape in SHAPES:
             yield function, shape, -1
+        if catalogue.result_shape(function, VECTOR) and "softmax" not in function or function.startswith("binary"):
+            yield function, VECTOR, -1
     for function in ("softmax", "log_softmax"):
         yield function, (4096, 1000), 0
         yield function, IMAGE, 1
@@ -48,10 +50,29 @@ def shapes():
         yield function, IMAGE, -1
 
 
+def other_shapes():
+    """(function, shape, dim) of all others: few elements, many, and of rows short and long ones."""
+    for function in catalogue.ACTIVATIONS + catalogue.SPECIAL + catalogue.PAIRS:
+        for shape in ((1, 10), VECTOR):
+            yield function, shape, -1
+    for function in catalogue.ROWS + catalogue.VECTORS + catalogue.CLASSES:
+        for shape in SHAPES[:3]:
+            # torch takes minutes for each label of each class.
+            if function != "multilabel_margin_loss" or shape[-1] < 1000:
+                yield function, shape, -1
+    for function in catalogue.ROWS:
+        # pairwise_distance has rows alone.
+        if function != "pairwise_distance":
+            yield function, (1000, 4096), 0
+    for shape in ((50, 4, 30), SPEECH):
+        yield "ctc_loss", shape, -1
+
+
 def every(is_quick):
     cores = len(os.sched_getaffinity(0))
     for threads in (1,) if is_quick or cores == 1 else (1, cores):
-        for function, shape, dim in shapes():
+        # Cores are a matter of the scheduler, which knows no function.
+        for function, shape, dim in (*seed_shapes(), *(other_shapes() if threads == 1 else ())):
             for kind in TYPES[:1] if is_quick else TYPES:
                 for gradient in (False, True):
                     yield Case(function, kind, shape, dim, gradient, threads)

@@ -5,9 +5,13 @@ import pathlib
 import subprocess
 import sys
 
+from . import catalogue
+
 
 class Side:
     """A process that answers a line with a line."""
+
+    command = ""
 
     def __init__(self, name, command, environment=None):
         self.name = name
@@ -22,6 +26,13 @@ class Side:
             raise RuntimeError(f"{self.name}: {line}: {answer or 'ended'}")
         return answer
 
+    def seconds(self, case, budget_s):
+        """None where the side refuses the type."""
+        # The calling thread is not among the engine's workers: with one core it computes by itself.
+        threads = 0 if case.threads == 1 and isinstance(self, Engine) else case.threads
+        answer = self.ask(self.command + catalogue.line(case, threads, budget_s))
+        return None if answer == "refused" else [float(value) for value in answer.split()]
+
     def stop(self):
         self.process.stdin.close()
         self.process.wait()
@@ -30,19 +41,12 @@ class Side:
 class Engine(Side):
     """lossd's engine, without the daemon around it."""
 
+    command = "case "
+
     def __init__(self, program):
         if not program.exists():
             sys.exit(f"{program} is missing: make build")
         super().__init__("lossd", [str(program)])
-
-    def seconds(self, case, budget_s):
-        shape = "x".join(map(str, case.shape))
-        # The calling thread is not among the workers: with one core it computes by itself.
-        workers = 0 if case.threads == 1 else case.threads
-        answer = self.ask(
-            f"case {case.function} {case.type} {shape} {case.dim} {int(case.gradient)} {workers} "
-            f"{budget_s}")
-        return [float(value) for value in answer.split()]
 
     def bounds(self, size):
         fields = (field.split("=") for field in self.ask(f"bounds {size}").split())
@@ -62,13 +66,6 @@ class Torch(Side):
                                MALLOC_TOP_PAD_=str(64 << 20))
         worker = pathlib.Path(__file__).with_name("torch_worker.py")
         super().__init__(name, [sys.executable, str(worker)], environment)
-
-    def seconds(self, case, budget_s):
-        shape = "x".join(map(str, case.shape))
-        answer = self.ask(
-            f"{case.function} {case.type} {shape} {case.dim} {int(case.gradient)} {case.threads} "
-            f"{budget_s}")
-        return [float(value) for value in answer.split()]
 
 
 def torch_version():

@@ -1,48 +1,61 @@
-"""Times torch: reads cases from standard input, one a line, and answers each with seconds.
-
-    FUNCTION TYPE SHAPE DIM GRADIENT(0|1) THREADS SECONDS
+"""Times torch: reads cases from standard input, one a line as catalogue.line writes them, and answers each with seconds,
+or with `refused` where torch takes no such type.
 
 A call with gradient is torch's usual way: forward with recorded operations, then torch.autograd.grad.
 """
 import gc
+import pathlib
 import sys
 import time
 
 import torch
-import torch.nn.functional as F
 
-ACTIVATIONS = ("sigmoid", "softmax", "log_softmax")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from function_benchmark import catalogue  # noqa: E402
 
 
-def random(shape, kind, low, high):
+def value(text):
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def tensor(kind, shape, numbers):
+    kind = getattr(torch, kind)
+    if numbers == "signs":
+        return (torch.randint(0, 2, shape) * 2 - 1).to(kind)
+    low, high = map(float, numbers.split(","))
+    if not kind.is_floating_point:
+        return torch.randint(int(low), int(high), shape)
     return torch.rand(shape, dtype=torch.float32).mul_(high - low).add_(low).to(kind)
 
 
 class PreparedCase:
-    def __init__(self, function, kind, shape, dim, gradient):
+    def __init__(self, function, gradient, parts):
         torch.manual_seed(1)
-        kind = getattr(torch, kind)
-        self.function, self.dim, self.gradient = function, dim, gradient
-        is_probability = function == "binary_cross_entropy"
-        self.input = random(shape, kind, *((0.01, 0.99) if is_probability else (-6, 6)))
-        self.target = self.upstream = None
-        if function in ("cross_entropy", "nll_loss"):
-            positions = list(shape)
-            classes = positions.pop(1 if len(shape) > 1 else 0)
-            self.target = torch.randint(0, classes, positions)
-        elif function not in ACTIVATIONS:
-            self.target = random(shape, kind, 0, 1)
-        elif gradient:
-            self.upstream = random(shape, kind, -1, 1)
-        self.input.requires_grad_(gradient)
+        self.call, self.gradient = catalogue.torchs(function), gradient
+        self.operands, self.attributes, self.upstream = [], {}, None
+        for part in parts:
+            if "=" in part:
+                key, text = part.split("=")
+                self.attributes[key] = value(text)
+                continue
+            name, kind, shape, numbers = part.split(":")
+            made = tensor(kind, [int(size) for size in shape.split("x")] if shape != "-" else [], numbers)
+            if name == "grad.output":
+                self.upstream = made
+            else:
+                self.operands.append(made)
+        self.input = self.operands[0].requires_grad_(gradient)
         self.calls_per_time = 200 if self.input.numel() < 1000 else 1
 
     def forward(self):
-        if self.function == "sigmoid":
-            return torch.sigmoid(self.input)
-        if self.function in ACTIVATIONS:
-            return getattr(F, self.function)(self.input, self.dim)
-        return getattr(F, self.function)(self.input, self.target)
+        return self.call(*self.operands, **self.attributes)
 
     def run(self):
         if self.gradient:
@@ -69,13 +82,18 @@ def main():
     key, case = None, None
     gc.disable()
     for line in sys.stdin:
-        function, kind, shape, dim, gradient, threads, budget = line.split()
+        function, gradient, threads, budget, *parts = line.split()
         torch.set_num_threads(int(threads))
-        if key != (function, kind, shape, dim, gradient):
-            key, case = (function, kind, shape, dim, gradient), None
-            sizes = [int(size) for size in shape.split("x")]
-            case = PreparedCase(function, kind, sizes, int(dim), gradient == "1")
-        print(*case.seconds(float(budget)), flush=True)
+        try:
+            if key != (function, gradient, parts):
+                key, case = None, None
+                case = PreparedCase(function, gradient == "1", parts)
+                key = (function, gradient, parts)
+            print(*case.seconds(float(budget)), flush=True)
+        except (NotImplementedError, RuntimeError) as error:
+            if "not implemented" not in str(error):
+                raise
+            print("refused", flush=True)
 
 
 if __name__ == "__main__":

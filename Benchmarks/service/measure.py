@@ -104,8 +104,10 @@ def lossctl(server, transport, *arguments, seconds, warm_up, processors=None):
 
 def engine(shape, gradient, workers, seconds):
     """The same evaluation in one process, without a socket: FunctionBenchmark, whose workers compute."""
+    rows, classes = shape.split("x")
+    operands = f"input:float32:{shape}:-6,6 target:int64:{rows}:0,{classes}"
     output = subprocess.run(
         [BUILD / "FunctionBenchmark"],
-        input=f"case cross_entropy float32 {shape} 1 {int(gradient)} {workers} {seconds}\n",
+        input=f"case cross_entropy {int(gradient)} {workers} {seconds} {operands}\n",
         check=True, capture_output=True, text=True).stdout.split()
     return {"rate": 1 / statistics.median(map(float, output))}

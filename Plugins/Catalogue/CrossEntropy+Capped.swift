@@ -7,16 +7,18 @@ import LossdTensor
 /// cross_entropy of class indices with what torch has none of: logits x that `softcap` k keeps within +-k, as
 /// k tanh(x / k) (Gemma Team (2024), "Gemma 2: Improving Open Language Models at a Practical Size"), and c times the
 /// square of their log-sum-exp added to each position's loss, c being `lse_square_scale` (the z-loss of Chowdhery and
-/// others (2022), "PaLM: Scaling Language Modeling with Pathways"). In float64, a row at a time.
+/// others (2022), "PaLM: Scaling Language Modeling with Pathways"). In float64, a row at a time, or many of few
+/// classes.
 struct CappedLogits {
   private static let (smoothing, softcap, square) = (2, 3, 4)
 
   static var attributes: [AttributeDeclaration] {
     [
       .number(
-        "softcap", 0, minimum: 0, help: "logits x are softcap tanh(x / softcap); 0: as they are"),
+        "softcap", 0, minimum: 0, maximum: .greatestFiniteMagnitude,
+        help: "logits x are softcap tanh(x / softcap); 0: as they are"),
       .number(
-        "lse_square_scale", 0, minimum: 0,
+        "lse_square_scale", 0, minimum: 0, maximum: .greatestFiniteMagnitude,
         help: "what logsumexp(logits)^2 counts in each loss (z-loss)"),
     ]
   }
@@ -34,7 +36,9 @@ struct CappedLogits {
   }
 
   static func planPass(_ plan: inout Plan, _ layout: ClassLayout) {
-    plan.setScratch(bytes: RowWork.blockBytes(layout.classes))
+    plan.setScratch(
+      bytes: RowWork.blockBytes(layout.classes) + RowsBlock.bytes(layout.classes)
+        + ClassBlock.headBytes)
     plan.addPass(units: layout.positions, unitCost: 100 + 12 * Double(layout.classes))
   }
 
@@ -54,6 +58,57 @@ struct CappedLogits {
     smoothing = call.attributes.float(Self.smoothing)
     cap = call.attributes.float(Self.softcap)
     square = call.attributes.float(Self.square)
+  }
+
+  /// Evaluates the positions of a chunk, rows of few classes together where there is a cap alone; false where it does not.
+  func runBlocks(
+    _ state: ClassState, _ chunk: Chunk, _ target: TensorView
+  ) throws(StatusError) -> Bool {
+    let classes = layout.classes
+    guard layout.inner == 1, RowsBlock.rows(classes) > 1, cap > 0, smoothing == 0, square == 0,
+      let kernels = Kernels.chosen?.float64
+    else { return false }
+    let block = RowsBlock(scratch + RowWork.blockBytes(classes), classes)
+    var known = ClassBlock(scratch + RowWork.blockBytes(classes) + RowsBlock.bytes(classes))
+    let gradient = call.output(1)
+    let perPosition = Reduction(call.attributes) == .none ? call.output(0) : nil
+    var (losses, weights) = (CompensatedSum(), CompensatedSum())
+    for first in stride(from: chunk.range.lowerBound, to: chunk.range.upperBound, by: block.rows) {
+      let count = min(block.rows, chunk.range.upperBound - first)
+      let (start, elements) = (layout.start(first), count * classes)
+      let weight = try known.setLabels(kernels, call, target, classes, first, count)
+      if !state.sumsWeightsFirst { weights.add(weight) }
+      if gradient != nil { known.setScales(call, first, weightSum: call.totals[1]) }
+      for index in 0..<count {
+        block.labels[index] = known.labels[index]
+        block.factors[index] = gradient == nil ? 0 : known.scale(index) * known.weight(index)
+      }
+      Double._load(input, start, block.x, elements)
+      capped(kernels, block.x, block.y, elements)
+      block.crossEntropy(kernels, count, classes, hasGradient: gradient != nil)
+      if let gradient {
+        for index in 0..<count where block.labels[index] >= 0 {
+          block.x[index * classes + Int(block.labels[index])] =
+            block.factors[index] * expm1(-block.losses[index])
+        }
+        for index in 0..<elements { block.x[index] *= block.y[index] }
+        Double._store(block.x, gradient, start, elements)
+      }
+      for index in 0..<count {
+        known.losses[index] = known.weight(index) * block.losses[index]
+        if !block.isExtreme(index) { continue }
+        let label = Int(known.labels[index])
+        known.losses[index] = try evaluate(
+          Row(
+            start: layout.start(first + index), label: label < 0 ? nil : label,
+            weight: known.weight(index), scale: gradient == nil ? 0 : known.scale(index)),
+          first + index)
+      }
+      known.finish(&losses, perPosition, first)
+    }
+    chunk.sums[0] += losses.value
+    chunk.sums[1] += weights.value
+    return true
   }
 
   /// Writes the gradient of a position, where it is wanted, and returns its loss.
@@ -119,11 +174,19 @@ struct CappedLogits {
   /// Loads a block of logits, capped; their derivatives into `z`.
   private func load(_ work: RowWork, _ first: Int, _ count: Int) {
     work.load(first, count)
-    guard cap > 0 else { return }
-    for index in 0..<count { work.x[index] /= cap }
+    if cap > 0 { capped((Kernels.chosen ?? Kernels.baseline).float64, work.x, work.z, count) }
+  }
+
+  /// Caps `x`; the derivatives go to `slopes`.
+  private func capped(
+    _ kernels: KernelTable, _ x: UnsafeMutablePointer<Double>,
+    _ slopes: UnsafeMutablePointer<Double>, _ count: Int
+  ) {
+    for index in 0..<count { x[index] /= cap }
     var elements = ElementCall(
-      .tanh, x: work.x, values: work.x, slopes: work.z, count: count)
-    _ = (Kernels.chosen ?? Kernels.baseline).float64.elements(&elements)
-    for index in 0..<count { work.x[index] *= cap }
+      .tanh, x: x, values: x, slopes: call.wants(1) ? UnsafeMutableRawPointer(slopes) : nil,
+      count: count)
+    _ = kernels.elements(&elements)
+    for index in 0..<count { x[index] *= cap }
   }
 }

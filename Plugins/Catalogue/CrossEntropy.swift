@@ -224,6 +224,11 @@ extension ClassLoss {
       try runProbabilities(call, state, chunk)
       return
     }
+    if state.isCapped && !isWeighing,
+      try CappedLogits(call, state, input, chunk.scratch).runBlocks(state, chunk, target)
+    {
+      return
+    }
     let (layout, weight) = (state.layout, call.input(3))
     let ignored = call.attributes.int(1)
     if state.isVector, !isWeighing, let kernels = Kernels.chosen {

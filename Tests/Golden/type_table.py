@@ -36,8 +36,7 @@ def ours(function, inputs, dtype):
     others = {name for name, tensor in inputs.items() if not tensor.dtype.is_floating_point}
     truths = {name for name, tensor in inputs.items() if tensor.dtype == torch.bool}
     isRefused = (
-        function in RECTIFIERS and others
-        or function in PAIR_LOSSES and (truths or "weight" in others)
+        function in PAIR_LOSSES and (truths - TRUTHS.get(function, set()) or "weight" in others)
         or function == "cosine_embedding_loss" and truths & {"input1", "input2"}
         or function == "ctc_loss" and (truths or len(others) < 3))
     if isRefused or dtype is None:
@@ -46,7 +45,9 @@ def ours(function, inputs, dtype):
     return torch_side.name_of(inputs["input"].dtype) if function in PAIR_LOSSES and "weight" in inputs else dtype
 
 
-RECTIFIERS = ("relu", "relu6", "hardtanh", "threshold")
+# Where a tensor of bools is taken as numbers.
+TRUTHS = dict.fromkeys(
+    ("mse_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "soft_margin_loss", "hinge_embedding_loss"), {"target"})
 PAIR_LOSSES = ("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss", "kl_div", "poisson_nll_loss", "soft_margin_loss",
                "hinge_embedding_loss", *sources.PAIRS)
 CLASS_LOSSES = (*sources.OF_PROBABILITY, *sources.ROWS, "multi_margin_loss")

@@ -61,7 +61,7 @@ def slowest_status(daemon, seconds):
 class Descriptors(unittest.TestCase):
     """Descriptors are never taken: neither what they are nor how long they take to be closed holds anybody up."""
 
-    def attack(self, daemon, send, count=12, linger=6):
+    def attack(self, daemon, send, count=12, linger=1):
         """`send` with a socket that lingers, on so many connections; then everybody's last copies are closed by the
         daemon, and another client waits no longer than it may. Returns how often the kernel refused to send."""
         quiet = slowest_status(daemon, 0.5)

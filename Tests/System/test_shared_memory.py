@@ -376,7 +376,7 @@ class SharedMemory(unittest.TestCase):
 
         thread = threading.Thread(target=punch)
         thread.start()
-        for _ in range(20):
+        for _ in range(8):
             connection.evaluate("sigmoid", {"input": tensor}, {}, {"output": into})
         stop.set()
         thread.join()

@@ -43,6 +43,7 @@ enum PRelu: PairActivation {
   static var typeRule: ElementTypeRule { .alike }
 
   static func formula(_ call: Call) -> ElementFormulaID { .prelu }
+  static var formulaOfNumber: ElementFormulaID? { .leakyRelu }
 
   static func reshaped(_ tensors: ElementTensors) throws(StatusError) -> ElementShape? {
     guard let weight = tensors.target else { return nil }

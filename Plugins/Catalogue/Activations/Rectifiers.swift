@@ -12,21 +12,31 @@ extension Activation {
 /// max(0, x); torch.nn.functional.relu.
 enum Relu: Activation {
   static var declaration: FunctionDeclaration {
-    .activation("relu", summary: "max(0, input), elementwise")
+    .activation(
+      "relu", summary: "max(0, input), elementwise", inputTypes: integersAndFloats,
+      outputHelp: "like input")
   }
+  static var typeRule: ElementTypeRule { .ofInput }
 
   static func formula(_ call: Call) -> ElementFormulaID { .relu }
+
+  static func integers(_ attributes: Attributes) -> IntegerPieces? { .bounded(0, .infinity) }
 }
 
 /// min(max(0, x), 6); torch.nn.functional.relu6.
 enum Relu6: Activation {
   static var declaration: FunctionDeclaration {
-    .activation("relu6", summary: "input between 0 and 6, elementwise")
+    .activation(
+      "relu6", summary: "input between 0 and 6, elementwise", inputTypes: integersAndFloats,
+      outputHelp: "like input")
   }
+  static var typeRule: ElementTypeRule { .ofInput }
 
   static func formula(_ call: Call) -> ElementFormulaID { .hardTanh }
 
   static func constants(_ attributes: Attributes) -> ElementConstants { ElementConstants(0, 6) }
+
+  static func integers(_ attributes: Attributes) -> IntegerPieces? { .bounded(0, 6) }
 }
 
 /// min(max(min_val, x), max_val); torch.nn.functional.hardtanh.
@@ -34,17 +44,25 @@ enum HardTanh: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
       "hardtanh", summary: "input between min_val and max_val, elementwise",
+      inputTypes: integersAndFloats, outputHelp: "like input",
       attributes: [
         .number("min_val", -1, help: "the least result"),
         .number("max_val", 1, help: "the largest result, at least min_val"),
       ])
   }
   static var constantCount: Int { 2 }
+  static var typeRule: ElementTypeRule { .ofInput }
 
   static func formula(_ call: Call) -> ElementFormulaID { .hardTanh }
 
+  static func integers(_ attributes: Attributes) -> IntegerPieces? {
+    let bounds = constants(attributes)
+    return .bounded(bounds.a, bounds.b)
+  }
+
   static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError) {
     let bounds = constants(attributes)
+    if !type.isFloatingPoint { try integers(attributes)?.check(type, ("min_val", "max_val")) }
     guard bounds.a <= bounds.b else {
       throw invalid("min_val is \(bounds.a), expected at most max_val, which is \(bounds.b)")
     }
@@ -56,6 +74,7 @@ enum Threshold: Activation {
   static var declaration: FunctionDeclaration {
     .activation(
       "threshold", summary: "input where above threshold, else value, elementwise",
+      inputTypes: integersAndFloats, outputHelp: "like input",
       attributes: [
         .number("threshold", nil, help: "where the input ends"),
         .number("value", nil, help: "the result up to there"),
@@ -63,7 +82,18 @@ enum Threshold: Activation {
   }
   static var constantCount: Int { 2 }
 
+  static var typeRule: ElementTypeRule { .ofInput }
+
   static func formula(_ call: Call) -> ElementFormulaID { .threshold }
+
+  static func integers(_ attributes: Attributes) -> IntegerPieces? {
+    let numbers = constants(attributes)
+    return .above(numbers.a, else: numbers.b)
+  }
+
+  static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError) {
+    if !type.isFloatingPoint { try integers(attributes)?.check(type, ("threshold", "value")) }
+  }
 }
 
 /// x above 0, else negative_slope x; torch.nn.functional.leaky_relu.

@@ -117,11 +117,19 @@ extension ClassFormula {
   /// the reference's to compute.
   private func transform(_ scratch: FormulaBlock, _ tiles: Tiles, hasGradient: Bool) -> Bool {
     let block = scratch.block
+    let (rests, powers) = (scratch.extremes, scratch.unread)
+    for index in 0..<block.count {
+      let l = block.losses[index]
+      scratch.factors[index] = -exponent * (l < 0 ? 0 : l)
+    }
+    var exponentials = ElementCall(
+      .expm1, x: scratch.factors, values: rests, slopes: powers, count: block.count)
+    _ = (Kernels.chosen ?? Kernels.baseline).float64.elements(&exponentials)
     var hasExtremes = false
     for index in 0..<block.count {
       let l = block.losses[index]
       let weight = block.weight(index)
-      let (value, slope) = results(l < 0 ? 0 : l)
+      let (value, slope) = results(l < 0 ? 0 : l, rest: -rests[index], power: powers[index])
       let isIgnored = block.labels[index] < 0
       let factor = hasGradient && !isIgnored ? block.scale(index) * weight * slope : 0
       let loss = isIgnored ? 0 : weight * value

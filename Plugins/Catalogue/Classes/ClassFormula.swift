@@ -1,3 +1,4 @@
+import Glibc
 import LossdKernels
 import LossdPluginKit
 import LossdTensor
@@ -14,8 +15,19 @@ protocol ClassFormula: Function where State == ClassState {
 
   init(_ attributes: Attributes)
 
-  /// f and f' of l, which is at least 0, infinite or NaN.
-  func results(_ l: Double) -> (value: Double, slope: Double)
+  /// The power k of the target's probability that the formula looks at.
+  var exponent: Double { get }
+
+  /// f and f' of l, which is at least 0, infinite or NaN, with 1 - exp(-k l) and exp(-k l).
+  func results(_ l: Double, rest: Double, power: Double) -> (value: Double, slope: Double)
+}
+
+extension ClassFormula {
+  var exponent: Double { 1 }
+
+  func results(_ l: Double) -> (value: Double, slope: Double) {
+    results(l, rest: -expm1(-exponent * l), power: exp(-exponent * l))
+  }
 }
 
 /// Where the tensors of a loss of class indices stand.

@@ -1,14 +1,18 @@
-/// max(0, shift + x)^p of a block, p 1 or 2, four elements at a time. What fills the last four is -infinity. A NaN
+/// max(0, shift + x)^p of a block, p 1 or 2, four elements at a time; there is room for all of the last four. A NaN
 /// counts as 0, as in torch's margin losses.
 struct HingeBlock {
   let x: UnsafeRawPointer
   let count: Int
   let shift: Double
   let isSquared: Bool
+  /// The number of an element that does not count; -1: all do.
+  let omitted: Double
 
-  /// Fills up the last four.
-  init(_ x: UnsafeMutablePointer<Double>, _ count: Int, shift: Double, isSquared: Bool = false) {
-    for index in count..<(count + 3) / 4 * 4 { x[index] = -.infinity }
+  init(
+    _ x: UnsafePointer<Double>, _ count: Int, shift: Double, isSquared: Bool = false,
+    omitted: Int = -1
+  ) {
+    self.omitted = Double(omitted)
     self.x = UnsafeRawPointer(x)
     self.count = count
     self.shift = shift
@@ -23,9 +27,12 @@ struct HingeBlock {
     var (losses, slopes) = (SIMD4<Double>.zero, SIMD4<Double>.zero)
     let (shifts, factors) = (SIMD4(repeating: shift), SIMD4(repeating: factor))
     let y = UnsafeMutableRawPointer(y)
+    var numbers = SIMD4<Double>(0, 1, 2, 3)
+    let (end, omitted) = (SIMD4(repeating: Double(count)), SIMD4(repeating: omitted))
     for offset in stride(from: 0, to: count * 8, by: 32) {
       let z = shifts + x.load(fromByteOffset: offset, as: SIMD4<Double>.self)
-      let isOn = z .> .zero
+      let isOn = (z .> .zero) .& (numbers .< end) .& (numbers .!= omitted)
+      numbers += SIMD4(repeating: 4)
       let hinge = SIMD4<Double>.zero.replacing(with: z, where: isOn)
       var slope = SIMD4<Double>.zero.replacing(with: SIMD4(repeating: 1), where: isOn)
       if isSquared {

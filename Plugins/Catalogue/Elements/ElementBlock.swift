@@ -24,12 +24,30 @@ struct ElementBlock {
     (self.shape, self.scale, self.scratch) = (shape, scale, scratch)
     upstream = tensors.isReduced ? nil : tensors.upstream
     isStreamed = Streaming.isWorthwhile(state.count, tensors.input.dataType)
+    let count = min(state.count, Blocks.size)
+    func fill(_ tensor: TensorView?, _ tile: ElementTile) {
+      guard let tensor, isNumber(tensor) else { return }
+      tiles.fill(tile.place(scratch), 0, count, tensor[0])
+    }
+    fill(tensors.input, .input)
+    fill(tensors.target, .target)
+    fill(tensors.parameter, .parameter)
+    fill(tensors.weight, .weight)
+    fill(upstream, .upstream)
+  }
+
+  /// Whether one number stands for all elements: its tile is filled once for all blocks.
+  private func isNumber(_ tensor: TensorView) -> Bool {
+    tensor.count == 1 && !tensor.hasShape(shape)
   }
 
   private func read(
     _ tensor: TensorView?, _ tile: ElementTile, _ begin: Int, _ count: Int
   ) -> UnsafeRawPointer? {
-    tensor.map { tiles.readBroadcast($0, begin, count, shape, tile: tile.place(scratch)) }
+    guard let tensor else { return nil }
+    let place = tile.place(scratch)
+    return isNumber(tensor)
+      ? UnsafeRawPointer(place) : tiles.readBroadcast(tensor, begin, count, shape, tile: place)
   }
 
   private func goal(
@@ -40,8 +58,8 @@ struct ElementBlock {
 
   /// The operands of elements from `begin` on, at most a block, and nowhere to write.
   func operands(_ begin: Int, _ count: Int) -> ElementCall {
-    let x = tiles.readBroadcast(
-      tensors.input, begin, count, shape, tile: ElementTile.input.place(scratch))
+    // There is an input: nil is what a tensor that is not there gives.
+    let x = read(tensors.input, .input, begin, count).unsafelyUnwrapped
     return ElementCall(
       state.formula, x: x, y: read(tensors.target, .target, begin, count),
       z: read(tensors.parameter, .parameter, begin, count),

@@ -13,7 +13,7 @@ extension FunctionDeclaration {
   /// An elementwise activation, as `ElementPlaces.activation` has its tensors.
   static func activation(
     _ name: String, summary: String, inputTypes: [DataType] = floatTypes,
-    attributes: [AttributeDeclaration] = []
+    outputHelp: String? = nil, attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
     FunctionDeclaration(
       name: name, kind: .activation, summary: summary,
@@ -26,7 +26,8 @@ extension FunctionDeclaration {
       outputs: [
         OutputDeclaration(
           "output", isDefault: true, hasRows: true, mayOverwrite: 0,
-          help: inputTypes == floatTypes ? "like input" : "like input; float32 for integers"),
+          help: outputHelp
+            ?? (inputTypes == floatTypes ? "like input" : "like input; float32 for integers")),
         OutputDeclaration(
           "grad.input", hasRows: true, mayOverwrite: 0, help: "gradient with respect to input"),
       ], attributes: attributes)

@@ -34,6 +34,16 @@ extension ElementFunction {
   private static func run(
     _ call: Call, _ tensors: ElementTensors, _ state: ElementState, _ chunk: Chunk
   ) throws(StatusError) {
+    var (tensors, state) = (tensors, state)
+    if !tensors.input.dataType.isFloatingPoint, let pieces = integers(call.attributes) {
+      return pieces.run(
+        tensors.input, tensors.values, Blocks.elements(chunk.range, of: state.count))
+    }
+    if let formula = formulaOfNumber, let number = tensors.target, number.count == 1,
+      tensors.slopesOfTarget == nil
+    {
+      (state.formula, state.constants.a, tensors.target) = (formula, number[0], nil)
+    }
     if chunk.pass == state.weights {
       sumWeights(tensors, chunk)
       return

@@ -13,6 +13,10 @@ protocol ElementFunction: Function where State == ElementState {
 
   /// What the kernels compute of this call.
   static func formula(_ call: Call) -> ElementFormulaID
+  /// What integers become where they stay of their type; nil: they do not.
+  static func integers(_ attributes: Attributes) -> IntegerPieces?
+  /// The formula of the input alone that stands for it where the second operand is one number, its first constant.
+  static var formulaOfNumber: ElementFormulaID? { get }
   /// The formula's numbers.
   static func constants(_ attributes: Attributes) -> ElementConstants
   /// Refuses attributes that do not go together; `type` is the input's.
@@ -42,6 +46,8 @@ protocol ElementFunction: Function where State == ElementState {
 
 extension ElementFunction {
   static var constantCount: Int { 0 }
+  static var formulaOfNumber: ElementFormulaID? { nil }
+  static func integers(_ attributes: Attributes) -> IntegerPieces? { nil }
   static func constants(_ attributes: Attributes) -> ElementConstants {
     let first = places.isLoss ? 1 : 0
     func constant(_ index: Int) -> Double {

@@ -1,4 +1,5 @@
 import Glibc
+import LossdKernelTable
 import LossdKernels
 import LossdPluginKit
 import LossdTensor
@@ -7,15 +8,19 @@ import LossdTensor
 /// 1 - eps + eps / C, of any other class p^gamma_neg and eps / C. Ridnik and others (2021), "Asymmetric Loss For
 /// Multi-Label Classification"; ASLSingleLabel of their code, timm's AsymmetricLossSingleLabel (whose default gamma_pos
 /// is 1). The gradient goes through the weights too, as it does there.
-struct AsymmetricLossSingleLabel: RowLoss {
+struct AsymmetricLossSingleLabel: BlockLoss {
   static let name = "asymmetric_loss_single_label"
   static let summary = "cross entropy of smoothed targets, each class by how wrong it is"
   static let inputHelp = "logits, (C) or (N, C)"
   static let elementCost = 6.0
   static var attributes: [AttributeDeclaration] {
     [
-      .number("gamma_neg", 4, minimum: 0, help: "how much less certain other classes count"),
-      .number("gamma_pos", 0, minimum: 0, help: "how much less a certain target counts"),
+      .number(
+        "gamma_neg", 4, minimum: 0, maximum: .greatestFiniteMagnitude,
+        help: "how much less certain other classes count"),
+      .number(
+        "gamma_pos", 0, minimum: 0, maximum: .greatestFiniteMagnitude,
+        help: "how much less a certain target counts"),
       .number(
         "eps", 0.1, minimum: 0, maximum: 1, help: "share of the target given to all classes alike"),
     ]
@@ -77,6 +82,46 @@ struct AsymmetricLossSingleLabel: RowLoss {
     return losses.value
   }
 
+  func evaluate(
+    _ kernels: KernelTable, _ work: RowWork, _ block: RowsBlock, _ count: Int
+  ) throws(StatusError) {
+    let (classes, elements) = (work.classes, count * work.classes)
+    let share = smoothing / Double(classes)
+    Double._load(work.input, work.start, block.x, elements)
+    block.logSoftmax(kernels, count, classes)
+    for index in 0..<elements { block.y[index] = ofOthers * block.x[index] }
+    if share > 0 && ofOthers != 0 { kernels.exp(block.y, block.y, elements) }
+    for index in 0..<count {
+      let label = work.target.integer(work.row + index)
+      try checkLabel(label, work.row + index, work.target, classes)
+      let (x, y) = (block.x + index * classes, block.y + index * classes)
+      let own = target(x[Int(label)], 1 - smoothing + share)
+      var sums = (loss: 0.0, slope: 0.0)
+      if share > 0 {
+        if ofOthers == 0 { y.update(repeating: 1, count: classes) }
+        sums = terms(x, y, classes, share, Int(label))
+      } else {
+        y.update(repeating: 0, count: classes)
+      }
+      block.losses[index] = own.value + sums.loss
+      block.labels[index] = Int32(label)
+      block.numbers[index] = sums.slope
+      y[Int(label)] = own.slope
+    }
+    guard let gradient = work.gradient else { return }
+    for index in 0..<count {
+      let (x, y) = (block.x + index * classes, block.y + index * classes)
+      let (label, factor, others) = (
+        Int(block.labels[index]), block.factors[index], block.numbers[index]
+      )
+      let (logarithm, own) = (x[label], y[label])
+      kernels.exp(x, x, classes)
+      for place in 0..<classes { x[place] = factor * (y[place] - x[place] * (others + own)) }
+      x[label] = factor * (-expm1(logarithm) * own - exp(logarithm) * others)
+    }
+    Double._store(block.x, gradient, work.start, elements)
+  }
+
   /// The target's term, and its derivative by log p.
   private func target(_ l: Double, _ y: Double) -> (value: Double, slope: Double) {
     let rest = -expm1(l)
@@ -112,15 +157,22 @@ struct AsymmetricLossSingleLabel: RowLoss {
     _ row: RowWork, _ first: Int, _ count: Int, _ share: Double, _ label: Int
   ) -> (loss: Double, slope: Double) {
     let (x, y, z) = (row.x, row.y, row.z)
-    let gamma = ofOthers
-    if gamma == 0 {
+    if ofOthers == 0 {
       z.update(repeating: 1, count: count)
     } else {
-      for index in 0..<count { y[index] = gamma * x[index] }
+      for index in 0..<count { y[index] = ofOthers * x[index] }
       writeExponentials(y, z, count)
     }
+    return terms(x, z, count, share, label - first)
+  }
+
+  /// The sums of the other classes' terms and slopes, of logarithms in `x` and weights in `z`, whose place the slopes take.
+  private func terms(
+    _ x: UnsafePointer<Double>, _ z: UnsafeMutablePointer<Double>, _ count: Int, _ share: Double,
+    _ own: Int
+  ) -> (loss: Double, slope: Double) {
+    let gamma = ofOthers
     var (loss, slope) = (0.0, 0.0)
-    let own = label - first
     for index in 0..<count {
       let weight = z[index]
       // What has no weight has no term, not even where its logarithm is infinite.

@@ -12,13 +12,13 @@ struct GeneralizedCrossEntropy: ClassFormula {
   /// Below this q the loss is l, to the last digit.
   private static let smallest = 1e-20
 
-  private let q: Double
+  let exponent: Double
 
-  init(_ attributes: Attributes) { q = attributes.float(ClassPlaces.ownAttribute) }
+  init(_ attributes: Attributes) { exponent = attributes.float(ClassPlaces.ownAttribute) }
 
   @inline(__always)
-  func results(_ l: Double) -> (value: Double, slope: Double) {
-    q < Self.smallest ? (l, 1) : (-expm1(-q * l) / q, exp(-q * l))
+  func results(_ l: Double, rest: Double, power: Double) -> (value: Double, slope: Double) {
+    exponent < Self.smallest ? (l, 1) : (rest / exponent, power)
   }
 }
 
@@ -28,7 +28,11 @@ struct SoftmaxFocalLoss: ClassFormula {
   static let name = "softmax_focal_loss"
   static let summary = "-(1 - p)^gamma log(p), p = softmax(input)[target]"
   static var attributes: [AttributeDeclaration] {
-    [.number("gamma", 2, minimum: 0, help: "how much less certain rows count; 0: cross_entropy")]
+    [
+      .number(
+        "gamma", 2, minimum: 0, maximum: .greatestFiniteMagnitude,
+        help: "how much less certain rows count; 0: cross_entropy")
+    ]
   }
 
   private let gamma: Double
@@ -36,12 +40,10 @@ struct SoftmaxFocalLoss: ClassFormula {
   init(_ attributes: Attributes) { gamma = attributes.float(ClassPlaces.ownAttribute) }
 
   @inline(__always)
-  func results(_ l: Double) -> (value: Double, slope: Double) {
-    // 1 - p and p; l / (1 - p) goes to 1 at 0, and p l to 0 at infinity.
-    let rest = -expm1(-l)
-    let p = exp(-l)
+  func results(_ l: Double, rest: Double, power: Double) -> (value: Double, slope: Double) {
     let factor = gamma == 2 ? rest * rest : pow(rest, gamma)
-    let share = p == 0 ? 0 : l == 0 ? p : p * (l / rest)
+    // l / (1 - p) goes to 1 at 0, and p l to 0 at infinity.
+    let share = power == 0 ? 0 : l == 0 ? power : power * (l / rest)
     return (factor * l, factor * (1 + gamma * share))
   }
 }
@@ -60,7 +62,7 @@ struct Poly1CrossEntropy: ClassFormula {
   init(_ attributes: Attributes) { epsilon = attributes.float(ClassPlaces.ownAttribute) }
 
   @inline(__always)
-  func results(_ l: Double) -> (value: Double, slope: Double) {
-    (l - epsilon * expm1(-l), 1 + epsilon * exp(-l))
+  func results(_ l: Double, rest: Double, power: Double) -> (value: Double, slope: Double) {
+    (l + epsilon * rest, 1 + epsilon * power)
   }
 }

@@ -86,10 +86,10 @@ enum CosineEmbeddingLoss: RowFunction {
   ) -> RowResult {
     let repeats = (max(state.constants[0], 1), max(state.constants[1], 1))
     let squares = (
-      numbers.sums[0] / repeats.0 + epsilon, numbers.sums[2] / repeats.1 + epsilon
+      numbers.sum(0) / repeats.0 + epsilon, numbers.sum(2) / repeats.1 + epsilon
     )
     let size = squares.0.squareRoot() * squares.1.squareRoot()
-    let cosine = numbers.sums[1] / size
+    let cosine = numbers.sum(1) / size
     let rest = cosine - state.shift
     var result = RowResult()
     var slope = 0.0
@@ -100,6 +100,7 @@ enum CosineEmbeddingLoss: RowFunction {
       result.value = rest < 0 ? 0 : rest
       slope = rest >= 0 ? scale : 0
     }
+    guard state.hasGoals else { return result }
     result.factors[0] = -slope * cosine / squares.0 / repeats.0
     result.factors[1] = slope / size
     result.factors[2] = -slope * cosine / squares.1 / repeats.1

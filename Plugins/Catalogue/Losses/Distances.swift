@@ -25,7 +25,8 @@ enum L1Loss: PairLoss {
 /// (x - y)^2; torch.nn.functional.mse_loss.
 enum MSELoss: PairLoss {
   static var declaration: FunctionDeclaration {
-    .broadcastLoss("mse_loss", summary: "(input - target)^2", hasWeight: true)
+    .broadcastLoss(
+      "mse_loss", summary: "(input - target)^2", targetTypes: DataType.allCases, hasWeight: true)
   }
   static var places: ElementPlaces { .loss(weight: 3) }
   static var weightRule: ElementWeightRule { .meanOfWeights }
@@ -38,6 +39,7 @@ enum SmoothL1Loss: PairLoss {
   static var declaration: FunctionDeclaration {
     .broadcastLoss(
       "smooth_l1_loss", summary: "(x - y)^2 / (2 beta) below beta, else |x - y| - beta / 2",
+      targetTypes: DataType.allCases,
       attributes: [
         .number(
           "beta", 1, minimum: 0, help: "where the square ends; 0: the absolute difference alone")
@@ -55,7 +57,7 @@ enum HuberLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .broadcastLoss(
       "huber_loss", summary: "(x - y)^2 / 2 up to delta, else delta (|x - y| - delta / 2)",
-      types: floatTypes, targetTypes: integersAndFloats, hasWeight: true,
+      types: floatTypes, targetTypes: DataType.allCases, hasWeight: true,
       attributes: [.number("delta", 1, help: "where the square ends, above 0")])
   }
   static var places: ElementPlaces { .loss(weight: 3) }

@@ -16,7 +16,9 @@ enum SigmoidFocalLoss: PairLoss {
         .number(
           "alpha", 0.25, maximum: 1,
           help: "the weight of a target of 1, 1 - alpha that of 0; below 0: none"),
-        .number("gamma", 2, minimum: 0, help: "how fast what is right stops to count"),
+        .number(
+          "gamma", 2, minimum: 0, maximum: .greatestFiniteMagnitude,
+          help: "how fast what is right stops to count"),
       ])
   }
 
@@ -40,8 +42,12 @@ enum AsymmetricLoss: PairLoss {
       targetHelp: "0 or 1 for each label; broadcasts with input", hasTargetGradient: false,
       reduction: Reduction.attribute("sum"),
       attributes: [
-        .number("gamma_neg", 4, minimum: 0, help: "how fast a right 0 stops to count"),
-        .number("gamma_pos", 1, minimum: 0, help: "how fast a right 1 stops to count"),
+        .number(
+          "gamma_neg", 4, minimum: 0, maximum: .greatestFiniteMagnitude,
+          help: "how fast a right 0 stops to count"),
+        .number(
+          "gamma_pos", 1, minimum: 0, maximum: .greatestFiniteMagnitude,
+          help: "how fast a right 1 stops to count"),
         .number(
           "clip", 0.05, minimum: 0, maximum: 1,
           help: "the probability below which a 0 costs nothing"),

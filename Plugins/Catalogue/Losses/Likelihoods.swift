@@ -29,7 +29,8 @@ enum PoissonNLLLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .broadcastLoss(
       "poisson_nll_loss", summary: "exp(input) - target input, or input - target log(input + eps)",
-      inputHelp: "the mean or its logarithm", targetHelp: "counts; broadcasts with input",
+      targetTypes: DataType.allCases, inputHelp: "the mean or its logarithm",
+      targetHelp: "counts; broadcasts with input",
       attributes: [
         AttributeDeclaration(
           "log_input", .bool, default: .bool(true), help: "the input is the logarithm of the mean"),
@@ -59,7 +60,7 @@ enum SoftMarginLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "soft_margin_loss", summary: "log(1 + exp(-target input)), stable", inputHelp: "scores",
-      targetTypes: integersAndFloats, targetHelp: "1 or -1; broadcasts to input",
+      targetTypes: DataType.allCases, targetHelp: "1 or -1; broadcasts to input",
       hasTargetGradient: false)
   }
   static var typeRule: ElementTypeRule { .ofInput }
@@ -73,7 +74,7 @@ enum HingeEmbeddingLoss: PairLoss {
   static var declaration: FunctionDeclaration {
     .loss(
       "hinge_embedding_loss", summary: "input for a target of 1, max(0, margin - input) for -1",
-      inputHelp: "distances", inputBatching: .broadcast, targetTypes: integersAndFloats,
+      inputHelp: "distances", inputBatching: .broadcast, targetTypes: DataType.allCases,
       targetHelp: "1 or -1; broadcasts with input",
       hasTargetGradient: false,
       attributes: [

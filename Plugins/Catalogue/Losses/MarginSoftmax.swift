@@ -6,7 +6,7 @@ import LossdTensor
 
 /// The cross entropy of `scale` times cosines, with a margin between the target's and the others: what a formula
 /// makes of the target's cosine. Both are as pytorch-metric-learning has them, of cosines in place of embeddings.
-protocol MarginSoftmax: RowLoss {
+protocol MarginSoftmax: BlockLoss {
   var scale: Double { get }
   /// What stands for the target's cosine, and its derivative.
   func margined(_ cosine: Double) -> (value: Double, slope: Double)
@@ -15,12 +15,13 @@ protocol MarginSoftmax: RowLoss {
 extension MarginSoftmax {
   static var inputHelp: String { "cosines, (C) or (N, C)" }
   static var elementCost: Double { 4 }
-  static func scratchBytes(classes: Int) -> Int { MarginBlock.bytes(classes) }
 
   static func attributes(margin: Double, maximum: Double?, help: String) -> [AttributeDeclaration] {
     [
       .number("margin", margin, minimum: 0, maximum: maximum, help: help),
-      .number("scale", 64, minimum: 0, help: "what the cosines are multiplied by"),
+      .number(
+        "scale", 64, minimum: 0, maximum: .greatestFiniteMagnitude,
+        help: "what the cosines are multiplied by"),
     ]
   }
 
@@ -55,84 +56,9 @@ extension MarginSoftmax {
   }
 }
 
-/// Rows of few classes that the kernels of cross_entropy compute together, in float64: where their cosines are, and what is
-/// known of each.
-private struct MarginBlock {
-  /// Elements of the rows, and rows.
-  private static let elements = 2048
-  private static let rowsMax = 128
-  /// From here on, and of what is no number, the kernels need not be right.
-  static let extreme = 1e299
-
-  let rows: Int
-  let x: UnsafeMutablePointer<Double>
-  let losses: UnsafeMutablePointer<Double>
-  /// What each row's gradient is multiplied by.
-  let factors: UnsafeMutablePointer<Double>
-  /// The derivatives of what stands for the targets' cosines.
-  let slopes: UnsafeMutablePointer<Double>
-  let labels: UnsafeMutablePointer<Int32>
-  let kernelScratch: UnsafeMutableRawPointer
-
-  /// Rows at once; 0 of so many classes that a row is worth a call of the kernels by itself.
-  static func rows(_ classes: Int) -> Int {
-    classes > elements / 8 ? 0 : min(elements / max(classes, 1), rowsMax)
-  }
-
-  static func bytes(_ classes: Int) -> Int {
-    if rows(classes) == 0 { return 0 }
-    return elements * 8 + rowsMax * (3 * 8 + 4)
-      + StridedRows.scratchBytes(size: classes, isContiguous: true, isDouble: true)
-  }
-
-  init(_ scratch: UnsafeMutableRawPointer, _ classes: Int) {
-    rows = MarginBlock.rows(classes)
-    x = scratch.assumingMemoryBound(to: Double.self)
-    losses = x + MarginBlock.elements
-    factors = losses + MarginBlock.rowsMax
-    slopes = factors + MarginBlock.rowsMax
-    let ends = UnsafeMutableRawPointer(slopes + MarginBlock.rowsMax)
-    labels = ends.assumingMemoryBound(to: Int32.self)
-    kernelScratch = UnsafeMutableRawPointer(labels + MarginBlock.rowsMax)
-  }
-}
-
 extension MarginSoftmax {
-  static func run(_ call: Call, _ state: RowsState, _ chunk: Chunk) throws(StatusError) {
-    guard MarginBlock.rows(state.classes) > 1, let kernels = Kernels.chosen?.float64,
-      let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
-    else { return try runRows(call, state, chunk) }
-    let formula = try Self(call.attributes)
-    let reduction = Reduction(call.attributes)
-    let gradient = call.output(ClassPlaces.gradient)
-    let perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil
-    let block = MarginBlock(
-      chunk.scratch + RowWork.blockBytes(state.classes), state.classes)
-    var losses = CompensatedSum()
-    for first in stride(from: chunk.range.lowerBound, to: chunk.range.upperBound, by: block.rows) {
-      let count = min(block.rows, chunk.range.upperBound - first)
-      for index in 0..<count {
-        block.factors[index] =
-          gradient == nil
-          ? 0
-          : reduction.scale(
-            call.input(ClassPlaces.upstream), first + index, weightSum: Double(state.rows))
-      }
-      let work = RowWork(
-        call: call, input: input, target: target, weight: nil, gradient: gradient, row: first,
-        classes: state.classes, start: first * state.classes, scale: 1, scratch: chunk.scratch)
-      try formula.evaluate(kernels, work, block, count)
-      losses.add(block.losses, count)
-      guard let perRow else { continue }
-      for index in 0..<count { perRow[first + index] = block.losses[index] }
-    }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += Double(chunk.range.count)
-  }
-
-  /// Writes the gradients of `count` rows from `work`'s on, whose factors are in the block, and leaves their losses there.
-  private func evaluate(
-    _ kernels: KernelTable, _ work: RowWork, _ block: MarginBlock, _ count: Int
+  func evaluate(
+    _ kernels: KernelTable, _ work: RowWork, _ block: RowsBlock, _ count: Int
   ) throws(StatusError) {
     let (classes, elements) = (work.classes, count * work.classes)
     Double._load(work.input, work.start, block.x, elements)
@@ -141,34 +67,18 @@ extension MarginSoftmax {
       try checkLabel(label, work.row + index, work.target, classes)
       let own = margined(block.x[index * classes + Int(label)])
       block.labels[index] = Int32(label)
-      block.slopes[index] = own.slope
+      block.numbers[index] = own.slope
       block.x[index * classes + Int(label)] = own.value
     }
     for index in 0..<elements { block.x[index] *= scale }
     for index in 0..<count { block.factors[index] *= scale }
-    var rows = CrossEntropyRows(
-      x: block.x, gradient: work.gradient == nil ? nil : UnsafeMutableRawPointer(block.x),
-      rows: StridedRows(count: count, size: classes, step: classes, stride: 1),
-      labels: block.labels, rowWeights: nil, scales: UnsafePointer(block.factors), scale: 1,
-      losses: block.losses, classWeights: nil, classWeightSum: Double(classes), smoothing: 0,
-      scratch: block.kernelScratch, isStreamed: false)
-    kernels.crossEntropy(&rows)
+    block.crossEntropy(kernels, count, classes, hasGradient: work.gradient != nil)
     if let gradient = work.gradient {
       for index in 0..<count {
         block.x[index * classes + Int(block.labels[index])] =
-          block.factors[index] * block.slopes[index] * expm1(-block.losses[index])
+          block.factors[index] * block.numbers[index] * expm1(-block.losses[index])
       }
       Double._store(block.x, gradient, work.start, elements)
-    }
-    for index in 0..<count {
-      let (loss, factor) = (block.losses[index].magnitude, block.factors[index].magnitude)
-      if loss < MarginBlock.extreme && factor < MarginBlock.extreme { continue }
-      let row = RowWork(
-        call: work.call, input: work.input, target: work.target, weight: nil,
-        gradient: work.gradient, row: work.row + index, classes: classes,
-        start: work.start + index * classes, scale: block.factors[index] / scale,
-        scratch: UnsafeMutableRawPointer(work.x))
-      block.losses[index] = try evaluate(row)
     }
   }
 }

@@ -34,8 +34,9 @@ struct MultiMarginLoss: RowLoss {
     try row.eachBlock { first, count throws(StatusError) in
       row.load(first, count)
       // The target is no rival of itself.
-      if label >= first && label < first + count { row.x[label - first] = -.infinity }
-      let sums = HingeBlock(row.x, count, shift: shift, isSquared: isSquared).sums(
+      let sums = HingeBlock(
+        row.x, count, shift: shift, isSquared: isSquared, omitted: label - first
+      ).sums(
         factor: factor, to: row.gradient == nil ? nil : row.y, isAdding: false)
       losses.add(sums.loss)
       slopes.add(sums.slope)

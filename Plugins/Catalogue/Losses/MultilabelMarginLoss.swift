@@ -66,7 +66,7 @@ struct MultilabelMarginLoss: RowLoss {
 
 extension HingeBlock {
   fileprivate init(_ other: HingeBlock, shift: Double) {
-    (x, count, isSquared) = (other.x, other.count, other.isSquared)
+    (x, count, isSquared, omitted) = (other.x, other.count, other.isSquared, other.omitted)
     self.shift = shift
   }
 }

@@ -89,11 +89,12 @@ enum TripletMarginLoss: RowFunction {
     let share = far == swapped ? 0.5 : far < swapped ? 1.0 : 0
     let loss = state.constants[0] + near - distance
     var result = RowResult(value: loss < 0 ? 0 : loss)
+    guard state.hasGoals else { return result }
     let slope = loss >= 0 ? scale : 0
     let (norm, hasSwap) = (state.norm, state.pairCount > 2)
-    let a = slope * norm.factor(near, ties: numbers.ties[0])
-    let b = -slope * (hasSwap ? share : 1) * norm.factor(far, ties: numbers.ties[1])
-    let c = hasSwap ? -slope * (1 - share) * norm.factor(swapped, ties: numbers.ties[2]) : 0
+    let a = slope * norm.factor(near, ties: numbers.ties(0))
+    let b = -slope * (hasSwap ? share : 1) * norm.factor(far, ties: numbers.ties(1))
+    let c = hasSwap ? -slope * (1 - share) * norm.factor(swapped, ties: numbers.ties(2)) : 0
     result.factors = [a, b, -a, c, -b, -c]
     return result
   }

@@ -41,10 +41,11 @@ enum CosineSimilarity: RowFunction {
     _ numbers: borrowing RowNumbers, _ state: borrowing RowPlan, label: Double, scale: Double
   ) -> RowResult {
     let eps = state.constants[0]
-    let norms = (numbers.sums[0].squareRoot(), numbers.sums[2].squareRoot())
+    let norms = (numbers.sum(0).squareRoot(), numbers.sum(2).squareRoot())
     let first = norms.0 < eps ? eps : norms.0
     let second = norms.1 < eps ? eps : norms.1
-    var result = RowResult(value: numbers.sums[1] / first / second)
+    var result = RowResult(value: numbers.sum(1) / first / second)
+    guard state.hasGoals else { return result }
     let cross = scale / first / second
     result.factors[0] = norms.0 == 0 ? 0 : -scale * result.value / first / norms.0
     result.factors[1] = cross

@@ -1,13 +1,18 @@
 import Glibc
+import LossdKernelTable
+import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// log(sum(exp(x))) along `dim`, without overflow; torch.logsumexp. Long rows are cut as softmax's are: a pass over the
-/// parts, one that merges them, one for the gradient; a row of one part takes a single pass.
+/// log(sum(exp(x))) along `dim`, without overflow; torch.logsumexp. The kernels compute it as x_0 and the cross entropy of
+/// class 0. Rows too long for them, and integers, are cut as softmax's are: a pass over the parts, one that merges them, one
+/// for the gradient; a row of one part takes a single pass.
 enum LogSumExpFunction: Function {
   struct State: BitwiseCopyable {
     var size = 0
     var rows = 0
+    /// How rows are cut that the kernels take whole; nil: they do not.
+    var units: RowUnits?
     /// nil where there are no elements.
     var long: LongLayout?
     var isDouble = false
@@ -53,6 +58,19 @@ enum LogSumExpFunction: Function {
       if call.wants(0) { plan.addPass(units: layout.rows, unitCost: 2) }
       return state
     }
+    if isVector(input, layout) {
+      let units = RowUnits(rows: layout.rows, size: layout.size, inner: layout.inner)
+      state.units = units
+      plan.setScratch(
+        bytes: ClassBlock.headBytes
+          + StridedRows.scratchBytes(
+            size: layout.size, isContiguous: layout.inner == 1,
+            isDouble: input.dataType == .float64))
+      plan.addPass(
+        units: units.count,
+        unitCost: units.cost(size: layout.size, element: call.wants(1) ? 2 : 1, row: 20))
+      return state
+    }
     let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
     state.long = long
     let cost = (state.isDouble ? 20.0 : 3) * Double(min(long.length, long.size) * long.width)
@@ -69,7 +87,15 @@ enum LogSumExpFunction: Function {
     return state
   }
 
+  private static func isVector(_ input: TensorView, _ layout: RowLayout) -> Bool {
+    Kernels.chosen != nil && input.dataType.isFloatingPoint
+      && layout.size <= LongLayout.rowMax(isVector: true)
+  }
+
   static func run(_ call: Call, _ state: State, _ chunk: Chunk) throws(StatusError) {
+    if let units = state.units, let build = Kernels.chosen {
+      return try runVector(build, call, units, chunk)
+    }
     guard let long = state.long else {
       // Rows without elements, if there are rows.
       guard state.size == 0, let output = call.output(0) else { return }
@@ -82,6 +108,56 @@ enum LogSumExpFunction: Function {
       runBlocks(Double.self, call, long, chunk)
     } else {
       runBlocks(Float.self, call, long, chunk)
+    }
+  }
+
+  private static func runVector(
+    _ build: KernelBuild, _ call: Call, _ units: RowUnits, _ chunk: Chunk
+  ) throws(StatusError) {
+    guard let input = call.input(0) else { return }
+    let layout = try RowLayout(input.shape, dim: call.attributes.int(dim))
+    let (tiles, gradient) = (Tiles(build, input), call.output(1))
+    var block = ClassBlock(chunk.scratch)
+    try units.eachRun(chunk.range, limit: ClassBlock.positions) { first, count in
+      block.setAll(count)
+      if let upstream = call.input(1) { block.setScales(upstream, first) }
+      let start = layout.start(first)
+      var rows = CrossEntropyRows(
+        x: tiles.direct(input, start), gradient: gradient.map { tiles.direct($0, start) },
+        rows: units.layout(count, size: layout.size), labels: block.labels, rowWeights: nil,
+        scales: block.scales.map { UnsafePointer($0) }, scale: 1, losses: block.losses,
+        classWeights: nil, classWeightSum: Double(layout.size), smoothing: 0,
+        scratch: block.kernelScratch,
+        isStreamed: Streaming.isWorthwhile(input.count, input.dataType))
+      tiles.kernels.crossEntropy(&rows)
+      for index in 0..<count {
+        let (row, l, g) = (layout.start(first + index), block.losses[index], block.scale(index))
+        if tiles.isExtreme(l) || gradient != nil && tiles.isExtreme(g) {
+          settle(call, input, layout, first + index, g)
+          continue
+        }
+        call.output(0)?[first + index] = input[row] + l
+        // The kernel's p - 1 has lost digits.
+        gradient?[row] = g * exp(-l)
+      }
+    }
+    if gradient != nil { tiles.kernels.settle() }
+  }
+
+  /// A row in float64.
+  private static func settle(
+    _ call: Call, _ input: TensorView, _ layout: RowLayout, _ row: Int, _ g: Double
+  ) {
+    let start = layout.start(row)
+    let sums = LogSumExp(count: layout.size) { input[start + $0 * layout.inner] }
+    // One infinity makes the sum NaN, as softmax has it.
+    let value = sums.max.isFinite ? -sums.logProbability(0) : sums.max
+    call.output(0)?[row] = value
+    guard let gradient = call.output(1) else { return }
+    for index in 0..<layout.size {
+      let place = start + index * layout.inner
+      let x = input[place]
+      gradient[place] = g * (value.isFinite ? sums.probability(x) : exp(x - value))
     }
   }
 

@@ -55,10 +55,11 @@ enum Normalize: RowFunction {
     var result = RowResult()
     result.factors[0] = 1 / least
     result.factors[2] = 1 / least
+    if state.pairCount < 2 { return result }
     let hasGradient = state.norm.hasGradient
     if norm >= eps && hasGradient {
-      let factor = state.norm.factor(norm, ties: numbers.ties[0])
-      result.factors[3] = -numbers.sums[4] / least / least * factor
+      let factor = state.norm.factor(norm, ties: numbers.ties(0))
+      result.factors[3] = -numbers.sum(4) / least / least * factor
     }
     return result
   }

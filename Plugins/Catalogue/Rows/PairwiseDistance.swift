@@ -34,7 +34,8 @@ enum PairwiseDistance: RowFunction {
     _ numbers: borrowing RowNumbers, _ state: borrowing RowPlan, label: Double, scale: Double
   ) -> RowResult {
     let norm = numbers.norm(0)
-    let factor = scale * state.norm.factor(norm, ties: numbers.ties[0])
+    guard state.hasGoals else { return RowResult(value: norm) }
+    let factor = scale * state.norm.factor(norm, ties: numbers.ties(0))
     var result = RowResult(value: norm)
     (result.factors[0], result.factors[2]) = (factor, -factor)
     return result

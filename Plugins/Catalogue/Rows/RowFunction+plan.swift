@@ -17,7 +17,6 @@ extension RowFunction {
   ) throws(StatusError) {
     let space = state.space
     let operands = operands(call)
-    var hasGoals = false
     var isWithoutOperand = false
     var isEmpty = true
     for index in 0..<places.operands { if operands[index]?.count ?? 0 > 0 { isEmpty = false } }
@@ -27,7 +26,7 @@ extension RowFunction {
       guard operand.dataType.isFloatingPoint else {
         throw invalid("\(operandName(goal.operand)) is \(operand.dataType), which has no gradient")
       }
-      hasGoals = true
+      state.hasGoals = true
       if operands[goal.first.x] == nil { isWithoutOperand = true }
       // The sum of no repetitions is 0.
       let isNothing = space.rows == 0 || space.length == 0
@@ -47,8 +46,9 @@ extension RowFunction {
     choose(call, &state, isWithoutOperand: isWithoutOperand)
     let scratch = RowScratch(state)
     if space.rows > 0 || state.keepsFactors { plan.setScratch(bytes: scratch.bytes) }
-    let element = (state.isScalar ? 25.0 : state.way == .gathered ? 8 : 0.5) * (hasGoals ? 3 : 1)
-    let isWalked = call.wants(places.value) || hasGoals || places.isLoss
+    let element =
+      (state.isScalar ? 25.0 : state.way == .gathered ? 8 : 0.5) * (state.hasGoals ? 3 : 1)
+    let isWalked = call.wants(places.value) || state.hasGoals || places.isLoss
     if isWalked {
       let cost = 60 + broadcastCost(rank: space.rank)
       let units = state.way == .columns ? state.units.count : state.rows

@@ -74,7 +74,7 @@ extension RowFunction {
     for pair in 0..<state.pairCount where state.pairs[pair].isNorm {
       let norms = scratch.sums(base, pair)
       for row in 0..<batch.count { norms[row] = state.norm.value(norms[row]) }
-      needsTies = needsTies || tensors.hasGoals && state.norm.hasTies
+      needsTies = needsTies || state.hasGoals && state.norm.hasTies
     }
     if needsTies { try addUp(call, state, tensors, scratch, base, batch, isTies: true) }
     settle(call, state, tensors, scratch, base, batch, hasTies: needsTies, &losses)
@@ -160,24 +160,20 @@ extension RowFunction {
     _ call: Call, _ state: RowPlan, _ tensors: RowTensors, _ scratch: RowScratch,
     _ base: UnsafeMutableRawPointer, _ batch: Batch, hasTies: Bool, _ losses: inout CompensatedSum
   ) {
-    let space = state.space
-    var numbers = RowNumbers()
+    let (space, places) = (state.space, places)
+    let (factors, room, needsFactors) = (scratch.factors(base, 0), scratch.room, state.hasGoals)
     for row in 0..<batch.count {
-      for pair in 0..<state.pairCount {
-        for kind in 0..<(state.pairs[pair].isNorm ? 1 : 3) {
-          numbers.sums[3 * pair + kind] = scratch.sums(base, pair, kind)[row]
-        }
-        if hasTies { numbers.ties[pair] = scratch.ties(base, pair)[row] }
-      }
+      let numbers = RowNumbers(
+        sums: scratch.sums(base, 0) + row, tieCounts: hasTies ? scratch.ties(base, 0) + row : nil,
+        room: room)
       let number = batch.row + row
       let result = result(
-        numbers, state, label: tensors.label(number), scale: tensors.scale(number, space.rows))
+        numbers, state, label: tensors.label(number),
+        scale: needsFactors ? tensors.scale(number, space.rows) : 0)
       tensors.values?[number] = result.value
       if places.isLoss { losses.add(result.value) }
-      guard tensors.hasGoals else { continue }
-      for index in 0..<2 * places.goals {
-        scratch.factors(base, index)[row] = result.factors[index]
-      }
+      if !needsFactors { continue }
+      for index in 0..<2 * places.goals { factors[index * room + row] = result.factors[index] }
       if state.keepsFactors && space.length > 0 {
         let kept = call.workspace.assumingMemoryBound(to: Double.self)
         for index in 0..<6 { kept[index * space.rows + number] = result.factors[index] }
@@ -340,7 +336,6 @@ struct RowTensors {
   /// Of a loss: nil unless there is one a row.
   let values: TensorView?
   private(set) var goals = InlineArray<3, TensorView?>(repeating: nil)
-  private(set) var hasGoals = false
   /// Whether any goal is written at once.
   private(set) var hasOwnGoals = false
   let tiles: Tiles
@@ -360,7 +355,6 @@ struct RowTensors {
     for index in 0..<places.goals {
       guard let goal = call.output(places.firstGoal + index) else { continue }
       goals[index] = goal
-      hasGoals = true
       if state.passes[index] < 0 { hasOwnGoals = true }
     }
     var isSingle = true

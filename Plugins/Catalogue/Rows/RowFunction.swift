@@ -51,14 +51,23 @@ struct RowPair: BitwiseCopyable {
   var isNorm = true
 }
 
-/// The sums of one row.
+/// The sums of one row, where the kernels have left them.
 struct RowNumbers {
+  let sums: UnsafePointer<Double>
+  /// nil: one each.
+  let tieCounts: UnsafePointer<Double>?
+  /// From one sum to the next.
+  let room: Int
+
   /// The products x x, x y and y y of each pair, or its norm.
-  var sums = InlineArray<9, Double>(repeating: 0)
-  var ties = InlineArray<3, Double>(repeating: 1)
+  @inline(__always)
+  func sum(_ index: Int) -> Double { sums[index * room] }
 
   @inline(__always)
-  func norm(_ pair: Int) -> Double { sums[3 * pair] }
+  func norm(_ pair: Int) -> Double { sum(3 * pair) }
+
+  @inline(__always)
+  func ties(_ pair: Int) -> Double { tieCounts?[pair * room] ?? 1 }
 }
 
 struct RowResult {
@@ -104,6 +113,8 @@ struct RowPlan: BitwiseCopyable {
   var isOneForAll = false
   // Set by `planRows`:
   var way = Way.gathered
+  /// Whether results like operands are wanted, and so the rows' factors.
+  var hasGoals = false
   /// In float64, by no kernel.
   var isScalar = false
   /// Rows that are computed together.

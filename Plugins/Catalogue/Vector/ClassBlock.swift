@@ -74,6 +74,11 @@ struct ClassBlock {
       scale = reduction.scale(call.input(2), 0, weightSum: weightSum)
       return
     }
+    setScales(upstream, first)
+  }
+
+  /// Sets that the gradient of each position from `first` on is multiplied by a number of its own.
+  mutating func setScales(_ upstream: TensorView, _ first: Int) {
     scales = allScales
     for index in 0..<count { allScales[index] = upstream[first + index] }
   }

@@ -92,6 +92,35 @@ struct Tiles {
   @inline(__always)
   func get(_ tile: UnsafeMutableRawPointer, _ index: Int) -> Double { view(tile)[index] }
 
+  /// `count` times a value, from `index` on.
+  func fill(
+    _ tile: UnsafeMutableRawPointer, _ index: Int, _ count: Int, _ value: Double
+  ) {
+    func repeatFirst<Bits: BitwiseCopyable>(_ type: Bits.Type) {
+      let place = tile.assumingMemoryBound(to: type) + index
+      place.update(repeating: place[0], count: count)
+    }
+    if count == 0 { return }
+    set(tile, index, value)
+    switch type {
+    case .float64: repeatFirst(UInt64.self)
+    case .float32: repeatFirst(UInt32.self)
+    default: repeatFirst(UInt16.self)
+    }
+  }
+
+  /// `count` elements of a tensor from `first` on, to `index` of a tile and behind it.
+  private func copy(
+    _ tensor: TensorView, _ first: Int, _ count: Int, _ tile: UnsafeMutableRawPointer, _ index: Int
+  ) {
+    if isDirect(tensor) {
+      (tile + index * type.byteSize).copyMemory(
+        from: direct(tensor, first), byteCount: count * type.byteSize)
+      return
+    }
+    for place in 0..<count { set(tile, index + place, tensor[first + place]) }
+  }
+
   /// As `read`, of a tensor that broadcasts to `shape`.
   func readBroadcast(
     _ tensor: TensorView, _ begin: Int, _ count: Int, _ shape: UnsafeBufferPointer<Int64>,
@@ -99,13 +128,15 @@ struct Tiles {
   ) -> UnsafeRawPointer {
     if tensor.hasShape(shape) { return read(tensor, begin, count, tile: tile) }
     if tensor.count == 1 {
-      for index in 0..<count { set(tile, index, tensor[0]) }
+      fill(tile, 0, count, tensor[0])
     } else if isTrailing(tensor, shape) {
       var place = begin % tensor.count
-      for index in 0..<count {
-        set(tile, index, tensor[place])
-        place += 1
-        if place == tensor.count { place = 0 }
+      var index = 0
+      while index < count {
+        let taken = min(tensor.count - place, count - index)
+        copy(tensor, place, taken, tile, index)
+        index += taken
+        place = 0
       }
     } else {
       readRuns(tensor, begin, count, shape, tile: tile)
@@ -132,10 +163,9 @@ struct Tiles {
       let taken = min(run - (begin + index) % run, count - index)
       let first = tensor.broadcastIndex(begin + index, shape)
       if isRepeated == true {
-        let value = tensor[first]
-        for place in index..<index + taken { set(tile, place, value) }
+        fill(tile, index, taken, tensor[first])
       } else {
-        for place in 0..<taken { set(tile, index + place, tensor[first + place]) }
+        copy(tensor, first, taken, tile, index)
       }
       index += taken
     }

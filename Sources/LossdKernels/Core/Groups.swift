@@ -124,10 +124,10 @@ func bringGroup(_ x: Input, _ rows: StridedRows, _ row: Int, _ count: Int, _ til
 private func bringSome(_ x: Input, _ rows: StridedRows, _ count: Int, _ tile: Scratch) {
   var c = 0
   while c < rows.size {
+    put(all(0), tile, c &* width)
     var lane = 0
-    while lane < width {
-      let value = lane < count ? element_widened(x[lane &* rows.step &+ c]) : 0
-      tile[c &* width &+ lane] = value
+    while lane < count {
+      tile[c &* width &+ lane] = element_widened(x[lane &* rows.step &+ c])
       lane &+= 1
     }
     c &+= 1

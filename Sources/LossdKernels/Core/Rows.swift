@@ -130,30 +130,35 @@ func rowSum(
 ) -> Double {
   var largest = all(-.infinity)
   var sums = ExponentialSums()
-  var tile = Tile()
-  let t = tile.pointer()
   let whole = count / width &* width
-  // The rest, padded with what adds nothing.
-  put(all(-.infinity), t, 0)
-  var i = whole
-  while i < count {
-    t[i &- whole] = x[i]
-    i &+= 1
-  }
-  i = 0
+  // Padded with what adds nothing.
+  let rest = fetchSome(x + whole, count &- whole, -.infinity)
+  var i = 0
   while i < whole {
     largest = larger(largest, fetch(x, i))
     i &+= width
   }
-  let maximum = lanes_largest(larger(largest, fetch(t, 0)))
+  let maximum = lanes_largest(larger(largest, rest))
   m.pointee = Double(maximum)
   i = 0
   while i < whole {
     sums.add(liftedExp(fetch(x, i) - maximum))
     i &+= width
   }
-  if whole < count { sums.add(liftedExp(fetch(t, 0) - maximum)) }
+  if whole < count { sums.add(liftedExp(rest - maximum)) }
   return sums.total.value
+}
+
+/// `count` numbers, fewer than there are lanes, and `missing` in the other lanes.
+@inline(__always)
+private func fetchSome(_ x: UnsafePointer<Scalar>, _ count: Int, _ missing: Scalar) -> Lanes {
+  var result = all(missing)
+  var lane = 0
+  while lane < count {
+    result[lane] = x[lane]
+    lane &+= 1
+  }
+  return result
 }
 
 /// y = factor exp(x - maximum), of the lanes' type, for x <= maximum.
@@ -165,18 +170,11 @@ func scaledExponentials(
   eachVector(count) { i in
     put(liftedExp(fetch(x, i) - m) * f, y, i)
   } rest: { first, rest in
-    var tile = Tile()
-    let t = tile.pointer()
-    var i = 0
-    while i < rest {
-      t[i] = x[first &+ i]
-      i &+= 1
-    }
-    put(liftedExp(fetch(t, 0) - m) * f, t, 0)
-    i = 0
-    while i < rest {
-      y[first &+ i] = t[i]
-      i &+= 1
+    let last = liftedExp(fetchSome(x + first, rest, 0) - m) * f
+    var lane = 0
+    while lane < rest {
+      y[first &+ lane] = last[lane]
+      lane &+= 1
     }
   }
 }

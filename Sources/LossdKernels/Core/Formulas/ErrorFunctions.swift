@@ -1,17 +1,62 @@
 internal import CLossdLanes
 
-/// 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x: at most 4 ulp. Below 1 x times a polynomial of x^2
-/// (scripts/polynomials.py), where 1 - erfc(x) cancels.
+/// 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x: at most 4 ulp. Below 1 x times a polynomial of x^2; above, where
+/// the tail is small, 1 - exp(p(|x|)) with a polynomial for the tail's logarithm (both scripts/polynomials.py).
 enum Erf: ActivationFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
-    let (x, n) = (o.x, Normal(ofErrorFunction: o.x))
-    let far = withSign(of: x, 1 - n.liftedTail * (Format.unlift * 2))
+    let x = o.x
+    let size = magnitude(x)
+    let tail = liftedExp(tailLogarithm(lanes_smaller(size, all(last)))) * Format.unlift
+    let far = withSign(of: x, 1 - tail)
     let square = lanes_smaller(x * x, all(1))
     let near = fma(x, polynomial(square), x)
-    let isNear = lanes_less(magnitude(x), all(1))
+    let isNear = lanes_less(size, all(1))
     return ElementResults(
-      lanes_pick(isNear, near, far), slope: n.liftedDensity * (Format.unlift * 2))
+      lanes_pick(isNear, near, far),
+      slope: Normal(ofErrorFunction: x).liftedDensity * (Format.unlift * 2))
+  }
+
+  /// From here on 1 - erf(x) is less than half an ulp of 1.
+  private static var last: Scalar {
+    #if LOSSD_DOUBLE
+      return 6
+    #else
+      return 4
+    #endif
+  }
+
+  /// log(1 - erf(x)) from 1 to `last`.
+  @inline(__always)
+  private static func tailLogarithm(_ x: Lanes) -> Lanes {
+    #if LOSSD_DOUBLE
+      var p: Lanes = all(-4.865489251257786e-12)
+      p = fma(p, x, 2.0204909486107017e-10)
+      p = fma(p, x, -3.89027547987522e-09)
+      p = fma(p, x, 4.593606993851649e-08)
+      p = fma(p, x, -3.6958688055283773e-07)
+      p = fma(p, x, 2.1149173091590904e-06)
+      p = fma(p, x, -8.579266856277464e-06)
+      p = fma(p, x, 2.2534419322258348e-05)
+      p = fma(p, x, -1.9526683924359524e-05)
+      p = fma(p, x, -0.0001365485878534061)
+      p = fma(p, x, 0.0007730344828340846)
+      p = fma(p, x, -0.0019189352944357443)
+      p = fma(p, x, 0.00041352697268807716)
+      p = fma(p, x, 0.018988048784228297)
+      p = fma(p, x, -0.10270229327055097)
+      p = fma(p, x, -0.6366440538675693)
+      p = fma(p, x, -1.1283739919804008)
+      return fma(p, x, -5.132141367403974e-07)
+    #else
+      var p: Lanes = all(0x1.852d46p-13)
+      p = fma(p, x, -0x1.814cd8p-9)
+      p = fma(p, x, 0x1.654222p-6)
+      p = fma(p, x, -0x1.a60a82p-4)
+      p = fma(p, x, -0x1.46c584p-1)
+      p = fma(p, x, -0x1.2085b2p+0)
+      return fma(p, x, -0x1.72e6d4p-12)
+    #endif
   }
 
   /// erf(x) / x - 1.

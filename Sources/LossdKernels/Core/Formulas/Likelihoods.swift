@@ -53,15 +53,19 @@ private struct Stirling {
 
   @inline(__always)
   init(_ y: Lanes, isWanted: Lanes) {
+    // One number for the whole call.
+    if !anyLane(lanes_not_equal(isWanted, all(0))) {
+      (value, slope) = (all(0), all(0))
+      return
+    }
     let isOff = lanes_at_least(all(1), y)
-    let isNone = lanes_equal(isWanted, all(0))
     let l = log(y)
     // log(2 pi) / 2.
     let term = y * l - y + (l * 0.5 + 0.918_938_533_204_672_7)
-    value = lanes_pick(isOff | isNone, all(0), term)
+    value = lanes_pick(isOff, all(0), term)
     // torch multiplies by its mask: what is no number stays none.
     let rise = l + (y / y - 1) + all(0.5) / y
-    slope = lanes_pick(isNone, all(0), lanes_pick(isOff, rise * 0, rise))
+    slope = lanes_pick(isOff, rise * 0, rise)
   }
 }
 

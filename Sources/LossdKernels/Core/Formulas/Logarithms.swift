@@ -26,8 +26,9 @@ enum Exp2: ActivationFormula {
   }
 }
 
-/// log(x / (1 - x)), of x no nearer to 0 and 1 than a; a < 0: of any x, NaN outside [0, 1]. Near 1/2 it is
-/// log(1 + (2 x - 1) / (1 - x)), which does not cancel.
+/// log(x / (1 - x)), of x no nearer to 0 and 1 than a; a < 0: of any x, NaN outside [0, 1]. With m the smaller of x and
+/// 1 - x it is log(1 + |2 x - 1| / m), with the sign of 2 x - 1: m is exact, the difference rounded once, and nothing cancels
+/// near 1/2. At most 3 ulp.
 enum Logit: ActivationFormula {
   @inline(__always)
   static func results(_ o: Operands) -> ElementResults {
@@ -36,14 +37,18 @@ enum Logit: ActivationFormula {
     let inside = lanes_pick(
       lanes_less(o.x, o.a), o.a, lanes_pick(lanes_less(1 - o.a, o.x), 1 - o.a, o.x))
     let x = lanes_pick(isClamped, inside, o.x)
-    let isMiddle = lanes_less(all(0.25), x) & lanes_less(x, all(0.75))
-    let near = log1pOfAny((x + x - 1) / (1 - x))
-    let far = log(x) - log1pOfAny(0 - x)
+    let difference = x + x - 1
+    let smaller = magnitude(lanes_pick(lanes_less(difference, all(0)), x, 1 - x))
+    // The inverse of a denormal number may overflow: 2^tinyBits comes off it, and its logarithm on again.
+    let isTiny = lanes_less(smaller, all(Format.smallestNormal))
+    let m = lanes_pick(isTiny, smaller * Format.tiny, smaller)
+    let size = log1pOfAny(magnitude(difference) / m)
+    let value = lanes_pick(isTiny, size + Format.tinyBits * Format.ln2, size)
     let outside = lanes_less(x, all(0)) | lanes_less(all(1), x)
     let isInside = lanes_at_least(o.x, o.a) & lanes_at_least(1 - o.a, o.x)
     let slope = lanes_pick(outside, all(.nan), all(1) / (x * (1 - x)))
     return ElementResults(
-      lanes_pick(isMiddle, near, far),
+      lanes_pick(outside, all(.nan), withSign(of: difference, value)),
       slope: lanes_pick(isClamped, lanes_pick(isInside, slope, all(0)), slope))
   }
 }

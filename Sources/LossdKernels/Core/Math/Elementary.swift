@@ -39,6 +39,9 @@ internal import CLossdLanes
     static let epsilon = 0x1p-53
     /// A distance beyond which the type's own arithmetic may overflow.
     static let far = 1e300
+    /// `roughBits` less the bits of x are those of about 1 / x, up to `roughMax`.
+    static let roughBits: Int64 = 0x7FDE_6238_22FC_16E6
+    static let roughMax = 0x1p1000
   }
 #else
   /// Numbers of float32: ln 2 in two parts, of which the first has few bits.
@@ -76,6 +79,9 @@ internal import CLossdLanes
     static let epsilon: Float = 0x1p-24
     /// A distance beyond which the type's own arithmetic may overflow.
     static let far: Float = 1e30
+    /// `roughBits` less the bits of x are those of about 1 / x, up to `roughMax`.
+    static let roughBits: Int32 = 0x7EF3_11C7
+    static let roughMax: Float = 0x1p100
   }
 #endif
 
@@ -192,13 +198,22 @@ func log1pOfAny(_ x: Lanes) -> Lanes {
   let isNear = lane_bits_equal(whole, Bits(repeating: 0))
   let isLarge = lanes_less(all(1), x)
   // Where u is 0 or no number, what comes of it is replaced in the end.
-  let lost = lanes_pick(isLarge, 1 - (u - x), x - (u - 1)) * lanes_inverse(u)
+  let lost = lanes_pick(isLarge, 1 - (u - x), x - (u - 1)) * roughInverse(u)
   let c = lanes_pick(isNear, all(0), lost)
   let f = lanes_pick(isNear, x, m - 1)
   let result = logReduced(f, converted(whole), c)
   // Keeps -0 and denormals.
   let isTiny = lanes_less(magnitude(x), all(Format.epsilon))
   return settled(lanes_pick(isTiny, x, result), x, pole: -1)
+}
+
+/// 1 / x for positive x, to 12 bits, for what is itself but a correction: what is left of a number when its digits are subtracted, and two steps of Newton's.
+@inline(__always)
+func roughInverse(_ x: Lanes) -> Lanes {
+  let bounded = lanes_smaller(x, all(Format.roughMax))
+  var y = lanes(Bits(repeating: Format.roughBits) &- bits(bounded))
+  y = y * (2 - bounded * y)
+  return y * (2 - bounded * y)
 }
 
 /// A logarithm's values at infinity, at its pole and below it, and of NaN.

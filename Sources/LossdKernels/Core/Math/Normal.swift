@@ -57,7 +57,7 @@ struct Normal {
     // The square's rounding would be a^2 half ulp of the exponential: of half of the digits it is exact. What the sum
     // rounds away (Dekker's Fast2Sum) is taken off in the exponent, where that rounds nothing more.
     let high = lanes(bits(a) & Bits(repeating: Normal.highMask))
-    let rest = (small - (sum - large)) * lanes_inverse(sum)
+    let rest = (small - (sum - large)) * roughInverse(sum)
     let e = liftedExp(high * high * (0 - half), less: (a - high) * (a + high) * half + rest)
     liftedTail = e * scaledTail
     liftedDensity = e * peak

@@ -1,6 +1,6 @@
 // Sums over rows, and rows made of terms: distances, norms and cosines with their gradients. One walk for rows that are
-// contiguous, one for rows across memory; what is summed is looked up for each vector, in the shade of its loads. Types:
-// all. Differences are rounded to the lanes' type as torch's are; products and sums are float64's, of float64 twice that.
+// contiguous, one for short ones, a row a lane, one for rows across memory; what is summed is looked up for each vector, in
+// the shade of its loads. Types: all. Differences are rounded to the lanes' type as torch's are; products and sums are float64's, of float64 twice that.
 internal import CLossdLanes
 import LossdKernelTable
 
@@ -8,6 +8,10 @@ func sumRows(_ pointer: UnsafePointer<SummedRows>) {
   let c = pointer.pointee
   if c.stride != 1 {
     sumColumns(c)
+    return
+  }
+  if c.size <= StridedRows.shortRow {
+    sumShortRows(c)
     return
   }
   var row = 0
@@ -40,22 +44,22 @@ private struct RowTotals {
   @inline(__always)
   var bound: Double { Double(lanes_largest(largest)) }
 
-  /// `isIn`: the lanes that count; nil: all.
+  /// `isPair`: whether there is a y; no optional vector, which would be taken apart. `isIn`: the lanes that count; nil: all.
   @inline(__always)
   mutating func add(
-    _ sum: RowSum, _ x: Lanes, _ y: Lanes?, _ shift: Lanes, _ limit: Lanes, _ isIn: Bits? = nil
+    _ sum: RowSum, _ x: Lanes, _ y: Lanes, isPair: Bool, _ shift: Lanes, _ limit: Lanes,
+    _ isIn: Bits? = nil
   ) {
     if sum == .products {
       // Lanes that do not count are zeros.
       first.add(x, times: x)
-      if let y {
+      if isPair {
         second.add(x, times: y)
         third.add(y, times: y)
       }
       return
     }
-    var d = magnitude(x)
-    if let y { d = magnitude((x - y) + shift) }
+    var d = magnitude(isPair ? (x - y) + shift : x)
     if let isIn { d = lanes_pick(isIn, d, all(sum == .ties ? -1 : 0)) }
     switch sum {
     case .magnitudes: first.add(d)
@@ -76,32 +80,105 @@ private func sumRow(
 ) -> RowTotals {
   var totals = RowTotals()
   let (shift, limit) = (all(shift), all(limit))
+  let (other, isPair) = (y ?? x, y != nil)
   let end = size / width &* width
   var i = 0
   while i < end {
-    totals.add(sum, load(x, i), loaded(y, i, width), shift, limit)
+    totals.add(sum, load(x, i), load(other, i), isPair: isPair, shift, limit)
     i &+= width
   }
   if end < size {
     let rest = size &- end
     totals.add(
-      sum, lanes_load_part(x + end, rest), loaded(y, end, rest), shift, limit,
-      lanes_less(laneNumbers, all(Scalar(rest))))
+      sum, lanes_load_part(x + end, rest), lanes_load_part(other + end, rest), isPair: isPair,
+      shift, limit, lanes_less(laneNumbers, all(Scalar(rest))))
   }
   return totals
 }
 
 @inline(__always)
-private func loaded(_ base: Input?, _ i: Int, _ count: Int) -> Lanes? {
-  guard let base else { return nil }
-  return count == width ? load(base, i) : lanes_load_part(base + i, count)
+private func loaded(_ base: Input, _ i: Int, _ count: Int) -> Lanes {
+  count == width ? load(base, i) : lanes_load_part(base + i, count)
+}
+
+/// Rows of few elements, a row a lane.
+@inline(never)
+private func sumShortRows(_ c: SummedRows) {
+  var memory = GroupMemory()
+  let tiles = memory.tiles()
+  let operands = GroupOperands(c.x, c.y, c.xStep, c.yStep)
+  let shift = all(Scalar(c.shift))
+  var row = 0
+  while row < c.count {
+    let count = c.count &- row < width ? c.count &- row : width
+    operands.bring(row, count, c.size, tiles.tile, tiles.second)
+    var limit = all(0)
+    if let limits = c.limits { limit = numbers(limits + row, count) }
+    var totals = RowTotals()
+    let second = operands.second(tiles)
+    var i = 0
+    while i < c.size {
+      totals.add(
+        c.sum, fetch(tiles.tile, i &* width), fetch(second, i &* width), isPair: c.y != nil, shift,
+        limit)
+      i &+= 1
+    }
+    give(totals, c, row)
+    row &+= width
+  }
+}
+
+/// Rows of one or two tensors that become tiles.
+private struct GroupOperands {
+  private let x: Input
+  private let y: Input?
+  private let xStep: Int
+  private let yStep: Int
+
+  @inline(__always)
+  init(_ x: UnsafeRawPointer, _ y: UnsafeRawPointer?, _ xStep: Int, _ yStep: Int) {
+    self.x = x.assumingMemoryBound(to: Element.self)
+    self.y = y?.assumingMemoryBound(to: Element.self)
+    self.xStep = xStep
+    self.yStep = yStep
+  }
+
+  @inline(__always)
+  init(_ term: Term) {
+    x = term.x
+    y = term.y
+    xStep = term.xStep
+    yStep = term.yStep
+  }
+
+  @inline(__always)
+  func bring(_ row: Int, _ count: Int, _ size: Int, _ tile: Scratch, _ second: Scratch) {
+    bringGroup(x, StridedRows(count: count, size: size, step: xStep, stride: 1), row, count, tile)
+    guard let y else { return }
+    bringGroup(y, StridedRows(count: count, size: size, step: yStep, stride: 1), row, count, second)
+  }
+
+  /// Where `bring` has put the second tensor's rows, or the first's where there is no second.
+  @inline(__always)
+  func second(_ tiles: GroupTiles) -> Scratch { y == nil ? tiles.tile : tiles.second }
+}
+
+/// What as many rows as there are lanes add up to, from row `row` on.
+@inline(__always)
+private func give(_ totals: RowTotals, _ c: SummedRows, _ row: Int) {
+  let goal = c.sums + row
+  wide_store(goal, wide_add(totals.first.wide, wide_of(totals.largest)))
+  if c.sum == .products {
+    wide_store(goal + c.room, totals.second.wide)
+    wide_store(goal + 2 &* c.room, totals.third.wide)
+  }
 }
 
 /// Along the memory, a row a lane.
 @inline(never)
 private func sumColumns(_ c: SummedRows) {
   let x = c.x.assumingMemoryBound(to: Element.self)
-  let y = c.y?.assumingMemoryBound(to: Element.self)
+  let (y, isPair) = (c.y?.assumingMemoryBound(to: Element.self) ?? x, c.y != nil)
   let groups = (c.count &+ width &- 1) / width
   let totals = c.scratch.assumingMemoryBound(to: RowTotals.self)
   var g = 0
@@ -120,20 +197,14 @@ private func sumColumns(_ c: SummedRows) {
       var limit = all(0)
       if let limits = c.limits { limit = numbers(limits + column, count) }
       totals[g].add(
-        c.sum, loaded(x, place, count).unsafelyUnwrapped, loaded(y, place, count), shift, limit)
+        c.sum, loaded(x, place, count), loaded(y, place, count), isPair: isPair, shift, limit)
       g &+= 1
     }
     line &+= 1
   }
   g = 0
   while g < groups {
-    let goal = c.sums + g &* width
-    let first = totals[g].first.wide
-    wide_store(goal, wide_add(first, wide_of(totals[g].largest)))
-    if c.sum == .products {
-      wide_store(goal + c.room, totals[g].second.wide)
-      wide_store(goal + 2 &* c.room, totals[g].third.wide)
-    }
+    give(totals[g], c, g &* width)
     g &+= 1
   }
 }
@@ -166,6 +237,10 @@ func mixRows(_ pointer: UnsafePointer<MixedRows>) {
   if let term = c.second { second = Term(term) }
   if c.stride != 1 {
     mixColumns(c, first, second, output)
+    return
+  }
+  if c.size <= StridedRows.shortRow {
+    mixShortRows(c, first, second, output)
     return
   }
   var row = 0
@@ -241,8 +316,13 @@ private struct Term {
   /// The products of `count` elements from `i` on.
   @inline(__always)
   func products(_ values: RowValues, _ i: Int, _ count: Int) -> Wide {
-    var d = loaded(x, i, count).unsafelyUnwrapped
-    if let y = loaded(y, i, count) { d = (d - y) + shift }
+    products(values, loaded(x, i, count), loaded(y ?? x, i, count))
+  }
+
+  /// y counts where the term has one.
+  @inline(__always)
+  func products(_ values: RowValues, _ x: Lanes, _ y: Lanes) -> Wide {
+    var d = self.y == nil ? x : (x - y) + shift
     if slope != .linear {
       let size = magnitude(d)
       let sign = lanes_pick(
@@ -290,6 +370,43 @@ private func mixed(
 ) -> Wide {
   let value = first.products(a, i, count)
   return isSum ? wide_add(value, second.products(b, i, count)) : value
+}
+
+/// Rows of few elements, a row a lane.
+@inline(never)
+private func mixShortRows(
+  _ c: MixedRows, _ first: Term, _ second: Term?, _ output: Output
+) {
+  var (memory, more) = (GroupMemory(), GroupMemory())
+  let (left, right) = (memory.tiles(), more.tiles())
+  let operands = GroupOperands(first)
+  let others = GroupOperands(second ?? first)
+  let rows = StridedRows(count: c.count, size: c.size, step: c.outputStep, stride: 1)
+  var row = 0
+  while row < c.count {
+    let count = c.count &- row < width ? c.count &- row : width
+    operands.bring(row, count, c.size, left.tile, left.second)
+    let a = first.values(row, count)
+    var b = a
+    if let second {
+      others.bring(row, count, c.size, right.tile, right.second)
+      b = second.values(row, count)
+    }
+    var i = 0
+    while i < c.size {
+      let place = i &* width
+      var value = first.products(a, fetch(left.tile, place), fetch(operands.second(left), place))
+      if let second {
+        value = wide_add(
+          value,
+          second.products(b, fetch(right.tile, place), fetch(others.second(right), place)))
+      }
+      put(wide_narrowed(value), left.flat, place)
+      i &+= 1
+    }
+    sendGroup(left.flat, output, rows, row, count, past: nil)
+    row &+= width
+  }
 }
 
 @inline(never)

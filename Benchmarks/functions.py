@@ -1,6 +1,6 @@
 """Every function of the catalogue against torch, forward and forward with gradient, in one run and in turn.
 
-    python Benchmarks/functions.py [--only TEXT | --again TEXT] [--quick] [--rounds N] [--output FOLDER]
+    python Benchmarks/functions.py [--only TEXT | --again TEXT] [--quick] [--one-core] [--rounds N] [--output FOLDER]
 
 Needs torch 2.13, numpy and matplotlib (`make bench` sets them up) and a release build. Three processes take
 turns, case by case and round by round: the engine, and torch twice, once as its memory comes and once with
@@ -43,18 +43,24 @@ def key(row):
     return tuple(row[name] for name in ("function", "type", "shape", "gradient", "threads"))
 
 
+def short(row):
+    """Four digits of each number."""
+    return {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in row.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="cases that contain this text")
     parser.add_argument("--again", default="", help="cases that begin with this text; the results of others stay")
-    parser.add_argument("--quick", action="store_true", help="float32 and one thread alone")
+    parser.add_argument("--quick", action="store_true", help="float32 and one core alone")
+    parser.add_argument("--one-core", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "docs" / "benchmarks")
     options = parser.parse_args()
     engine = sides.Engine(ROOT / ".build" / "release" / "FunctionBenchmark")
     workers = (engine, sides.Torch("torch", keeps_memory=False),
                sides.Torch("torch_kept", keeps_memory=True))
-    chosen = [case for case in cases.every(options.quick)
+    chosen = [case for case in cases.every(options.quick, options.one_core)
               if options.only in str(case) and str(case).startswith(options.again)]
     rows = []
     bounds = {size: engine.bounds(size) for size in SIZES}
@@ -85,7 +91,9 @@ def main():
         measured = {key(row): row for row in rows}
         results = {**before, "rows": [measured.get(key(row), row) for row in before["rows"]]}
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "functions.json").write_text(json.dumps(results, indent=1) + "\n")
+    rows = ",\n".join(json.dumps(short(row), separators=(",", ":")) for row in results["rows"])
+    head = json.dumps({**results, "rows": []}, indent=1)
+    (options.output / "functions.json").write_text(head.replace('"rows": []', f'"rows": [\n{rows}]') + "\n")
     report.write(results, options.output)
 
 

@@ -68,9 +68,9 @@ def other_shapes():
         yield "ctc_loss", shape, -1
 
 
-def every(is_quick):
+def every(is_quick, is_one_core=False):
     cores = len(os.sched_getaffinity(0))
-    for threads in (1,) if is_quick or cores == 1 else (1, cores):
+    for threads in (1,) if is_quick or is_one_core or cores == 1 else (1, cores):
         # Cores are a matter of the scheduler, which knows no function.
         for function, shape, dim in (*seed_shapes(), *(other_shapes() if threads == 1 else ())):
             for kind in TYPES[:1] if is_quick else TYPES:

@@ -4,6 +4,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
 
+from . import catalogue, report  # noqa: E402
+
 FORWARD, GRADIENT, GOAL = "#4477aa", "#ee6677", "#222222"
 DPI = 80
 
@@ -48,6 +50,9 @@ def kinds(rows, key):
 def draw(results, goals, folder):
     single = [item for item in results["rows"] if item["threads"] == 1]
     on = f"one core, {results['kernels']}, torch {results['torch']}, memory kept"
+    labels, series = kinds(report.means(single), lambda item: item["function"])
+    bars(labels, series, f"each function's mean over types and shapes, {on}", folder / "functions-all.png")
+    single = [item for item in single if item["function"] in catalogue.SEED]
     rows = [item for item in single if item["type"] == "float32"]
     if rows:
         labels, series = kinds(rows, lambda item: f"{item['function']} {item['shape']}")

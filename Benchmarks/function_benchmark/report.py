@@ -2,7 +2,7 @@
 import math
 import statistics
 
-from . import cases, plots
+from . import cases
 
 
 def row(case, times):
@@ -15,6 +15,31 @@ def row(case, times):
         "torch_kept_s": medians["torch_kept"], "ratio": medians["torch"] / medians["lossd"],
         "ratio_kept": medians["torch_kept"] / medians["lossd"],
         "calls": {side: len(values) for side, values in times.items()}}
+
+
+def means(rows):
+    """The geometric mean of each function's ratios, forward and with gradient."""
+    ratios = {}
+    for item in rows:
+        ratios.setdefault((item["function"], item["gradient"]), []).append(item["ratio_kept"])
+    return [{"function": function, "gradient": gradient, "ratio_kept": statistics.geometric_mean(values),
+             "least": min(values), "count": len(values)}
+            for (function, gradient), values in ratios.items()]
+
+
+def means_text(results):
+    single = [item for item in results["rows"] if item["threads"] == 1]
+    text = ""
+    for gradient, kind in ((False, "forward"), (True, "with gradient")):
+        ratios = [item["ratio_kept"] for item in single if item["gradient"] == gradient]
+        text += (f"Of {len(ratios)} cases {kind} on one core the geometric mean is {statistics.geometric_mean(ratios):.2f}; "
+                 f"{sum(ratio < 1 for ratio in ratios)} are below 1.\n\n")
+    pairs = {}
+    for item in means(single):
+        pairs.setdefault(item["function"], {})[item["gradient"]] = item
+    lines = [[function] + [f"{pair[gradient][key]:.2f}" for gradient in (False, True) for key in ("ratio_kept", "least")]
+             for function, pair in pairs.items() if len(pair) == 2]
+    return text + table(["", "forward: mean", "least", "with gradient: mean", "least"], lines)
 
 
 def milliseconds(seconds):
@@ -123,10 +148,13 @@ def function_text(results, function, threads):
 
 
 def write(results, folder):
+    from . import plots
+
     text = "# lossd's functions beside torch's\n\nMade by `make bench`; not to be edited. "
     text += "[benchmarks.md](../benchmarks.md) says what is measured and what it means.\n\n"
     text += "## The machine\n\n" + machine_text(results) + "\n## The goals\n\n" + goals_text(results)
-    text += "\n![goals](functions-goals.png)\n\n## The least ratios\n\n" + least_text(results)
+    text += "\n![goals](functions-goals.png)\n\n## All functions\n\n" + means_text(results)
+    text += "\n![all functions](functions-all.png)\n\n## The least ratios\n\n" + least_text(results)
     for threads in sorted({item["threads"] for item in results["rows"]}):
         cores = "One core" if threads == 1 else f"{threads} cores"
         text += f"\n## {cores}\n"

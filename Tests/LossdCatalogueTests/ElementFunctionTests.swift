@@ -71,6 +71,31 @@ import Testing
         [-0.5, -1, 1, -1]))
   }
 
+  @Test("weights of elements have gradients: of a mean over the weights the loss comes off")
+  func gradientOfWeight() throws {
+    func gradient(
+      _ name: String, _ reduction: String, target: Tensor = Tensor([0.0, 0]),
+      upstream: Tensor? = nil
+    ) throws -> [Double] {
+      var inputs = [
+        "input": Tensor([1.0, -3]), "target": target, "weight": Tensor([1.0, 3]),
+      ]
+      inputs["grad.loss"] = upstream
+      return try call(name, inputs, ["reduction": .string(reduction)], "grad.weight")
+    }
+    #expect(isClose(try gradient("l1_loss", "mean"), [-0.375, 0.125]))
+    #expect(
+      isClose(try gradient("l1_loss", "mean", upstream: Tensor([2.0], shape: [])), [-0.75, 0.25]))
+    #expect(isClose(try gradient("mse_loss", "mean"), [-1.5, 0.5]))
+    #expect(isClose(try gradient("mse_loss", "sum"), [1, 9]))
+    #expect(isClose(try gradient("mse_loss", "none", upstream: Tensor([2.0, 0.5])), [2, 4.5]))
+    #expect(isClose(try gradient("huber_loss", "mean"), [0.25, 1.25]))
+    let error = #expect(throws: StatusError.self) {
+      try gradient("l1_loss", "mean", target: Tensor([0.0, 0, 0, 0], shape: [2, 2]))
+    }
+    #expect(error?.message.contains("grad.weight is wanted, which is there where") == true)
+  }
+
   @Test("a difference that is no number has torch's slope", arguments: [0.0, 1])
   func noNumber(beta: Double) throws {
     for count in [1, 5, 40] {

@@ -7,7 +7,9 @@ import LossdTensor
 /// known of each.
 struct RowsBlock {
   /// Elements of the rows, and rows.
-  static let elements = 2048
+  private static let elements = 2048
+  /// What `HingeBlock` may read and write behind the last row.
+  private static let padding = 8
   private static let rowsMax = 128
   /// From here on, and of what is no number, the kernels need not be right.
   private static let extreme = 1e299
@@ -31,15 +33,15 @@ struct RowsBlock {
 
   static func bytes(_ classes: Int) -> Int {
     if rows(classes) == 0 { return 0 }
-    return 2 * elements * 8 + rowsMax * (3 * 8 + 4)
+    return 2 * (elements + padding) * 8 + rowsMax * (3 * 8 + 4)
       + StridedRows.scratchBytes(size: classes, isContiguous: true, isDouble: true)
   }
 
   init(_ scratch: UnsafeMutableRawPointer, _ classes: Int) {
     rows = RowsBlock.rows(classes)
     x = scratch.assumingMemoryBound(to: Double.self)
-    y = x + RowsBlock.elements
-    losses = y + RowsBlock.elements
+    y = x + RowsBlock.elements + RowsBlock.padding
+    losses = y + RowsBlock.elements + RowsBlock.padding
     factors = losses + RowsBlock.rowsMax
     numbers = factors + RowsBlock.rowsMax
     let ends = UnsafeMutableRawPointer(numbers + RowsBlock.rowsMax)
@@ -93,6 +95,7 @@ extension BlockLoss {
     let formula = try Self(call.attributes)
     let reduction = Reduction(call.attributes)
     let gradient = call.output(ClassPlaces.gradient)
+    let weight = hasWeight ? call.input(ClassPlaces.weight) : nil
     let perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil
     let block = RowsBlock(
       chunk.scratch + RowWork.blockBytes(state.classes), state.classes)
@@ -106,13 +109,13 @@ extension BlockLoss {
       let count = min(block.rows, chunk.range.upperBound - first)
       for index in 0..<count { block.factors[index] = scale(first + index) }
       let work = RowWork(
-        call: call, input: input, target: target, weight: nil, gradient: gradient, row: first,
+        call: call, input: input, target: target, weight: weight, gradient: gradient, row: first,
         classes: state.classes, start: first * state.classes, scale: 1, scratch: chunk.scratch)
       try formula.evaluate(kernels, work, block, count)
       for index in 0..<count where block.isExtreme(index) {
         block.losses[index] = try formula.evaluate(
           RowWork(
-            call: call, input: input, target: target, weight: nil, gradient: gradient,
+            call: call, input: input, target: target, weight: weight, gradient: gradient,
             row: first + index, classes: state.classes, start: (first + index) * state.classes,
             scale: scale(first + index), scratch: chunk.scratch))
       }

@@ -61,7 +61,7 @@ extension FunctionDeclaration {
   }
 
   /// An elementwise loss, as `ElementPlaces.loss` has its tensors: `broadcastInputs` are the weight and the parameter, of
-  /// which those that `differentiable` names have a gradient. `attributes` follow the reduction.
+  /// which those that `differentiable` names have a gradient, and `gradientOfWhole` one that no batch of rows has by itself. `attributes` follow the reduction.
   static func loss(
     _ name: String, summary: String, input: String = "input", inputTypes: [DataType] = floatTypes,
     inputHelp: String = "any shape", inputBatching: InputDeclaration.Batching = .rows,
@@ -69,6 +69,7 @@ extension FunctionDeclaration {
     targetHelp: String = "of input's type; broadcasts to input",
     targetBatching: InputDeclaration.Batching = .broadcast, hasTargetGradient: Bool = true,
     broadcastInputs: [InputDeclaration] = [], differentiable: [String] = [],
+    gradientOfWhole: String? = nil,
     reduction: AttributeDeclaration = Reduction.attribute,
     attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
@@ -93,9 +94,10 @@ extension FunctionDeclaration {
           help: hasTargetGradient ? "gradient with respect to " + target : "torch has none"),
       ]
         + broadcastInputs.map {
-          let hasGradient = differentiable.contains($0.name)
+          let hasRows = differentiable.contains($0.name)
+          let hasGradient = hasRows || $0.name == gradientOfWhole
           return OutputDeclaration(
-            "grad." + $0.name, isUnimplemented: !hasGradient, hasRows: hasGradient,
+            "grad." + $0.name, isUnimplemented: !hasGradient, hasRows: hasRows,
             help: hasGradient ? "gradient with respect to " + $0.name : "not computed by lossd")
         },
       attributes: [reduction] + attributes, accumulators: Reduction.accumulators,
@@ -118,7 +120,7 @@ extension FunctionDeclaration {
         ? [
           InputDeclaration(
             "weight", floatTypes, batching: .rows, help: "a factor an element, of input's shape")
-        ] : [],
+        ] : [], gradientOfWhole: hasWeight ? "weight" : nil,
       reduction: reduction, attributes: attributes)
   }
 }

@@ -22,7 +22,14 @@ extension ElementFunction {
     try check(tensors)
     let type = try resultType(tensors)
     try checkGradients(call, tensors)
-    if isEnlarged(call, tensors) { return try planBroadcast(call, &plan, tensors, type) }
+    if isEnlarged(call, tensors) {
+      guard !call.wants(places.slopeOfWeight) else {
+        throw invalid(
+          "grad.weight is wanted, which is there where target broadcasts to input and its own "
+            + "gradient is no sum over repetitions")
+      }
+      return try planBroadcast(call, &plan, tensors, type)
+    }
     var state = ElementState(
       count: input.count, formula: formula(call), constants: constants(call.attributes))
     try planResults(call, &plan, tensors, type, input.shape)
@@ -35,6 +42,12 @@ extension ElementFunction {
       plan.setScratch(bytes: ElementTile.scratchBytes(to: last))
     }
     planPasses(&plan, tensors, input.shape, &state)
+    if let place = places.slopeOfWeight, call.wants(place), let weight = tensors.weight {
+      plan.setOutput(place, weight.dataType, shape: weight.shape)
+      state.slopesOfWeight = plan.addPass(
+        units: Blocks.count(state.count),
+        unitCost: 2 * elementCost(tensors, input.shape) * Double(Blocks.size))
+    }
     return state
   }
 

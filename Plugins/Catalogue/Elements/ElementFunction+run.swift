@@ -52,8 +52,8 @@ extension ElementFunction {
     let tiles = Tiles(
       tensors.input, tensors.target, tensors.isReduced ? nil : tensors.upstream, tensors.weight,
       tensors.parameter,
-      // What is added up over repetitions is rounded once.
-      isWide: state.isBroadcast)
+      // What is added up over repetitions, or subtracted from, is rounded once.
+      isWide: state.isBroadcast || chunk.pass == state.slopesOfWeight)
     let weightSum =
       state.weights >= 0
       ? call.totals[1] : tensors.reduction == .batchMean ? tensors.batch : Double(state.count)
@@ -63,6 +63,9 @@ extension ElementFunction {
     }
     let range = Blocks.elements(chunk.range, of: state.count)
     if range.isEmpty { return }
+    if chunk.pass == state.slopesOfWeight {
+      return writeSlopesOfWeight(call, tiles, tensors, state, chunk, weightSum: weightSum)
+    }
     if !places.isLoss && isWhole(tiles, tensors) {
       runWhole(tiles, tensors, state, range)
       return
@@ -83,6 +86,32 @@ extension ElementFunction {
       if range.lowerBound == 0 { chunk.sums[1] += tensors.batch }
     } else if state.weights < 0 {
       chunk.sums[1] += Double(range.count)
+    }
+  }
+
+  /// The loss of each element without its weight, less the whole loss where that is over the sum of the weights.
+  private static func writeSlopesOfWeight(
+    _ call: Call, _ tiles: Tiles, _ tensors: ElementTensors, _ state: ElementState, _ chunk: Chunk,
+    weightSum: Double
+  ) {
+    guard let gradient = call.output(places.slopeOfWeight ?? 0) else { return }
+    var tensors = tensors
+    tensors.weight = nil
+    let mean =
+      weightRule == .meanOfWeights && tensors.reduction == .mean ? call.totals[0] / weightSum : 0
+    let block = ElementBlock(
+      tiles, tensors, state, shape: tensors.input.shape, scale: 1, scratch: chunk.scratch)
+    let values = ElementTile.values.place(chunk.scratch)
+    let range = Blocks.elements(chunk.range, of: state.count)
+    for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
+      let count = min(Blocks.size, range.upperBound - begin)
+      var elements = block.operands(begin, count)
+      elements.values = values
+      _ = tiles.kernels.elements(&elements)
+      for index in 0..<count {
+        gradient[begin + index] =
+          tensors.scale(begin + index, weightSum: weightSum) * (tiles.get(values, index) - mean)
+      }
     }
   }
 

@@ -123,6 +123,8 @@ struct ElementState: BitwiseCopyable {
   var sumsOfInput = -1
   var sumsOfTarget = -1
   var sumsOfParameter = -1
+  /// The pass of the weight's gradient, -1: none. It needs the whole loss.
+  var slopesOfWeight = -1
   /// An operand is repeated where its gradient is wanted, or larger than the input.
   var isBroadcast = false
 }
@@ -139,6 +141,7 @@ struct ElementPlaces {
   let slope = 1
   let slopeOfTarget: Int?
   let slopeOfParameter: Int?
+  var slopeOfWeight: Int? = nil
   let isLoss: Bool
 
   static var activation: ElementPlaces {
@@ -154,11 +157,12 @@ struct ElementPlaces {
   }
 
   static func loss(
-    weight: Int? = nil, parameter: Int? = nil, slopeOfParameter: Int? = nil
+    weight: Int? = nil, parameter: Int? = nil, slopeOfParameter: Int? = nil,
+    slopeOfWeight: Int? = nil
   ) -> ElementPlaces {
     ElementPlaces(
       target: 1, parameter: parameter, upstream: 2, weight: weight, slopeOfTarget: 2,
-      slopeOfParameter: slopeOfParameter, isLoss: true)
+      slopeOfParameter: slopeOfParameter, slopeOfWeight: slopeOfWeight, isLoss: true)
   }
 }
 
@@ -168,7 +172,7 @@ struct ElementTensors {
   var target: TensorView?
   var parameter: TensorView?
   let upstream: TensorView?
-  let weight: TensorView?
+  var weight: TensorView?
   /// Of a loss: nil unless there is one an element.
   let values: TensorView?
   let slopes: TensorView?

@@ -16,7 +16,7 @@ enum L1Loss: PairLoss {
   static var declaration: FunctionDeclaration {
     .broadcastLoss("l1_loss", summary: "|input - target|", hasWeight: true)
   }
-  static var places: ElementPlaces { .loss(weight: 3) }
+  static var places: ElementPlaces { .loss(weight: 3, slopeOfWeight: 3) }
   static var weightRule: ElementWeightRule { .meanOfWeights }
 
   static func formula(_ call: Call) -> ElementFormulaID { .absoluteError }
@@ -28,7 +28,7 @@ enum MSELoss: PairLoss {
     .broadcastLoss(
       "mse_loss", summary: "(input - target)^2", targetTypes: DataType.allCases, hasWeight: true)
   }
-  static var places: ElementPlaces { .loss(weight: 3) }
+  static var places: ElementPlaces { .loss(weight: 3, slopeOfWeight: 3) }
   static var weightRule: ElementWeightRule { .meanOfWeights }
 
   static func formula(_ call: Call) -> ElementFormulaID { .squaredError }
@@ -60,7 +60,7 @@ enum HuberLoss: PairLoss {
       types: floatTypes, targetTypes: DataType.allCases, hasWeight: true,
       attributes: [.number("delta", 1, help: "where the square ends, above 0")])
   }
-  static var places: ElementPlaces { .loss(weight: 3) }
+  static var places: ElementPlaces { .loss(weight: 3, slopeOfWeight: 3) }
   static var typeRule: ElementTypeRule { .ofInput }
   static var weightRule: ElementWeightRule { .whole }
   static var constantCount: Int { 1 }

@@ -47,6 +47,30 @@ def test_activations_are_torchs(name):
         torch.testing.assert_close(torch.autograd.grad(ours, x, g), torch.autograd.grad(theirs, x, g))
 
 
+@pytest.mark.parametrize("dtype", (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8))
+def test_rectifiers_leave_integers_what_they_are(dtype):
+    x = torch.tensor([-3, 0, 1, 5, 100, 7, 2**62]).to(dtype)
+    for name, arguments in (
+            ("relu", ()), ("relu6", ()), ("hardtanh", (0.0, 5.9)), ("hardtanh", (-2.5, 3.5)), ("hardtanh", (0.0, 300.0)),
+            ("threshold", (1.9, 2.7)), ("threshold", (1.0, 300.0)), ("threshold", (-4.0, 1.0))):
+        try:
+            expected = getattr(F, name)(x, *arguments)
+        except RuntimeError:
+            with pytest.raises(lossd.InvalidArgument, match="which input's type .* does not hold"):
+                getattr(lt, name)(x, *arguments)
+            continue
+        same(getattr(lt, name)(x, *arguments), expected, f"{name} {arguments}")
+
+
+@pytest.mark.parametrize("name", (
+    "mse_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "soft_margin_loss", "hinge_embedding_loss"))
+def test_truth_values_are_targets_where_torch_takes_them(name):
+    target = torch.tensor([True, False, True, True, False])
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        x = torch.tensor([0.5, 1.5, -2.0, 0.0, 3.0], dtype=dtype)
+        torch.testing.assert_close(getattr(lt, name)(x, target), getattr(F, name)(x, target))
+
+
 def has_signature(name):
     """Not where torch's is a function of C."""
     try:

@@ -1,28 +1,38 @@
 import CLossdPlugin
+import Glibc
 import LossdTensor
 
 /// What descriptors point to: C copies that stay until the plugin is stopped, as plugin.h wants it.
 ///
-/// `@unchecked Sendable`: used by the loading thread alone, when the entry is called and when
-/// `stop` is.
+/// `@unchecked Sendable`: what it holds is behind a lock. In a daemon the loading thread alone uses
+/// it, when the entry is called and when `stop` is; tests make plugins on many threads.
 final class DescriptorMemory: @unchecked Sendable {
   static let shared = DescriptorMemory()
 
   private var blocks: [UnsafeMutableRawPointer] = []
   private var boxes: [FunctionBox] = []
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+
+  private init() { pthread_mutex_init(mutex, nil) }
+
+  private func locked(_ body: () -> Void) {
+    pthread_mutex_lock(mutex)
+    body()
+    pthread_mutex_unlock(mutex)
+  }
 
   func copy<T>(_ elements: [T]) -> UnsafePointer<T>? {
     if elements.isEmpty { return nil }
     let copy = UnsafeMutablePointer<T>.allocate(capacity: elements.count)
     copy.initialize(from: elements, count: elements.count)
-    blocks.append(UnsafeMutableRawPointer(copy))
+    locked { blocks.append(UnsafeMutableRawPointer(copy)) }
     return UnsafePointer(copy)
   }
 
   func copy<T>(_ value: T) -> UnsafePointer<T> {
     let copy = UnsafeMutablePointer<T>.allocate(capacity: 1)
     copy.initialize(to: value)
-    blocks.append(UnsafeMutableRawPointer(copy))
+    locked { blocks.append(UnsafeMutableRawPointer(copy)) }
     return UnsafePointer(copy)
   }
 
@@ -30,14 +40,16 @@ final class DescriptorMemory: @unchecked Sendable {
 
   /// A C context that is retained here.
   func keep(_ box: FunctionBox) -> UnsafeMutableRawPointer {
-    boxes.append(box)
+    locked { boxes.append(box) }
     return Unmanaged.passUnretained(box).toOpaque()
   }
 
   func free() {
-    for block in blocks { block.deallocate() }
-    blocks = []
-    boxes = []
+    locked {
+      for block in blocks { block.deallocate() }
+      blocks = []
+      boxes = []
+    }
   }
 }
 

@@ -94,6 +94,9 @@ import Testing
       try gradient("l1_loss", "mean", target: Tensor([0.0, 0, 0, 0], shape: [2, 2]))
     }
     #expect(error?.message.contains("grad.weight is wanted, which is there where") == true)
+    #expect(throws: StatusError.self) {
+      try call("l1_loss", ["input": Tensor([1.0]), "target": Tensor([2.0])], [:], "grad.weight")
+    }
   }
 
   @Test("a difference that is no number has torch's slope", arguments: [0.0, 1])

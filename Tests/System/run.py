@@ -1,9 +1,12 @@
 """Runs the system tests, each module in a process: two at a time, and alone those that measure time.
 
     python3 Tests/System/run.py [MODULE...]
+
+The latter wait for the file that LOSSD_QUIET_FILE names, which says that nothing else is at work any more.
 """
 
 import concurrent.futures
+import os
 import pathlib
 import subprocess
 import sys
@@ -33,6 +36,9 @@ def main():
     beside = sorted((name for name in modules if name not in MEASURING), key=lambda name: name not in LONG)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         outcomes = dict(zip(beside, pool.map(run, beside)))
+    quiet = os.environ.get("LOSSD_QUIET_FILE")
+    while quiet and not os.path.exists(quiet):
+        time.sleep(1)
     outcomes.update((name, run(name)) for name in modules if name in MEASURING)
     failed = [name for name, passed in outcomes.items() if not passed]
     if failed:

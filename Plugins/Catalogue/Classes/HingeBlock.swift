@@ -30,7 +30,7 @@ struct HingeBlock {
     var numbers = SIMD4<Double>(0, 1, 2, 3)
     let (end, omitted) = (SIMD4(repeating: Double(count)), SIMD4(repeating: omitted))
     for offset in stride(from: 0, to: count * 8, by: 32) {
-      let z = shifts + x.load(fromByteOffset: offset, as: SIMD4<Double>.self)
+      let z = shifts + x.loadUnaligned(fromByteOffset: offset, as: SIMD4<Double>.self)
       let isOn = (z .> .zero) .& (numbers .< end) .& (numbers .!= omitted)
       numbers += SIMD4(repeating: 4)
       let hinge = SIMD4<Double>.zero.replacing(with: z, where: isOn)
@@ -43,7 +43,7 @@ struct HingeBlock {
       }
       slopes += slope
       guard let y else { continue }
-      let old = isAdding ? y.load(fromByteOffset: offset, as: SIMD4<Double>.self) : .zero
+      let old = isAdding ? y.loadUnaligned(fromByteOffset: offset, as: SIMD4<Double>.self) : .zero
       y.storeBytes(of: old + slope * factors, toByteOffset: offset, as: SIMD4<Double>.self)
     }
     return (losses.sum(), slopes.sum())

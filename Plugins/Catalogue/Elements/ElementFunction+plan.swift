@@ -42,7 +42,10 @@ extension ElementFunction {
       plan.setScratch(bytes: ElementTile.scratchBytes(to: last))
     }
     planPasses(&plan, tensors, input.shape, &state)
-    if let place = places.slopeOfWeight, call.wants(place), let weight = tensors.weight {
+    if let place = places.slopeOfWeight, call.wants(place) {
+      guard let weight = tensors.weight else {
+        throw invalid("grad.weight is wanted, and there is no weight")
+      }
       plan.setOutput(place, weight.dataType, shape: weight.shape)
       state.slopesOfWeight = plan.addPass(
         units: Blocks.count(state.count),

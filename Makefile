@@ -35,7 +35,7 @@ deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRES
 test: test-swift test-kernels test-arm64 test-c test-python test-system test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
-	swift test
+	@scripts/swift-test.sh
 
 test-kernels: build ## no code of the AVX builds can be linked to baseline callers
 	@scripts/check-kernels.sh

@@ -1,0 +1,16 @@
+#!/bin/bash
+# swift-test.sh [ARGUMENT...]: `swift test`, and once more where Swift's runtime ended it by a fault of its own, an abort
+# with this message in the memory of asynchronous tasks (github.com/swiftlang/swift/issues/75501, open).
+set -uo pipefail
+cd "$(dirname "$0")/.."
+fault="freed pointer was not the last allocation"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+swift test "$@" 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+if [[ $status != 0 ]] && grep -aq "$fault" "$log"; then
+  echo "Swift's runtime has ended the tests: $fault. Once more:"
+  swift test "$@"
+  status=$?
+fi
+exit "$status"

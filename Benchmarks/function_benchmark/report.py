@@ -2,7 +2,7 @@
 import math
 import statistics
 
-from . import cases
+from . import cases, catalogue
 
 
 def row(case, times):
@@ -40,6 +40,22 @@ def means_text(results):
     lines = [[function] + [f"{pair[gradient][key]:.2f}" for gradient in (False, True) for key in ("ratio_kept", "least")]
              for function, pair in pairs.items() if len(pair) == 2]
     return text + table(["", "forward: mean", "least", "with gradient: mean", "least"], lines)
+
+
+def activations_text(results):
+    """Activations of a million float32 beside what memory and one exponential alone take."""
+    count = math.prod(cases.VECTOR)
+    exp_s = count * min(values["exp.float32"] for values in results["bounds"].values())
+    copy_s = memory_s(results, "copy", 4 * count)
+    lines = []
+    for item in results["rows"]:
+        chosen = (item["sizes"] == list(cases.VECTOR) and item["type"] == "float32" and item["threads"] == 1
+                  and not item["gradient"] and catalogue.result_shape(item["function"], cases.VECTOR))
+        if chosen:
+            lines.append([item["function"], milliseconds(item["lossd_s"]), f"{item['lossd_s'] / exp_s:.2f}",
+                          f"{item['lossd_s'] / copy_s:.2f}"])
+    return (f"Activations of a million float32, one core; the exponential alone takes {milliseconds(exp_s)} ms, a copy "
+            f"{milliseconds(copy_s)} ms:\n\n") + table(["", "ms", "of the exponential alone", "of a copy"], lines)
 
 
 def milliseconds(seconds):
@@ -154,6 +170,7 @@ def write(results, folder):
     text += "[benchmarks.md](../benchmarks.md) says what is measured and what it means.\n\n"
     text += "## The machine\n\n" + machine_text(results) + "\n## The goals\n\n" + goals_text(results)
     text += "\n![goals](functions-goals.png)\n\n## All functions\n\n" + means_text(results)
+    text += "\n" + activations_text(results)
     text += "\n![all functions](functions-all.png)\n\n## The least ratios\n\n" + least_text(results)
     for threads in sorted({item["threads"] for item in results["rows"]}):
         cores = "One core" if threads == 1 else f"{threads} cores"

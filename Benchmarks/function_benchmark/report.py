@@ -1,5 +1,7 @@
 """From times to functions.md and its plots."""
 import math
+import os
+import pathlib
 import statistics
 
 from . import cases, catalogue
@@ -164,10 +166,11 @@ def function_text(results, function, threads):
 
 
 def write(results, folder):
+    page = os.path.relpath(pathlib.Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md", folder)
     from . import plots
 
     text = "# lossd's functions beside torch's\n\nMade by `make bench`; not to be edited. "
-    text += "[benchmarks.md](../benchmarks.md) says what is measured and what it means.\n\n"
+    text += f"[benchmarks.md]({page}) says what is measured and what it means.\n\n"
     text += "## The machine\n\n" + machine_text(results) + "\n## The goals\n\n" + goals_text(results)
     text += "\n![goals](functions-goals.png)\n\n## All functions\n\n" + means_text(results)
     text += "\n" + activations_text(results)

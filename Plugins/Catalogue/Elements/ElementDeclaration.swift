@@ -61,7 +61,8 @@ extension FunctionDeclaration {
   }
 
   /// An elementwise loss, as `ElementPlaces.loss` has its tensors: `broadcastInputs` are the weight and the parameter, of
-  /// which those that `differentiable` names have a gradient, and `gradientOfWhole` one that no batch of rows has by itself. `attributes` follow the reduction.
+  /// which those that `differentiable` names have a gradient, and the one that `gradientOfWhole` names has a gradient that
+  /// no batch of rows has by itself. `attributes` follow the reduction.
   static func loss(
     _ name: String, summary: String, input: String = "input", inputTypes: [DataType] = floatTypes,
     inputHelp: String = "any shape", inputBatching: InputDeclaration.Batching = .rows,

@@ -94,7 +94,7 @@ extension ElementFunction {
     _ call: Call, _ tiles: Tiles, _ tensors: ElementTensors, _ state: ElementState, _ chunk: Chunk,
     weightSum: Double
   ) {
-    guard let gradient = call.output(places.slopeOfWeight ?? 0) else { return }
+    guard let place = places.slopeOfWeight, let gradient = call.output(place) else { return }
     var tensors = tensors
     tensors.weight = nil
     let mean =

@@ -14,17 +14,22 @@ struct KernelElement {
   var isNarrow = false
 }
 
-/// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is. One build of kernels less
-/// makes that a quarter shorter.
+/// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is.
 let fuzzer = Context.environment["LOSSD_FUZZ"]
+
+/// The widest kernels that are built: avx512, which a program for others needs, or avx2 or baseline,
+/// where LOSSD_WIDEST_KERNELS says so: each build of the kernels takes one to two minutes.
+let widest = Context.environment["LOSSD_WIDEST_KERNELS"] ?? (fuzzer == nil ? "avx512" : "avx2")
+let hasAVX512 = widest == "avx512"
+let hasAVX2 = widest != "baseline"
 
 let avx2 = ["avx2", "fma", "f16c", "bmi2"]
 let avx512 = avx2 + ["avx512f", "avx512bw", "avx512dq", "avx512vl"]
 #if arch(x86_64)
   let kernelFeatures =
-    [
-      KernelFeatures(name: "Baseline", flags: []), KernelFeatures(name: "AVX2", flags: avx2),
-    ] + (fuzzer == nil ? [KernelFeatures(name: "AVX512", flags: avx512)] : [])
+    [KernelFeatures(name: "Baseline", flags: [])]
+    + (hasAVX2 ? [KernelFeatures(name: "AVX2", flags: avx2)] : [])
+    + (hasAVX512 ? [KernelFeatures(name: "AVX512", flags: avx512)] : [])
 #else
   let kernelFeatures = [KernelFeatures(name: "Baseline", flags: [])]
 #endif
@@ -112,7 +117,8 @@ let package = Package(
       dependencies: ["CLinux", "LossdKernelTable"]
         + kernelNames.map { .target(name: $0) },
       path: "Sources/LossdKernels/Choice",
-      swiftSettings: fuzzer == nil ? [] : [.define("LOSSD_WITHOUT_AVX512")]),
+      swiftSettings: (hasAVX2 ? [] : [.define("LOSSD_WITHOUT_AVX2")])
+        + (hasAVX512 ? [] : [.define("LOSSD_WITHOUT_AVX512")])),
     .target(
       name: "LossdLoop", dependencies: ["CUV"],
       swiftSettings: hot),

@@ -7,7 +7,7 @@ import LossdKernelsBaselineDouble
 import LossdKernelsBaselineFloat
 import LossdKernelsBaselineHalf
 
-#if arch(x86_64)
+#if arch(x86_64) && !LOSSD_WITHOUT_AVX2
   import LossdKernelsAVX2BFloat
   import LossdKernelsAVX2Double
   import LossdKernelsAVX2Float
@@ -34,7 +34,7 @@ public enum Kernels {
 
   /// nil where the processor has no AVX2 with FMA and F16C.
   public static let avx2: KernelBuild? = {
-    #if arch(x86_64)
+    #if arch(x86_64) && !LOSSD_WITHOUT_AVX2
       guard clinux_has_avx2() != 0 else { return nil }
       return KernelBuild(
         name: "avx2", float32: LossdKernelsAVX2Float.makeKernelTable(),

@@ -114,7 +114,15 @@ class Segment:
 
     def private(self) -> mmap.mmap:
         """Its memory as a result's: what is written to it stays with who writes, also after a fork."""
-        return mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        try:
+            return mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        # A mapping of a file takes a descriptor, and there is no room for another one: a copy.
+        copy = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        copy[:] = memoryview(self.map)
+        return copy
 
     def keep(self) -> None:
         """The memory that inputs are written to becomes this process's own, in its place: the daemon sees it no more."""

@@ -17,8 +17,8 @@ struct KernelElement {
 /// The fuzzers are built when scripts/fuzz.sh says where libFuzzer is.
 let fuzzer = Context.environment["LOSSD_FUZZ"]
 
-/// The widest kernels that are built: avx512, which a program for others needs, or avx2 or baseline,
-/// where LOSSD_WIDEST_KERNELS says so: each build of the kernels takes one to two minutes.
+/// The widest kernels that are built: avx512, which a program for others needs, or avx2 or
+/// baseline, where LOSSD_WIDEST_KERNELS says so: each build of the kernels takes a minute or two.
 let widest = Context.environment["LOSSD_WIDEST_KERNELS"] ?? (fuzzer == nil ? "avx512" : "avx2")
 let hasAVX512 = widest == "avx512"
 let hasAVX2 = widest != "baseline"

@@ -47,11 +47,29 @@ def remez(f, weight, low, high, degree):
     return coefficients, worst
 
 
+def single(x):
+    """The next float32."""
+    return struct.unpack("f", struct.pack("f", float(x)))[0]
+
+
+def singles(f, weight, low, high, degree):
+    """The same with coefficients of float32: from the constant on, each is rounded before those of the higher powers are
+    fitted, which make good what its rounding does."""
+    lower = []
+    for left in range(degree, -1, -1):
+        if lower:
+            below, over, constant = f, weight, lower[-1]
+            f = lambda x, f=below, c=constant: (f(x) - c) / x  # noqa: E731
+            weight = lambda x, w=over: w(x) * x  # noqa: E731
+        coefficients, worst = remez(f, weight, low, high, left)
+        lower.append(single(coefficients[-1]))
+    return lower[::-1], worst
+
+
 def show(name, coefficients, worst):
     print(f"{name}: 2^{float(mp.log(worst, 2)):.1f}")
     for c in coefficients:
-        single = struct.unpack("f", struct.pack("f", float(c)))[0]
-        print(f"  {single.hex():>24} {single:>18.9g} {float(c)!r}")
+        print(f"  {single(c).hex():>24} {single(c):>18.9g} {float(c)!r}")
 
 
 def main():
@@ -67,14 +85,19 @@ def main():
             ("log over [sqrt(1/2), sqrt(2))", mp.sqrt(mp.mpf(1) / 2) - 1, mp.sqrt(2) - 1, 8)):
         show(name, *remez(
             lambda x: (mp.log1p(x) - x) / x**2, lambda x: x**2 / abs(mp.log1p(x)), low, high, degree))
-    # The normal distribution's tail beyond x, times exp(x^2 / 2), is p(q) / (1 + x) with q = (x - k) / (x + k).
-    for name, k, top, degree in (("tail, float32", 4, 15, 10), ("tail, float64", 6, 40, 24)):
-        def scaled(q, k=k):
-            x = k * (1 + q) / (1 - q)
-            t = x / mp.sqrt(2)
-            return (1 + x) * mp.erfc(t) * mp.exp(t * t) / 2
-        show(name, *remez(
-            scaled, lambda q: mp.mpf(2), mp.mpf(-1), mp.mpf(top - k) / (top + k), degree))
+    # The normal distribution's tail beyond x, times exp(x^2 / 2), is p(x / (x + 2)) / (x + 2) in float32, and
+    # p((x - 3) / (x + 3)) / (x + 3) in float64.
+    def mills(x):
+        return mp.erfc(x / mp.sqrt(2)) * mp.exp(x * x / 2) / 2
+
+    def near(v):
+        return mills(2 * v / (1 - v)) * (2 * v / (1 - v) + 2)
+
+    def far(q):
+        return mills(3 * (1 + q) / (1 - q)) * (3 * (1 + q) / (1 - q) + 3)
+
+    show("tail, float32", *singles(near, lambda v: 1 / near(v), mp.mpf(0), mp.mpf(15) / 17, 11))
+    show("tail, float64", *remez(far, lambda q: 1 / far(q), mp.mpf(-1), mp.mpf(37) / 43, 26))
     # log(1 - erf(x)) where 1 - erf(x) is small beside 1.
     for name, top, degree in (("tail of erf, float32", 4, 6), ("tail of erf, float64", 6, 17)):
         show(name, *remez(lambda x: mp.log(mp.erfc(x)), mp.erfc, mp.mpf(1), mp.mpf(top), degree))

@@ -7,9 +7,8 @@ enum Gelu: ActivationFormula {
   static func results(_ o: Operands) -> ElementResults {
     let (x, n) = (o.x, Normal(o.x))
     let isNegative = lanes_less(x, all(0))
-    // Lowered last, so that a denormal result is rounded once.
-    let value = lanes_pick(
-      isNegative, x * n.liftedTail * Format.unlift, x * (1 - n.liftedTail * Format.unlift))
+    // torch's value of -infinity is no number. Lowered last, so that a denormal result is rounded once.
+    let value = fma(n.liftedMoment, 0 - Format.unlift, lanes_pick(isNegative, x * 0, x))
     let below = lanes_pick(isNegative, n.liftedTail, Format.lifted - n.liftedTail)
     let slope = fma(x, n.liftedDensity, below) * Format.unlift
     return ElementResults(value, slope: slope)

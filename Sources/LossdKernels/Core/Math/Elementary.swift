@@ -118,11 +118,11 @@ func liftedExp(_ x: Lanes) -> Lanes {
   return lanes_pick(lanes_less(x, all(Format.expMin)), all(0), fma(q, power, power))
 }
 
-/// exp(x - rest), lifted, for such an x and a rest within the digits that x has not: at most 1.2 ulp.
+/// exp(x - factor rest), lifted, for such an x and a rest within the digits that x has not: at most 1.2 ulp.
 @inline(__always)
-func liftedExp(_ x: Lanes, less rest: Lanes) -> Lanes {
-  let shifted = fma(x - rest, Format.log2e, all(Format.liftedMagic))
-  let q = expReduced(x, shifted - Format.liftedMagic, less: rest)
+func liftedExp(_ x: Lanes, less rest: Lanes, times factor: Scalar) -> Lanes {
+  let shifted = fma(x, Format.log2e, all(Format.liftedMagic))
+  let q = expReduced(x, shifted - Format.liftedMagic, less: rest, times: factor)
   let power = lanes(bits(shifted) &<< Format.mantissaBits)
   return lanes_pick(lanes_less(x, all(Format.expMin)), all(0), fma(q, power, power))
 }
@@ -139,9 +139,11 @@ func loweredExp(_ x: Lanes) -> Lanes {
 /// exp(x - n ln 2) - 1. Cody and Waite (1980): x = n ln 2 + r with |r| <= ln(2) / 2, ln 2 in two parts, of
 /// which n times the first is exact; a polynomial, minimax in exp's relative error.
 @inline(__always)
-func expReduced(_ x: Lanes, _ n: Lanes, less rest: Lanes? = nil) -> Lanes {
+func expReduced(
+  _ x: Lanes, _ n: Lanes, less rest: Lanes? = nil, times factor: Scalar = 0
+) -> Lanes {
   var r = fma(n, -Format.ln2High, x)
-  if let rest { r = r - rest }
+  if let rest { r = fma(rest, 0 - factor, r) }
   r = fma(n, -Format.ln2Low, r)
   #if LOSSD_DOUBLE
     var p = all(2.497_839_975_357_398e-08)

@@ -1,13 +1,15 @@
 internal import CLossdLanes
 
 /// The standard normal distribution at x: its tail P(X > |x|) and its density, each lifted as `liftedExp` is. Types:
-/// both lanes. Range: every x; NaN stays NaN. Largest error: such that gelu is within 4 ulp, which LossdKernelsTests measures
-/// over samples. Source: Shepherd and Laframboise (1981), whose polynomial in
-/// (x - k) / (x + k) is fitted here to (1 + x) exp(x^2 / 2) P(X > x) by scripts/polynomials.py, of degree 10 for float32
-/// and 24 for float64.
+/// both lanes. Range: every x; NaN stays NaN. Largest error: 4 ulp of the tail and of |x| times the tail, which
+/// LossdKernelsTests measures over samples. Source: Shepherd and Laframboise (1981), whose polynomial in
+/// (x - k) / (x + k) is fitted here to (x + k) exp(x^2 / 2) P(X > x) by scripts/polynomials.py: in float64 of degree 26 with
+/// k = 3, in float32 of degree 11 with k = 2 and in x / (x + k), which has no error near 0.
 struct Normal {
   let liftedTail: Lanes
   let liftedDensity: Lanes
+  /// |x| times the tail.
+  let liftedMoment: Lanes
   /// exp(x^2 / 2) times the tail, up to |x| = xMax.
   let scaledTail: Lanes
 
@@ -46,78 +48,87 @@ struct Normal {
     return lanes_pick(lanes_less(all(Normal.xMax), a), far, scaledTail)
   }
 
-  /// exp(-half a^2) times the polynomial of `argument`.
+  /// exp(-half a^2) times the polynomial for `argument`.
   @inline(__always)
   private init(_ a: Lanes, argument: Lanes, half: Scalar, peak: Scalar) {
+    let sum = argument + Normal.k
     // Divisions, since they round once: gelu would be beyond 4 ulp now and then.
-    let q = (argument - Normal.middle) / (argument + Normal.middle)
-    let (large, small) = (lanes_larger(argument, all(1)), lanes_smaller(argument, all(1)))
-    let sum = large + small
-    scaledTail = Normal.polynomial(q) / sum
-    // The square's rounding would be a^2 half ulp of the exponential: of half of the digits it is exact. What the sum
-    // rounds away (Dekker's Fast2Sum) is taken off in the exponent, where that rounds nothing more.
-    let high = lanes(bits(a) & Bits(repeating: Normal.highMask))
-    let rest = (small - (sum - large)) * roughInverse(sum)
-    let e = liftedExp(high * high * (0 - half), less: (a - high) * (a + high) * half + rest)
+    let ratio = argument / sum
+    let p = Normal.polynomial(ratio)
+    scaledTail = p / sum
+    // The square's rounding would be a^2 half ulp of the exponential: what it leaves is taken off in the exponent.
+    let square = a * a
+    #if LOSSD_DOUBLE
+      // So is what the sum rounds away (Dekker's Fast2Sum).
+      let k = all(Normal.k)
+      let (large, small) = (lanes_larger(argument, k), lanes_smaller(argument, k))
+      let lost = (small - (sum - large)) * roughInverse(sum)
+      let rest = fma(lost, 1 / half, lanes_square_rest(a, square))
+    #else
+      let rest = lanes_square_rest(a, square)
+    #endif
+    let e = liftedExp(square * (0 - half), less: rest, times: half)
     liftedTail = e * scaledTail
     liftedDensity = e * peak
+    liftedMoment = e * (ratio * p)
   }
 
   #if LOSSD_DOUBLE
     private static let xMax = 40.0
     private static let lastTerm = 10_395.0
-    private static let middle = 6.0
-    private static let highMask: Int64 = -1 << 27
+    private static let k = 3.0
 
     @inline(__always)
-    private static func polynomial(_ q: Lanes) -> Lanes {
-      var p: Lanes = all(-2.0908954364784884e-10)
-      p = fma(p, q, -5.132763662416383e-10)
-      p = fma(p, q, 1.920166742119621e-09)
-      p = fma(p, q, 4.604051961090816e-09)
-      p = fma(p, q, -1.5557154304314497e-08)
-      p = fma(p, q, -2.2406502333301943e-08)
-      p = fma(p, q, 1.3170068631679265e-07)
-      p = fma(p, q, 1.557647043494735e-09)
-      p = fma(p, q, -9.988464205332893e-07)
-      p = fma(p, q, 1.7827376168186366e-06)
-      p = fma(p, q, 4.411974227699304e-06)
-      p = fma(p, q, -2.635300075860506e-05)
-      p = fma(p, q, 3.779505195727509e-05)
-      p = fma(p, q, 0.00011948955747548957)
-      p = fma(p, q, -0.000868994698268776)
-      p = fma(p, q, 0.002935655534405841)
-      p = fma(p, q, -0.007059819416749377)
-      p = fma(p, q, 0.013246864152248584)
-      p = fma(p, q, -0.019766479220294803)
-      p = fma(p, q, 0.022592467062891603)
-      p = fma(p, q, -0.016141517332185357)
-      p = fma(p, q, -0.004373386779596395)
-      p = fma(p, q, 0.03981142456242966)
-      p = fma(p, q, -0.0850253623057707)
-      p = fma(p, q, 0.45345520027112796)
-      return p
+    private static func polynomial(_ v: Lanes) -> Lanes {
+      let q = fma(v, 2, all(-1))
+      var p: Lanes = all(7.468870463226418e-10)
+      p = fma(p, q, 2.210722685586116e-09)
+      p = fma(p, q, -2.385088698631565e-09)
+      p = fma(p, q, -1.5811329171328217e-08)
+      p = fma(p, q, -1.1216600045208026e-08)
+      p = fma(p, q, 4.105885422420572e-08)
+      p = fma(p, q, 9.731065161812312e-08)
+      p = fma(p, q, 2.4943247055493817e-08)
+      p = fma(p, q, -2.799813594837884e-07)
+      p = fma(p, q, -5.804848164658069e-07)
+      p = fma(p, q, 1.5203720353822098e-08)
+      p = fma(p, q, 2.250261274388146e-06)
+      p = fma(p, q, 3.635720774773596e-06)
+      p = fma(p, q, -3.5154890860858994e-06)
+      p = fma(p, q, -2.0687550449206693e-05)
+      p = fma(p, q, -1.3246595038514094e-05)
+      p = fma(p, q, 7.881230759825696e-05)
+      p = fma(p, q, 0.00015439455883579337)
+      p = fma(p, q, -0.00025657529516453923)
+      p = fma(p, q, -0.0010458286324315374)
+      p = fma(p, q, 0.001027592254972224)
+      p = fma(p, q, 0.00697262124101785)
+      p = fma(p, q, -0.010462867023141509)
+      p = fma(p, q, -0.047263025142986054)
+      p = fma(p, q, 0.23001771997460102)
+      p = fma(p, q, -0.5093319819174894)
+      return fma(p, q, 0.729083690133373)
     }
   #else
     private static let xMax: Float = 15
     private static let lastTerm: Float = 105
-    private static let middle: Float = 4
-    private static let highMask: Int32 = -1 << 12
+    private static let k: Float = 2
 
     @inline(__always)
-    private static func polynomial(_ q: Lanes) -> Lanes {
-      var p: Lanes = all(-0x1.2c5b26p-14)
-      p = fma(p, q, -0x1.fcd12ep-15)
-      p = fma(p, q, 0x1.6b1b6ap-11)
-      p = fma(p, q, -0x1.3ebfcep-12)
-      p = fma(p, q, -0x1.47f6bp-8)
-      p = fma(p, q, 0x1.25ef2cp-6)
-      p = fma(p, q, -0x1.07c288p-5)
-      p = fma(p, q, 0x1.d494f2p-6)
-      p = fma(p, q, 0x1.cabd18p-7)
-      p = fma(p, q, -0x1.8c18fp-4)
-      p = fma(p, q, 0x1.e361eap-2)
-      return p
+    private static func polynomial(_ v: Lanes) -> Lanes {
+      var p: Lanes = all(-0x1.173116p-3)
+      p = fma(p, v, 0x1.30e3a2p-1)
+      p = fma(p, v, -0x1.08cb34p+0)
+      p = fma(p, v, 0x1.f6a108p-1)
+      p = fma(p, v, -0x1.440928p-1)
+      p = fma(p, v, 0x1.d9cc18p-3)
+      p = fma(p, v, -0x1.317d66p-6)
+      p = fma(p, v, 0x1.da297ep-4)
+      p = fma(p, v, 0x1.588e74p-4)
+      // The sum is smaller than its terms from here on.
+      p = lanes_fma_once(p, v, all(-0x1.88301cp-3))
+      p = lanes_fma_once(p, v, all(-0x1.3108bcp-1))
+      return lanes_fma_once(p, v, all(1))
     }
   #endif
 }

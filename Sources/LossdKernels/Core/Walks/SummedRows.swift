@@ -243,11 +243,34 @@ func mixRows(_ pointer: UnsafePointer<MixedRows>) {
     mixShortRows(c, first, second, output)
     return
   }
+  let isScaled = second == nil && first.isScaled
   var row = 0
   while row < c.count {
-    mixRow(first, second, row, output + row &* c.outputStep, c.size)
+    let goal = output + row &* c.outputStep
+    let factor = all(Scalar(first.factors[row]))
+    if isScaled && areAll(keepDigits(factor)) {
+      scaleRow(first.row(row).x, factor, goal, c.size)
+    } else {
+      mixRow(first, second, row, goal, c.size)
+    }
     row &+= 1
   }
+}
+
+/// Whether factors keep their digits in float32.
+@inline(__always)
+private func keepDigits(_ factors: Lanes) -> Bits {
+  let size = magnitude(factors)
+  return lanes_less(all(0x1p-126), size) & lanes_less(size, all(0x1p127))
+}
+
+@inline(__always)
+private func areAll(_ which: Bits) -> Bool { !anyLane(~which) }
+
+/// Each element times a factor in the lanes' type: in float32 within 1 ulp, as torch's division by its norm is.
+@inline(never)
+private func scaleRow(_ x: Input, _ factor: Lanes, _ output: Output, _ size: Int) {
+  emit(output, size) { load(x, $0) * factor }
 }
 
 private struct RowValues {
@@ -294,6 +317,10 @@ private struct Term {
 
   @inline(__always)
   func row(_ row: Int) -> Term { Term(self, row: row) }
+
+  /// Whether a term alone is an operand times the row's factor.
+  @inline(__always)
+  var isScaled: Bool { slope == .linear && y == nil }
 
   /// A row's numbers in all lanes.
   @inline(__always)
@@ -392,7 +419,16 @@ private func mixShortRows(
       others.bring(row, count, c.size, right.tile, right.second)
       b = second.values(row, count)
     }
+    let factor = wide_narrowed(a.factor)
+    let isScaled = second == nil && first.isScaled
+    let isShort = isScaled ? keepDigits(factor) : Bits(repeating: 0)
     var i = 0
+    if isScaled && areAll(isShort) {
+      while i < c.size {
+        put(fetch(left.tile, i &* width) * factor, left.flat, i &* width)
+        i &+= 1
+      }
+    }
     while i < c.size {
       let place = i &* width
       var value = first.products(a, fetch(left.tile, place), fetch(operands.second(left), place))
@@ -401,7 +437,9 @@ private func mixShortRows(
           value,
           second.products(b, fetch(right.tile, place), fetch(others.second(right), place)))
       }
-      put(wide_narrowed(value), left.flat, place)
+      // Each row as it would be among others.
+      let scaled = lanes_pick(isShort, fetch(left.tile, place) * factor, wide_narrowed(value))
+      put(scaled, left.flat, place)
       i &+= 1
     }
     sendGroup(left.flat, output, rows, row, count, past: nil)

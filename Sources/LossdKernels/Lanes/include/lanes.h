@@ -31,10 +31,13 @@
 #ifdef LOSSD_DOUBLE
 typedef double scalar;
 typedef int64_t scalar_bits;
+/* The bits of a number's sign, exponent and upper half of digits. */
+#define HIGH_HALF (-(1LL << 27))
 #define LANES_COUNT (LANES_BYTES / 8)
 #else
 typedef float scalar;
 typedef int32_t scalar_bits;
+#define HIGH_HALF (-(1 << 12))
 #define LANES_COUNT (LANES_BYTES / 4)
 #endif
 
@@ -98,6 +101,17 @@ LANES_OP lanes lanes_fma(lanes a, lanes b, lanes c) {
 #else
   lanes product = a * b;
   return product + c;
+#endif
+}
+
+/* What `square`, a * a rounded, has lost. */
+LANES_OP lanes lanes_square_rest(lanes a, lanes square) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return __builtin_elementwise_fma(a, a, -square);
+#else
+  /* The square of half of the digits is exact. */
+  lanes high = (lanes)((lane_bits)a & (scalar_bits)HIGH_HALF);
+  return (high * high - square) + (a - high) * (a + high);
 #endif
 }
 
@@ -194,6 +208,16 @@ LANES_OP wide_lanes wide_add(wide_lanes a, wide_lanes b) { return a + b; }
 LANES_OP wide_lanes wide_subtract(wide_lanes a, wide_lanes b) { return a - b; }
 LANES_OP wide_lanes wide_multiply(wide_lanes a, wide_lanes b) { return a * b; }
 LANES_OP wide_lanes wide_divide(wide_lanes a, wide_lanes b) { return a / b; }
+
+/* a * b + c of float32, rounded once in every build, and of float64 where `lanes_fma` is. */
+LANES_OP lanes lanes_fma_once(lanes a, lanes b, lanes c) {
+#if defined(__FMA__) || defined(__aarch64__) || defined(LOSSD_DOUBLE)
+  return lanes_fma(a, b, c);
+#else
+  return wide_narrowed(wide_of(a) * wide_of(b) + wide_of(c));
+#endif
+}
+
 LANES_OP wide_lanes wide_pick(wide_bits which, wide_lanes yes, wide_lanes no) {
   return which ? yes : no;
 }

@@ -2,13 +2,18 @@
 
 import concurrent.futures
 import math
+import pathlib
 import struct
+import sys
 import time
 import unittest
 
 import npy
 from daemon import lossctl
 from random_files import RandomFiles
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "Benchmarks"))
+from function_benchmark import catalogue  # noqa: E402  what each function takes
 
 ROWS = 7
 # The distance between 1 and the next number.
@@ -88,6 +93,58 @@ class Batches(RandomFiles):
             self.alike(ours, whole, 4, (what, size))
 
     # ---- Every function ----
+
+    def operand(self, operand, data_type):
+        count = math.prod(operand.shape)
+        if operand.kind == catalogue.INT:
+            values = [self.random.randrange(operand.low, operand.high) for _ in range(count)]
+            return self.file(list(operand.shape), "int64", values)
+        values = [self.random.choice((-1, 1)) if operand.signs
+                  else operand.low + (operand.high - operand.low) * self.random.randint(1, 127) / 128 for _ in range(count)]
+        return self.file(list(operand.shape), data_type, values)
+
+    def test_every_function_of_the_catalogue_in_batches_is_that_of_one_call_or_refused(self):
+        server = self.daemon().unix
+        functions = {item["name"]: item for item in lossctl("functions", "--json", server=server)}
+        names = (*catalogue.SEED, *catalogue.ACTIVATIONS, *catalogue.SPECIAL, *catalogue.PAIRS, *catalogue.ROWS,
+                 *catalogue.VECTORS, *catalogue.CLASSES, "ctc_loss")
+        self.assertEqual({catalogue.function(name)[0] for name in names}, functions.keys())
+        cut, refused = set(), set()
+        for name in names:
+            function, attributes = catalogue.function(name)
+            declared = functions[function]
+            attributes |= {item["name"]: 1 for item in declared["attributes"] if item["name"] == "dim" and item["required"]}
+            data_type = self.random.choice(["float32", "float64"])
+            shape = (6, ROWS, 5) if function == "ctc_loss" else (ROWS, 4)
+            inputs = {item.name: self.operand(item, data_type) for item in catalogue.operands(name, shape)}
+            if any(item["name"] == "weight" and item["batch"] == "rows" for item in declared["inputs"]):
+                inputs["weight"] = self.file(shape, data_type)
+            default = [item["name"] for item in declared["outputs"] if item["default"]]
+            gradients = [item["name"] for item in declared["outputs"]
+                         if item["name"].startswith("grad.") and item["name"][5:] in inputs]
+            if default == ["output"]:
+                upstream = catalogue.result_shape(name, shape)
+                inputs["grad.output"] = self.file(upstream, data_type)
+            reductions = next((item["choices"] for item in declared["attributes"] if item["name"] == "reduction"), [None])
+            for reduction in reductions:
+                chosen = attributes | ({"reduction": reduction} if reduction else {})
+                whole = {}
+                for outputs in (default, *(default + [gradient] for gradient in gradients)):
+                    what = (f"LOSSD_SEED={self.seed}", function, chosen, outputs, data_type)
+                    whole = self.evaluate(server, function, inputs, chosen, outputs)
+                    if not isinstance(whole, dict):
+                        self.assertIn("no gradient", whole.stderr, what)
+                        continue
+                    ours = self.evaluate(server, function, inputs, chosen, outputs, batch=self.random.choice([1, 2, 3, 5]))
+                    if isinstance(ours, dict):
+                        self.alike(ours, whole, 4, what)
+                        cut.add(function)
+                    else:
+                        self.assertEqual(ours.returncode, 64, (what, ours.stderr))
+                        self.assertIn("cannot be cut into batches", ours.stderr, what)
+                        refused.add((function, outputs[-1]))
+        # What cannot be cut: a weight's gradient is a sum over all rows, or has its own place; ctc_loss has no rows.
+        self.assertEqual(functions.keys() - cut, {"ctc_loss"}, refused)
 
     def test_activations_in_batches_are_those_of_one_call(self):
         server = self.daemon().unix

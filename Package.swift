@@ -20,6 +20,9 @@ let fuzzer = Context.environment["LOSSD_FUZZ"]
 /// The widest kernels that are built: avx512, which a program for others needs, or avx2 or
 /// baseline, where LOSSD_WIDEST_KERNELS says so: each build of the kernels takes a minute or two.
 let widest = Context.environment["LOSSD_WIDEST_KERNELS"] ?? (fuzzer == nil ? "avx512" : "avx2")
+guard ["avx512", "avx2", "baseline"].contains(widest) else {
+  fatalError("LOSSD_WIDEST_KERNELS is \(widest), expected avx512, avx2 or baseline")
+}
 let hasAVX512 = widest == "avx512"
 let hasAVX2 = widest != "baseline"
 

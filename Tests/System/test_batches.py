@@ -128,7 +128,6 @@ class Batches(RandomFiles):
             reductions = next((item["choices"] for item in declared["attributes"] if item["name"] == "reduction"), [None])
             for reduction in reductions:
                 chosen = attributes | ({"reduction": reduction} if reduction else {})
-                whole = {}
                 for outputs in (default, *(default + [gradient] for gradient in gradients)):
                     what = (f"LOSSD_SEED={self.seed}", function, chosen, outputs, data_type)
                     whole = self.evaluate(server, function, inputs, chosen, outputs)

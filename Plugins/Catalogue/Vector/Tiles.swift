@@ -266,11 +266,11 @@ struct RowUnits: BitwiseCopyable {
   }
 }
 
-/// Whether results are written past the cache: those so large that neither they nor the input would be found
-/// in the second-level cache again. Written through it each line is read first, which costs the kernels 10 to
-/// 40 % where it is computed little on; whoever reads them afterwards finds them in memory instead of in the
+/// Whether a result may be written past the cache, which the kernels do where they write it alone: one so large
+/// that neither it nor the input would be found in the second-level cache again. Written through it each line is read first, which costs the kernels 10 to
+/// 40 % where it is computed little on; whoever reads it afterwards finds it in memory instead of in the
 /// third-level cache. With both counted it pays from about 12 MiB on, with 2 MiB of second-level cache
-/// (docs/benchmarks.md).
+/// (docs/benchmarks.md, which has a processor too where it pays nothing).
 enum Streaming {
   static let bytesMin = 12 << 20
 

@@ -421,9 +421,9 @@ private func mixShortRows(
     }
     let factor = wide_narrowed(a.factor)
     let isScaled = second == nil && first.isScaled
-    let isShort = isScaled ? keepDigits(factor) : Bits(repeating: 0)
+    let keeps = isScaled ? keepDigits(factor) : Bits(repeating: 0)
     var i = 0
-    if isScaled && areAll(isShort) {
+    if isScaled && areAll(keeps) {
       while i < c.size {
         put(fetch(left.tile, i &* width) * factor, left.flat, i &* width)
         i &+= 1
@@ -437,8 +437,8 @@ private func mixShortRows(
           value,
           second.products(b, fetch(right.tile, place), fetch(others.second(right), place)))
       }
-      // Each row as it would be among others.
-      let scaled = lanes_pick(isShort, fetch(left.tile, place) * factor, wide_narrowed(value))
+      // A row whose factor keeps its digits is scaled as it is among others of its kind.
+      let scaled = lanes_pick(keeps, fetch(left.tile, place) * factor, wide_narrowed(value))
       put(scaled, left.flat, place)
       i &+= 1
     }

@@ -75,7 +75,7 @@ test-torch: build $(TORCH_ENV)/bin/pytest ## the Python client and the examples 
 	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(TORCH_ENV)/bin/pytest -q -n 2 -p no:cacheprovider \
 	  clients/python/tests/test_torch.py clients/python/tests/test_torch_samples.py clients/python/tests/test_torch_derivatives.py \
 	  clients/python/tests/test_torch_elements.py clients/python/tests/test_torch_rows.py clients/python/tests/test_torch_classes.py \
-	  clients/python/tests/test_onnx.py \
+	  clients/python/tests/test_torch_methods.py clients/python/tests/test_onnx.py \
 	  clients/python/tests/test_golden.py clients/python/tests/test_examples.py
 
 examples: build $(PYTHON_ENV)/bin/pytest ## the examples, the data set of 10 million rows in full
@@ -141,6 +141,9 @@ proto: setup ## regenerate what is made of proto/lossd.proto: C code, the Python
 	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto
 	mv $(PROTO_C)/include/lossd.pb-c.c $(PROTO_C)/
 	$(PYTHON) clients/python/make_schema.py
+
+client-functions: build ## the Python client's methods, from the built daemon's declarations
+	$(PYTHON) clients/python/make_functions.py .build/release/lossctl
 
 check-proto: setup ## fail when the committed code is not proto/lossd.proto's
 	@$(PYTHON) clients/python/make_schema.py --print | diff -q - clients/python/src/lossd/_schema.py

@@ -54,10 +54,11 @@ class ClientsPage(unittest.TestCase):
     def test_the_python_client(self):
         lines = self.run_block(blocks("python")[0], python_with("numpy", "google.protobuf")).splitlines()
         self.assertEqual(lines[0], "float32 (64, 10)")
-        self.assertRegex(lines[5], r"^64 \d+\.\d+$")
-        self.assertEqual(lines[6], "64")
-        self.assertIn("outside [0, 10)", lines[7])
-        self.assertEqual(lines[8], "64 [(64, 10)]")
+        self.assertEqual(lines[1], "0.375 True")
+        self.assertRegex(lines[6], r"^64 \d+\.\d+$")
+        self.assertEqual(lines[7], "64")
+        self.assertIn("outside [0, 10)", lines[8])
+        self.assertEqual(lines[9], "64 [(64, 10)]")
 
     def test_in_place_of_torch(self):
         code = blocks("python torch")[0]

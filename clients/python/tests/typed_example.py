@@ -14,6 +14,9 @@ def evaluate(client: lossd.Client, reduction: lossd.Reduction, with_grad: bool) 
     loss, grad = client.cross_entropy(logits, [0, 2], reduction=reduction, with_grad=True, timeout=5)
     pair: lossd.WithGrad = client.sigmoid(logits, with_grad=True)
     shape: "tuple[int, ...]" = pair.grad.shape
+    several: lossd.WithGrads = client.mse_loss(logits, logits, with_grad=("input", "target"))
+    of_target: lossd.WithGrad = client.kl_div(logits, logits, log_target=True, with_grad="target")
+    print(client.function("my_loss")(logits, beta=2.0), client.gelu(logits, "tanh").dtype, several.grads[1], of_target.grad)
     either = client.softmax(logits, dim=1, dtype=np.float64, with_grad=with_grad)
     output = either.result if isinstance(either, lossd.WithGrad) else either
     results: Dict[str, NDArray[Any]] = client.evaluate("sigmoid", {"input": logits}, outputs="output")

@@ -11,7 +11,7 @@ import os
 from typing import Optional
 
 from ._wire import BFloat16Array
-from ._functions import Reduction as Reduction, WithGrad
+from ._functions_base import Reduction as Reduction, WithGrad, WithGrads
 from ._messages import FunctionAttribute, FunctionDescription, FunctionInput, FunctionOutput, Status
 from ._resume import Summary
 from .aio import AsyncClient
@@ -27,7 +27,7 @@ __all__ = [
     "AsyncClient", "AsyncStream", "BFloat16Array", "Cancelled", "Client", "DeadlineExceeded",
     "FailedPrecondition", "FunctionAttribute", "FunctionDescription", "FunctionInput", "FunctionOutput",
     "Internal", "InvalidArgument", "LossdError", "NeverBegan", "NotFound", "Pending", "PermissionDenied",
-    "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad",
+    "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad", "WithGrads",
     "connect", "connect_async",
 ]
 

@@ -28,8 +28,9 @@ class Evaluation:
 
     def __init__(self, function: str, inputs: Mapping[str, Any], attributes: Optional[Mapping[str, Any]],
                  outputs: Union[str, Sequence[str]], id: int,
-                 arrays: Optional[wire.Arrays] = None):
-        """`arrays`: the inputs, where they have been made arrays before."""
+                 arrays: Optional[wire.Arrays] = None, default: Sequence[str] = ()):
+        """`arrays`: the inputs, where they have been made arrays before. `default`: what the function is thought to
+        give where no outputs are named."""
         if not isinstance(function, str):
             raise InvalidArgument(f"function is {function!r}, expected a function's name")
         if attributes is not None and not hasattr(attributes, "items"):
@@ -38,6 +39,7 @@ class Evaluation:
         self.function = function
         self.attributes = attributes
         self.outputs = wire.names(outputs)
+        self._results = self.outputs or tuple(default)
         self.id = id
         self._plain: Optional[wire.Request] = None
         self.bytes = sum(array.nbytes for array, _ in self.arrays.values())
@@ -57,7 +59,7 @@ class Evaluation:
         `output` is like `input` unless the request asks for another type. The daemon refuses a place of another size,
         and the request is then sent again without places."""
         found: Dict[str, int] = {}
-        for name in self.outputs:
+        for name in self._results:
             like = name[len("grad."):] if name.startswith("grad.") else None
             if name == "output" and not (self.attributes or {}).get("dtype"):
                 like = "input"
@@ -100,4 +102,5 @@ class Evaluation:
         into = {name: (segment.number, 0, plan.expected[name]) for name, segment in lease.results.items()}
         if not places and not into:
             return None
-        return wire.request(self.function, self.arrays, self.attributes, self.outputs, self.id, places, into)
+        outputs = self._results if into else self.outputs
+        return wire.request(self.function, self.arrays, self.attributes, outputs, self.id, places, into)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Generic, Literal, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, List, Literal, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from numpy.typing import NDArray
 
@@ -21,14 +21,25 @@ class WithGrad(NamedTuple):
     grad: NDArray[Any]
 
 
-#: A result, and a result with its gradient: arrays, or awaitables of them.
+class WithGrads(NamedTuple):
+    """What `with_grad=("x1", "x2")` returns: `result, (grad1, grad2) = client.pairwise_distance(...)`."""
+
+    #: The loss, or the activation's output.
+    result: NDArray[Any]
+    #: The gradients, each with respect to the input that was named in its place, of its shape and type.
+    grads: Tuple[NDArray[Any], ...]
+
+
+#: A result, one with its gradient, and one with several: what a client returns, arrays or awaitables of them.
 One = TypeVar("One")
 Two = TypeVar("Two")
+Many = TypeVar("Many")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 _COMMON = """
         Arguments of all functions:
-            with_grad: return (result, grad), grad being the gradient with respect to `input`, of its shape and type.
+            with_grad: True returns (result, grad), grad being the gradient with respect to the first input, of its shape
+                and type. Another input's name is that one's gradient, and a tuple of names returns (result, grads).
             grad: the upstream gradient, of the result's shape and type; 1 everywhere by default.
             timeout: seconds until DeadlineExceeded; None, or infinity, waits for as long as it takes.
 
@@ -50,37 +61,53 @@ def documented(method: Method) -> Method:
     return method
 
 
-_EXPECTED = {
-    "reduction": '"mean", "sum" or "none"', "dim": "an int", "ignore_index": "an int", "label_smoothing": "0 to 1"}
+class Asked(NamedTuple):
+    """Which results a function is asked for, and how they come back."""
+
+    result: str
+    #: Inputs whose gradients are wanted.
+    inputs: Tuple[str, ...]
+    #: Whether they come as a tuple, be it of one.
+    is_tuple: bool
+
+    @property
+    def outputs(self) -> List[str]:
+        return [self.result, *(f"grad.{name}" for name in self.inputs)]
+
+    def of(self, arrays: Mapping[str, Any]) -> Any:
+        result, *grads = (arrays[name] for name in self.outputs)
+        if self.is_tuple:
+            return WithGrads(result, tuple(grads))
+        return WithGrad(result, grads[0]) if grads else result
 
 
-def required(**arguments: Any) -> None:
-    """InvalidArgument for an argument that is None: that is not its default."""
-    for name, value in arguments.items():
-        if value is None:
-            raise InvalidArgument(f"{name} is None, expected {_EXPECTED[name]}")
+def asked(result: str, with_grad: Any, first: str) -> Asked:
+    """`first`: the input that True stands for."""
+    if isinstance(with_grad, (tuple, list)):
+        for name in with_grad:
+            if not isinstance(name, str):
+                raise InvalidArgument(f"with_grad has {name!r}, expected names of inputs, such as {first!r}")
+        return Asked(result, tuple(with_grad), True)
+    if isinstance(with_grad, str):
+        return Asked(result, (with_grad,), False)
+    return Asked(result, (first,) if with_grad else (), False)
 
 
-class Base(Generic[One, Two]):
+class Base(Generic[One, Two, Many]):
     """How a client evaluates is its own: one returns results, the other awaitables of them."""
 
-    def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
-              outputs: Sequence[str], timeout: Optional[float]) -> Any:
+    def _ask(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any], asked: Asked,
+             timeout: Optional[float]) -> Any:
         raise NotImplementedError
 
-    def _activation(self, function: str, input: Any, attributes: Dict[str, Any], with_grad: bool,
-                    grad: Any, timeout: Optional[float]) -> Any:
-        outputs = ["output", "grad.input"] if with_grad else ["output"]
-        given = {name: value for name, value in attributes.items() if value is not None}
-        return self._call(function, {"input": input, "grad.output": grad}, given, outputs, timeout)
-
-    def _loss(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
-              with_grad: bool, grad: Any, timeout: Optional[float]) -> Any:
-        outputs = ["loss", "grad.input"] if with_grad else ["loss"]
-        return self._call(function, {**inputs, "grad.loss": grad}, attributes, outputs, timeout)
+    def _evaluate(self, function: str, result: str, inputs: Dict[str, Any], attributes: Dict[str, Any], first: str,
+                  with_grad: Any, grad: Any, timeout: Optional[float]) -> Any:
+        """`attributes`: those without a value have been left out. `first`: see `asked`."""
+        if grad is not None:
+            inputs[f"grad.{result}"] = grad
+        return self._ask(function, inputs, attributes, asked(result, with_grad, first), timeout)
 
 
-def unwrap(arrays: Dict[str, Any], outputs: Sequence[str]) -> Any:
-    """One result as it is, two as a pair."""
-    found: Tuple[Any, ...] = tuple(arrays[name] for name in outputs)
-    return found[0] if len(found) == 1 else WithGrad(*found)
+def given(**attributes: Any) -> Dict[str, Any]:
+    """Attributes that have no default: None leaves them out."""
+    return {name: value for name, value in attributes.items() if value is not None}

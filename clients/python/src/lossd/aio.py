@@ -10,12 +10,14 @@ from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequ
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _clock, _wire as wire
+from . import _clock, _named, _wire as wire
 from ._aconnection import AsyncConnection
 from ._clock import deadline_after, left_until
-from ._functions import Functions, WithGrad, unwrap
+from ._functions import Functions
+from ._functions_base import Asked, WithGrad, WithGrads
 from ._evaluation import Evaluation
 from ._messages import FunctionDescription, Status
+from ._named import Named
 from ._arestream import RepeatedAsyncStream
 from ._retry import Outage
 from .astream import AsyncStream, Batches
@@ -25,7 +27,7 @@ from .errors import DeadlineExceeded, InvalidArgument, LossdError, Unavailable
 T = TypeVar("T")
 
 
-class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
+class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaitable[WithGrads]]):
     """A client of one daemon for one event loop at a time; thousands of calls at once. Cancelling a task cancels
     its call. It connects when it is first used, again when the connection is gone and after a fork, and tries
     again what the daemon says it never began."""
@@ -38,6 +40,8 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         self._current: Optional[AsyncConnection] = None
         #: Functions a result of which had another size than was thought.
         self._other_sizes: Set[str] = set()
+        #: What functions gave, by their names, where no outputs were named.
+        self._defaults: Dict[str, Tuple[str, ...]] = {}
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
 
     def __reduce__(self) -> Any:
@@ -110,8 +114,15 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
                        timeout: Optional[float] = None) -> Dict[str, NDArray[Any]]:
         """One evaluation of any function: results by name. Arguments and errors are Client.evaluate's."""
         deadline = deadline_after(timeout)
-        evaluation = Evaluation(function, inputs, attributes, outputs, 1)
-        is_other_size = function in self._other_sizes
+        default = self._defaults.get(function, ()) if isinstance(function, str) else ()
+        evaluation = Evaluation(function, inputs, attributes, outputs, 1, default=default)
+        result = await self._evaluated(evaluation, deadline)
+        if not evaluation.outputs:
+            self._defaults[function] = tuple(result)
+        return result
+
+    async def _evaluated(self, evaluation: Evaluation, deadline: Optional[float]) -> Dict[str, Any]:
+        is_other_size = evaluation.function in self._other_sizes
         if evaluation.is_big and not is_other_size:
             try:
                 return await self._retry(
@@ -124,7 +135,7 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         result = await self._retry(lambda connection: self._attempt(connection, evaluation, False, deadline), deadline)
         if is_other_size:
             # That was it: the function's next call is not sent twice.
-            self._other_sizes.add(function)
+            self._other_sizes.add(evaluation.function)
         return result
 
     async def _attempt(self, connection: AsyncConnection, evaluation: Evaluation, has_results: bool,
@@ -147,10 +158,13 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         """An array whose elements the daemon reads where they lie: see Client.empty."""
         return await (await self._connection()).empty(shape, dtype)
 
-    async def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
-                    outputs: Sequence[str], timeout: Optional[float]) -> Any:
-        return unwrap(
-            await self.evaluate(function, inputs, attributes, outputs, timeout), outputs)
+    async def _ask(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any], asked: Asked,
+                   timeout: Optional[float]) -> Any:
+        return asked.of(await self.evaluate(function, inputs, attributes, asked.outputs, timeout))
+
+    async def function(self, name: str, timeout: Optional[float] = None) -> Callable[..., Awaitable[Any]]:
+        """A function of the daemon's by its name, whose calls are awaited: see Client.function."""
+        return _named.function(self, Named(name, await self.functions(name, timeout)))
 
     def stream(self, function: str, batches: Optional[Batches] = None,
                attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
@@ -161,10 +175,10 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad]]):
         kind = RepeatedAsyncStream if self.retry else AsyncStream
         return kind(self, function, batches, attributes, outputs, timeout, window)
 
-    async def functions(self, name: str = "") -> List[FunctionDescription]:
+    async def functions(self, name: str = "", timeout: Optional[float] = None) -> List[FunctionDescription]:
         """Descriptions of all functions, or of one."""
         message = wire.ListFunctionsRequest(name=name).SerializeToString()
-        answer, _ = await self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), None)
+        answer, _ = await self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), timeout)
         return list(wire.decoded(wire.ListFunctionsResponse, answer).functions)
 
     async def status(self) -> Status:

@@ -10,12 +10,14 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _clock, _wire as wire
+from . import _clock, _named, _wire as wire
 from ._clock import deadline_after
 from ._connection import Call, Connection
-from ._functions import Functions, WithGrad, unwrap
+from ._functions import Functions
+from ._functions_base import Asked, WithGrad, WithGrads
 from ._evaluation import Evaluation
 from ._messages import FunctionDescription, Status
+from ._named import Named
 from ._restream import RepeatedStream
 from ._retry import Outage
 from ._shm import Lease
@@ -28,7 +30,7 @@ TRIES = 100
 PAUSE = 0.1
 
 
-class Client(Functions[NDArray[Any], WithGrad]):
+class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
     """A client of one daemon; any thread, many calls at once.
 
     It connects when it is first used, again when the connection is gone and after a fork, and tries again
@@ -44,6 +46,8 @@ class Client(Functions[NDArray[Any], WithGrad]):
         self._current: Optional[Connection] = None
         #: Functions a result of which had another size than was thought.
         self._other_sizes: Set[str] = set()
+        #: What functions gave, by their names, where no outputs were named.
+        self._defaults: Dict[str, Tuple[str, ...]] = {}
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -128,7 +132,8 @@ class Client(Functions[NDArray[Any], WithGrad]):
                timeout: Optional[float] = None) -> "Pending":
         """Begins an evaluation without waiting for it: many can be under way at once on the connection, in one
         thread. The arrays must stay as they are until its result has been taken."""
-        return Pending(self, Evaluation(function, inputs, attributes, outputs, 1), timeout)
+        default = self._defaults.get(function, ()) if isinstance(function, str) else ()
+        return Pending(self, Evaluation(function, inputs, attributes, outputs, 1, default=default), timeout)
 
     def empty(self, shape: Any, dtype: Any = np.float32) -> NDArray[Any]:
         """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no
@@ -137,9 +142,20 @@ class Client(Functions[NDArray[Any], WithGrad]):
         a new one. Over TCP, and where the daemon gives no memory, an ordinary array."""
         return self._connection().empty(shape, dtype)
 
-    def _call(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any],
-              outputs: Sequence[str], timeout: Optional[float]) -> Any:
-        return unwrap(self.evaluate(function, inputs, attributes, outputs, timeout), outputs)
+    def _ask(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any], asked: Asked,
+             timeout: Optional[float]) -> Any:
+        return asked.of(self.evaluate(function, inputs, attributes, asked.outputs, timeout))
+
+    def function(self, name: str, timeout: Optional[float] = None) -> Callable[..., Any]:
+        """A function of the daemon's by its name, one of a plugin too, to be called like those that are methods: inputs
+        in their order or by name, attributes by name, and with_grad, grad and timeout.
+
+        `timeout`: seconds, for asking what the function takes. Raises NotFound where the daemon has none of that name.
+
+            focal = client.function("quality_focal_loss")
+            loss, grad = focal(logits, quality, beta=2.0, with_grad=True)
+        """
+        return _named.function(self, Named(name, self.functions(name, timeout)))
 
     def stream(self, function: str, batches: Optional[Iterable[Mapping[str, Any]]] = None,
                attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
@@ -152,10 +168,10 @@ class Client(Functions[NDArray[Any], WithGrad]):
         kind = RepeatedStream if self.retry else Stream
         return kind(self, function, batches, attributes, outputs, timeout, window)
 
-    def functions(self, name: str = "") -> List[FunctionDescription]:
+    def functions(self, name: str = "", timeout: Optional[float] = None) -> List[FunctionDescription]:
         """Descriptions (proto/lossd.proto's Function) of all functions, or of one."""
         message = wire.ListFunctionsRequest(name=name).SerializeToString()
-        answer, _ = self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), None)
+        answer, _ = self._unary(wire.LIST_FUNCTIONS, wire.Request(message, [], 0), timeout)
         return list(wire.decoded(wire.ListFunctionsResponse, answer).functions)
 
     def status(self) -> Status:
@@ -214,6 +230,8 @@ class Pending:
                 raise self._error
             try:
                 self._result = self._receive()
+                if not self._evaluation.outputs:
+                    self._client._defaults[self._evaluation.function] = tuple(self._result)
             except Unavailable as error:
                 self._begin_again(error)
             except LossdError as error:

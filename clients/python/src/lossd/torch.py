@@ -22,6 +22,7 @@ from . import _classes, _elements, _rows
 from ._apply import apply as _apply, reduction_of as _reduction
 from ._classes import *  # noqa: F403
 from ._elements import *  # noqa: F403
+from ._named import Named as _Named
 from ._rows import *  # noqa: F403
 from ._tensors import array as _array, check as _check, default as _default, tensor as _tensor, use  # noqa: F401
 
@@ -153,25 +154,14 @@ def function(name: str) -> Callable[..., torch.Tensor]:
 
     Raises NotFound where the daemon has no such function.
     """
-    description, = _default().functions(name)
-    result = next(output.name for output in description.outputs if not output.name.startswith("grad."))
-    names = [item.name for item in description.inputs if not item.name.startswith("grad.")]
-    defaults = {item.name: item.default.string_value for item in description.attributes if item.role == "reduction"}
+    named = _Named(name, _default().functions(name))
+    defaults = {item.name: item.default.string_value for item in named.description.attributes if item.role == "reduction"}
 
     def evaluate(*tensors: torch.Tensor, **arguments: Any) -> torch.Tensor:
-        if len(tensors) > len(names):
-            raise TypeError(f"{name} takes {len(names)} tensors ({', '.join(names)}), {len(tensors)} were given")
-        given: Dict[str, Optional[torch.Tensor]] = dict(zip(names, tensors))
-        for key in names:
-            if key in arguments:
-                if key in given:
-                    raise TypeError(f"{name}: {key} was given twice")
-                given[key] = arguments.pop(key)
-        return _apply(name, result, {**defaults, **arguments}, given)
+        inputs, attributes = named.bind(tensors, arguments)
+        return _apply(name, named.result, {**defaults, **attributes}, inputs)
 
-    evaluate.__name__ = evaluate.__qualname__ = name
-    evaluate.__doc__ = description.summary
-    return evaluate
+    return named.document(evaluate)
 
 
 class Sigmoid(torch.nn.Sigmoid):

@@ -106,7 +106,7 @@ extension ElementwiseLoss {
     let (upstream, weight) = (call.input(Place.upstream), call.input(Place.weight))
     let perElement = reduction == .none ? call.output(Place.loss) : nil
     let gradient = call.output(Place.gradient)
-    let scale = gradient == nil ? 1 : T(reduction.gradientScale(upstream, input.count))
+    let scale = gradient == nil ? 1 : T(reduction.gradientScale(upstream, Double(input.count)))
     let tile = Elementwise.tile
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
     let (ownX, ownY, factors) = (scratch, scratch + tile, scratch + 2 &* tile)

@@ -43,12 +43,12 @@ public enum LossReduction: String, Sendable, BitwiseCopyable {
     }
   }
 
-  /// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `count`
+  /// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `divisor`
   /// for a mean.
-  @usableFromInline func gradientScale(_ upstream: TensorView?, _ count: Int) -> Double {
+  @usableFromInline func gradientScale(_ upstream: TensorView?, _ divisor: Double) -> Double {
     var scale = 1.0
     if self != .none, let upstream { Double._load(upstream, 0, &scale, 1) }
-    return self == .mean ? scale / Double(count) : scale
+    return self == .mean ? scale / divisor : scale
   }
 }
 

@@ -151,10 +151,67 @@ class Both:
         self.assertAlmostEqual(one[0], expected[0], 6)
         self.fails(3, "test_multi_margin: target[1] is 3, outside [0, 3)", "test_multi_margin", {
             "input": Tensor(x, shape=(2, 3)), "target": Tensor([1, 3], "int64")})
-        self.fails(3, "test_multi_margin: target is (3,), expected (2,)", "test_multi_margin", {
-            "input": Tensor(x, shape=(2, 3)), "target": Tensor([1, 2, 0], "int64")})
-        self.fails(3, "test_multi_margin: input is (1, 2, 3), expected (C) or (N, C)", "test_multi_margin", {
-            "input": Tensor(x, shape=(1, 2, 3)), "target": Tensor([1], "int64")})
+        self.fails(3, "test_multi_margin: target[1, 2] is 7, outside [0, 2)", "test_multi_margin", {
+            "input": Tensor([0.0] * 12, shape=(2, 2, 3)), "target": Tensor([0, 1, 1, 0, 0, 7], "int64", (2, 3))})
+        for shape, target in (((2, 3), (3,)), ((2, 3), ()), ((2, 3), (2, 1)), ((1, 2, 3), (1,)), ((1, 2, 3), (1, 2)), ((6,), (2,))):
+            count = math.prod(target)
+            def text(sizes):
+                return "(%s)" % (", ".join(map(str, sizes)) + ("," if len(sizes) == 1 else ""))
+            self.fails(3, f"test_multi_margin: target is {text(target)}, expected input {text(shape)} without its classes",
+                       "test_multi_margin", {"input": Tensor(x, shape=shape), "target": Tensor([0] * count, "int64", target)})
+        self.fails(3, "test_multi_margin: input is (), expected (C), (N, C) or (N, C, d1, ..., dk)", "test_multi_margin", {
+            "input": Tensor([1.0], shape=()), "target": Tensor([0], "int64", ())})
+        self.fails(3, "test_multi_margin: weight is float32 (2,), expected float32 (3,)", "test_multi_margin", {
+            "input": Tensor(x, shape=(2, 3)), "target": Tensor([1, 2], "int64"), "weight": Tensor([1.0, 1.0])})
+        self.fails(3, "test_multi_margin: weight is float64 (3,), expected float32 (3,)", "test_multi_margin", {
+            "input": Tensor(x, shape=(2, 3)), "target": Tensor([1, 2], "int64"), "weight": Tensor([1.0] * 3, "float64")})
+        self.fails(3, "test_soft_target: input is (1, 2, 3), expected (C) or (N, C)", "test_soft_target", {
+            "input": Tensor(x, shape=(1, 2, 3)), "target": Tensor(x, shape=(1, 2, 3))})
+
+    def test_weights_ignored_rows_and_more_dimensions_of_classes_are_cross_entropys(self):
+        generator = random.Random(5)
+        shapes = ((3,), (1, 1), (7, 3), (70, 40), (2, 3, 5), (3, 4, 17), (2, 5, 3, 6), (1, 2, 1, 1), (300, 3, 2),
+                  (2, 4099, 3), (0, 3), (2, 3, 0), (4, 3, 33))
+        for number, shape in enumerate(shapes):
+            kind, digits = (("float64", 11), ("float32", 5), ("float16", 2))[number % 3]
+            inner = (shape[:1] + shape[2:]) if len(shape) > 1 else ()
+            classes = shape[0 if len(shape) == 1 else 1]
+            x = Tensor([generator.gauss(0, 2) for _ in range(math.prod(shape))], kind, shape)
+            target = [generator.choice([-100, generator.randrange(classes)]) for _ in range(math.prod(inner))]
+            weight = Tensor([generator.randint(1, 8) / 4 for _ in range(classes)], kind)
+            for ignored in (-100, 1):
+                labels = Tensor([max(label, 0) if ignored == 1 else label for label in target], "int64", inner)
+                for reduction in ("none", "mean", "sum"):
+                    for weighted in (False, True):
+                        up = Tensor([0.75] * (math.prod(inner) if reduction == "none" else 1), kind,
+                                    inner if reduction == "none" else ())
+                        for upstream in ({}, {"grad.loss": up}):
+                            inputs = {"input": x, "target": labels, **upstream}
+                            if weighted:
+                                inputs["weight"] = weight
+                            attributes = {"reduction": reduction, "ignore_index": ignored}
+                            case = (shape, kind, attributes, weighted)
+                            for outputs in (["loss"], ["loss", "grad.input"]):
+                                ours, theirs = (self.evaluate(name, inputs, attributes, outputs)
+                                                for name in ("test_class_entropy", "cross_entropy"))
+                                for mine, other in zip(ours, theirs):
+                                    self.assertEqual(len(mine), len(other), case)
+                                    for a, b in zip(mine, other):
+                                        if math.isnan(b):
+                                            self.assertTrue(math.isnan(a), case)
+                                        else:
+                                            self.assertLess(abs(a - b), 10.0 ** -digits * max(1, abs(b)), case)
+
+    def test_batches_of_weighted_classes_are_one_call(self):
+        """The denominator of a mean is known before the gradient, over all batches."""
+        call = ["--server", self.daemon.unix, "eval", "test_class_entropy", "--input", ROOT / "examples/data/digits_logits.npy",
+                "--target", ROOT / "examples/data/digits_labels.npy", "--attr", "ignore_index=3", "--want", "loss,grad.input"]
+        found = []
+        for name, options in (("one", []), ("batches", ["--batch-size", "50"])):
+            path = pathlib.Path(self.folder) / f"{name}.npy"
+            lossctl(*call, *options, "--save", f"grad.input={path}")
+            found.append(path.read_bytes())
+        self.assertEqual(*found)
 
     def test_rows_with_a_row_of_targets_are_cross_entropys(self):
         generator = random.Random(4)

@@ -46,6 +46,21 @@ struct MultiMargin : lossd::rowwise_loss {
   }
 };
 
+// cross_entropy of class indices.
+struct ClassEntropy : lossd::rowwise_loss {
+  static constexpr const char *name = "test_class_entropy";
+  static constexpr const char *summary = "-log_softmax(input)[target]";
+  template <class T> double loss(lossd::row<T> x, std::int64_t target) const {
+    const T m = x.max();
+    return std::log(x.sum([=](T v) { return lossd::exp(v - m); })) - double(x[target] - m);
+  }
+  template <class T> void slope(lossd::row<T> x, std::int64_t target, T *slopes) const {
+    const T m = x.max(), part = T(1 / x.sum([=](T v) { return lossd::exp(v - m); }));
+    for (std::int64_t j = 0; j < x.size(); j++) slopes[j] = lossd::exp(x[j] - m) * part;
+    slopes[target] -= 1;
+  }
+};
+
 // cross_entropy of class probabilities.
 struct SoftTarget : lossd::rowwise_loss {
   static constexpr const char *name = "test_soft_target";
@@ -89,4 +104,5 @@ struct Throws : lossd::elementwise_loss {
 };
 
 LOSSD_PLUGIN("test_wrapper", "1.0", lossd::elementwise<Squared>, lossd::elementwise<Attributes>,
-             lossd::rowwise<MultiMargin>, lossd::rowwise<SoftTarget>, lossd::elementwise<Throws>)
+             lossd::rowwise<MultiMargin>, lossd::rowwise<ClassEntropy>, lossd::rowwise<SoftTarget>,
+             lossd::elementwise<Throws>)

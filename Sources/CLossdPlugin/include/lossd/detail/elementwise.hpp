@@ -89,7 +89,7 @@ template <class Loss> class elementwise {
     const lossd_tensor &weight = call->inputs[WEIGHT], &upstream = call->inputs[UPSTREAM];
     const lossd_tensor *per_element = s.how == reduction::none ? detail::output(call, detail::LOSS) : nullptr;
     const lossd_tensor *gradient = detail::output(call, detail::GRADIENT);
-    const T scale = gradient ? static_cast<T>(detail::gradient_scale(call, s.how, UPSTREAM, x.element_count)) : T(0);
+    const T scale = gradient ? static_cast<T>(detail::gradient_scale(call, s.how, UPSTREAM, static_cast<double>(x.element_count))) : T(0);
     const std::int64_t end = chunk->end * unit < x.element_count ? chunk->end * unit : x.element_count;
     for (std::int64_t at = chunk->begin * unit; at < end; at += tile) {
       const std::int64_t count = end - at < tile ? end - at : tile;

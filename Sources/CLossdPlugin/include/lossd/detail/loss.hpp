@@ -46,17 +46,20 @@ std::int32_t finish(const lossd_function *, const lossd_value *attributes, const
   return finish_loss(attributes[attribute_count<Loss>()], sums, values, present);
 }
 
+// `last`: an attribute that comes after `reduction`.
 template <class Loss>
-void describe(lossd_function &function, const lossd_input *inputs, std::uint32_t input_count, std::size_t state_bytes) {
+void describe(lossd_function &function, const lossd_input *inputs, std::uint32_t input_count, std::size_t state_bytes,
+              const attribute *last = nullptr) {
   static const lossd_output outputs[] = {
       {"loss", "scalar, or one an element or row for reduction=none", LOSSD_OUTPUT_DEFAULT | LOSSD_OUTPUT_ROWS, -1, {0, 0}},
       {"grad.input", "gradient with respect to input", LOSSD_OUTPUT_ROWS, -1, {0, 0}}};
   constexpr int own = attribute_count<Loss>();
-  static lossd_attribute attributes[own + 1];
+  static lossd_attribute attributes[own + 2];
   for (int i = 0; i < own; i++) attributes[i] = declared(Loss::attributes[i]);
   attributes[own] = declared(choice("reduction", reductions[static_cast<int>(Loss::default_reduction)], reductions,
                                     "none: a loss an element or row; mean; sum"));
   attributes[own].flags |= LOSSD_ATTRIBUTE_REDUCTION;
+  if (last) attributes[own + 1] = declared(*last);
   function.struct_size = sizeof function;
   function.kind = LOSSD_KIND_LOSS;
   function.name = Loss::name;
@@ -66,7 +69,7 @@ void describe(lossd_function &function, const lossd_input *inputs, std::uint32_t
   function.outputs = outputs;
   function.output_count = 2;
   function.attributes = attributes;
-  function.attribute_count = own + 1;
+  function.attribute_count = own + (last ? 2 : 1);
   function.accumulators = loss_sums;
   function.accumulator_count = 2;
   function.values = loss_values;
@@ -90,12 +93,11 @@ inline std::int32_t wrong_shape(lossd_error *error, const char *name, const loss
   return LOSSD_INVALID_ARGUMENT;
 }
 
-// Outputs, rows and the upstream gradient's check, of a loss whose shape for reduction=none is the first `rank`
-// dimensions of `input` (all of them for an elementwise one).
+// Outputs, rows and the upstream gradient's check, of a loss whose shape for reduction=none is `loss_shape`'s, `input`'s
+// where there is none.
 inline std::int32_t plan_loss(const lossd_call *call, lossd_plan *plan, reduction how, const lossd_tensor &input,
-                              int upstream, lossd_error *error, std::uint32_t rank = LOSSD_RANK_MAX) {
-  lossd_tensor shape = input;
-  if (rank < shape.rank) shape.rank = rank;
+                              int upstream, lossd_error *error, const lossd_tensor *loss_shape = nullptr) {
+  lossd_tensor shape = loss_shape ? *loss_shape : input;
   if (how != reduction::none) shape.rank = 0;
   const lossd_tensor &up = call->inputs[upstream];
   if (up.data_type != LOSSD_ABSENT) {
@@ -124,7 +126,7 @@ inline std::int32_t plan_loss(const lossd_call *call, lossd_plan *plan, reductio
   }
   // A tensor without elements may have more rows than anybody counts; then as many as the host takes for true.
   const std::int64_t rows_max = std::int64_t(1) << 48;
-  plan->rows = rank == 0 || input.rank == 0 ? 1 : input.shape[0] < rows_max ? input.shape[0] : rows_max;
+  plan->rows = input.rank == 0 ? 1 : input.shape[0] < rows_max ? input.shape[0] : rows_max;
   plan->pass_count = 1;
   return LOSSD_OK;
 }
@@ -133,12 +135,12 @@ inline const lossd_tensor *output(const lossd_call *call, int index) {
   return call->wanted >> index & 1 ? &call->outputs[index] : nullptr;
 }
 
-// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `count` for a mean.
-inline double gradient_scale(const lossd_call *call, reduction how, int upstream, std::int64_t count) {
+// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `divisor` for a mean.
+inline double gradient_scale(const lossd_call *call, reduction how, int upstream, double divisor) {
   const lossd_tensor &up = call->inputs[upstream];
   double scale = 1;
   if (how != reduction::none && up.data_type != LOSSD_ABSENT) load(up.data, up.data_type, 0, &scale, 1);
-  return how == reduction::mean ? scale / static_cast<double>(count) : scale;
+  return how == reduction::mean ? scale / divisor : scale;
 }
 
 template <class T> void multiply(T *__restrict x, const T *__restrict by, std::int64_t count) {

@@ -53,6 +53,23 @@ struct MultiMargin: ClassLoss {
   }
 }
 
+/// cross_entropy of class indices.
+struct ClassEntropy: ClassLoss {
+  static let name = "test_class_entropy"
+  static let summary = "-log_softmax(input)[target]"
+  init(_ attributes: Attributes) {}
+  func loss<T: LossScalar>(_ x: Row<T>, _ target: Int) -> Double {
+    let most = x.max()
+    return log(x.sum { exp($0 - most) }) - (x[target] - most).double
+  }
+  func slope<T: LossScalar>(_ x: Row<T>, _ target: Int, _ slopes: MutableRow<T>) {
+    let most = x.max()
+    let part = T(1 / x.sum { exp($0 - most) })
+    slopes.set(from: x) { exp($0 - most) * part }
+    slopes[target] = slopes[target] - 1
+  }
+}
+
 /// cross_entropy of class probabilities.
 struct SoftTarget: RowPairLoss {
   static let name = "test_soft_target"
@@ -93,6 +110,7 @@ public func entry(_ host: UnsafeRawPointer?) -> UnsafeRawPointer? {
     host, name: "test_wrapper", version: "1.0",
     [
       .elementwise(Squared.self), .elementwise(AttributesOfAllKinds.self),
-      .rowwise(MultiMargin.self), .rowwise(SoftTarget.self), .elementwise(Throws.self),
+      .rowwise(MultiMargin.self), .rowwise(ClassEntropy.self), .rowwise(SoftTarget.self),
+      .elementwise(Throws.self),
     ])
 }

@@ -70,14 +70,14 @@ install -m 644 Sources/CLossdPlugin/include/lossd/detail/*.hpp "$to/include/loss
 cp -RL --no-preserve=mode sdk/share/lossd/swift/. "$to/share/lossd/swift/"
 find "$to/share/lossd/swift" -mindepth 1 -name '.*' -prune -exec rm -rf {} +
 chmod -R u=rwX,go=rX "$to/share/lossd/swift"
-install -m 644 Plugins/Examples/{hinge,tversky}.c Plugins/PoissonNLL/poisson_nll.cpp \
-  Plugins/Focal/Sources/FocalLoss/FocalLoss.swift "$to/share/doc/lossd-dev/examples/"
+install -m 644 Plugins/Examples/{hinge,tversky}.c Plugins/Tweedie/tweedie.cpp \
+  Plugins/QualityFocal/Sources/QualityFocalLoss/QualityFocalLoss.swift "$to/share/doc/lossd-dev/examples/"
 headers=()
 for header in plugin.h plugin.hpp math.h; do
   headers+=("../Sources/CLossdPlugin/include/lossd/$header=../../../../include/lossd/$header")
 done
 packaging/page.sh docs/plugins.md "$prefix" ../Plugins/Examples/hinge.c=hinge.c ../Plugins/Examples/tversky.c=tversky.c \
-  ../Plugins/PoissonNLL=poisson_nll.cpp ../Plugins/Focal=FocalLoss.swift "${headers[@]}" \
+  ../Plugins/Tweedie=tweedie.cpp ../Plugins/QualityFocal=QualityFocalLoss.swift "${headers[@]}" \
   > "$to/share/doc/lossd-dev/examples/plugins.md"
 cat > "$to/share/pkgconfig/lossd-plugin.pc" <<END
 prefix=$prefix

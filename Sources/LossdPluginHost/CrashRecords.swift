@@ -2,7 +2,7 @@ import Glibc
 
 /// Crashes of the daemon inside of a plugin, as its signal handler wrote them down: one line each,
 /// seconds since 1970 with nine decimals, what happened (`SIGSEGV`, `exit`), and where (`plugin
-/// focal 1.0, function focal_loss`).
+/// tweedie 1.0, function tweedie_loss`).
 struct CrashRecords {
   struct Record: Equatable {
     /// Nanoseconds since 1970.

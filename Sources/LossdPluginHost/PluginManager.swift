@@ -98,8 +98,8 @@ public final class PluginManager: Sendable {
 
   // MARK: - Operations
 
-  /// Loads a file of the configured folders by its name, `focal.so`; reloads it when it is loaded.
-  /// `placement`: where it is to run from now on, nil: where the policy says.
+  /// Loads a file of the configured folders by its name, `quality_focal.so`; reloads it when it is
+  /// loaded. `placement`: where it is to run from now on, nil: where the policy says.
   public func load(
     _ file: String, placement: Placement? = nil
   ) throws(StatusError) -> PluginInfo {

@@ -9,7 +9,7 @@ public enum Placement: String, Sendable {
 }
 
 /// What an administrator decided about plugins. Files are named by their last component,
-/// `focal.so`.
+/// `quality_focal.so`.
 public struct PluginPolicy: Sendable {
   public enum Isolation: String, Sendable {
     /// A plugin of the daemon's own folder runs in the daemon, any other in a process of its own.

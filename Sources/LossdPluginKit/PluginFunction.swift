@@ -57,7 +57,7 @@ public struct PluginFunction {
 ///
 ///     @_cdecl("lossd_plugin_entry")
 ///     public func entry(_ host: UnsafeRawPointer?) -> UnsafeRawPointer? {
-///       plugin(host, name: "focal", version: "1.0", [.elementwise(Focal.self)])
+///       plugin(host, name: "my_loss", version: "1.0", [.elementwise(MyLoss.self)])
 ///     }
 ///
 /// nil, with a line in the daemon's log, where it was built for a processor with more instructions.

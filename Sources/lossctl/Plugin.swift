@@ -35,7 +35,7 @@ struct Plugin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Load a file of the daemon's plugin folders, by its name.")
     @OptionGroup var server: ServerOption
-    @Argument(help: "The file's name, such as focal.so.") var file: String
+    @Argument(help: "The file's name, such as quality_focal.so.") var file: String
     @Option(
       help: ArgumentHelp(
         """

@@ -99,11 +99,11 @@ extension Setting {
       }, show: { $0.plugins.isolation.rawValue }),
     .list(
       "plugins.in_daemon", "files that run in the daemon, whatever plugins.isolation says",
-      "names of files, such as focal.so", \.plugins.inDaemon, check: fileName),
+      "names of files, such as quality_focal.so", \.plugins.inDaemon, check: fileName),
     .list(
       "plugins.in_process",
       "files that run in processes of their own, whatever plugins.isolation says",
-      "names of files, such as focal.so", \.plugins.inProcess, check: fileName),
+      "names of files, such as quality_focal.so", \.plugins.inProcess, check: fileName),
     .list(
       "plugins.pins", "checksums that files must have", "FILE=SHA-256, hexadecimal", \.pluginPins
     ) { text in

@@ -17,7 +17,7 @@ from plugin_files import INCLUDE, build_cpp, build_swift
 from wire import CallError, Tensor
 
 SOURCE = ROOT / "Tests" / "System" / "plugins" / "wrapper.cpp"
-POISSON = ROOT / "Plugins" / "PoissonNLL" / "poisson_nll.cpp"
+TWEEDIE = ROOT / "Plugins" / "Tweedie" / "tweedie.cpp"
 
 
 class Both:
@@ -281,12 +281,12 @@ class Wrapper(Both, unittest.TestCase):
         # The daemon's one other library; an earlier version of it may still be on its way out.
         self.until_maps(1)
         # Moved into place whole: a compiler's output stands still in between.
-        build_cpp(POISSON, f"{self.folder}/.poisson_nll.so")
-        os.rename(f"{self.folder}/.poisson_nll.so", f"{self.folder}/poisson_nll.so")
-        self.wait_for("loaded plugin poisson_nll")
+        build_cpp(TWEEDIE, f"{self.folder}/.tweedie.so")
+        os.rename(f"{self.folder}/.tweedie.so", f"{self.folder}/tweedie.so")
+        self.wait_for("loaded plugin tweedie")
         self.until_maps(2)
-        os.remove(f"{self.folder}/poisson_nll.so")
-        self.wait_for("unloaded plugin poisson_nll")
+        os.remove(f"{self.folder}/tweedie.so")
+        self.wait_for("unloaded plugin tweedie")
         self.until_maps(1)
 
     def test_it_compiles_cleanly_with_and_without_exceptions(self):
@@ -295,7 +295,7 @@ class Wrapper(Both, unittest.TestCase):
                 for flags in ([], ["-fno-exceptions", "-fno-rtti"]):
                     result = subprocess.run(
                         [compiler, f"-std={standard}", "-fsyntax-only", "-O2", "-pedantic", "-Wall", "-Wextra",
-                         "-Werror", "-Wconversion", "-Wshadow", "-I", INCLUDE, *flags, POISSON],
+                         "-Werror", "-Wconversion", "-Wshadow", "-I", INCLUDE, *flags, TWEEDIE],
                         capture_output=True, text=True)
                     self.assertEqual(result.returncode, 0, f"{compiler} {standard} {flags}\n{result.stderr}")
 
@@ -307,7 +307,7 @@ class Wrapper(Both, unittest.TestCase):
             subprocess.run(
                 [compiler, "-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-mavx2", "-mfma",
                  *(["--param=max-unswitch-insns=2000"] if compiler == "g++" else []), "-shared", "-fPIC",
-                 "-fvisibility=hidden", "-I", INCLUDE, "-o", output, POISSON], check=True)
+                 "-fvisibility=hidden", "-I", INCLUDE, "-o", output, TWEEDIE], check=True)
             code = subprocess.run(
                 ["objdump", "-d", "--no-show-raw-insn", output], capture_output=True, text=True, check=True).stdout
             loops = re.findall(r"^\w+ <\S*7compute\S*>:\n(.*?)(?:\n\n|\Z)", code, re.M | re.S)

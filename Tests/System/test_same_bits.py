@@ -197,9 +197,9 @@ class Reloads(unittest.TestCase):
         shutil.rmtree(cls.built)
 
     def reload(self, isolation):
-        names = {"hinge.so": "hinge", "poisson_nll.so": "poisson_nll", "soak.so": "swift_soak"}
+        names = {"hinge.so": "hinge", "tweedie.so": "tweedie", "soak.so": "swift_soak"}
         inputs = {"input": Tensor([0.5, 2.0, -1.0, 0.25]), "target": Tensor([1.0, 1.0, 0.0, 2.0])}
-        calls = (("hinge", inputs), ("poisson_nll", inputs), ("swift_soak", {"input": inputs["input"]}))
+        calls = (("hinge", inputs), ("tweedie_loss", inputs), ("swift_soak", {"input": inputs["input"]}))
         with PluginDaemon(plugins__isolation=isolation, workers=2) as daemon:
             for file in names:
                 shutil.copy(self.built / file, daemon.folder / f".{file}")

@@ -6,12 +6,12 @@ import PackageDescription
 let sdk = Context.environment["LOSSD_SDK"] ?? Context.packageDirectory + "/../../sdk"
 
 let package = Package(
-  name: "focal",
-  products: [.library(name: "FocalLoss", type: .dynamic, targets: ["FocalLoss"])],
+  name: "quality_focal",
+  products: [.library(name: "QualityFocalLoss", type: .dynamic, targets: ["QualityFocalLoss"])],
   dependencies: [.package(name: "lossd-plugin-kit", path: sdk + "/share/lossd/swift")],
   targets: [
     .target(
-      name: "FocalLoss",
+      name: "QualityFocalLoss",
       dependencies: [.product(name: "LossdPluginKit", package: "lossd-plugin-kit")],
       linkerSettings: [
         // Swift's runtime becomes a part of the library: the daemon has one of its own.

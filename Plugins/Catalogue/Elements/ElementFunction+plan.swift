@@ -20,7 +20,7 @@ extension ElementFunction {
     try check(call.attributes, input.dataType)
     try checkShapes(tensors)
     try check(tensors)
-    let type = try resultType(tensors)
+    let type = weighted(try resultType(tensors), tensors)
     try checkGradients(call, tensors)
     if isEnlarged(call, tensors) {
       guard !call.wants(places.slopeOfWeight) else {
@@ -215,6 +215,15 @@ extension ElementFunction {
       }
       return .float32
     }
+  }
+
+  /// torch multiplies the losses by a weight of the input's shape, and so promotes their type. A weight without dimensions
+  /// counts beside nothing that has some.
+  private static func weighted(_ type: DataType, _ tensors: ElementTensors) -> DataType {
+    guard weightRule != .broadcast, let weight = tensors.weight,
+      weight.rank > 0 || tensors.target?.rank ?? 0 == 0
+    else { return type }
+    return type.promoted(with: weight.dataType)
   }
 
   /// torch's promotion: an operand without dimensions counts where no other is of as high a kind.

@@ -4,6 +4,7 @@ import inspect
 import itertools
 import math
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -443,3 +444,25 @@ def test_targets_without_a_gradient_may_require_one():
     a, b = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
     lt.cosine_embedding_loss(a, b, y).backward()
     assert a.grad is not None and y.grad is None
+
+
+@pytest.mark.parametrize("name", ["l1_loss", "mse_loss", "huber_loss"])
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_the_type_of_a_weight_is_promoted_with_the_others(address, name, shape):
+    types = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    torch.manual_seed(8)
+    with lossd.connect(address) as client:
+        for of_input, of_target, of_weight in itertools.product(types, repeat=3):
+            x, y, w = (torch.rand(shape).to(kind) for kind in (of_input, of_target, of_weight))
+            for reduction in ("none", "mean", "sum"):
+                try:
+                    theirs = getattr(F, name)(x, y, weight=w, reduction=reduction)
+                except RuntimeError:  # huber_loss wants a target of the input's type
+                    continue
+                ours, grad = getattr(client, name)(x, y, weight=w, reduction=reduction, with_grad=True)
+                kind = "bfloat16" if "bfloat16" in str(getattr(ours, "dtype", "bfloat16")) else ours.dtype.name
+                case = (of_input, of_target, of_weight, reduction)
+                assert f"torch.{kind}" == str(theirs.dtype), case
+                tolerance = 2e-2 if torch.bfloat16 in case else 3e-3 if torch.float16 in case else 1e-5
+                np.testing.assert_allclose(
+                    np.asarray(ours, np.float64), theirs.double().numpy(), rtol=tolerance, atol=tolerance)

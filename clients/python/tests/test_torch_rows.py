@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import re
 
 import pytest
 
@@ -297,3 +298,16 @@ def test_modules_are_torchs():
         assert isinstance(ours, getattr(torch.nn, name)) and repr(ours) == repr(theirs)
         torch.testing.assert_close(ours(*tensors), theirs(*tensors))
     assert set(_rows.__all__) <= set(dir(lt))
+
+
+def test_softmax2d_is_over_the_channels_of_images_and_refuses_what_is_none():
+    mine, theirs = lt.Softmax2d(), torch.nn.Softmax2d()
+    assert repr(mine) == repr(theirs)
+    for shape in ((3, 4, 5), (2, 3, 4, 5)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(mine(x), theirs(x))
+    for shape in ((3,), (3, 4), (1, 2, 3, 4, 5)):
+        with pytest.raises(ValueError) as caught:
+            theirs(torch.zeros(shape))
+        with pytest.raises(ValueError, match=re.escape(str(caught.value))):
+            mine(torch.zeros(shape))

@@ -28,7 +28,7 @@ from ._tensors import array as _array, check as _check, default as _default, ten
 
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "MultiLabelSoftMarginLoss", "NLLLoss", "Sigmoid",
-    "Softmax", "Softmin", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "function", "log_softmax",
+    "Softmax", "Softmax2d", "Softmin", "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "function", "log_softmax",
     "multilabel_soft_margin_loss", "nll_loss", "sigmoid", "softmax", "softmin", "use", *_classes.__all__,
     *_elements.__all__, *_rows.__all__]
 
@@ -172,6 +172,13 @@ class Sigmoid(torch.nn.Sigmoid):
 class Softmax(torch.nn.Softmax):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return softmax(input, self.dim, _stacklevel=5)
+
+
+class Softmax2d(torch.nn.Softmax2d):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if input.dim() not in (3, 4):
+            super().forward(input)  # torch's ValueError
+        return softmax(input, -3)
 
 
 class Softmin(torch.nn.Softmin):

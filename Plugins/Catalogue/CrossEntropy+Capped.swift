@@ -28,7 +28,7 @@ struct CappedLogits {
   }
 
   static func check(_ call: Call) throws(StatusError) {
-    guard call.attributes.float(square) == 0 || call.input(3) == nil else {
+    guard call.attributes.float(square) == 0 || call.input(ClassPlaces.weight) == nil else {
       throw invalid(
         "lse_square_scale is \(call.attributes.float(square)), expected 0 with a weight, which "
           + "says of classes alone how much they count")
@@ -70,15 +70,15 @@ struct CappedLogits {
     else { return false }
     let block = RowsBlock(scratch + RowWork.blockBytes(classes), classes)
     var known = ClassBlock(scratch + RowWork.blockBytes(classes) + RowsBlock.bytes(classes))
-    let gradient = call.output(1)
-    let perPosition = Reduction(call.attributes) == .none ? call.output(0) : nil
+    let gradient = call.output(ClassPlaces.gradient)
+    let perPosition = Reduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
     var (losses, weights) = (CompensatedSum(), CompensatedSum())
     for first in stride(from: chunk.range.lowerBound, to: chunk.range.upperBound, by: block.rows) {
       let count = min(block.rows, chunk.range.upperBound - first)
       let (start, elements) = (layout.start(first), count * classes)
       let weight = try known.setLabels(kernels, call, target, classes, first, count)
       if !state.sumsWeightsFirst { weights.add(weight) }
-      if gradient != nil { known.setScales(call, first, weightSum: call.totals[1]) }
+      if gradient != nil { known.setScales(call, first, weightSum: call.totals[Sums.weights]) }
       for index in 0..<count {
         block.labels[index] = known.labels[index]
         block.factors[index] = gradient == nil ? 0 : known.scale(index) * known.weight(index)
@@ -106,16 +106,16 @@ struct CappedLogits {
       }
       known.finish(&losses, perPosition, first)
     }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += weights.value
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += weights.value
     return true
   }
 
   /// Writes the gradient of a position, where it is wanted, and returns its loss.
   func evaluate(_ row: Row, _ position: Int) throws(StatusError) -> Double {
-    let gradient = call.output(1)
+    let gradient = call.output(ClassPlaces.gradient)
     if row.label == nil && gradient == nil { return 0 }
-    let weight = call.input(3)
+    let weight = call.input(ClassPlaces.weight)
     let work = RowWork(
       call: call, input: input, target: input, weight: weight, gradient: gradient, row: position,
       classes: layout.classes, start: row.start, step: layout.inner, scale: row.scale,
@@ -184,7 +184,8 @@ struct CappedLogits {
   ) {
     for index in 0..<count { x[index] /= cap }
     var elements = ElementCall(
-      .tanh, x: x, values: x, slopes: call.wants(1) ? UnsafeMutableRawPointer(slopes) : nil,
+      .tanh, x: x, values: x,
+      slopes: call.wants(ClassPlaces.gradient) ? UnsafeMutableRawPointer(slopes) : nil,
       count: count)
     _ = kernels.elements(&elements)
     for index in 0..<count { x[index] *= cap }

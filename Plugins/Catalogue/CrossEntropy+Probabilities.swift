@@ -8,15 +8,16 @@ extension ClassLoss {
   static func planProbabilities(
     _ call: Call, _ plan: inout Plan, _ layout: ClassLayout
   ) throws(StatusError) -> ClassState {
-    guard let input = call.input(0), let target = call.input(1) else { throw invalid("no input") }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { throw invalid("no input") }
     guard target.dataType.isFloatingPoint else {
       throw invalid(
         "target is \(target.description), the shape of probabilities, expected a floating-point "
           + "type")
     }
-    guard call.attributes.int(1) < 0 else {
+    guard call.attributes.int(ClassPlaces.ignoreIndex) < 0 else {
       throw invalid(
-        "ignore_index is \(call.attributes.int(1)), expected none with targets that are "
+        "ignore_index is \(call.attributes.int(ClassPlaces.ignoreIndex)), expected none with targets that are "
           + "probabilities")
     }
     guard !CappedLogits.areWanted(call.attributes) else {
@@ -25,7 +26,7 @@ extension ClassLoss {
           + "class indices")
     }
     var type = input.dataType.promoted(with: target.dataType)
-    if let weight = call.input(3) {
+    if let weight = call.input(ClassPlaces.weight) {
       guard weight.rank == 1, weight.count == layout.classes else {
         throw invalid("weight is \(weight.description), expected (\(layout.classes),)")
       }
@@ -33,16 +34,21 @@ extension ClassLoss {
     }
     let isReduced = Reduction(call.attributes) != .none
     if isReduced {
-      try checkUpstream(call.input(2), "grad.loss", type, Reduction.emptyShape, isReduced: true)
-      if call.wants(0) { plan.setReducedOutput(0, type) }
+      try checkUpstream(
+        call.input(ClassPlaces.upstream), "grad.loss", type, Reduction.emptyShape, isReduced: true)
+      if call.wants(ClassPlaces.loss) { plan.setReducedOutput(ClassPlaces.loss, type) }
     } else {
       try layout.withTargetShape(input) { shape throws(StatusError) in
-        try checkUpstream(call.input(2), "grad.loss", type, shape)
-        if call.wants(0) { plan.setOutput(0, type, shape: shape) }
+        try checkUpstream(call.input(ClassPlaces.upstream), "grad.loss", type, shape)
+        if call.wants(ClassPlaces.loss) { plan.setOutput(ClassPlaces.loss, type, shape: shape) }
       }
     }
-    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
-    if call.wants(3) { plan.setOutput(3, target.dataType, shape: input.shape) }
+    if call.wants(ClassPlaces.gradient) {
+      plan.setOutput(ClassPlaces.gradient, input.dataType, shape: input.shape)
+    }
+    if call.wants(ClassPlaces.gradientOfProbabilities) {
+      plan.setOutput(ClassPlaces.gradientOfProbabilities, target.dataType, shape: input.shape)
+    }
     plan.setRows(input.rank == 1 ? 1 : input.size(0))
     if input.count > 0 && layout.classes > LongLayout.rowMax(isVector: false) {
       let long = planLong(call, &plan, layout, input, firstPass: 0, hasProbabilities: true)
@@ -53,7 +59,7 @@ extension ClassLoss {
     var state = ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
     // Of no elements the sums are those of nothing: 0, and NaN for their mean. Positions without classes count where
     // each has its own loss alone.
-    if input.count == 0 && (isReduced || !call.wants(0)) { return state }
+    if input.count == 0 && (isReduced || !call.wants(ClassPlaces.loss)) { return state }
     state.isVector = isVectorOfProbabilities(call, layout) && input.count > 0
     if state.isVector {
       plan.setScratch(bytes: vectorScratch(input, layout))
@@ -74,15 +80,15 @@ extension ClassLoss {
       return
     }
     let reference = ProbabilityPosition(call, state)
-    let perRow = Reduction(call.attributes) == .none ? call.output(0) : nil
+    let perRow = Reduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
     var losses = CompensatedSum()
     for position in chunk.range {
       let loss = reference.evaluate(position)
       losses.add(loss)
       perRow?[position] = loss
     }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += state.layout.classes == 0 ? 0 : Double(chunk.range.count)
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += state.layout.classes == 0 ? 0 : Double(chunk.range.count)
   }
 }
 
@@ -100,13 +106,13 @@ struct ProbabilityPosition {
 
   init(_ call: Call, _ state: ClassState) {
     layout = state.layout
-    input = call.input(0)
-    target = call.input(1)
-    upstream = call.input(2)
-    weight = call.input(3)
-    gradient = call.output(1)
-    targetGradient = call.output(3)
-    smoothing = call.attributes.float(2)
+    input = call.input(ClassPlaces.input)
+    target = call.input(ClassPlaces.target)
+    upstream = call.input(ClassPlaces.upstream)
+    weight = call.input(ClassPlaces.weight)
+    gradient = call.output(ClassPlaces.gradient)
+    targetGradient = call.output(ClassPlaces.gradientOfProbabilities)
+    smoothing = call.attributes.float(ClassPlaces.smoothing)
     reduction = Reduction(call.attributes)
   }
 

@@ -116,12 +116,13 @@ extension ClassLoss {
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> ClassState {
-    guard let input = call.input(0), let target = call.input(1) else { throw invalid("no input") }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { throw invalid("no input") }
     let layout = try ClassLayout(input)
     if hasLogits && target.hasShape(input.shape) {
       return try planProbabilities(call, &plan, layout)
     }
-    if call.wants(3) {
+    if call.wants(ClassPlaces.gradientOfProbabilities) {
       throw invalid("target is \(target.description): class indices have no gradient")
     }
     guard indexTypes.contains(target.dataType) else {
@@ -134,7 +135,7 @@ extension ClassLoss {
         "target is \(shapeText(target.shape)), expected input \(shapeText(input.shape)) without "
           + "its classes")
     }
-    if let weight = call.input(3) {
+    if let weight = call.input(ClassPlaces.weight) {
       guard weight.rank == 1, weight.count == layout.classes, weight.dataType == input.dataType
       else {
         throw invalid(
@@ -146,28 +147,31 @@ extension ClassLoss {
     let hasShape = reduction == .none && input.rank > 1
     let shape = hasShape ? target.shape : Reduction.emptyShape
     try checkUpstream(
-      call.input(2), "grad.loss", input.dataType, shape, isReduced: reduction != .none)
-    if call.wants(0) {
+      call.input(ClassPlaces.upstream), "grad.loss", input.dataType, shape,
+      isReduced: reduction != .none)
+    if call.wants(ClassPlaces.loss) {
       if reduction == .none {
-        plan.setOutput(0, input.dataType, shape: shape)
+        plan.setOutput(ClassPlaces.loss, input.dataType, shape: shape)
       } else {
-        plan.setReducedOutput(0, input.dataType)
+        plan.setReducedOutput(ClassPlaces.loss, input.dataType)
       }
     }
     let isCapped = hasLogits && CappedLogits.areWanted(call.attributes)
     if isCapped { try CappedLogits.check(call) }
     let isVector =
-      !isCapped && isVector(call, input, layout) && !(call.wants(1) && hasLongGradientRows(layout))
-    if call.wants(1) {
+      !isCapped && isVector(call, input, layout)
+      && !(call.wants(ClassPlaces.gradient) && hasLongGradientRows(layout))
+    if call.wants(ClassPlaces.gradient) {
       plan.setOutput(
-        1, input.dataType, shape: input.shape, isZeroed: !hasLogits && !isVector)
+        ClassPlaces.gradient, input.dataType, shape: input.shape, isZeroed: !hasLogits && !isVector)
     }
     plan.setRows(input.rank == 1 ? 1 : input.size(0))
     var state = ClassState(
-      layout: layout, sumsWeightsFirst: reduction == .mean && call.wants(1))
+      layout: layout, sumsWeightsFirst: reduction == .mean && call.wants(ClassPlaces.gradient))
     state.isVector = isVector
     state.isCapped = isCapped
-    state.isVoid = hasLogits && layout.classes == 0 && call.attributes.float(2) > 0
+    state.isVoid =
+      hasLogits && layout.classes == 0 && call.attributes.float(ClassPlaces.smoothing) > 0
     planPasses(call, &plan, input, &state)
     return state
   }
@@ -197,7 +201,7 @@ extension ClassLoss {
         hasProbabilities: false)
     } else if state.isVector && layout.positions > 0 {
       plan.setScratch(bytes: vectorScratch(input, layout))
-      let element = hasLogits ? 1 : call.wants(1) ? 0.2 : 0
+      let element = hasLogits ? 1 : call.wants(ClassPlaces.gradient) ? 0.2 : 0
       plan.addPass(
         units: state.units.count,
         unitCost: state.units.cost(size: layout.classes, element: element, row: 5))
@@ -210,7 +214,8 @@ extension ClassLoss {
   }
 
   static func run(_ call: Call, _ state: ClassState, _ chunk: Chunk) throws(StatusError) {
-    guard let input = call.input(0), let target = call.input(1) else { return }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { return }
     let isWeighing = state.sumsWeightsFirst && chunk.pass == 0
     if isWeighing && state.isVector, let kernels = Kernels.chosen {
       try weigh(kernels, call, state, chunk)
@@ -229,8 +234,8 @@ extension ClassLoss {
     {
       return
     }
-    let (layout, weight) = (state.layout, call.input(3))
-    let ignored = call.attributes.int(1)
+    let (layout, weight) = (state.layout, call.input(ClassPlaces.weight))
+    let ignored = call.attributes.int(ClassPlaces.ignoreIndex)
     if state.isVector, !isWeighing, let kernels = Kernels.chosen {
       try runVector(kernels, call, state, chunk)
       return
@@ -249,8 +254,9 @@ extension ClassLoss {
       if isWeighing || !state.sumsWeightsFirst { weights.add(w) }
       if isWeighing { continue }
       let scale =
-        call.wants(1)
-        ? reduction.scale(call.input(2), position, weightSum: call.totals[1]) : 0
+        call.wants(ClassPlaces.gradient)
+        ? reduction.scale(
+          call.input(ClassPlaces.upstream), position, weightSum: call.totals[Sums.weights]) : 0
       let row = Row(
         start: layout.start(position), label: isKept ? Int(label) : nil, weight: w, scale: scale)
       let loss =
@@ -260,10 +266,12 @@ extension ClassLoss {
           ? try CappedLogits(call, state, input, chunk.scratch).evaluate(row, position)
           : hasLogits ? logits(call, state, input, row) : likelihood(call, state, input, row)
       if isKept || isVoid { losses.add(loss) }
-      if reduction == .none { call.output(0)?[position] = isKept || isVoid ? loss : 0 }
+      if reduction == .none {
+        call.output(ClassPlaces.loss)?[position] = isKept || isVoid ? loss : 0
+      }
     }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += weights.value
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += weights.value
   }
 
   private static func likelihood(
@@ -271,7 +279,7 @@ extension ClassLoss {
   ) -> Double {
     guard let label = row.label else { return 0 }
     let index = row.start + label * state.layout.inner
-    call.output(1)?[index] = -row.weight * row.scale
+    call.output(ClassPlaces.gradient)?[index] = -row.weight * row.scale
     return -row.weight * input[index]
   }
 
@@ -280,8 +288,8 @@ extension ClassLoss {
     _ call: Call, _ state: ClassState, _ input: TensorView, _ row: Row
   ) -> Double {
     let (classes, inner) = (state.layout.classes, state.layout.inner)
-    let weight = call.input(3)
-    let smoothing = call.attributes.float(2)
+    let weight = call.input(ClassPlaces.weight)
+    let smoothing = call.attributes.float(ClassPlaces.smoothing)
     let extremes = Extremes(input.dataType)
     let sums = LogSumExp(count: classes) { input[row.start + $0 * inner] }
     var loss = 0.0
@@ -304,7 +312,7 @@ extension ClassLoss {
         loss += smoothing / Double(classes) * extremes.overflowing(smooth.value)
       }
     }
-    guard let gradient = call.output(1) else { return loss }
+    guard let gradient = call.output(ClassPlaces.gradient) else { return loss }
     let kept = (1 - smoothing) * row.weight * row.scale
     let spread = smoothing / Double(classes) * row.scale
     let isExtreme = extremes.contains(kept) || extremes.contains(spread * weightSum)
@@ -331,7 +339,7 @@ extension ClassLoss {
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
   ) throws(StatusError) -> Double? {
     // torch divides the smoothed part apart from the rest, which is 0 / 0 then.
-    if hasLogits && sums[1] == 0 && attributes.float(2) > 0
+    if hasLogits && sums[Sums.weights] == 0 && attributes.float(ClassPlaces.smoothing) > 0
       && Reduction(attributes) == .mean
     {
       return .nan

@@ -22,7 +22,7 @@ struct MultilabelPasses: BitwiseCopyable {
       units: state.isOneForAll ? 1 : state.positions * state.pieces,
       unitCost: 40 + broadcasting + cost * Double(min(state.length, Pieces.size)))
     var partials = 0
-    let isPerRow = Reduction(call.attributes) == .none && call.wants(0)
+    let isPerRow = Reduction(call.attributes) == .none && call.wants(ClassPlaces.loss)
     if isPerRow && state.pieces > 1 {
       partials = state.positions * state.pieces
       mergedRows = plan.addPass(units: state.positions, unitCost: 10 * Double(state.pieces))
@@ -46,24 +46,26 @@ struct MultilabelPasses: BitwiseCopyable {
 
 extension MultilabelSoftMarginLoss {
   static func run(_ call: Call, _ state: State, _ chunk: Chunk) throws(StatusError) {
-    guard let input = call.input(0), let target = call.input(1) else { return }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { return }
     let passes = state.passes
     switch chunk.pass {
     case passes.rows:
       if state.isVector, let kernels = Kernels.chosen {
         runVector(kernels, call, state, chunk, input, target)
       } else {
-        chunk.sums[0] += runRows(call, state, chunk.range, input, target)
+        chunk.sums[Sums.losses] += runRows(call, state, chunk.range, input, target)
       }
       if state.isOneForAll {
-        chunk.sums[1] += Double(state.positions)
+        chunk.sums[Sums.weights] += Double(state.positions)
         return
       }
       // A row counts once, with its first piece.
       let rows = (chunk.range.upperBound + state.pieces - 1) / state.pieces
-      chunk.sums[1] += Double(rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces)
+      chunk.sums[Sums.weights] += Double(
+        rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces)
     case passes.mergedRows:
-      guard let loss = call.output(0) else { return }
+      guard let loss = call.output(ClassPlaces.loss) else { return }
       merge(call, chunk, loss, pieces: state.pieces, divisor: state.classes)
     case passes.inputSums: try sumGradient(call, state, chunk, 0, input, target)
     case passes.targetSums: try sumGradient(call, state, chunk, 1, input, target)
@@ -84,10 +86,11 @@ extension MultilabelSoftMarginLoss {
   ) -> Double {
     let extremes = Extremes(input.dataType)
     let reduction = Reduction(call.attributes)
-    let weight = call.input(3)
-    let perRow = reduction == .none ? call.output(0) : nil
-    let gradient = state.passes.inputSums < 0 ? call.output(1) : nil
-    let targetGradient = state.passes.targetSums < 0 ? call.output(2) : nil
+    let weight = call.input(ClassPlaces.weight)
+    let perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil
+    let gradient = state.passes.inputSums < 0 ? call.output(ClassPlaces.gradient) : nil
+    let targetGradient =
+      state.passes.targetSums < 0 ? call.output(ClassPlaces.gradientOfLabels) : nil
     let partials = call.workspace(when: state.passes.mergedRows >= 0)
     let space = state.space
     var losses = CompensatedSum()
@@ -95,7 +98,9 @@ extension MultilabelSoftMarginLoss {
       let (position, piece) = unit.quotientAndRemainder(dividingBy: state.pieces)
       let base = space.offsets(position) { $0 != state.axis }
       let scale =
-        reduction.scale(call.input(2), position, weightSum: Double(state.positions)) / state.classes
+        reduction.scale(
+          call.input(ClassPlaces.upstream), position, weightSum: Double(state.positions))
+        / state.classes
       var sum = CompensatedSum()
       for index in Pieces.elements(piece, of: state.length) {
         let place = base[0] + index * space.strides[0][state.axis]
@@ -127,7 +132,7 @@ extension MultilabelSoftMarginLoss {
     let space = state.space
     let repeats = space.count / max(tensor.count, 1)
     let pieces = Pieces.count(repeats)
-    let weight = call.input(3)
+    let weight = call.input(ClassPlaces.weight)
     let reduction = Reduction(call.attributes)
     let extremes = Extremes(input.dataType)
     let axisStride = (state.axis + 1..<space.rank).reduce(1) { $0 * space.shape[$1] }
@@ -144,7 +149,8 @@ extension MultilabelSoftMarginLoss {
         let flat = space.flatIndex(operand, element, index)
         let position = flat / (axisStride * state.length) * axisStride + flat % axisStride
         let scale =
-          reduction.scale(call.input(2), position, weightSum: Double(state.positions))
+          reduction.scale(
+            call.input(ClassPlaces.upstream), position, weightSum: Double(state.positions))
           / state.classes
         let result = MultilabelElement(
           x: input[place], y: target[targetPlace], complement: target.complement(targetPlace),

@@ -53,20 +53,22 @@ enum MultilabelSoftMarginLoss: Function {
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> State {
-    guard let input = call.input(0), let target = call.input(1) else { throw invalid("no input") }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { throw invalid("no input") }
     guard input.rank > 0 else { throw invalid("input is a scalar, expected (C), (N, C) or more") }
-    var state = try layOut(input, target, call.input(3))
+    var state = try layOut(input, target, call.input(ClassPlaces.weight))
     var type = input.dataType
-    for other in [target, call.input(3)] {
+    for other in [target, call.input(ClassPlaces.weight)] {
       // A scalar tensor does not widen the result: torch's rule for tensors without dimensions.
       if let other, other.rank > 0 { type = type.promoted(with: other.dataType) }
     }
-    if call.wants(2) && !target.dataType.isFloatingPoint {
+    if call.wants(ClassPlaces.gradientOfLabels) && !target.dataType.isFloatingPoint {
       throw invalid("target is \(target.dataType), which has no gradient")
     }
     if Reduction(call.attributes) != .none {
-      try checkUpstream(call.input(2), "grad.loss", type, Reduction.emptyShape, isReduced: true)
-      if call.wants(0) { plan.setReducedOutput(0, type) }
+      try checkUpstream(
+        call.input(ClassPlaces.upstream), "grad.loss", type, Reduction.emptyShape, isReduced: true)
+      if call.wants(ClassPlaces.loss) { plan.setReducedOutput(ClassPlaces.loss, type) }
     } else {
       var sizes = InlineArray<64, Int64>(repeating: 0)
       for index in 0..<state.space.rank where index != state.axis {
@@ -76,16 +78,20 @@ enum MultilabelSoftMarginLoss: Function {
       try withUnsafePointer(to: sizes) { pointer throws(StatusError) in
         let shape = UnsafeBufferPointer(
           start: UnsafeRawPointer(pointer).assumingMemoryBound(to: Int64.self), count: rank)
-        try checkUpstream(call.input(2), "grad.loss", type, shape)
-        if call.wants(0) { plan.setOutput(0, type, shape: shape) }
+        try checkUpstream(call.input(ClassPlaces.upstream), "grad.loss", type, shape)
+        if call.wants(ClassPlaces.loss) { plan.setOutput(ClassPlaces.loss, type, shape: shape) }
       }
     }
-    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
-    if call.wants(2) { plan.setOutput(2, target.dataType, shape: target.shape) }
+    if call.wants(ClassPlaces.gradient) {
+      plan.setOutput(ClassPlaces.gradient, input.dataType, shape: input.shape)
+    }
+    if call.wants(ClassPlaces.gradientOfLabels) {
+      plan.setOutput(ClassPlaces.gradientOfLabels, target.dataType, shape: target.shape)
+    }
     plan.setRows(state.space.rank == 1 ? 1 : state.space.shape[0])
     state.isOneForAll =
       state.length == 0 && state.positions > 0
-      && !(Reduction(call.attributes) == .none && call.wants(0))
+      && !(Reduction(call.attributes) == .none && call.wants(ClassPlaces.loss))
     state.isVector = isVector(call, state)
     if state.isVector && state.space.count > 0 { plan.setScratch(bytes: vectorScratch) }
     state.passes = MultilabelPasses(call, &plan, state)

@@ -111,10 +111,10 @@ extension SoftmaxFunction {
       ],
       outputs: [
         OutputDeclaration(
-          "output", isDefault: true, hasRows: true, mayOverwrite: 0,
+          "output", isDefault: true, hasRows: true, mayOverwrite: ActivationPlaces.input,
           help: "like input, of type dtype"),
         OutputDeclaration(
-          "grad.input", hasRows: true, mayOverwrite: 0, help: "gradient with respect to input"),
+          "grad.input", hasRows: true, mayOverwrite: ActivationPlaces.input, help: "gradient with respect to input"),
       ],
       attributes: [
         AttributeDeclaration(
@@ -126,28 +126,33 @@ extension SoftmaxFunction {
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> SoftmaxState {
-    guard let input = call.input(0) else { throw invalid("no input") }
+    guard let input = call.input(ActivationPlaces.input) else { throw invalid("no input") }
     let attributes = call.attributes
     var type = input.dataType
-    if attributes.isPresent(1) {
-      type = DataType(name: String(decoding: attributes.string(1), as: UTF8.self)) ?? type
+    if attributes.isPresent(SoftmaxPlaces.dtype) {
+      type =
+        DataType(name: String(decoding: attributes.string(SoftmaxPlaces.dtype), as: UTF8.self))
+        ?? type
     }
     guard type.isFloatingPoint else {
       throw invalid("input is \(type), expected a floating-point type, or dtype to be given")
     }
-    let layout = try RowLayout(input.shape, dim: attributes.int(0))
-    try checkUpstream(call.input(1), "grad.output", type, input.shape)
+    let layout = try RowLayout(input.shape, dim: attributes.int(SoftmaxPlaces.dim))
+    try checkUpstream(call.input(ActivationPlaces.upstream), "grad.output", type, input.shape)
     // Two results would both be made from what one of them has overwritten.
-    let isSeparate = call.wants(0) && call.wants(1)
-    if call.wants(0) { plan.setOutput(0, type, shape: input.shape, isSeparate: isSeparate) }
-    if call.wants(1) {
+    let isSeparate = call.wants(ActivationPlaces.output) && call.wants(ActivationPlaces.gradient)
+    if call.wants(ActivationPlaces.output) {
+      plan.setOutput(ActivationPlaces.output, type, shape: input.shape, isSeparate: isSeparate)
+    }
+    if call.wants(ActivationPlaces.gradient) {
       guard input.dataType.isFloatingPoint else {
         throw invalid("input is \(input.dataType), which has no gradient")
       }
-      plan.setOutput(1, input.dataType, shape: input.shape, isSeparate: isSeparate)
+      plan.setOutput(
+        ActivationPlaces.gradient, input.dataType, shape: input.shape, isSeparate: isSeparate)
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
-    let source = isNegated && !call.wants(1) ? type : input.dataType
+    let source = isNegated && !call.wants(ActivationPlaces.gradient) ? type : input.dataType
     let isVector = Kernels.chosen != nil && type == source && layout.size > 0
     let units = RowUnits(rows: layout.rows, size: layout.size, inner: layout.inner)
     var state = SoftmaxState(layout: layout, type: type, isVector: isVector, units: units)
@@ -168,7 +173,7 @@ extension SoftmaxFunction {
     } else if input.count > 0 {
       plan.addPass(units: layout.rows, unitCost: 10 + 20 * Double(layout.size))
     }
-    if isNegated && input.count > 0 && call.wants(1) {
+    if isNegated && input.count > 0 && call.wants(ActivationPlaces.gradient) {
       state.lastPass = planNegation(&plan, input.count)
     }
     return state
@@ -202,14 +207,14 @@ extension SoftmaxFunction {
         return isCast ? rounded(x, state.type) : x
       }
       let sums = LogSumExp(count: size, element)
-      if let output = call.output(0) {
+      if let output = call.output(ActivationPlaces.output) {
         for index in 0..<size {
           output[start + index * inner] =
             isLogarithmic ? sums.logProbability(element(index)) : sums.probability(element(index))
         }
       }
-      guard let gradient = call.output(1) else { continue }
-      let upstream = call.input(1)
+      guard let gradient = call.output(ActivationPlaces.gradient) else { continue }
+      let upstream = call.input(ActivationPlaces.upstream)
       var dot = CompensatedSum()
       for index in 0..<size {
         let g = upstream.map { $0[start + index * inner] } ?? 1

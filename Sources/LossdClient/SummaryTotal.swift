@@ -1,3 +1,4 @@
+import LossdTensor
 import LossdWire
 
 /// What batches come to that were calls of their own, one Summary each: what one stream of all of

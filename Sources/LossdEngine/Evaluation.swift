@@ -501,14 +501,7 @@ public struct SmallMemory: @unchecked Sendable {
   }
 }
 
-/// An attribute as a request brings it; string bytes are borrowed.
-public enum AttributeArgument {
-  case bool(Bool)
-  case int(Int64)
-  case float(Double)
-  case string(UnsafeRawBufferPointer)
-  case none
-
+extension AttributeArgument {
   var kindText: String {
     switch self {
     case .bool: "a bool"

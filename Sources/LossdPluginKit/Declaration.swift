@@ -90,14 +90,6 @@ public struct OutputDeclaration: Sendable {
   }
 }
 
-/// An attribute's value.
-public enum AttributeValue: Sendable, Equatable {
-  case bool(Bool)
-  case int(Int64)
-  case float(Double)
-  case string(String)
-}
-
 public struct AttributeDeclaration: Sendable {
   public enum Kind: UInt32, Sendable {
     case bool = 1

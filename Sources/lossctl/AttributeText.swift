@@ -1,3 +1,4 @@
+import LossdTensor
 import LossdWire
 
 /// `NAME=VALUE` arguments as attributes of the types that the function declares. `option` is what

@@ -20,7 +20,7 @@ struct BenchTemplate: @unchecked Sendable {
 
   init(
     _ function: String, _ inputs: [(name: String, tensor: Tensor)],
-    _ attributes: [(name: String, value: LossdWire.AttributeValue)], _ outputs: [String]
+    _ attributes: [(name: String, value: AttributeValue)], _ outputs: [String]
   ) throws(StatusError) {
     let payload = BenchTemplate.payload(inputs.map(\.tensor))
     let frames = OutputBuffer()
@@ -63,7 +63,7 @@ struct BenchTemplate: @unchecked Sendable {
 
   private static func encode(
     _ frames: OutputBuffer, _ function: String, _ inputs: [(name: String, tensor: Tensor)],
-    _ attributes: [(name: String, value: LossdWire.AttributeValue)], _ outputs: [String],
+    _ attributes: [(name: String, value: AttributeValue)], _ outputs: [String],
     _ payloadCount: Int
   ) throws(StatusError) {
     guard let payloadLength = UInt32(exactly: payloadCount) else {

@@ -24,18 +24,11 @@ struct EmbeddedEngine {
 
   func evaluate(
     _ function: String, inputs: [(name: String, tensor: Tensor)],
-    attributes: [String: LossdWire.AttributeValue], outputs: [String]
+    attributes: [String: AttributeValue], outputs: [String]
   ) throws(StatusError) -> [(name: String, tensor: Tensor)] {
     let results = try Evaluator(registry).evaluate(
       function, inputs: Dictionary(inputs.map { ($0.name, $0.tensor) }, uniquingKeysWith: { $1 }),
-      attributes: attributes.mapValues { value in
-        switch value {
-        case .bool(let bool): .bool(bool)
-        case .int(let int): .int(int)
-        case .float(let float): .float(float)
-        case .string(let string): .string(string)
-        }
-      }, outputs: outputs)
+      attributes: attributes, outputs: outputs)
     let order = outputs.isEmpty ? Array(results.keys) : outputs
     return order.compactMap { name in results[name].map { (name, $0) } }
   }

@@ -161,7 +161,7 @@ extension FunctionDescription.Attribute {
   }
 }
 
-extension LossdWire.AttributeValue {
+extension AttributeValue {
   var text: String {
     switch self {
     case .bool(let value): value ? "true" : "false"

@@ -13,7 +13,7 @@ import LossdWire
 /// point where the two one-sided differences differ is a kink: no derivative is right there, and it
 /// is left out.
 struct GradientCheck {
-  typealias Attributes = [String: LossdPluginKit.AttributeValue]
+  typealias Attributes = [String: AttributeValue]
 
   /// What the author knows better than this does.
   struct Options {
@@ -79,7 +79,7 @@ struct GradientCheck {
   private func combinations() -> [Attributes] {
     var all: [Attributes] = [options.attributes]
     for attribute in description.attributes where options.attributes[attribute.name] == nil {
-      var values: [LossdPluginKit.AttributeValue] = []
+      var values: [AttributeValue] = []
       if attribute.type == "bool" { values = [.bool(false), .bool(true)] }
       if attribute.type == "string" { values = attribute.choices.map { .string($0) } }
       if values.isEmpty || all.count * values.count > 64 { continue }
@@ -246,7 +246,7 @@ struct GradientCheck {
   ) -> String {
     var all = attributes
     for attribute in description.attributes where all[attribute.name] == nil {
-      all[attribute.name] = attribute.defaultValue.map(LossdPluginKit.AttributeValue.init)
+      all[attribute.name] = attribute.defaultValue
     }
     let tensors = inputs.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value.summary)" }
     return "\(outputs.joined(separator: ", ")) with attributes \(text(all)) and inputs "
@@ -263,17 +263,6 @@ struct GradientCheck {
       }
     }
     return "(" + parts.joined(separator: ", ") + ")"
-  }
-}
-
-extension LossdPluginKit.AttributeValue {
-  init(_ value: LossdWire.AttributeValue) {
-    switch value {
-    case .bool(let bool): self = .bool(bool)
-    case .int(let int): self = .int(int)
-    case .float(let float): self = .float(float)
-    case .string(let string): self = .string(string)
-    }
   }
 }
 

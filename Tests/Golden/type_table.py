@@ -39,10 +39,7 @@ def ours(function, inputs, dtype):
         function in PAIR_LOSSES and (truths - TRUTHS.get(function, set()) or "weight" in others)
         or function == "cosine_embedding_loss" and truths & {"input1", "input2"}
         or function == "ctc_loss" and (truths or len(others) < 3))
-    if isRefused or dtype is None:
-        return None
-    # A weight of elements has no part in it.
-    return torch_side.name_of(inputs["input"].dtype) if function in PAIR_LOSSES and "weight" in inputs else dtype
+    return None if isRefused else dtype
 
 
 # Where a tensor of bools is taken as numbers.

@@ -1,3 +1,4 @@
+import LossdTensor
 import LossdWire
 import Testing
 

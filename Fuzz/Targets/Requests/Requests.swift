@@ -37,7 +37,7 @@ private func evaluation(
   let evaluation = Evaluation(entry)
   for index in 0..<request.attributeCount {
     let (name, value) = request.attribute(index)
-    try evaluation.setAttribute(name, argument(value))
+    try evaluation.setAttribute(name, value)
   }
   for index in 0..<request.outputCount { try evaluation.want(request.output(index).name) }
   if request.outputCount == 0 { evaluation.wantDefault() }
@@ -58,14 +58,4 @@ private func evaluation(
       TensorView(data: copy.base, shape: view.shape, count: view.count, dataType: view.dataType))
   }
   return evaluation
-}
-
-private func argument(_ value: ValueMessage) -> AttributeArgument {
-  switch value {
-  case .none: .none
-  case .bool(let bool): .bool(bool)
-  case .int(let int): .int(int)
-  case .float(let float): .float(float)
-  case .string(let bytes): .string(bytes)
-  }
 }

@@ -77,8 +77,10 @@ enum Logit: Activation {
 
   static func formula(_ call: Call) -> ElementFormulaID { .logit }
 
+  private static let eps = 0
+
   static func constants(_ attributes: Attributes) -> ElementConstants {
-    ElementConstants(attributes.isPresent(0) ? attributes.float(0) : -1)
+    ElementConstants(attributes.isPresent(eps) ? attributes.float(eps) : -1)
   }
 }
 

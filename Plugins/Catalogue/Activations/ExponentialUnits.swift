@@ -4,6 +4,8 @@ import LossdTensor
 
 /// x above 0, else alpha (exp(x) - 1); torch.nn.functional.elu.
 enum Elu: Activation {
+  private static let alpha = 0
+
   static var declaration: FunctionDeclaration {
     .activation(
       "elu", summary: "input where positive, else alpha (exp(input) - 1), elementwise",
@@ -14,7 +16,7 @@ enum Elu: Activation {
   static func formula(_ call: Call) -> ElementFormulaID { .elu }
 
   static func constants(_ attributes: Attributes) -> ElementConstants {
-    ElementConstants(attributes.float(0), 1)
+    ElementConstants(attributes.float(alpha), 1)
   }
 }
 
@@ -29,6 +31,8 @@ enum Selu: Activation {
 
 /// max(0, x) + min(0, alpha (exp(x / alpha) - 1)); torch.nn.functional.celu.
 enum Celu: Activation {
+  private static let alpha = 0
+
   static var declaration: FunctionDeclaration {
     .activation(
       "celu", summary: "input where positive, else alpha (exp(input / alpha) - 1), elementwise",
@@ -39,11 +43,11 @@ enum Celu: Activation {
   static func formula(_ call: Call) -> ElementFormulaID { .elu }
 
   static func constants(_ attributes: Attributes) -> ElementConstants {
-    ElementConstants(attributes.float(0), 1 / attributes.float(0))
+    ElementConstants(attributes.float(alpha), 1 / attributes.float(alpha))
   }
 
   static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError) {
-    if attributes.float(0) == 0 { throw invalid("alpha is 0, which celu divides by") }
+    if attributes.float(alpha) == 0 { throw invalid("alpha is 0, which celu divides by") }
   }
 }
 

@@ -13,6 +13,8 @@ enum Glu: Function {
     var blocks: Int
   }
 
+  private static let dim = 0
+
   static var declaration: FunctionDeclaration {
     FunctionDeclaration(
       name: "glu", kind: .activation, summary: "a sigmoid(b) of the halves of a dimension",
@@ -35,8 +37,8 @@ enum Glu: Function {
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> State {
-    guard let input = call.input(0) else { throw invalid("no input") }
-    let dim = call.attributes.int(0)
+    guard let input = call.input(ActivationPlaces.input) else { throw invalid("no input") }
+    let dim = call.attributes.int(Self.dim)
     let rank = Int64(input.rank)
     guard rank > 0 else { throw invalid("input is a scalar, which has no halves") }
     guard dim >= -rank, dim < rank else {
@@ -54,10 +56,14 @@ enum Glu: Function {
     try withUnsafePointer(to: sizes) { pointer throws(StatusError) in
       let shape = UnsafeBufferPointer(
         start: UnsafeRawPointer(pointer).assumingMemoryBound(to: Int64.self), count: input.rank)
-      try checkUpstream(call.input(1), "grad.output", input.dataType, shape)
-      if call.wants(0) { plan.setOutput(0, input.dataType, shape: shape) }
+      try checkUpstream(call.input(ActivationPlaces.upstream), "grad.output", input.dataType, shape)
+      if call.wants(ActivationPlaces.output) {
+        plan.setOutput(ActivationPlaces.output, input.dataType, shape: shape)
+      }
     }
-    if call.wants(1) { plan.setOutput(1, input.dataType, shape: input.shape) }
+    if call.wants(ActivationPlaces.gradient) {
+      plan.setOutput(ActivationPlaces.gradient, input.dataType, shape: input.shape)
+    }
     plan.setRows(input.size(0))
     var state = State(half: 0, count: 0, blocks: 0)
     if input.count > 0 {
@@ -72,12 +78,15 @@ enum Glu: Function {
   }
 
   static func run(_ call: Call, _ state: State, _ chunk: Chunk) throws(StatusError) {
-    guard let input = call.input(0) else { return }
+    guard let input = call.input(ActivationPlaces.input) else { return }
     let kernels = (Kernels.chosen ?? Kernels.baseline).table(input.dataType)
     func place(_ tensor: TensorView, _ element: Int) -> UnsafeMutableRawPointer {
       UnsafeMutableRawPointer(tensor.elements(as: UInt8.self)) + element * input.dataType.byteSize
     }
-    let (upstream, output, gradient) = (call.input(1), call.output(0), call.output(1))
+    let (upstream, output, gradient) = (
+      call.input(ActivationPlaces.upstream), call.output(ActivationPlaces.output),
+      call.output(ActivationPlaces.gradient)
+    )
     for unit in chunk.range {
       let (index, block) = unit.quotientAndRemainder(dividingBy: state.blocks)
       let begin = block * Blocks.size

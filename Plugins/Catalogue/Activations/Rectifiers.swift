@@ -110,6 +110,8 @@ enum LeakyRelu: Activation {
 
 /// leaky_relu with the middle of two slopes, as torch.nn.functional.rrelu is in evaluation.
 enum RRelu: Activation {
+  private static let (lower, upper) = (0, 1)
+
   static var declaration: FunctionDeclaration {
     .activation(
       "rrelu", summary: "leaky_relu with the slope (lower + upper) / 2, as in evaluation",
@@ -123,13 +125,13 @@ enum RRelu: Activation {
   static func formula(_ call: Call) -> ElementFormulaID { .leakyRelu }
 
   static func constants(_ attributes: Attributes) -> ElementConstants {
-    ElementConstants((attributes.float(0) + attributes.float(1)) / 2)
+    ElementConstants((attributes.float(lower) + attributes.float(upper)) / 2)
   }
 
   static func check(_ attributes: Attributes, _ type: DataType) throws(StatusError) {
-    let (lower, upper) = (attributes.float(0), attributes.float(1))
-    guard lower <= upper else {
-      throw invalid("lower is \(lower), expected at most upper, which is \(upper)")
+    let (least, largest) = (attributes.float(lower), attributes.float(upper))
+    guard least <= largest else {
+      throw invalid("lower is \(least), expected at most upper, which is \(largest)")
     }
   }
 }

@@ -60,8 +60,8 @@ extension ClassFormula {
           let w = weight.map { $0[label] } ?? 1
           loss = w * value
           (merged[row].loss, merged[row].share) = (l, w * slope)
-          chunk.sums[0] += loss
-          if !state.sumsWeightsFirst { chunk.sums[1] += w }
+          chunk.sums[Sums.losses] += loss
+          if !state.sumsWeightsFirst { chunk.sums[Sums.weights] += w }
         }
         perRow?[row] = loss
       }
@@ -74,7 +74,7 @@ extension ClassFormula {
   ) {
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
     let reduction = Reduction(call.attributes)
-    let ignored = call.attributes.int(1)
+    let ignored = call.attributes.int(ClassPlaces.ignoreIndex)
     let rows = long.layout.rowStates(call.workspace)
     for unit in chunk.range {
       let block = long.layout.block(unit)
@@ -94,7 +94,7 @@ extension ClassFormula {
           isKept
           ? rows[position].share
             * reduction.scale(
-              call.input(ClassPlaces.upstream), position, weightSum: call.totals[1]) : 0
+              call.input(ClassPlaces.upstream), position, weightSum: call.totals[Sums.weights]) : 0
         T.probabilities(
           x.column(column), y.column(column), block.length, part: states[column],
           row: rows[position], times: factor)

@@ -47,7 +47,7 @@ extension ClassFormula {
         weights.add(weight.map { $0[label] } ?? 1)
       }
     }
-    chunk.sums[1] += weights.value
+    chunk.sums[Sums.weights] += weights.value
   }
 
   /// The class of a position, checked; nil for an ignored one.
@@ -56,7 +56,7 @@ extension ClassFormula {
     _ call: Call, _ state: ClassState, _ target: TensorView, _ position: Int
   ) throws(StatusError) -> Int? {
     let label = target.integer(position)
-    if label == call.attributes.int(1) { return nil }
+    if label == call.attributes.int(ClassPlaces.ignoreIndex) { return nil }
     try checkLabel(label, position, target, state.layout.classes)
     return Int(label)
   }
@@ -79,7 +79,9 @@ extension ClassFormula {
       let weight = try scratch.block.setLabels(
         tiles.kernels, call, target, state.layout.classes, first, count)
       if !state.sumsWeightsFirst { weights.add(weight) }
-      if gradient != nil { scratch.block.setScales(call, first, weightSum: call.totals[1]) }
+      if gradient != nil {
+        scratch.block.setScales(call, first, weightSum: call.totals[Sums.weights])
+      }
       let block = scratch.block
       let start = state.layout.start(first)
       var rows = CrossEntropyRows(
@@ -109,8 +111,8 @@ extension ClassFormula {
       block.finish(&losses, perPosition, first)
     }
     if gradient != nil { tiles.kernels.settle() }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += weights.value
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += weights.value
   }
 
   /// From each position's cross entropy to its loss, and to what multiplies its gradient. Returns whether one is
@@ -170,15 +172,15 @@ extension ClassFormula {
       let scale =
         call.wants(ClassPlaces.gradient)
         ? reduction.scale(
-          call.input(ClassPlaces.upstream), position, weightSum: call.totals[1]) : 0
+          call.input(ClassPlaces.upstream), position, weightSum: call.totals[Sums.weights]) : 0
       let loss = formula.reference(
         call, state, input,
         Row(start: state.layout.start(position), label: label, weight: w, scale: scale))
       losses.add(loss)
       if reduction == .none { call.output(ClassPlaces.loss)?[position] = loss }
     }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += weights.value
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += weights.value
   }
 
   /// Writes the gradient of a position and returns its loss, in float64.

@@ -30,14 +30,6 @@ extension ClassFormula {
   }
 }
 
-/// Where the tensors of a loss of class indices stand.
-enum ClassPlaces {
-  static let (input, target, upstream, weight) = (0, 1, 2, 3)
-  static let (loss, gradient) = (0, 1)
-  /// The first of a loss's own attributes.
-  static let ownAttribute = 2
-}
-
 extension ClassFormula {
   static var declaration: FunctionDeclaration {
     FunctionDeclaration(

@@ -149,8 +149,8 @@ extension RowLoss {
       losses.add(loss)
       perRow?[row] = loss
     }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += Double(chunk.range.count)
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += Double(chunk.range.count)
   }
 
   static func finish(

@@ -123,7 +123,7 @@ extension BlockLoss {
       guard let perRow else { continue }
       for index in 0..<count { perRow[first + index] = block.losses[index] }
     }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += Double(chunk.range.count)
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += Double(chunk.range.count)
   }
 }

@@ -25,11 +25,11 @@ extension FunctionDeclaration {
       ],
       outputs: [
         OutputDeclaration(
-          "output", isDefault: true, hasRows: true, mayOverwrite: 0,
+          "output", isDefault: true, hasRows: true, mayOverwrite: ActivationPlaces.input,
           help: outputHelp
             ?? (inputTypes == floatTypes ? "like input" : "like input; float32 for integers")),
         OutputDeclaration(
-          "grad.input", hasRows: true, mayOverwrite: 0, help: "gradient with respect to input"),
+          "grad.input", hasRows: true, mayOverwrite: ActivationPlaces.input, help: "gradient with respect to input"),
       ], attributes: attributes)
   }
 

@@ -214,7 +214,7 @@ struct BroadcastSums {
       let taken = min(inner - repetition % inner, Blocks.size, end - repetition)
       let place = space.flatIndex(operand, first, repetition)
       let slopes = block.slopes(of: operand, place, taken)
-      for index in 0..<taken { sums[0] += block.tiles.get(slopes, index) }
+      for index in 0..<taken { sums.pointee += block.tiles.get(slopes, index) }
       repetition += taken
     }
   }

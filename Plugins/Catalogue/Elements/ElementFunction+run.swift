@@ -56,7 +56,8 @@ extension ElementFunction {
       isWide: state.isBroadcast || chunk.pass == state.slopesOfWeight)
     let weightSum =
       state.weights >= 0
-      ? call.totals[1] : tensors.reduction == .batchMean ? tensors.batch : Double(state.count)
+      ? call.totals[Sums.weights]
+      : tensors.reduction == .batchMean ? tensors.batch : Double(state.count)
     let scale = tensors.isReduced ? tensors.scale(0, weightSum: weightSum) : 1
     if state.isBroadcast {
       return try runBroadcast(call, tiles, tensors, state, chunk, scale)
@@ -81,11 +82,11 @@ extension ElementFunction {
     _ sum: Double, _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>,
     _ chunk: Chunk
   ) {
-    chunk.sums[0] += sum
+    chunk.sums[Sums.losses] += sum
     if tensors.reduction == .batchMean {
-      if range.lowerBound == 0 { chunk.sums[1] += tensors.batch }
+      if range.lowerBound == 0 { chunk.sums[Sums.weights] += tensors.batch }
     } else if state.weights < 0 {
-      chunk.sums[1] += Double(range.count)
+      chunk.sums[Sums.weights] += Double(range.count)
     }
   }
 
@@ -98,7 +99,8 @@ extension ElementFunction {
     var tensors = tensors
     tensors.weight = nil
     let mean =
-      weightRule == .meanOfWeights && tensors.reduction == .mean ? call.totals[0] / weightSum : 0
+      weightRule == .meanOfWeights && tensors.reduction == .mean
+      ? call.totals[Sums.losses] / weightSum : 0
     let block = ElementBlock(
       tiles, tensors, state, shape: tensors.input.shape, scale: 1, scratch: chunk.scratch)
     let values = ElementTile.values.place(chunk.scratch)
@@ -119,7 +121,7 @@ extension ElementFunction {
     guard let weight = tensors.weight else { return }
     var sum = CompensatedSum()
     for index in Blocks.elements(chunk.range, of: weight.count) { sum.add(weight[index]) }
-    chunk.sums[1] += sum.value
+    chunk.sums[Sums.weights] += sum.value
   }
 
   /// Whether the kernels take all tensors as they lie.

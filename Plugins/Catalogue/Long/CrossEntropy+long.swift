@@ -21,15 +21,17 @@ extension ClassLoss {
     hasProbabilities: Bool
   ) -> LongClasses {
     let long = LongLayout(rows: layout.positions, size: layout.classes, inner: layout.inner)
-    let isSpread = hasProbabilities || call.attributes.float(2) > 0
+    let isSpread = hasProbabilities || call.attributes.float(ClassPlaces.smoothing) > 0
     let cost = (input.dataType == .float64 ? 20.0 : 3) * Double(LongLayout.blockElements)
     let spreadCost = 20 * Double(LongLayout.blockElements)
     plan.addPass(units: long.blockUnits, unitCost: cost + (isSpread ? spreadCost / 2 : 0))
     plan.addPass(units: long.mergeUnits, unitCost: 25 * Double((long.blocks + 2) * long.width))
-    if isSpread || call.wants(1) || call.wants(3) {
+    if isSpread || call.wants(ClassPlaces.gradient)
+      || call.wants(ClassPlaces.gradientOfProbabilities)
+    {
       plan.addPass(units: long.blockUnits, unitCost: cost + spreadCost)
     }
-    if isSpread && Reduction(call.attributes) == .none && call.wants(0) {
+    if isSpread && Reduction(call.attributes) == .none && call.wants(ClassPlaces.loss) {
       plan.addPass(units: long.mergeUnits, unitCost: 10 * Double(long.blocks * long.width))
     }
     plan.setWorkspace(bytes: long.workspaceBytes)
@@ -59,7 +61,7 @@ extension ClassLoss {
     _ type: T.Type, _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk,
     isMeasuring: Bool
   ) {
-    guard let input = call.input(0) else { return }
+    guard let input = call.input(ClassPlaces.input) else { return }
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
     let shares = ClassShares(call, state)
     var losses = CompensatedSum()
@@ -81,37 +83,38 @@ extension ClassLoss {
       }
       differentiate(call, state, long, block, x, shares, scratch + LongLayout.blockElements)
     }
-    chunk.sums[0] += losses.value
+    chunk.sums[Sums.losses] += losses.value
   }
 
   /// Merges the states, checks the targets and adds their own part of the loss.
   private static func settleRows(
     _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk
   ) throws(StatusError) {
-    guard let input = call.input(0), let target = call.input(1) else { return }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { return }
     let merged = long.layout.rowStates(call.workspace)
-    let weight = call.input(3)
-    let smoothing = call.attributes.float(2)
+    let weight = call.input(ClassPlaces.weight)
+    let smoothing = call.attributes.float(ClassPlaces.smoothing)
     let extremes = Extremes(input.dataType)
-    let perRow = Reduction(call.attributes) == .none ? call.output(0) : nil
+    let perRow = Reduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
     for unit in chunk.range {
       try long.layout.merge(unit, call, sharesAreScaled: false)
       let block = long.layout.block(unit * long.layout.blocks)
       for row in block.row..<block.row + block.columns {
         if state.hasProbabilities {
-          chunk.sums[1] += 1
+          chunk.sums[Sums.weights] += 1
           continue
         }
         let label = target.integer(row)
         var loss = 0.0
-        if label != call.attributes.int(1) {
+        if label != call.attributes.int(ClassPlaces.ignoreIndex) {
           try checkLabel(label, row, target, state.layout.classes)
           let w = weight.map { $0[Int(label)] } ?? 1
           let x = input[state.layout.start(row) + Int(label) * state.layout.inner]
           let picked = extremes.overflowing(merged[row].logProbability(x))
           loss = (1 - smoothing) * extremes.overflowing(-w * picked)
-          chunk.sums[0] += loss
-          if !state.sumsWeightsFirst { chunk.sums[1] += w }
+          chunk.sums[Sums.losses] += loss
+          if !state.sumsWeightsFirst { chunk.sums[Sums.weights] += w }
         }
         perRow?[row] = loss
         // The gradient wants the sum of shares; the loss is kept for the last pass.
@@ -141,16 +144,18 @@ extension ClassLoss {
     _ call: Call, _ state: ClassState, _ long: LongClasses, _ block: LongBlock, _ x: LongTile<T>,
     _ shares: ClassShares, _ scratch: UnsafeMutablePointer<T>
   ) {
-    guard call.wants(1) || call.wants(3) else { return }
+    guard call.wants(ClassPlaces.gradient) || call.wants(ClassPlaces.gradientOfProbabilities) else {
+      return
+    }
     let weightSum =
-      state.hasProbabilities ? Double(state.layout.positions) : call.totals[1]
+      state.hasProbabilities ? Double(state.layout.positions) : call.totals[Sums.weights]
     let reduction = Reduction(call.attributes)
     let rows = long.layout.rowStates(call.workspace)
     let parts = long.layout.states(call.workspace) + block.state
     func scale(_ column: Int) -> Double {
-      reduction.scale(call.input(2), block.row + column, weightSum: weightSum)
+      reduction.scale(call.input(ClassPlaces.upstream), block.row + column, weightSum: weightSum)
     }
-    if let gradient = call.output(1) {
+    if let gradient = call.output(ClassPlaces.gradient) {
       let y = LongTile(writing: gradient, block, scratch: scratch)
       for column in 0..<block.columns {
         ofInput(
@@ -159,7 +164,7 @@ extension ClassLoss {
       }
       y.commit(gradient, block)
     }
-    guard let targetGradient = call.output(3) else { return }
+    guard let targetGradient = call.output(ClassPlaces.gradientOfProbabilities) else { return }
     let extremes = Extremes(long.type)
     for column in 0..<block.columns {
       let (row, scale, x) = (rows[block.row + column], scale(column), x.column(column))
@@ -200,7 +205,7 @@ extension ClassLoss {
 
   /// reduction=none: the parts of all classes, on top of the target's own.
   private static func addSpread(_ call: Call, _ long: LongClasses, _ chunk: Chunk) {
-    guard let output = call.output(0) else { return }
+    guard let output = call.output(ClassPlaces.loss) else { return }
     let (partials, merged) =
       (long.layout.states(call.workspace), long.layout.rowStates(call.workspace))
     for unit in chunk.range {
@@ -228,13 +233,13 @@ private struct ClassShares {
   private let ignored: Int64
 
   init(_ call: Call, _ state: ClassState) {
-    input = call.input(0)
-    target = call.input(1)
-    weight = call.input(3)
-    smoothing = call.attributes.float(2)
+    input = call.input(ClassPlaces.input)
+    target = call.input(ClassPlaces.target)
+    weight = call.input(ClassPlaces.weight)
+    smoothing = call.attributes.float(ClassPlaces.smoothing)
     uniform = smoothing / Double(state.layout.classes)
     hasProbabilities = state.hasProbabilities
-    ignored = call.attributes.int(1)
+    ignored = call.attributes.int(ClassPlaces.ignoreIndex)
   }
 
   /// What is spread over all classes, without the target's own part.

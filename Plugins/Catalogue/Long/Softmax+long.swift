@@ -41,8 +41,10 @@ extension SoftmaxFunction {
       let block = long.block(unit)
       let x = LongTile(reading: input, block, type: state.type, scratch: scratch)
       let upstream =
-        call.wants(1)
-        ? call.input(1).map { LongTile(reading: $0, block, type: state.type, scratch: second) }
+        call.wants(ActivationPlaces.gradient)
+        ? call.input(ActivationPlaces.upstream).map {
+          LongTile(reading: $0, block, type: state.type, scratch: second)
+        }
         : nil
       let parts = long.states(call.workspace) + block.state
       if pass == 0 {
@@ -53,14 +55,14 @@ extension SoftmaxFunction {
         continue
       }
       let rows = long.rowStates(call.workspace) + block.row
-      if let output = call.output(0) {
+      if let output = call.output(ActivationPlaces.output) {
         let y = LongTile(writing: output, block, scratch: third)
         for column in 0..<block.columns {
           write(x.column(column), y.column(column), block.length, parts[column], rows[column])
         }
         y.commit(output, block)
       }
-      if let gradient = call.output(1) {
+      if let gradient = call.output(ActivationPlaces.gradient) {
         let y = LongTile(writing: gradient, block, scratch: third)
         for column in 0..<block.columns {
           differentiate(

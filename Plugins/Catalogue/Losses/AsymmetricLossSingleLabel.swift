@@ -26,14 +26,15 @@ struct AsymmetricLossSingleLabel: BlockLoss {
     ]
   }
 
+  private enum Place { static let (gammaNeg, gammaPos, eps) = (1, 2, 3) }
   private let ofOthers: Double
   private let ofTarget: Double
   private let smoothing: Double
 
   init(_ attributes: Attributes) {
-    ofOthers = attributes.float(1)
-    ofTarget = attributes.float(2)
-    smoothing = attributes.float(3)
+    ofOthers = attributes.float(Place.gammaNeg)
+    ofTarget = attributes.float(Place.gammaPos)
+    smoothing = attributes.float(Place.eps)
   }
 
   func evaluate(_ row: RowWork) throws(StatusError) -> Double {

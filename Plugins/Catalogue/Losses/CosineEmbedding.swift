@@ -4,6 +4,7 @@ import LossdTensor
 /// 1 - cos for a target of 1, max(0, cos - margin) for one of -1, else 0; torch.nn.functional.cosine_embedding_loss, whose
 /// cosine is x1 . x2 / sqrt((x1 . x1 + 1e-12) (x2 . x2 + 1e-12)).
 enum CosineEmbeddingLoss: RowFunction {
+  private static let (input1, input2, target) = (0, 1, 2)
   private static let margin = 1
   /// torch's is a float32 number.
   private static let epsilon = Double(1e-12 as Float)
@@ -43,7 +44,8 @@ enum CosineEmbeddingLoss: RowFunction {
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> RowPlan {
     var operands = operands(call)
-    guard let target = call.input(2), let input1 = call.input(0), let input2 = call.input(1)
+    guard let target = call.input(target), let input1 = call.input(input1),
+      let input2 = call.input(input2)
     else { throw invalid("no input") }
     guard target.rank <= 1 else {
       throw invalid("target is \(shapeText(target.shape)), expected (N,), or () for inputs (D,)")

@@ -92,9 +92,11 @@ enum QuantileLoss: PairLoss {
       ])
   }
 
+  private static let quantile = 1
+
   /// The second factor is not rounded to float32 before the difference is taken.
   static func constants(_ attributes: Attributes) -> ElementConstants {
-    let q = attributes.float(1)
+    let q = attributes.float(quantile)
     return ElementConstants(q, q - 1)
   }
 

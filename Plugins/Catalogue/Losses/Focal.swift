@@ -22,10 +22,12 @@ enum SigmoidFocalLoss: PairLoss {
       ])
   }
 
+  private enum Place { static let (alpha, gamma) = (1, 2) }
+
   /// The weight of a target of 0 is not rounded to float32 before the difference is taken.
   static func constants(_ attributes: Attributes) -> ElementConstants {
-    let alpha = attributes.float(1)
-    return ElementConstants(alpha, attributes.float(2), 1 - alpha)
+    let alpha = attributes.float(Place.alpha)
+    return ElementConstants(alpha, attributes.float(Place.gamma), 1 - alpha)
   }
 
   static func formula(_ call: Call) -> ElementFormulaID { .sigmoidFocal }

@@ -12,6 +12,9 @@ protocol MarginSoftmax: BlockLoss {
   func margined(_ cosine: Double) -> (value: Double, slope: Double)
 }
 
+/// Where the attributes stand.
+private enum MarginPlaces { static let (margin, scale) = (1, 2) }
+
 extension MarginSoftmax {
   static var inputHelp: String { "cosines, (C) or (N, C)" }
   static var elementCost: Double { 4 }
@@ -105,9 +108,9 @@ struct ArcFaceLoss: MarginSoftmax {
   private let drop: Double
 
   init(_ attributes: Attributes) {
-    let margin = attributes.float(1)
+    let margin = attributes.float(MarginPlaces.margin)
     (cosine, sine, drop) = (cos(margin), sin(margin), margin * sin(margin))
-    scale = attributes.float(2)
+    scale = attributes.float(MarginPlaces.scale)
   }
 
   func margined(_ given: Double) -> (value: Double, slope: Double) {
@@ -133,8 +136,8 @@ struct CosFaceLoss: MarginSoftmax {
   private let margin: Double
 
   init(_ attributes: Attributes) {
-    margin = attributes.float(1)
-    scale = attributes.float(2)
+    margin = attributes.float(MarginPlaces.margin)
+    scale = attributes.float(MarginPlaces.scale)
   }
 
   func margined(_ cosine: Double) -> (value: Double, slope: Double) { (cosine - margin, 1) }

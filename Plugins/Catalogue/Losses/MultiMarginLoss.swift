@@ -18,12 +18,13 @@ struct MultiMarginLoss: BlockLoss {
     ]
   }
 
+  private enum Place { static let (p, margin) = (1, 2) }
   private let isSquared: Bool
   private let margin: Double
 
   init(_ attributes: Attributes) {
-    isSquared = attributes.int(1) == 2
-    margin = attributes.float(2)
+    isSquared = attributes.int(Place.p) == 2
+    margin = attributes.float(Place.margin)
   }
 
   func evaluate(

@@ -5,6 +5,7 @@ import LossdTensor
 /// torch.nn.functional.triplet_margin_loss. With `swap` the second distance is the smaller of that and
 /// d(positive, negative). Balntas et al. (2016).
 enum TripletMarginLoss: RowFunction {
+  private static let (anchor, positive, negative) = (0, 1, 2)
   private static let (margin, p, eps, swap) = (1, 2, 3, 4)
 
   static var declaration: FunctionDeclaration {
@@ -42,7 +43,8 @@ enum TripletMarginLoss: RowFunction {
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> RowPlan {
     let operands = operands(call)
-    guard let anchor = call.input(0), let positive = call.input(1), let negative = call.input(2)
+    guard let anchor = call.input(anchor), let positive = call.input(positive),
+      let negative = call.input(negative)
     else { throw invalid("no input") }
     guard anchor.rank == positive.rank, anchor.rank == negative.rank else {
       throw invalid(

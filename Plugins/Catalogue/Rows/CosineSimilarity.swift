@@ -4,6 +4,7 @@ import LossdTensor
 /// x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along a dimension; torch.nn.functional.cosine_similarity. The gradient goes
 /// through a norm that eps has replaced, as torch's does.
 enum CosineSimilarity: RowFunction {
+  private static let (x1, x2) = (0, 1)
   private static let (dim, eps) = (0, 1)
 
   static var declaration: FunctionDeclaration {
@@ -21,7 +22,7 @@ enum CosineSimilarity: RowFunction {
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> RowPlan {
     let operands = operands(call)
-    guard let x1 = call.input(0), let x2 = call.input(1) else { throw invalid("no input") }
+    guard let x1 = call.input(x1), let x2 = call.input(x2) else { throw invalid("no input") }
     // Both are expanded to the same dimensions first.
     let type = x1.dataType.promoted(with: x2.dataType)
     guard type.isFloatingPoint else {

@@ -37,25 +37,27 @@ enum LogSumExpFunction: Function {
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> State {
-    guard let input = call.input(0) else { throw invalid("no input") }
+    guard let input = call.input(ActivationPlaces.input) else { throw invalid("no input") }
     let layout = try RowLayout(input.shape, dim: call.attributes.int(dim))
     let type = floatType(input.dataType)
-    if call.wants(1) {
+    if call.wants(ActivationPlaces.gradient) {
       guard input.dataType.isFloatingPoint else {
         throw invalid("input is \(input.dataType), which has no gradient")
       }
-      plan.setOutput(1, type, shape: input.shape)
+      plan.setOutput(ActivationPlaces.gradient, type, shape: input.shape)
     }
     let space = try RowSpace([input, nil, nil], ["input", "", ""], dim: call.attributes.int(dim))
     try space.resultShape(keepdim: call.attributes.bool(keepdim)) { shape throws(StatusError) in
-      try checkUpstream(call.input(1), "grad.output", type, shape)
-      if call.wants(0) { plan.setOutput(0, type, shape: shape) }
+      try checkUpstream(call.input(ActivationPlaces.upstream), "grad.output", type, shape)
+      if call.wants(ActivationPlaces.output) {
+        plan.setOutput(ActivationPlaces.output, type, shape: shape)
+      }
     }
     plan.setRows(input.rank == 0 ? 1 : input.size(0))
     var state = State(size: layout.size, rows: layout.rows)
     state.isDouble = input.dataType == .float64 || !input.dataType.isFloatingPoint
     guard input.count > 0 else {
-      if call.wants(0) { plan.addPass(units: layout.rows, unitCost: 2) }
+      if call.wants(ActivationPlaces.output) { plan.addPass(units: layout.rows, unitCost: 2) }
       return state
     }
     if isVector(input, layout) {
@@ -68,13 +70,14 @@ enum LogSumExpFunction: Function {
             isDouble: input.dataType == .float64))
       plan.addPass(
         units: units.count,
-        unitCost: units.cost(size: layout.size, element: call.wants(1) ? 2 : 1, row: 20))
+        unitCost: units.cost(
+          size: layout.size, element: call.wants(ActivationPlaces.gradient) ? 2 : 1, row: 20))
       return state
     }
     let long = LongLayout(rows: layout.rows, size: layout.size, inner: layout.inner)
     state.long = long
     let cost = (state.isDouble ? 20.0 : 3) * Double(min(long.length, long.size) * long.width)
-    let gradient = call.wants(1) ? 2 * cost : 0
+    let gradient = call.wants(ActivationPlaces.gradient) ? 2 * cost : 0
     plan.setScratch(bytes: 2 * LongLayout.blockElements * MemoryLayout<Double>.stride)
     if long.blocks == 1 {
       plan.addPass(units: long.blockUnits, unitCost: 60 + cost + gradient)
@@ -83,7 +86,9 @@ enum LogSumExpFunction: Function {
     plan.setWorkspace(bytes: long.workspaceBytes)
     plan.addPass(units: long.blockUnits, unitCost: 60 + cost)
     plan.addPass(units: long.mergeUnits, unitCost: 25 * Double(long.blocks * long.width))
-    if call.wants(1) { plan.addPass(units: long.blockUnits, unitCost: 60 + gradient) }
+    if call.wants(ActivationPlaces.gradient) {
+      plan.addPass(units: long.blockUnits, unitCost: 60 + gradient)
+    }
     return state
   }
 
@@ -98,7 +103,7 @@ enum LogSumExpFunction: Function {
     }
     guard let long = state.long else {
       // Rows without elements, if there are rows.
-      guard state.size == 0, let output = call.output(0) else { return }
+      guard state.size == 0, let output = call.output(ActivationPlaces.output) else { return }
       for row in chunk.range { output[row] = -.infinity }
       return
     }
@@ -114,13 +119,13 @@ enum LogSumExpFunction: Function {
   private static func runVector(
     _ build: KernelBuild, _ call: Call, _ units: RowUnits, _ chunk: Chunk
   ) throws(StatusError) {
-    guard let input = call.input(0) else { return }
+    guard let input = call.input(ActivationPlaces.input) else { return }
     let layout = try RowLayout(input.shape, dim: call.attributes.int(dim))
-    let (tiles, gradient) = (Tiles(build, input), call.output(1))
+    let (tiles, gradient) = (Tiles(build, input), call.output(ActivationPlaces.gradient))
     var block = ClassBlock(chunk.scratch)
     try units.eachRun(chunk.range, limit: ClassBlock.positions) { first, count in
       block.setAll(count)
-      if let upstream = call.input(1) { block.setScales(upstream, first) }
+      if let upstream = call.input(ActivationPlaces.upstream) { block.setScales(upstream, first) }
       let start = layout.start(first)
       var rows = CrossEntropyRows(
         x: tiles.direct(input, start), gradient: gradient.map { tiles.direct($0, start) },
@@ -136,7 +141,7 @@ enum LogSumExpFunction: Function {
           settle(call, input, layout, first + index, g)
           continue
         }
-        call.output(0)?[first + index] = input[row] + l
+        call.output(ActivationPlaces.output)?[first + index] = input[row] + l
         // The kernel's p - 1 has lost digits.
         gradient?[row] = g * exp(-l)
       }
@@ -152,8 +157,8 @@ enum LogSumExpFunction: Function {
     let sums = LogSumExp(count: layout.size) { input[start + $0 * layout.inner] }
     // One infinity makes the sum NaN, as softmax has it.
     let value = sums.max.isFinite ? -sums.logProbability(0) : sums.max
-    call.output(0)?[row] = value
-    guard let gradient = call.output(1) else { return }
+    call.output(ActivationPlaces.output)?[row] = value
+    guard let gradient = call.output(ActivationPlaces.gradient) else { return }
     for index in 0..<layout.size {
       let place = start + index * layout.inner
       let x = input[place]
@@ -164,9 +169,9 @@ enum LogSumExpFunction: Function {
   private static func runBlocks<T: LongElement>(
     _ type: T.Type, _ call: Call, _ long: LongLayout, _ chunk: Chunk
   ) {
-    guard let input = call.input(0) else { return }
+    guard let input = call.input(ActivationPlaces.input) else { return }
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
-    let (isCut, gradient) = (long.blocks > 1, call.output(1))
+    let (isCut, gradient) = (long.blocks > 1, call.output(ActivationPlaces.gradient))
     for unit in chunk.range {
       let block = long.block(unit)
       let x = LongTile(reading: input, block, type: T.dataType, scratch: scratch)
@@ -185,9 +190,9 @@ enum LogSumExpFunction: Function {
           ? long.states(call.workspace)[block.state + column]
           : measure(x.column(column), block.length)
         let whole = isCut ? long.rowStates(call.workspace)[row] : part
-        if !isCut { call.output(0)?[row] = value(whole) }
+        if !isCut { call.output(ActivationPlaces.output)?[row] = value(whole) }
         if let y {
-          let g = call.input(1).map { $0[row] } ?? 1
+          let g = call.input(ActivationPlaces.upstream).map { $0[row] } ?? 1
           differentiate(x.column(column), y.column(column), block.length, part, whole, g)
         }
       }
@@ -218,7 +223,7 @@ enum LogSumExpFunction: Function {
       }
       let row = block.row + column
       rows[row].loss = loss
-      call.output(0)?[row] = value(rows[row])
+      call.output(ActivationPlaces.output)?[row] = value(rows[row])
     }
   }
 

@@ -30,14 +30,15 @@ enum Normalize: RowFunction {
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> RowPlan {
-    guard let input = call.input(0) else { throw invalid("no input") }
-    try checkUpstream(call.input(1), "grad.output", input.dataType, input.shape)
+    guard let input = call.input(ActivationPlaces.input) else { throw invalid("no input") }
+    try checkUpstream(
+      call.input(ActivationPlaces.upstream), "grad.output", input.dataType, input.shape)
     let space = try RowSpace(
       operands(call), ["input", "grad.output", ""], dim: call.attributes.int(dim))
     var state = RowPlan(space)
     state.norm = Norm(call.attributes.float(p))
     state.constants[0] = call.attributes.float(eps)
-    if call.wants(1) {
+    if call.wants(ActivationPlaces.gradient) {
       state.pairCount = 2
       state.pairs[1] = RowPair(x: 0, y: 1, isNorm: false)
     }

@@ -48,16 +48,16 @@ extension RowFunction {
     _ call: Call, _ plan: inout Plan, _ space: RowSpace, _ type: DataType, keepdim: Bool = false
   ) throws(StatusError) {
     let upstream = call.input(places.upstream)
-    let wantsValue = call.wants(places.value)
+    let wanted = places.value.flatMap { call.wants($0) ? $0 : nil }
     if places.isLoss && Reduction(call.attributes) != .none {
       try checkUpstream(upstream, "grad.loss", type, Reduction.emptyShape, isReduced: true)
-      if wantsValue { plan.setReducedOutput(0, type) }
+      if let wanted { plan.setReducedOutput(wanted, type) }
       return
     }
     let name = places.isLoss ? "grad.loss" : "grad.output"
     try space.resultShape(keepdim: keepdim) { shape throws(StatusError) in
       try checkUpstream(upstream, name, type, shape)
-      if wantsValue { plan.setOutput(0, type, shape: shape, isZeroed: space.length == 0) }
+      if let wanted { plan.setOutput(wanted, type, shape: shape, isZeroed: space.length == 0) }
     }
   }
 

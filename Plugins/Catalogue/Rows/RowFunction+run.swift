@@ -44,8 +44,8 @@ extension RowFunction {
     }
     guard places.isLoss else { return }
     let times = state.isOneForAll ? Double(state.space.rows) : 1
-    chunk.sums[0] += losses.value * times
-    chunk.sums[1] += Double(chunk.range.count) * times
+    chunk.sums[Sums.losses] += losses.value * times
+    chunk.sums[Sums.weights] += Double(chunk.range.count) * times
   }
 
   /// The next rows that lie at constant distances.

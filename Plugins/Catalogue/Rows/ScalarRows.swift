@@ -54,7 +54,7 @@ struct ScalarRows {
         sum.add(norm.term(difference(x, y, index, rows.shift).magnitude))
       }
     }
-    rows.sums[0] = sum.value
+    rows.sums.pointee = sum.value
   }
 
   /// `isSlope`: whether the terms are the norm's slopes, rather than the elements.

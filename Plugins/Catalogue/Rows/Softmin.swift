@@ -13,7 +13,9 @@ enum Softmin: SoftmaxFunction {
 extension SoftmaxFunction {
   /// What the softmax is taken of: a result that -input has been written to, where it is negated.
   static func source(_ call: Call) -> TensorView? {
-    isNegated ? call.output(1) ?? call.output(0) : call.input(0)
+    isNegated
+      ? call.output(ActivationPlaces.gradient) ?? call.output(ActivationPlaces.output)
+      : call.input(ActivationPlaces.input)
   }
 
   /// Adds a pass that turns signs and returns its number.
@@ -23,7 +25,7 @@ extension SoftmaxFunction {
 
   /// Writes -input, of the type that it is cast to, or turns the signs of the gradient.
   static func negate(_ call: Call, _ chunk: Chunk, isFirst: Bool) {
-    guard let input = call.input(0), let goal = source(call) else { return }
+    guard let input = call.input(ActivationPlaces.input), let goal = source(call) else { return }
     let from = isFirst ? input : goal
     let range = Blocks.elements(chunk.range, of: input.count)
     guard from.dataType == goal.dataType else {

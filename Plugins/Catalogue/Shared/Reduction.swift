@@ -16,23 +16,25 @@ enum Reduction {
       help: "none: a loss an element or row; mean; sum"
         + (hasBatchMean ? "; batchmean: the sum over input's first size" : ""))
   }
+  /// The first attribute of every loss of the catalogue.
+  private static let place = 0
   static let accumulators = ["loss_sum", "weight_sum"]
   static let values = ["loss"]
   static var emptyShape: UnsafeBufferPointer<Int64> { .init(start: nil, count: 0) }
 
   init(_ attributes: Attributes) {
     self =
-      attributes.string(0, equals: "mean")
+      attributes.string(Reduction.place, equals: "mean")
       ? .mean
-      : attributes.string(0, equals: "sum")
-        ? .sum : attributes.string(0, equals: "none") ? .none : .batchMean
+      : attributes.string(Reduction.place, equals: "sum")
+        ? .sum : attributes.string(Reduction.place, equals: "none") ? .none : .batchMean
   }
 
   static func finish(_ attributes: Attributes, _ sums: UnsafePointer<Double>) -> Double? {
     switch Reduction(attributes) {
     case .none: nil
-    case .mean, .batchMean: sums[0] / sums[1]
-    case .sum: sums[0]
+    case .mean, .batchMean: sums[Sums.losses] / sums[Sums.weights]
+    case .sum: sums[Sums.losses]
     }
   }
 

@@ -38,7 +38,7 @@ struct ClassBlock {
     _ count: Int
   ) throws(StatusError) -> Double {
     self.count = count
-    let ignored = call.attributes.int(1)
+    let ignored = call.attributes.int(ClassPlaces.ignoreIndex)
     var block = LabelBlock(
       targets: target.elements(as: UInt8.self) + first * target.dataType.byteSize,
       kind: target.dataType == .int64 ? .int64 : target.dataType == .int32 ? .int32 : .uint8,
@@ -50,7 +50,7 @@ struct ClassBlock {
         if label != ignored { try checkLabel(label, position, target, classes) }
       }
     }
-    guard let weight = call.input(3) else { return Double(kept) }
+    guard let weight = call.input(ClassPlaces.weight) else { return Double(kept) }
     weights = allWeights
     var sum = CompensatedSum()
     for index in 0..<count {
@@ -70,8 +70,8 @@ struct ClassBlock {
   /// Sets what the gradients of positions from `first` on are multiplied by.
   mutating func setScales(_ call: Call, _ first: Int, weightSum: Double) {
     let reduction = Reduction(call.attributes)
-    guard reduction == .none, let upstream = call.input(2) else {
-      scale = reduction.scale(call.input(2), 0, weightSum: weightSum)
+    guard reduction == .none, let upstream = call.input(ClassPlaces.upstream) else {
+      scale = reduction.scale(call.input(ClassPlaces.upstream), 0, weightSum: weightSum)
       return
     }
     setScales(upstream, first)

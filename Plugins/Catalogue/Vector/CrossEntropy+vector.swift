@@ -10,7 +10,7 @@ private struct ClassWeights {
   let hasZero: Bool
 
   init(_ call: Call, _ classes: Int) {
-    weight = call.attributes.float(2) > 0 ? call.input(3) : nil
+    weight = call.attributes.float(ClassPlaces.smoothing) > 0 ? call.input(ClassPlaces.weight) : nil
     var total = CompensatedSum()
     var hasZero = false
     if let weight {
@@ -31,7 +31,8 @@ extension ClassLoss {
     guard Kernels.chosen != nil, layout.classes > 0, layout.classes <= Int(Int32.max) else {
       return false
     }
-    return !hasLogits || input.dataType != .float64 || call.attributes.float(2) == 0
+    return !hasLogits || input.dataType != .float64
+      || call.attributes.float(ClassPlaces.smoothing) == 0
   }
 
   /// Bytes.
@@ -46,7 +47,8 @@ extension ClassLoss {
   static func weigh(
     _ build: KernelBuild, _ call: Call, _ state: ClassState, _ chunk: Chunk
   ) throws(StatusError) {
-    guard let input = call.input(0), let target = call.input(1) else { return }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { return }
     var block = ClassBlock(chunk.scratch)
     var weights = CompensatedSum()
     for first in stride(
@@ -57,25 +59,28 @@ extension ClassLoss {
         try block.setLabels(
           build.table(input.dataType), call, target, state.layout.classes, first, count))
     }
-    chunk.sums[1] += weights.value
+    chunk.sums[Sums.weights] += weights.value
   }
 
   static func runVector(
     _ build: KernelBuild, _ call: Call, _ state: ClassState, _ chunk: Chunk
   ) throws(StatusError) {
-    guard let input = call.input(0), let target = call.input(1) else { return }
+    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
+    else { return }
     var block = ClassBlock(chunk.scratch)
     let tiles = Tiles(build, input)
     let classWeights = hasLogits ? ClassWeights(call, state.layout.classes) : nil
     var losses = CompensatedSum()
     var weights = CompensatedSum()
-    let perPosition = Reduction(call.attributes) == .none ? call.output(0) : nil
+    let perPosition = Reduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
     try state.units.eachRun(chunk.range, limit: ClassBlock.positions) {
       first, count throws(StatusError) in
       let weight = try block.setLabels(
         tiles.kernels, call, target, state.layout.classes, first, count)
       if !state.sumsWeightsFirst { weights.add(weight) }
-      if call.wants(1) { block.setScales(call, first, weightSum: call.totals[1]) }
+      if call.wants(ClassPlaces.gradient) {
+        block.setScales(call, first, weightSum: call.totals[Sums.weights])
+      }
       guard let classWeights else {
         losses.add(likelihood(tiles, call, state, input, first, block))
         if let perPosition {
@@ -87,9 +92,9 @@ extension ClassLoss {
       settleExtremes(tiles, call, state, input, first, block, classWeights)
       block.finish(&losses, perPosition, first)
     }
-    if call.wants(1) { tiles.kernels.settle() }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += weights.value
+    if call.wants(ClassPlaces.gradient) { tiles.kernels.settle() }
+    chunk.sums[Sums.losses] += losses.value
+    chunk.sums[Sums.weights] += weights.value
   }
 
   private static func likelihood(
@@ -97,9 +102,10 @@ extension ClassLoss {
     _ block: ClassBlock
   ) -> Double {
     let start = state.layout.start(first)
-    let isPerPosition = Reduction(call.attributes) == .none && call.wants(0)
+    let isPerPosition = Reduction(call.attributes) == .none && call.wants(ClassPlaces.loss)
     var rows = LikelihoodRows(
-      x: tiles.direct(input, start), gradient: call.output(1).map { tiles.direct($0, start) },
+      x: tiles.direct(input, start),
+      gradient: call.output(ClassPlaces.gradient).map { tiles.direct($0, start) },
       rows: state.units.layout(block.count, size: state.layout.classes),
       labels: block.labels, rowWeights: UnsafePointer(block.weights),
       scales: UnsafePointer(block.scales), scale: block.scale,
@@ -114,12 +120,13 @@ extension ClassLoss {
   ) {
     let start = state.layout.start(first)
     var rows = CrossEntropyRows(
-      x: tiles.direct(input, start), gradient: call.output(1).map { tiles.direct($0, start) },
+      x: tiles.direct(input, start),
+      gradient: call.output(ClassPlaces.gradient).map { tiles.direct($0, start) },
       rows: state.units.layout(block.count, size: state.layout.classes),
       labels: block.labels, rowWeights: UnsafePointer(block.weights),
       scales: UnsafePointer(block.scales), scale: block.scale, losses: block.losses,
       classWeights: classWeights.weight.map { UnsafeRawPointer(tiles.direct($0, 0)) },
-      classWeightSum: classWeights.sum, smoothing: call.attributes.float(2),
+      classWeightSum: classWeights.sum, smoothing: call.attributes.float(ClassPlaces.smoothing),
       scratch: block.kernelScratch,
       isStreamed: Streaming.isWorthwhile(input.count, input.dataType))
     tiles.kernels.crossEntropy(&rows)
@@ -130,7 +137,7 @@ extension ClassLoss {
     _ tiles: Tiles, _ call: Call, _ state: ClassState, _ input: TensorView, _ first: Int,
     _ block: ClassBlock, _ classWeights: ClassWeights
   ) {
-    let wantsGradient = call.wants(1)
+    let wantsGradient = call.wants(ClassPlaces.gradient)
     // A weight of 0 may hide an overflow.
     if block.weights == nil && !block.hasExtremes(tiles, wantsGradient: wantsGradient) { return }
     for index in 0..<block.count {

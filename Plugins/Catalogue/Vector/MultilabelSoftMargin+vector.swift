@@ -9,10 +9,12 @@ extension MultilabelSoftMarginLoss {
   /// Whether the vector kernels compute this: a target of input's shape, without its gradient, and a weight
   /// that does not enlarge them.
   static func isVector(_ call: Call, _ state: State) -> Bool {
-    guard Kernels.chosen != nil, !call.wants(2), state.length > 0, let input = call.input(0),
-      let target = call.input(1), target.hasShape(input.shape), target.dataType.isFloatingPoint
+    guard Kernels.chosen != nil, !call.wants(ClassPlaces.gradientOfLabels), state.length > 0,
+      let input = call.input(ClassPlaces.input),
+      let target = call.input(ClassPlaces.target), target.hasShape(input.shape),
+      target.dataType.isFloatingPoint
     else { return false }
-    guard let weight = call.input(3) else { return true }
+    guard let weight = call.input(ClassPlaces.weight) else { return true }
     return weight.dataType.isFloatingPoint && weight.broadcasts(to: input.shape)
   }
 
@@ -53,15 +55,19 @@ extension MultilabelSoftMarginLoss {
       // A row's losses are added up, and are not to be rounded to 16 bits before.
       // An upstream gradient for all is a part of the scale, whatever its type.
       tiles = Tiles(
-        build, input, target, reduction == .none ? call.input(2) : nil, call.input(3),
+        build, input, target, reduction == .none ? call.input(ClassPlaces.upstream) : nil,
+        call.input(ClassPlaces.weight),
         isWide: reduction == .none)
       isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
       scratch = chunk.scratch
-      perRow = reduction == .none ? call.output(0) : nil
-      upstream = reduction == .none && call.wants(1) ? call.input(2) : nil
+      perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil
+      upstream =
+        reduction == .none && call.wants(ClassPlaces.gradient)
+        ? call.input(ClassPlaces.upstream) : nil
       scale =
         (upstream == nil
-          ? reduction.scale(call.input(2), 0, weightSum: Double(state.positions)) : 1)
+          ? reduction.scale(call.input(ClassPlaces.upstream), 0, weightSum: Double(state.positions))
+          : 1)
         / state.classes
     }
 
@@ -74,11 +80,11 @@ extension MultilabelSoftMarginLoss {
     private func sum(
       _ begin: Int, _ count: Int, scale: Double, keepsLosses: Bool, hasRowScales: Bool
     ) -> Double? {
-      let gradient = call.output(1)
+      let gradient = call.output(ClassPlaces.gradient)
       var elements = ElementCall(
         .binaryLogits, x: tiles.read(input, begin, count, tile: place(0)),
         y: tiles.read(target, begin, count, tile: place(1)),
-        weight: call.input(3).map {
+        weight: call.input(ClassPlaces.weight).map {
           tiles.readBroadcast($0, begin, count, input.shape, tile: place(2))
         }, upstream: hasRowScales ? UnsafeRawPointer(place(5)) : nil,
         values: keepsLosses ? place(3) : nil,
@@ -119,7 +125,7 @@ extension MultilabelSoftMarginLoss {
         }
         row += count
       }
-      chunk.sums[0] += total.value
+      chunk.sums[Sums.losses] += total.value
     }
 
     private func writeRows(_ perRow: TensorView, _ row: Int, _ count: Int) {
@@ -157,7 +163,7 @@ extension MultilabelSoftMarginLoss {
         partials?[unit] = part.value
         if state.pieces == 1 { perRow?[position] = part.value / state.classes }
       }
-      chunk.sums[0] += total.value
+      chunk.sums[Sums.losses] += total.value
     }
   }
 }

@@ -92,7 +92,8 @@ extension SoftmaxFunction {
   ) throws(StatusError) {
     guard let input = source(call) else { return }
     let tiles = Tiles(build, input)
-    let upstream = call.wants(1) ? call.input(1) : nil
+    let upstream =
+      call.wants(ActivationPlaces.gradient) ? call.input(ActivationPlaces.upstream) : nil
     let isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
     for unit in chunk.range {
       if pass == 1 {
@@ -117,8 +118,10 @@ extension SoftmaxFunction {
       }
       let merged = layout.blocks
       var results = ColumnResults(
-        block: columns, output: call.output(0).map { tiles.direct($0, start) },
-        gradient: call.output(1).map { tiles.direct($0, start) }, maxima: numbers(merged, 0),
+        block: columns,
+        output: call.output(ActivationPlaces.output).map { tiles.direct($0, start) },
+        gradient: call.output(ActivationPlaces.gradient).map { tiles.direct($0, start) },
+        maxima: numbers(merged, 0),
         sums: numbers(merged, 1), dots: numbers(merged, 2), isLogarithmic: isLogarithmic,
         isStreamed: isStreamed)
       tiles.kernels.columnResults(&results)
@@ -144,7 +147,8 @@ extension SoftmaxFunction {
     let (maxima, sums, dots) = (numbers(merged, 0), numbers(merged, 1), numbers(merged, 2))
     let factors = scratch.assumingMemoryBound(to: Double.self)
     let (sumErrors, dotErrors) = (factors + count, factors + 2 * count)
-    let hasUpstream = call.wants(1) && call.input(1) != nil
+    let hasUpstream =
+      call.wants(ActivationPlaces.gradient) && call.input(ActivationPlaces.upstream) != nil
     for index in 0..<count {
       // There may be so many blocks that merging them takes a tenth of a second.
       if index % 64 == 0 { try call.checkCancelled() }

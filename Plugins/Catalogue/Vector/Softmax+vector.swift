@@ -21,9 +21,11 @@ extension SoftmaxFunction {
       let start = state.layout.start(row)
       var rows = SoftmaxRows(
         x: tiles.direct(input, start),
-        upstream: call.input(1).map { UnsafeRawPointer(tiles.direct($0, start)) },
-        output: call.output(0).map { tiles.direct($0, start) },
-        gradient: call.output(1).map { tiles.direct($0, start) },
+        upstream: call.input(ActivationPlaces.upstream).map {
+          UnsafeRawPointer(tiles.direct($0, start))
+        },
+        output: call.output(ActivationPlaces.output).map { tiles.direct($0, start) },
+        gradient: call.output(ActivationPlaces.gradient).map { tiles.direct($0, start) },
         rows: state.units.layout(count, size: size), isLogarithmic: isLogarithmic,
         scratch: chunk.scratch, isStreamed: isStreamed)
       tiles.kernels.softmax(&rows)

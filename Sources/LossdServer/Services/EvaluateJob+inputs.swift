@@ -22,7 +22,7 @@ extension EvaluateJob {
     guard let evaluation else { throw StatusError(.internal, "no evaluation") }
     for index in 0..<request.attributeCount {
       let (name, value) = request.attribute(index)
-      try evaluation.setAttribute(name, AttributeArgument(value))
+      try evaluation.setAttribute(name, value)
     }
     shared.places.removeAll()
     for index in 0..<request.outputCount {

@@ -243,15 +243,3 @@ func prefixed<Result>(
     throw StatusError(error.code, "\(function): \(error.message)", metadata: error.metadata)
   }
 }
-
-extension AttributeArgument {
-  init(_ value: ValueMessage) {
-    switch value {
-    case .none: self = .none
-    case .bool(let bool): self = .bool(bool)
-    case .int(let int): self = .int(int)
-    case .float(let float): self = .float(float)
-    case .string(let bytes): self = .string(bytes)
-    }
-  }
-}

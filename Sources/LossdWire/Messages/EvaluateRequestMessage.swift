@@ -42,10 +42,10 @@ public struct EvaluateRequestMessage {
   public var attributeCount: Int { raw.pointee.n_attributes }
 
   /// `index` is below `attributeCount`; no name comes twice.
-  public func attribute(_ index: Int) -> (name: UnsafeRawBufferPointer, value: ValueMessage) {
+  public func attribute(_ index: Int) -> (name: UnsafeRawBufferPointer, value: AttributeArgument) {
     precondition(index >= 0 && index < attributeCount)
     let entry = raw.pointee.attributes[index]!
-    return (textBytes(entry.pointee.key), ValueMessage(entry.pointee.value))
+    return (textBytes(entry.pointee.key), AttributeArgument(entry.pointee.value))
   }
 
   /// 0: the function's result alone.

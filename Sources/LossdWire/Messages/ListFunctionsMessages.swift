@@ -120,9 +120,9 @@ extension FunctionDescription.Attribute {
   init(_ raw: Lossd__V1__FunctionAttribute) {
     self.init(
       name: textString(raw.name), help: textString(raw.help), type: textString(raw.type),
-      isRequired: raw.required != 0, defaultValue: AttributeValue(ValueMessage(raw.default_)),
-      minimum: AttributeValue(ValueMessage(raw.minimum)),
-      maximum: AttributeValue(ValueMessage(raw.maximum)), role: textString(raw.role))
+      isRequired: raw.required != 0, defaultValue: AttributeValue(AttributeArgument(raw.default_)),
+      minimum: AttributeValue(AttributeArgument(raw.minimum)),
+      maximum: AttributeValue(AttributeArgument(raw.maximum)), role: textString(raw.role))
     for index in 0..<raw.n_choices { choices.append(textString(raw.choices?[index])) }
   }
 

@@ -1,16 +1,8 @@
 import CLossdProto
 import LossdTensor
 
-/// An attribute's value: a view, valid until the message's arena is reset.
-public enum ValueMessage {
-  /// No kind is set.
-  case none
-  case bool(Bool)
-  case int(Int64)
-  case float(Double)
-  /// UTF-8.
-  case string(UnsafeRawBufferPointer)
-
+extension AttributeArgument {
+  /// Valid until the message's arena is reset.
   init(_ raw: UnsafePointer<Lossd__V1__Value>?) {
     guard let raw else {
       self = .none
@@ -26,24 +18,7 @@ public enum ValueMessage {
   }
 }
 
-/// An attribute's value that owns its text: for clients and descriptions.
-public enum AttributeValue: Sendable, Equatable {
-  case bool(Bool)
-  case int(Int64)
-  case float(Double)
-  case string(String)
-
-  /// nil when no kind is set.
-  public init?(_ message: ValueMessage) {
-    switch message {
-    case .none: return nil
-    case .bool(let value): self = .bool(value)
-    case .int(let value): self = .int(value)
-    case .float(let value): self = .float(value)
-    case .string(let bytes): self = .string(String(decoding: bytes, as: UTF8.self))
-    }
-  }
-
+extension AttributeValue {
   func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Value> {
     let raw = arena.make(lossd__v1__value__init)
     switch self {

@@ -114,7 +114,8 @@ extension SoftmaxFunction {
           "output", isDefault: true, hasRows: true, mayOverwrite: ActivationPlaces.input,
           help: "like input, of type dtype"),
         OutputDeclaration(
-          "grad.input", hasRows: true, mayOverwrite: ActivationPlaces.input, help: "gradient with respect to input"),
+          "grad.input", hasRows: true, mayOverwrite: ActivationPlaces.input,
+          help: "gradient with respect to input"),
       ],
       attributes: [
         AttributeDeclaration(

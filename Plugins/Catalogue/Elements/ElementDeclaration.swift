@@ -29,7 +29,8 @@ extension FunctionDeclaration {
           help: outputHelp
             ?? (inputTypes == floatTypes ? "like input" : "like input; float32 for integers")),
         OutputDeclaration(
-          "grad.input", hasRows: true, mayOverwrite: ActivationPlaces.input, help: "gradient with respect to input"),
+          "grad.input", hasRows: true, mayOverwrite: ActivationPlaces.input,
+          help: "gradient with respect to input"),
       ], attributes: attributes)
   }
 

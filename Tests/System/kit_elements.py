@@ -165,6 +165,10 @@ class ElementTests:
                 for arguments, name in ((inputs, "grad.target"), (swapped, "grad.input")):
                     (found,) = self.evaluate("test_huber", arguments, {"reduction": "none"}, (name,))
                     self.assertEqual(found, [-expected] * math.prod(own), (kind, shape))
+        # 2049 is as far from 2048 as from 2050, and 2^-15 more is lost in float32.
+        inputs = {"input": Tensor([3.0] * 3, "float16"), "target": Tensor([0.0], "float16", ()),
+                  "grad.loss": Tensor([2048.0, 1.0, 2.0**-15], "float16")}
+        self.assertEqual(self.evaluate("test_huber", inputs, {"reduction": "none"}, ("grad.target",)), [[-2050.0]])
 
     def test_gradients_of_nothing_are_zero_and_dimensions_near_2_63_are_refused_or_empty(self):
         for function in ("test_huber", "test_squared"):
@@ -224,13 +228,16 @@ class ElementTests:
                 self.assertEqual(caught.exception.code, 4, caught.exception.text)
                 self.assertLess(time.monotonic() - start, 5)
 
-    def in_batches(self, function, shapes, attributes, outputs, size=None):
+    def in_batches(self, function, shapes, kind, attributes, outputs, size=None):
         """Saved results by name, or what lossctl says."""
         with tempfile.TemporaryDirectory(prefix="lossd-kit-") as folder:
             arguments = ["eval", function, "--want", ",".join(outputs)]
             for index, (name, shape) in enumerate(shapes.items()):
-                values = [(index + 3) * i % 17 / 8 - 1 for i in range(math.prod(shape))]
-                path = npy.write(f"{folder}/{name}.npy", values, shape, "float32")
+                # So far apart that the order of a float64 sum is seen.
+                values = [math.sin((index + 3) * i) / 10**(i * 7 % 11) for i in range(math.prod(shape))]
+                if name == "weight":
+                    values = map(abs, values)
+                path = npy.write(f"{folder}/{name}.npy", values, shape, kind)
                 arguments += ["--tensor", f"{name}={path}"]
             for name in outputs:
                 arguments += ["--save", f"{name}={folder}/out.{name}.npy"]
@@ -248,17 +255,19 @@ class ElementTests:
                 ("test_huber", (5,), (7, 5), (1, 5), ("grad.input",)), ("test_huber", (7, 5), (1, 5), (7, 5), ("grad.target",)),
                 ("test_huber", (7,), (), None, ("grad.target",)), ("test_alike", (7, 4), (7, 4), (4,), ())):
             shapes = {"input": a, "target": b} | ({"weight": weight} if weight else {})
-            for reduction, gradient in itertools.product(("none", "mean", "sum"), (*BOTH, None)):
-                what = (function, shapes, reduction, gradient)
+            for kind, reduction, gradient in itertools.product(
+                    ("float32", "float64"), ("none", "mean", "sum"), (*BOTH, None)):
+                what = (function, shapes, kind, reduction, gradient)
                 outputs = ["loss"] * (reduction == "none" or not gradient) + [gradient] * (gradient is not None)
-                whole = self.in_batches(function, shapes, {"reduction": reduction}, outputs)
+                whole = self.in_batches(function, shapes, kind, {"reduction": reduction}, outputs)
                 self.assertIsInstance(whole, dict, what)
                 for size in (1, 3):
-                    parts = self.in_batches(function, shapes, {"reduction": reduction}, outputs, size)
+                    parts = self.in_batches(function, shapes, kind, {"reduction": reduction}, outputs, size)
                     if gradient in refused:
                         self.assertIn(f"{gradient} adds up over all rows", parts, what)
                     elif reduction != "none" and not gradient:
-                        one, other = (npy.unpack(found["loss"][-4:], "float32")[0] for found in (whole, parts))
-                        self.assertLessEqual(abs(one - other), STEP["float32"] * abs(one), what)
+                        width = 4 if kind == "float32" else 8
+                        one, other = (npy.unpack(found["loss"][-width:], kind)[0] for found in (whole, parts))
+                        self.assertLessEqual(abs(one - other), 4 * STEP[kind] * abs(one), what)
                     else:
                         self.assertEqual(parts, whole, what)

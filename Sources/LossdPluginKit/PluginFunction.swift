@@ -25,7 +25,7 @@ public struct PluginFunction {
       LossSteps(
         attributeCount: F.attributes.count,
         plan: { (call, plan) throws(StatusError) in try F.planElements(call, plan) },
-        run: { (call, chunk) throws(StatusError) in F.runElements(call, chunk) }))
+        run: { (call, chunk) throws(StatusError) in try F.runElements(call, chunk) }))
   }
 
   /// A loss of a row of classes.

@@ -1,5 +1,5 @@
-// What the tests of plugin.hpp call: a plain loss, one with every kind of attribute, two over rows, and one that
-// throws.
+// What the tests of plugin.hpp call: a plain loss, two with both gradients, one with every kind of attribute, two over
+// rows, and one that throws.
 #include <lossd/plugin.hpp>
 
 #include <stdexcept>
@@ -10,6 +10,31 @@ struct Squared : lossd::elementwise_loss {
   static constexpr bool broadcasts_target = true;
   template <class T> T loss(T x, T y) const { return (x - y) * (x - y); }
   template <class T> T slope(T x, T y) const { return 2 * (x - y); }
+};
+
+// torch.nn.functional.huber_loss, with both gradients; its weight is the kit's.
+struct Huber : lossd::elementwise_loss {
+  static constexpr const char *name = "test_huber";
+  static constexpr const char *summary = "(x - y)^2 / 2 up to delta, else delta (|x - y| - delta / 2)";
+  static constexpr bool broadcasts_target = true;
+  static constexpr lossd::attribute attributes[] = {lossd::real("delta", 1, "the bend").at_least(0)};
+  double delta;
+  explicit Huber(lossd::attribute_values a) : delta(a.real(0)) {}
+  template <class T> T loss(T x, T y) const {
+    const T distance = lossd::abs(x - y), d = T(delta);
+    return distance < d ? distance * distance / 2 : d * (distance - d / 2);
+  }
+  template <class T> T slope(T x, T y) const { return lossd::max(lossd::min(x - y, T(delta)), -T(delta)); }
+  template <class T> T target_slope(T x, T y) const { return -slope(x, y); }
+};
+
+// Poisson's, whose derivatives are no mirror images: exp(x) - y x.
+struct Alike : lossd::elementwise_loss {
+  static constexpr const char *name = "test_alike";
+  static constexpr const char *summary = "exp(input) - target * input, of equal shapes";
+  template <class T> T loss(T x, T y) const { return lossd::exp(x) - y * x; }
+  template <class T> T slope(T x, T y) const { return lossd::exp(x) - y; }
+  template <class T> T target_slope(T x, T) const { return -x; }
 };
 
 struct Attributes : lossd::elementwise_loss {
@@ -103,6 +128,6 @@ struct Throws : lossd::elementwise_loss {
   template <class T> T slope(T, T) const { return 1; }
 };
 
-LOSSD_PLUGIN("test_wrapper", "1.0", lossd::elementwise<Squared>, lossd::elementwise<Attributes>,
-             lossd::rowwise<MultiMargin>, lossd::rowwise<ClassEntropy>, lossd::rowwise<SoftTarget>,
-             lossd::elementwise<Throws>)
+LOSSD_PLUGIN("test_wrapper", "1.0", lossd::elementwise<Squared>, lossd::elementwise<Huber>, lossd::elementwise<Alike>,
+             lossd::elementwise<Attributes>, lossd::rowwise<MultiMargin>, lossd::rowwise<ClassEntropy>,
+             lossd::rowwise<SoftTarget>, lossd::elementwise<Throws>)

@@ -1,4 +1,4 @@
-// Part of lossd/plugin.hpp: functions of numbers for both types, elements of every type, broadcasting.
+// Part of lossd/plugin.hpp: functions of numbers for both types, elements of every type.
 #ifndef LOSSD_DETAIL_NUMBERS_HPP
 #define LOSSD_DETAIL_NUMBERS_HPP
 
@@ -123,62 +123,6 @@ template <class T> double sum_of(const T *x, std::int64_t count) {
   for (; i < count; i++) part[0] += double(x[i]);
   return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
 }
-
-// How a tensor is read as if it had another's shape: its strides there, dimensions that lie alike joined.
-struct broadcast {
-  std::int32_t rank = 0;
-  bool is_whole = true; // no repetition: the flat index is the same
-  std::int64_t size[LOSSD_RANK_MAX], stride[LOSSD_RANK_MAX];
-
-  // Whether `tensor` broadcasts to `shape` without enlarging it (torch's rules).
-  bool set(const lossd_tensor &tensor, const lossd_tensor &shape) {
-    if (tensor.rank > shape.rank) return false;
-    std::int64_t step = 1;
-    rank = 0;
-    is_whole = true;
-    for (std::uint32_t back = 1; back <= shape.rank; back++) { // innermost first
-      std::int64_t wide = shape.shape[shape.rank - back];
-      std::int64_t own = back <= tensor.rank ? tensor.shape[tensor.rank - back] : 1;
-      if (own != wide && own != 1) return false;
-      std::int64_t by = own == 1 ? 0 : step;
-      step *= own;
-      if (wide == 1) continue;
-      if (own != wide) is_whole = false;
-      if (rank > 0 && (by == 0 ? stride[rank - 1] == 0 : by == stride[rank - 1] * size[rank - 1] && stride[rank - 1] != 0)) {
-        size[rank - 1] *= wide;
-      } else {
-        size[rank] = wide;
-        stride[rank++] = by;
-      }
-    }
-    return true;
-  }
-
-  // Elements [index, index + count) of the wide shape, widened to T.
-  template <class T>
-  void read(const lossd_tensor &tensor, std::int64_t index, T *to, std::int64_t count) const {
-    if (is_whole) return load(tensor.data, tensor.data_type, index, to, count);
-    while (count > 0) {
-      // The innermost dimension from this place on, then the next place.
-      std::int64_t rest = index, at = 0, inner = rest % size[0];
-      for (std::int32_t d = 0; d < rank; d++) {
-        at += rest % size[d] * stride[d];
-        rest /= size[d];
-      }
-      std::int64_t run = size[0] - inner < count ? size[0] - inner : count;
-      if (stride[0] == 1) {
-        load(tensor.data, tensor.data_type, at, to, run);
-      } else {
-        T one;
-        load(tensor.data, tensor.data_type, at, &one, 1);
-        for (std::int64_t i = 0; i < run; i++) to[i] = one;
-      }
-      index += run;
-      to += run;
-      count -= run;
-    }
-  }
-};
 
 } // namespace detail
 } // namespace lossd

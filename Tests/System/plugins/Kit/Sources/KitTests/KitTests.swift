@@ -11,6 +11,36 @@ struct Squared: ElementwiseLoss {
   @inline(__always) func slope<T: LossScalar>(_ x: T, _ y: T) -> T { 2 * (x - y) }
 }
 
+/// torch.nn.functional.huber_loss, with both gradients; its weight is the kit's.
+struct Huber: DifferentiableTarget {
+  static let name = "test_huber"
+  static let summary = "(x - y)^2 / 2 up to delta, else delta (|x - y| - delta / 2)"
+  static let broadcastsTarget = true
+  static let attributes = [
+    AttributeDeclaration("delta", .float, default: .float(1), minimum: .float(0), help: "the bend")
+  ]
+  let delta: Double
+  init(_ attributes: Attributes) { delta = attributes.float(0) }
+  @inline(__always) func loss<T: LossScalar>(_ x: T, _ y: T) -> T {
+    let (distance, delta) = (abs(x - y), T(delta))
+    return distance < delta ? distance * distance / 2 : delta * (distance - delta / 2)
+  }
+  @inline(__always) func slope<T: LossScalar>(_ x: T, _ y: T) -> T {
+    max(min(x - y, T(delta)), -T(delta))
+  }
+  @inline(__always) func slopeOfTarget<T: LossScalar>(_ x: T, _ y: T) -> T { -slope(x, y) }
+}
+
+/// Poisson's, whose derivatives are no mirror images: exp(x) - y x.
+struct Alike: DifferentiableTarget {
+  static let name = "test_alike"
+  static let summary = "exp(input) - target * input, of equal shapes"
+  init(_ attributes: Attributes) {}
+  @inline(__always) func loss<T: LossScalar>(_ x: T, _ y: T) -> T { exp(x) - y * x }
+  @inline(__always) func slope<T: LossScalar>(_ x: T, _ y: T) -> T { exp(x) - y }
+  @inline(__always) func slopeOfTarget<T: LossScalar>(_ x: T, _ y: T) -> T { -x }
+}
+
 struct AttributesOfAllKinds: ElementwiseLoss {
   static let name = "test_attributes"
   static let summary = "a polynomial of its attributes, for input 0"
@@ -109,8 +139,8 @@ public func entry(_ host: UnsafeRawPointer?) -> UnsafeRawPointer? {
   plugin(
     host, name: "test_wrapper", version: "1.0",
     [
-      .elementwise(Squared.self), .elementwise(AttributesOfAllKinds.self),
-      .rowwise(MultiMargin.self), .rowwise(ClassEntropy.self), .rowwise(SoftTarget.self),
-      .elementwise(Throws.self),
+      .elementwise(Squared.self), .elementwise(Huber.self), .elementwise(Alike.self),
+      .elementwise(AttributesOfAllKinds.self), .rowwise(MultiMargin.self),
+      .rowwise(ClassEntropy.self), .rowwise(SoftTarget.self), .elementwise(Throws.self),
     ])
 }

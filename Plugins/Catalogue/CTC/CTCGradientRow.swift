@@ -55,7 +55,7 @@ struct CTCGradientRow {
       reduction.scale(
         call.input(CTCLoss.Place.upstream), index, weightSum: Double(state.samples)) / divisor
     writeExponentials(first, factor)
-    let occupied = memory.states(call.workspace) + sample.firstState + step * sample.states
+    let occupied = memory.states(call.workspace) + sample.firstState + step * 2 * sample.states
     let classes = memory.classes(call.workspace) + sample.firstClass
     for place in 0..<sample.classes {
       let element = first + classes[place]

@@ -172,7 +172,7 @@ enum CTCLoss: Function {
       samples[sample] = CTCSample(
         steps: steps, labels: count, firstLabel: first, firstClass: classes, firstState: states)
       classes += held + 1
-      states += (2 * held + 1) * state.times
+      states += 2 * (2 * held + 1) * state.times
     }
     if state.width == nil && labels != targets.count {
       throw invalid(

@@ -14,6 +14,7 @@ public func makeKernelTable() -> KernelTable {
     likelihood: { likelihoodRows($0.assumingMemoryBound(to: LikelihoodRows.self)) },
     elements: { computeElements($0.assumingMemoryBound(to: ElementCall.self)) },
     labels: { checkedLabels($0.assumingMemoryBound(to: LabelBlock.self)) },
+    alignment: alignment,
     summedRows: { sumRows($0.assumingMemoryBound(to: SummedRows.self)) },
     mixedRows: { mixRows($0.assumingMemoryBound(to: MixedRows.self)) },
     sumOfExponentials: { rowSum(scalars($0), $1, $2) },
@@ -24,6 +25,14 @@ public func makeKernelTable() -> KernelTable {
     widen: { widenElements(elements($0), scalars($1), $2) },
     narrow: { narrowElements(scalars($0), elements($1), $2) }, settle: { lanes_settle() })
 }
+
+#if LOSSD_DOUBLE
+  private let alignment: KernelTable.Loss? = {
+    alignmentStep($0.assumingMemoryBound(to: AlignmentStep.self))
+  }
+#else
+  private let alignment: KernelTable.Loss? = nil
+#endif
 
 @inline(__always)
 private func elements(_ pointer: UnsafeRawPointer) -> Input {

@@ -14,7 +14,8 @@ public struct KernelTable: Sendable {
   /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`,
   /// `ProbabilityRows`, `SummedRows` or `MixedRows`.
   public typealias Kernel = @convention(c) (UnsafeRawPointer) -> Void
-  /// An `ElementCall` or a `LikelihoodRows`; returns the sum of the losses.
+  /// An `ElementCall` or a `LikelihoodRows`; returns the sum of the losses. An `AlignmentStep`; returns what its probabilities
+  /// are divided by.
   public typealias Loss = @convention(c) (UnsafeRawPointer) -> Double
   /// A `LabelBlock`; returns how many are kept, or -1 where a label is out of range.
   public typealias Labels = @convention(c) (UnsafeRawPointer) -> Int
@@ -38,6 +39,8 @@ public struct KernelTable: Sendable {
   public let likelihood: Loss
   public let elements: Loss
   public let labels: Labels
+  /// nil but in float64's table.
+  public let alignment: Loss?
   public let summedRows: Kernel
   public let mixedRows: Kernel
   public let sumOfExponentials: RowSum
@@ -55,7 +58,8 @@ public struct KernelTable: Sendable {
     softmax: @escaping Kernel, columnSums: @escaping Kernel, columnResults: @escaping Kernel,
     crossEntropy: @escaping Kernel,
     crossEntropyOfProbabilities: @escaping Kernel, likelihood: @escaping Loss,
-    elements: @escaping Loss, labels: @escaping Labels, summedRows: @escaping Kernel,
+    elements: @escaping Loss, labels: @escaping Labels, alignment: Loss?,
+    summedRows: @escaping Kernel,
     mixedRows: @escaping Kernel, sumOfExponentials: @escaping RowSum,
     scaledExponentials: @escaping ScaledExponentials, exp: @escaping Elementwise,
     log: @escaping Elementwise, log1p: @escaping Elementwise, widen: @escaping Elementwise,
@@ -69,6 +73,7 @@ public struct KernelTable: Sendable {
     self.likelihood = likelihood
     self.elements = elements
     self.labels = labels
+    self.alignment = alignment
     self.summedRows = summedRows
     self.mixedRows = mixedRows
     self.sumOfExponentials = sumOfExponentials

@@ -3,8 +3,9 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// All alignments of one sample: the forward and the backward recursion of Graves and others (2006), section 4.1, a step in
-/// time a call of the kernel. `AlignmentStep` says how probabilities are kept.
+/// All alignments of one sample: the forward and the backward recursion of Graves and others
+/// (2006), section 4.1, a step in time a call of the kernel. `AlignmentStep` says how probabilities
+/// are kept.
 struct CTCAlignment {
   private let call: Call
   private let state: CTCLoss.State
@@ -84,8 +85,8 @@ struct CTCAlignment {
     sample.pointee.classes = found
   }
 
-  /// What the gradient keeps of a step: forwards the mantissas and the exponents of all states, in the end by how much each
-  /// class is occupied.
+  /// What the gradient keeps of a step: forwards the mantissas and the exponents of all states, in
+  /// the end by how much each class is occupied.
   private func kept(_ sample: CTCSample, _ time: Int) -> UnsafeMutablePointer<Double> {
     memory.states(call.workspace) + sample.firstState + time * 2 * sample.states
   }
@@ -97,11 +98,25 @@ struct CTCAlignment {
     let row = (time * state.samples + index) * state.classes
     // At first the two first states alone are reached.
     let reached = time == 0 ? min(1, sample.labels) : sample.labels
-    for place in 0...reached { scratch.logs[place] = logs[row + scratch.label[place]] }
+    read(row, reached + 1)
     step.isNormalized = time % CTCAlignment.stepsScaled == 0
     let shift = kernel.map { $0(&step) } ?? step.compute()
     swap(&step.before, &step.after)
     return shift
+  }
+
+  /// Fills the logarithms of the first classes; most of a step's time, in which the processor waits
+  /// for memory.
+  private func read(_ row: Int, _ count: Int) {
+    let (label, x) = (scratch.label, scratch.logs)
+    switch logs.dataType {
+    case .float32:
+      let from = UnsafeRawPointer(logs.elements(as: Float.self) + row)
+      for place in 0..<count {
+        x[place] = Double(from.loadUnaligned(fromByteOffset: 4 * label[place], as: Float.self))
+      }
+    default: for place in 0..<count { x[place] = logs[row + label[place]] }
+    }
   }
 
   private func watch(_ unwatched: inout Int, _ sample: CTCSample) throws(StatusError) {

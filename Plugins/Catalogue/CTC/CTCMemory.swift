@@ -1,7 +1,8 @@
 import LossdKernelTable
 import LossdTensor
 
-/// One sample of ctc_loss: its lengths, as they were when they were checked, and where what belongs to it lies.
+/// One sample of ctc_loss: its lengths, as they were when they were checked, and where what belongs
+/// to it lies.
 struct CTCSample: BitwiseCopyable {
   /// Steps in time.
   var steps: Int
@@ -22,9 +23,9 @@ struct CTCSample: BitwiseCopyable {
   var states: Int { 2 * labels + 1 }
 }
 
-/// Where the workspace and the scratch memory of a call lie. The workspace is a `CTCSample` each, then, for the gradient,
-/// the classes of each, and for every step in time the states of each: mantissas and exponents, in the end by how much each
-/// class is occupied.
+/// Where the workspace and the scratch memory of a call lie. The workspace is a `CTCSample` each,
+/// then, for the gradient, the classes of each, and for every step in time the states of each:
+/// mantissas and exponents, in the end by how much each class is occupied.
 struct CTCMemory {
   private let state: CTCLoss.State
   let workspaceBytes: Int
@@ -120,7 +121,8 @@ struct CTCScratch {
     states.exponents.update(repeating: -.infinity, count: 2 * room)
   }
 
-  /// Copies the states before the next step to a row that is kept: the mantissas, then the exponents.
+  /// Copies the states before the next step to a row that is kept: the mantissas, then the
+  /// exponents.
   func keep(_ step: AlignmentStep, _ row: UnsafeMutablePointer<Double>) {
     keep(step.before.mantissas, step, row)
     keep(step.before.exponents, step, row + 2 * step.labels + 1)

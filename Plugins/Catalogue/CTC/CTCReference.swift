@@ -30,14 +30,16 @@ struct CTCProbability {
   /// 2^n for whole n: 0 below -1022, and for the NaN of -infinity less -infinity.
   static func power(_ n: Double) -> Double { n >= -1022 ? exp2(n) : 0 }
 
-  /// log of it times exp(factor). Near 1 it is the mantissa's and the rest's alone, so that no digit is lost.
+  /// log of it times exp(factor). Near 1 it is the mantissa's and the rest's alone, so that no
+  /// digit is lost.
   func logarithm(factor: Double) -> Double {
     if exponent == -.infinity { return exponent }
     let isUpper = mantissa.significand > 2.squareRoot()
     let whole = Double(mantissa.exponent) + (isUpper ? 1 : 0)
     let unit = CTCProbability.power(-whole)
     let near = log(mantissa * unit) + rest / mantissa
-    // ln 2 in two parts, as fdlibm's e_log.c has it: the product with the first is exact up to 2^20.
+    // ln 2 in two parts, as fdlibm's e_log.c has it: the product with the first is exact up to
+    // 2^20.
     let n = exponent + whole
     return (factor + n * 6.931_471_803_691_238_164_9e-01)
       + (n * 1.908_214_929_270_587_700_02e-10 + near)
@@ -60,7 +62,8 @@ extension AlignmentStep {
       // From there on x has hardly a digit behind the point.
       let isNear = n.magnitude < 0x1p49
       mantissas[place] =
-        isNear ? exp((x - n * 6.931_471_803_691_238_164_9e-01) - n * 1.908_214_929_270_587_700_02e-10) : 1
+        isNear
+        ? exp((x - n * 6.931_471_803_691_238_164_9e-01) - n * 1.908_214_929_270_587_700_02e-10) : 1
       exponents[place] = n
     }
     let ahead = isBackward ? 1 : 0

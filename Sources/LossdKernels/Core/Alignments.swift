@@ -1,10 +1,14 @@
-// A step of ctc_loss's recursions, of float64 alone. Hot code: see Vector.swift.
+// A step of ctc_loss's recursions, in float64 alone.
 internal import CLossdLanes
 import LossdKernelTable
 
 #if LOSSD_DOUBLE
-  /// Computes a step. Returns the logarithm that all its probabilities are divided by, the largest log-probability of its
-  /// classes, 0 where all are -infinity; NaN where one is NaN or infinity.
+  /// Computes a step. Returns the logarithm that all its probabilities are divided by: the largest
+  /// log-probability of its classes, 0 where all are -infinity; NaN where one is NaN or infinity.
+  /// Types: float64. Range: every number below infinity. Error: a state's grows by at most 1.6 ulp
+  /// a step, 1.1 of the exponential and half of the product, and by none where the class is the
+  /// step's most probable, whose exponential is 1; measured by AlignmentTests. Source:
+  /// `AlignmentStep`.
   func alignmentStep(_ pointer: UnsafePointer<AlignmentStep>) -> Double {
     let step = pointer.pointee
     let shift = largestLog(step)
@@ -52,8 +56,9 @@ import LossdKernelTable
     return shift == -.infinity ? 0 : shift
   }
 
-  /// exp(x - shift) of all classes and of what is behind them: the mantissas within 1.1 ulp, as exp's. From 2^49 on, where x
-  /// has hardly a digit behind the point, they are 1 and the exponents need not be whole.
+  /// exp(x - shift) of all classes and of what is behind them: the mantissas within 1.1 ulp, as
+  /// exp's. From 2^49 on, where x has hardly a digit behind the point, they are 1 and the exponents
+  /// need not be whole.
   @inline(__always)
   private func writePowers(_ step: AlignmentStep, _ shift: Double) {
     var i = 0

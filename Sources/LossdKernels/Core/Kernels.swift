@@ -20,6 +20,7 @@ public func makeKernelTable() -> KernelTable {
     sumOfExponentials: { rowSum(scalars($0), $1, $2) },
     scaledExponentials: { scaledExponentials(scalars($0), scalars($1), $2, $3, $4) },
     exp: { expElements(elements($0), elements($1), $2) },
+    weightedExp: { weightedExpElements(elements($0), elements($1), $2, $3) },
     log: { logElements(elements($0), elements($1), $2) },
     log1p: { log1pElements(elements($0), elements($1), $2) },
     widen: { widenElements(elements($0), scalars($1), $2) },

@@ -1,14 +1,17 @@
-/// A step in time of all alignments of one sequence of labels, blanks between them: how probable it is that each state is
-/// reached, forwards, or that what follows it comes out, backwards. Graves and others (2006), "Connectionist Temporal
-/// Classification", section 4.1, equations 6 and 7. A kernel of float64 alone.
+/// A step in time of all alignments of one sequence of labels with blanks between. Forwards it is
+/// the probability of each state with all that comes before, backwards with all that comes after:
+/// Graves and others (2006), "Connectionist Temporal Classification", section 4.1. In float64
+/// alone.
 ///
-/// Scaled, as Rabiner (1989), "A tutorial on hidden Markov models", section V.A, has it, so that a step takes an exponential
-/// a label and no logarithm; but each state has a scale of its own, a power of two, since a state that is nothing beside
-/// the others may be the only one that reaches the end. No sum underflows.
+/// Probabilities are scaled, as by Rabiner (1989), "A tutorial on hidden Markov models", section
+/// V.A: a step takes an exponential a label and no logarithm. Each state has a scale of its own, a
+/// power of two: a state that is nothing beside the others of its step may yet be the only one that
+/// reaches the end.
 public struct AlignmentStep {
-  /// Numbers (mantissa + rest) 2^exponent: of the labels + 1 blanks and, `room` behind them, of the labels; after each, up to
-  /// `room`, impossible ones. A rest is what the mantissa's sums have rounded away, without which the loss of a sequence that is
-  /// all but certain, -log of a number next to 1, would have no digits. An exponent is a whole number, -infinity for 0.
+  /// Numbers (mantissa + rest) 2^exponent: those of the labels + 1 blanks and, `room` behind the
+  /// first of them, those of the labels. Impossible states fill both up to `room`. A rest is what
+  /// the sums have rounded away: without it the loss of a sequence that is all but certain, -log of
+  /// a number next to 1, would have no digits. An exponent is a whole number, -infinity for 0.
   public struct States {
     public var mantissas: UnsafeMutablePointer<Double>
     public var rests: UnsafeMutablePointer<Double>
@@ -21,13 +24,13 @@ public struct AlignmentStep {
     }
   }
 
-  /// How far each state of a step is occupied: the product of the two directions, divided by the probability of all
-  /// alignments, (mantissa) 2^exponent.
+  /// How far each state of a step is occupied: what leads to it times what follows it, divided by
+  /// the probability of all alignments.
   public struct Occupation {
-    /// Those of the same step, forwards, as `States` has them.
+    /// What leads to the states of this step, as `States` has it.
     public var mantissas: UnsafePointer<Double>
     public var exponents: UnsafePointer<Double>
-    /// 1 / mantissa and the exponent of all alignments.
+    /// 1 / mantissa, and the exponent, of all alignments.
     public var inverse: Double
     public var exponent: Double
     /// The results, blanks and labels like the states.
@@ -47,8 +50,10 @@ public struct AlignmentStep {
 
   public var labels: Int
   public var isBackward: Bool
-  /// Whether mantissas are brought near 1 afterwards: to be done every 16 steps at least, since a step multiplies the largest
-  /// of each state's by 0.7 to 4.3, and what is 2^1022 times smaller is left out.
+  /// Whether mantissas are brought near 1 afterwards; to be done every 16 steps at least. A step
+  /// multiplies a mantissa by sqrt(1/2) to 3 sqrt(2), a sum of up to three times a power's own: 16
+  /// keep it within 2^-8 and 2^34, and what is 2^-1022 times another has no digit in common with
+  /// it.
   public var isNormalized: Bool
   public var before: States
   public var after: States

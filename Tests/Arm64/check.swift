@@ -113,6 +113,7 @@ struct Check {
 
   func all() {
     elementary()
+    alignments()
     for count in [1, 7, 8, 33, 1000] { elementwise(count) }
     for (rows, size) in [(1, 1), (3, 2), (17, 10), (9, 32), (5, 33), (7, 1000), (3, 5003)] {
       rowwise(rows, size, StridedRows(count: rows, size: size, step: size, stride: 1))
@@ -132,6 +133,9 @@ struct Check {
       // 16-bit NaN keep what bits they have; the others are made one.
       y.tell(isElement: bytes >= 4)
     }
+    let y = Memory(count, bytes)
+    table.weightedExp(x.base, y.base, count, -0.3)
+    y.tell(isElement: bytes >= 4)
     if bytes == 2 {
       let wide = Memory(count, 4)
       table.widen(x.base, wide.base, count)
@@ -268,6 +272,61 @@ struct Check {
       output.tell()
     }
     scratch.base.deallocate()
+  }
+
+  /// All alignments of some sequences, to their end and back to their beginning.
+  func alignments() {
+    guard let kernel = table.alignment else { return }
+    for labels in [0, 1, 6, 29] {
+      let room = AlignmentStep.room(labels)
+      let memory = Memory(22 * room, 8)
+      let all = memory.doubles()
+      for index in 0..<22 * room { all[index] = -.infinity }
+      let (skips, logs, powers) = (all + 12 * room, all + 13 * room, all + 14 * room)
+      var step = AlignmentStep(
+        labels: labels, before: AlignmentStep.States(all, room: room),
+        after: AlignmentStep.States(all + 6 * room, room: room), skips: skips, logs: logs,
+        mantissas: powers, exponents: powers + room)
+      for label in 1..<max(labels, 2) where label % 3 > 0 { skips[label] = 0 }
+      for isBackward in [false, true] {
+        for states in [step.before, step.after] {
+          for index in 0..<2 * room {
+            states.mantissas[index] = 1
+            states.rests[index] = 0
+            states.exponents[index] = -.infinity
+          }
+        }
+        step.before.exponents[isBackward ? labels : 0] = 0
+        step.isBackward = isBackward
+        if isBackward {
+          // Any states do for a product.
+          for index in 0..<2 * room {
+            (powers + 2 * room)[index] = 0.7 + Double(index % 5) / 8
+            (powers + 4 * room)[index] = -Double(index % 90)
+          }
+          step.occupation = AlignmentStep.Occupation(
+            mantissas: powers + 2 * room, exponents: powers + 4 * room, inverse: 0.8,
+            exponent: -300, results: powers + 6 * room)
+        }
+        for time in 0..<64 {
+          for index in 0...labels {
+            logs[index] = -Double((time * 31 + index * 17) % 97) * (time % 9 == 0 ? 40 : 0.37)
+          }
+          step.isNormalized = time % 16 == 15
+          tell(kernel(&step))
+          emit(step.after.mantissas, 6 * room * 8)
+          if isBackward { emit(powers + 6 * room, 2 * room * 8) }
+          swap(&step.before, &step.after)
+        }
+      }
+      memory.base.deallocate()
+    }
+  }
+
+  private func tell(_ value: Double) {
+    let told = Memory(1, 8)
+    told.doubles()[0] = value
+    told.tell()
   }
 
   /// Checked ones; some are ignored.

@@ -57,6 +57,23 @@ import Testing
     }
   }
 
+  @Test("exp times a factor is rounded once more", arguments: KernelCase.all)
+  func weighted(_ item: KernelCase) {
+    var source = SeededGenerator()
+    for factor in [1, -1.5, 0.375, .nan] {
+      for count in Array(0...20) + [300] {
+        let x = Sample(item.kind, (0..<count).map { _ in .random(in: -9...9, using: &source) })
+        let y = Sample(item.kind, count: count)
+        item.table.weightedExp(x.raw, y.raw, count, factor)
+        #expect(y.isIntact, "written past the end")
+        for i in 0..<count {
+          expectClose(
+            y[i], Truth(factor) * exp(Truth(x[i])), item.kind, "\(item) \(factor) exp(\(x[i]))")
+        }
+      }
+    }
+  }
+
   @Test("float64: exp, log and log1p are within 2 ulp of Float80", arguments: builds.indices)
   func wide(build index: Int) {
     #if arch(x86_64)

@@ -2,10 +2,11 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// -log of the probability that a sequence of labels with blanks between comes out, summed over all alignments;
-/// torch.nn.functional.ctc_loss. Graves and others (2006), "Connectionist Temporal Classification". As torch has it, the
-/// gradient is exp(log_probs) less what each class is occupied: the gradient through log_softmax, for log-probabilities
-/// that are normalised, and not that of the function.
+/// -log of the probability that a sequence of labels with blanks between comes out, summed over all
+/// alignments; torch.nn.functional.ctc_loss. Graves and others (2006), "Connectionist Temporal
+/// Classification". As torch has it, the gradient is exp(log_probs) less what each class is
+/// occupied: the gradient through log_softmax, for log-probabilities that are normalised, and not
+/// that of the function.
 enum CTCLoss: Function {
   enum Place {
     static let (logProbs, targets, inputLengths, targetLengths, upstream) = (0, 1, 2, 3, 4)
@@ -92,12 +93,12 @@ enum CTCLoss: Function {
     plan.setRows(state.samples)
     let memory = try CTCMemory(state)
     plan.setWorkspace(bytes: memory.workspaceBytes)
-    plan.setScratch(bytes: max(memory.scratchBytes, CTCGradientRow.scratchBytes(logs.dataType)))
+    plan.setScratch(bytes: memory.scratchBytes)
     plan.addPass(units: 1, unitCost: 20 * Double(state.samples))
     let states = 2 * Double(state.labelsMax) / Double(state.samples) + 1
     let passes = state.hasGradient ? 3.0 : 1
     plan.addPass(
-      units: state.samples, unitCost: 100 + Double(state.times) * (20 + 15 * passes * states))
+      units: state.samples, unitCost: 100 + Double(state.times) * (20 + 5 * passes * states))
     if state.hasGradient {
       plan.addPass(
         units: state.times * state.samples, unitCost: 40 + 1.5 * Double(state.classes))
@@ -147,7 +148,7 @@ enum CTCLoss: Function {
       try align(call, state, memory, chunk, logs, targets)
     default:
       guard let gradient = call.output(Place.gradient) else { return }
-      let row = CTCGradientRow(call, state, memory, logs, gradient, chunk.scratch)
+      let row = CTCGradientRow(call, state, memory, logs, gradient)
       for unit in chunk.range { row.write(unit) }
     }
   }
@@ -172,7 +173,7 @@ enum CTCLoss: Function {
       samples[sample] = CTCSample(
         steps: steps, labels: count, firstLabel: first, firstClass: classes, firstState: states)
       classes += held + 1
-      states += (2 * held + 1) * state.times
+      states += 2 * (2 * held + 1) * state.times
     }
     if state.width == nil && labels != targets.count {
       throw invalid(

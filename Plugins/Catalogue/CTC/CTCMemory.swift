@@ -1,6 +1,8 @@
+import LossdKernelTable
 import LossdTensor
 
-/// One sample of ctc_loss: its lengths, as they were when they were checked, and where what belongs to it lies.
+/// One sample of ctc_loss: its lengths, as they were when they were checked, and where what belongs
+/// to it lies.
 struct CTCSample: BitwiseCopyable {
   /// Steps in time.
   var steps: Int
@@ -21,26 +23,26 @@ struct CTCSample: BitwiseCopyable {
   var states: Int { 2 * labels + 1 }
 }
 
-/// Where the workspace and the scratch memory of a call lie. The workspace is a `CTCSample` each, then, for the gradient,
-/// the classes of each, and for every step in time the states of each: logarithms of probabilities, in the end by how
-/// much each class is occupied.
+/// Where the workspace and the scratch memory of a call lie. The workspace is a `CTCSample` each,
+/// then, for the gradient, the classes of each, and for every step in time the states of each:
+/// mantissas and exponents, in the end by how much each class is occupied.
 struct CTCMemory {
   private let state: CTCLoss.State
   let workspaceBytes: Int
   let scratchBytes: Int
   private let classesOffset: Int
   private let statesOffset: Int
-  /// Elements of an array of one sample's states, with room for what is read before and behind them.
+  /// Elements of an array of one sample's labels.
   let room: Int
 
   init(_ state: CTCLoss.State) throws(StatusError) {
     self.state = state
     let word = MemoryLayout<Double>.stride
-    room = (2 * state.labelsMaxOfOne + 1 + 15) / 8 * 8
+    room = AlignmentStep.room(state.labelsMaxOfOne)
     classesOffset = state.samples * MemoryLayout<CTCSample>.stride
     statesOffset = classesOffset + (state.labelsMax + state.samples) * word
     let (bytes, overflow) = (2 * state.labelsMax + state.samples)
-      .multipliedReportingOverflow(by: state.times * word)
+      .multipliedReportingOverflow(by: 2 * state.times * word)
     // plugin.h's limit.
     guard !overflow && bytes < 1 << 45 else {
       throw StatusError(
@@ -48,7 +50,7 @@ struct CTCMemory {
         "\(state.times) steps of \(state.labelsMax) labels in targets take more than 2^45 bytes")
     }
     workspaceBytes = state.hasGradient ? statesOffset + bytes : classesOffset
-    // Two steps of states, labels and what is computed of them; the number of each class.
+    // Labels, states and what is computed of them; the number of each class.
     scratchBytes = CTCScratch.arrays * room * word + (state.hasGradient ? state.classes * 4 : 0)
   }
 
@@ -67,37 +69,91 @@ struct CTCMemory {
 
 /// What one sample's alignment is computed in.
 struct CTCScratch {
-  static let arrays = 11
+  static let arrays = 24
 
-  /// The class of each state, and its number among the sample's.
+  /// The class of the blank and of each label, and its number among the sample's.
   let label: UnsafeMutablePointer<Int>
   let slot: UnsafeMutablePointer<Int>
-  /// 0 where a state is reached from the one before the last, too, else -infinity.
-  let skip: UnsafeMutablePointer<Double>
-  /// The log-probability of each state's class.
-  let emitted: UnsafeMutablePointer<Double>
-  /// States of this step and of the one before, where no gradient wants them kept.
-  let here: UnsafeMutablePointer<Double>
-  let there: UnsafeMutablePointer<Double>
-  /// The largest of what leads to each state, and the others less that, two an element.
-  let largest: UnsafeMutablePointer<Double>
-  let others: UnsafeMutablePointer<Double>
-  let powers: UnsafeMutablePointer<Double>
+  /// Of each class at this step.
+  let logs: UnsafeMutablePointer<Double>
+  let skips: UnsafeMutablePointer<Double>
+  /// How far each state is occupied.
+  let occupied: UnsafeMutablePointer<Double>
   /// The number of each class among the sample's, -1 for none; of the gradient alone.
   let number: UnsafeMutablePointer<Int32>
+  private let powers: UnsafeMutablePointer<Double>
+  private let kept: UnsafeMutablePointer<Double>
+  private let states: UnsafeMutablePointer<Double>
 
   init(_ scratch: UnsafeMutableRawPointer, room: Int) {
     let first = scratch.assumingMemoryBound(to: Double.self)
     label = UnsafeMutableRawPointer(first).assumingMemoryBound(to: Int.self)
     slot = label + room
-    skip = first + 2 * room
-    emitted = first + 3 * room
-    here = first + 4 * room
-    there = first + 5 * room
-    largest = first + 6 * room
-    others = first + 7 * room
-    powers = first + 9 * room
+    logs = first + 2 * room
+    skips = first + 3 * room
+    powers = first + 4 * room
+    occupied = first + 6 * room
+    kept = first + 8 * room
+    states = first + 12 * room
     number = UnsafeMutableRawPointer(first + CTCScratch.arrays * room)
       .assumingMemoryBound(to: Int32.self)
+  }
+
+  /// A step of a sample of so many labels.
+  func step(_ labels: Int) -> AlignmentStep {
+    let room = AlignmentStep.room(labels)
+    return AlignmentStep(
+      labels: labels, before: AlignmentStep.States(states, room: room),
+      after: AlignmentStep.States(states + 6 * room, room: room), skips: skips, logs: logs,
+      mantissas: powers, exponents: powers + room)
+  }
+
+  /// Makes all states impossible, before the step and after, and all its classes.
+  func clear(_ step: AlignmentStep) {
+    clear(step.before, step.room)
+    clear(step.after, step.room)
+    logs.update(repeating: -.infinity, count: step.room)
+  }
+
+  private func clear(_ states: AlignmentStep.States, _ room: Int) {
+    states.mantissas.update(repeating: 1, count: 2 * room)
+    states.rests.update(repeating: 0, count: 2 * room)
+    states.exponents.update(repeating: -.infinity, count: 2 * room)
+  }
+
+  /// Copies the states before the next step to a row that is kept: the mantissas, then the
+  /// exponents.
+  func keep(_ step: AlignmentStep, _ row: UnsafeMutablePointer<Double>) {
+    keep(step.before.mantissas, step, row)
+    keep(step.before.exponents, step, row + 2 * step.labels + 1)
+  }
+
+  private func keep(
+    _ values: UnsafeMutablePointer<Double>, _ step: AlignmentStep,
+    _ row: UnsafeMutablePointer<Double>
+  ) {
+    row.update(from: values, count: step.labels + 1)
+    (row + step.labels + 1).update(from: values + step.room, count: step.labels)
+  }
+
+  /// Copies a row that is kept back to where the occupation is computed from.
+  func bring(_ row: UnsafeMutablePointer<Double>, _ step: AlignmentStep) {
+    bring(row, step, kept)
+    bring(row + 2 * step.labels + 1, step, kept + 2 * step.room)
+  }
+
+  private func bring(
+    _ row: UnsafeMutablePointer<Double>, _ step: AlignmentStep,
+    _ values: UnsafeMutablePointer<Double>
+  ) {
+    values.update(from: row, count: step.labels + 1)
+    (values + step.room).update(from: row + step.labels + 1, count: step.labels)
+  }
+
+  /// Of all alignments, whose probability is `whole`.
+  func occupation(_ whole: CTCProbability, _ room: Int) -> AlignmentStep.Occupation {
+    AlignmentStep.Occupation(
+      mantissas: kept, exponents: kept + 2 * room, inverse: 1 / whole.mantissa,
+      exponent: whole.exponent, results: occupied)
   }
 }

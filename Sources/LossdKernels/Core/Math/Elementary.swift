@@ -168,7 +168,7 @@ func expReduced(
 
 /// x = m 2^k with m in [sqrt(1/2), sqrt(2)), of a positive normal x.
 @inline(__always)
-private func split(_ x: Lanes) -> (m: Lanes, k: Bits) {
+func split(_ x: Lanes) -> (m: Lanes, k: Bits) {
   let shifted = bits(x) &- Bits(repeating: Format.sqrtHalfBits)
   let m = (shifted & Format.mantissaMask) &+ Bits(repeating: Format.sqrtHalfBits)
   return (lanes(m), shifted &>> Format.mantissaBits)

@@ -12,6 +12,13 @@ private func eachElement(_ x: Input, _ y: Output, _ count: Int, _ function: (Lan
 
 func expElements(_ x: Input, _ y: Output, _ count: Int) { eachElement(x, y, count) { exp($0) } }
 
+/// factor exp(x).
+func weightedExpElements(_ x: Input, _ y: Output, _ count: Int, _ factor: Double) {
+  // A NaN's last bits are zeros, as `store` wants them.
+  let factor: Scalar = factor.isNaN ? .nan : Scalar(factor)
+  eachElement(x, y, count) { exp($0) * factor }
+}
+
 func logElements(_ x: Input, _ y: Output, _ count: Int) { eachElement(x, y, count) { log($0) } }
 
 func log1pElements(_ x: Input, _ y: Output, _ count: Int) {

@@ -99,7 +99,7 @@ struct CappedLogits {
         if !block.isExtreme(index) { continue }
         let label = Int(known.labels[index])
         known.losses[index] = try evaluate(
-          Row(
+          ClassRow(
             start: layout.start(first + index), label: label < 0 ? nil : label,
             weight: known.weight(index), scale: gradient == nil ? 0 : known.scale(index)),
           first + index)
@@ -112,7 +112,7 @@ struct CappedLogits {
   }
 
   /// Writes the gradient of a position, where it is wanted, and returns its loss.
-  func evaluate(_ row: Row, _ position: Int) throws(StatusError) -> Double {
+  func evaluate(_ row: ClassRow, _ position: Int) throws(StatusError) -> Double {
     let gradient = call.output(ClassPlaces.gradient)
     if row.label == nil && gradient == nil { return 0 }
     let weight = call.input(ClassPlaces.weight)

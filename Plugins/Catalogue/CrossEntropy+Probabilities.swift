@@ -4,7 +4,7 @@ import LossdTensor
 
 /// Targets that are class probabilities: -sum over classes of weight * y * log softmax(input), where
 /// y = target * (1 - label_smoothing) + label_smoothing / C. Any floats are taken, as torch does.
-extension ClassLoss {
+extension CrossEntropyFunction {
   static func planProbabilities(
     _ call: Call, _ plan: inout Plan, _ layout: ClassLayout
   ) throws(StatusError) -> ClassState {

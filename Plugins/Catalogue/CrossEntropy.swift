@@ -56,18 +56,18 @@ struct ClassState: BitwiseCopyable {
 }
 
 /// The negative log likelihood of class indices, of log-probabilities or of logits.
-protocol ClassLoss: Function where State == ClassState {
+protocol CrossEntropyFunction: Function where State == ClassState {
   static var hasLogits: Bool { get }
 }
 
 /// -log softmax(input)[target], or -sum(target * log softmax(input)) where the target has the shape of
 /// the input; torch.nn.functional.cross_entropy.
-enum CrossEntropy: ClassLoss { static let hasLogits = true }
+enum CrossEntropy: CrossEntropyFunction { static let hasLogits = true }
 
 /// -input[target]; torch.nn.functional.nll_loss.
-enum NLLLoss: ClassLoss { static let hasLogits = false }
+enum NLLLoss: CrossEntropyFunction { static let hasLogits = false }
 
-extension ClassLoss {
+extension CrossEntropyFunction {
   /// Elements of the gradient that one unit of work writes at most: some 2 ms.
   private static var gradientElementsMax: Int { 1 << 22 }
 
@@ -257,7 +257,7 @@ extension ClassLoss {
         call.wants(ClassPlaces.gradient)
         ? reduction.scale(
           call.input(ClassPlaces.upstream), position, weightSum: call.totals[Sums.weights]) : 0
-      let row = Row(
+      let row = ClassRow(
         start: layout.start(position), label: isKept ? Int(label) : nil, weight: w, scale: scale)
       let loss =
         isVoid
@@ -275,7 +275,7 @@ extension ClassLoss {
   }
 
   private static func likelihood(
-    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: Row
+    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: ClassRow
   ) -> Double {
     guard let label = row.label else { return 0 }
     let index = row.start + label * state.layout.inner
@@ -285,7 +285,7 @@ extension ClassLoss {
 
   /// Writes the gradient of a position of logits and returns its loss.
   static func logits(
-    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: Row
+    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: ClassRow
   ) -> Double {
     let (classes, inner) = (state.layout.classes, state.layout.inner)
     let weight = call.input(ClassPlaces.weight)
@@ -349,7 +349,7 @@ extension ClassLoss {
 }
 
 /// One position of a classification loss; `label` is nil for an ignored one.
-struct Row {
+struct ClassRow {
   var start: Int
   var label: Int?
   var weight: Double

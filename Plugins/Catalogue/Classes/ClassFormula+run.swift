@@ -102,7 +102,7 @@ extension ClassFormula {
       if hasExtremes {
         for index in 0..<count where tiles.isExtreme(scratch.extremes[index]) {
           let label = Int(block.labels[index])
-          let row = Row(
+          let row = ClassRow(
             start: state.layout.start(first + index), label: label < 0 ? nil : label,
             weight: block.weight(index), scale: gradient == nil ? 0 : block.scale(index))
           block.losses[index] = formula.reference(call, state, input, row)
@@ -175,7 +175,7 @@ extension ClassFormula {
           call.input(ClassPlaces.upstream), position, weightSum: call.totals[Sums.weights]) : 0
       let loss = formula.reference(
         call, state, input,
-        Row(start: state.layout.start(position), label: label, weight: w, scale: scale))
+        ClassRow(start: state.layout.start(position), label: label, weight: w, scale: scale))
       losses.add(loss)
       if reduction == .none { call.output(ClassPlaces.loss)?[position] = loss }
     }
@@ -185,7 +185,7 @@ extension ClassFormula {
 
   /// Writes the gradient of a position and returns its loss, in float64.
   private func reference(
-    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: Row
+    _ call: Call, _ state: ClassState, _ input: TensorView, _ row: ClassRow
   ) -> Double {
     let (classes, inner) = (state.layout.classes, state.layout.inner)
     let gradient = call.output(ClassPlaces.gradient)

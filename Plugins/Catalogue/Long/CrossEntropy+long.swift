@@ -15,7 +15,7 @@ struct LongClasses: BitwiseCopyable {
   var type: DataType
 }
 
-extension ClassLoss {
+extension CrossEntropyFunction {
   static func planLong(
     _ call: Call, _ plan: inout Plan, _ layout: ClassLayout, _ input: TensorView, firstPass: Int,
     hasProbabilities: Bool

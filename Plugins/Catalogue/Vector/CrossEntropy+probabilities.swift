@@ -3,7 +3,7 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-extension ClassLoss {
+extension CrossEntropyFunction {
   /// Whether the vector kernels compute this: tensors of one type, without the target's gradient. float64 is
   /// left to the reference: over few positions its mean is to be within an ulp.
   static func isVectorOfProbabilities(_ call: Call, _ layout: ClassLayout) -> Bool {

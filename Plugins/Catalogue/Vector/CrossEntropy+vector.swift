@@ -24,7 +24,7 @@ private struct ClassWeights {
   }
 }
 
-extension ClassLoss {
+extension CrossEntropyFunction {
   /// Whether the vector kernels compute this: all but smoothing in float64, which is left to the reference:
   /// over few positions its mean is to be within an ulp.
   static func isVector(_ call: Call, _ input: TensorView, _ layout: ClassLayout) -> Bool {
@@ -151,7 +151,7 @@ extension ClassLoss {
           && tiles.isExtreme(input[start + label * state.layout.inner])
         || classWeights.hasZero && hasExtremes(tiles, input, start, state.layout)
       if !isExtreme { continue }
-      let row = Row(
+      let row = ClassRow(
         start: start, label: label < 0 ? nil : label, weight: block.weight(index),
         scale: wantsGradient ? block.scale(index) : 0)
       block.losses[index] = logits(call, state, input, row)

@@ -27,7 +27,9 @@
 // types (16-bit ones are computed in float32 and rounded once), float64 sums, cutting into chunks, streams.
 // With `static constexpr bool broadcasts_target = true` input and target broadcast with one another as torch has
 // it; with a member `template <class T> T target_slope(T x, T y) const`, the derivative by y, there is the output
-// `grad.target`. The gradient of what is repeated is summed over its repetitions. T is float or double. The functions are called in loops that compilers turn into vectors: write straight-line
+// `grad.target`. The gradient of what is repeated is summed over its repetitions.
+//
+// T is float or double. The functions are called in loops that compilers turn into vectors: write straight-line
 // code with lossd::exp and the like, and `a < b ? c : d` in place of branches; build with
 // -O3 -fno-math-errno -fno-trapping-math and, for machines that have them, -mavx2 -mfma.
 //

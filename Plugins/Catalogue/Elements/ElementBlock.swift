@@ -23,7 +23,8 @@ struct ElementBlock {
     (self.tiles, self.tensors, self.state) = (tiles, tensors, state)
     (self.shape, self.scale, self.scratch) = (shape, scale, scratch)
     upstream = tensors.isReduced ? nil : tensors.upstream
-    isStreamed = Streaming.isWorthwhile(state.count, tensors.input.dataType)
+    isStreamed = Streaming.isWorthwhile(
+      state.count, tensors.input.dataType, results: tensors.resultCount)
     let count = min(state.count, Blocks.size)
     func fill(_ tensor: TensorView?, _ tile: ElementTile) {
       guard let tensor, isNumber(tensor) else { return }

@@ -146,7 +146,8 @@ extension ElementFunction {
       slopes: tensors.slopes.map { tiles.direct($0, begin) },
       slopesOfY: tensors.slopesOfTarget.map { tiles.direct($0, begin) },
       constants: state.constants, count: range.count,
-      isStreamed: Streaming.isWorthwhile(tensors.input.count, tensors.input.dataType))
+      isStreamed: Streaming.isWorthwhile(
+        tensors.input.count, tensors.input.dataType, results: tensors.resultCount))
     _ = tiles.kernels.elements(&elements)
     if elements.isStreamed { tiles.kernels.settle() }
   }

@@ -205,6 +205,13 @@ struct ElementTensors {
   @inline(__always)
   var hasSlopes: Bool { slopes != nil || slopesOfTarget != nil || slopesOfParameter != nil }
 
+  /// How many tensors of elements are written.
+  @inline(__always)
+  var resultCount: Int {
+    (values == nil ? 0 : 1) + (slopes == nil ? 0 : 1) + (slopesOfTarget == nil ? 0 : 1)
+      + (slopesOfParameter == nil ? 0 : 1)
+  }
+
   /// What torch's batchmean divides by.
   var batch: Double { input.rank == 0 ? 1 : Double(input.size(0)) }
 

@@ -94,7 +94,8 @@ extension SoftmaxFunction {
     let tiles = Tiles(build, input)
     let upstream =
       call.wants(ActivationPlaces.gradient) ? call.input(ActivationPlaces.upstream) : nil
-    let isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
+    let isStreamed = Streaming.isWorthwhile(
+      input.count, input.dataType, results: resultCount(call))
     for unit in chunk.range {
       if pass == 1 {
         try merge(build, call, layout, layout.block(unitOfTile(unit, layout)), chunk.scratch)

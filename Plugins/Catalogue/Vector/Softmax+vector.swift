@@ -10,13 +10,19 @@ extension SoftmaxFunction {
       size: layout.size, isContiguous: layout.inner == 1, isDouble: type == .float64)
   }
 
+  /// How many tensors like the input are written.
+  static func resultCount(_ call: Call) -> Int {
+    (call.wants(ActivationPlaces.output) ? 1 : 0) + (call.wants(ActivationPlaces.gradient) ? 1 : 0)
+  }
+
   static func runVector(
     _ build: KernelBuild, _ call: Call, _ state: SoftmaxState, _ chunk: Chunk
   ) throws(StatusError) {
     guard let input = source(call) else { return }
     let tiles = Tiles(build, input)
     let size = state.layout.size
-    let isStreamed = Streaming.isWorthwhile(input.count, input.dataType)
+    let isStreamed = Streaming.isWorthwhile(
+      input.count, input.dataType, results: resultCount(call))
     try state.units.eachRun(chunk.range, limit: .max) { row, count throws(StatusError) in
       let start = state.layout.start(row)
       var rows = SoftmaxRows(

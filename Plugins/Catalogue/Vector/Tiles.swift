@@ -266,15 +266,16 @@ struct RowUnits: BitwiseCopyable {
   }
 }
 
-/// Whether a result may be written past the cache, which the kernels do where they write it alone: one so large
-/// that neither it nor the input would be found in the second-level cache again. Written through it each line is read first, which costs the kernels 10 to
-/// 40 % where it is computed little on; whoever reads it afterwards finds it in memory instead of in the
-/// third-level cache. With both counted it pays from about 12 MiB on, with 2 MiB of second-level cache
-/// (docs/benchmarks.md, which has a processor too where it pays nothing).
+/// Whether results may be written past the cache: each so large that neither it nor the input would be found in the
+/// second-level cache again. Written through it each line is read first, which costs the kernels 10 to 40 % where it is
+/// computed little on; whoever reads it afterwards finds it in memory instead of in the third-level cache. With both
+/// counted it pays from about 12 MiB on, with 2 MiB of second-level cache (docs/benchmarks.md, which has a processor too
+/// where it pays nothing). Several at once go past it where `Kernels.streamsTogether`.
 enum Streaming {
   static let bytesMin = 12 << 20
 
-  static func isWorthwhile(_ elements: Int, _ type: DataType) -> Bool {
-    elements * type.byteSize >= bytesMin
+  /// `results`: how many the kernels write at once, each of so many elements.
+  static func isWorthwhile(_ elements: Int, _ type: DataType, results: Int = 1) -> Bool {
+    elements * type.byteSize >= bytesMin && (results < 2 || Kernels.streamsTogether)
   }
 }

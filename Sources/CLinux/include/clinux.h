@@ -20,6 +20,9 @@ int clinux_has_avx2(void);
 /* Whether it has AVX-512 F, DQ, BW and VL besides. */
 int clinux_has_avx512(void);
 
+/* Whether Intel made the processor. */
+int clinux_is_intel(void);
+
 /* An anonymous file for a copy of a library; -1 with errno set. */
 int clinux_memory_file(const char *name);
 

@@ -60,6 +60,12 @@ public enum Kernels {
     #endif
   }()
 
+  /// Whether this processor writes several large results at once faster past the cache than through it. Intel's do
+  /// (Sapphire Rapids: softmax with gradient of 4096 x 1000 float32 1.2 times, relu 2.1 times); on AMD's (Zen) they keep
+  /// each other's lines from being written whole, and what is read meanwhile waits for them where it lies at the same
+  /// place of another page: up to four times as long.
+  public static let streamsTogether = clinux_is_intel() != 0
+
   /// All that this processor can run.
   public static var all: [KernelBuild] { [baseline, avx2, avx512].compactMap { $0 } }
 

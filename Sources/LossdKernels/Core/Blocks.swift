@@ -188,7 +188,7 @@ func columnResults(_ pointer: UnsafePointer<ColumnResults>) {
     gradient: call.gradient?.assumingMemoryBound(to: Element.self), block: block,
     maxima: numbers.array(0), factors: numbers.array(1), logarithms: numbers.array(2),
     dots: numbers.array(3), isStreamed: false)
-  c.isStreamed = call.isStreamed && !isInPlace && isOne(c.output, c.gradient)
+  c.isStreamed = call.isStreamed && !isInPlace && areAlike(c.output, c.gradient)
   switch (c.output, c.gradient, call.isLogarithmic) {
   case (let y?, nil, false): probabilities(c, y)
   case (let y?, nil, true): logarithms(c, y)
@@ -233,13 +233,20 @@ private struct BlockCall {
   /// The same of two tensors at once, of which one may be what is read.
   @inline(__always)
   func write(_ y: Output, _ z: Output, _ value: (Int, Input, Int) -> (Lanes, Lanes)) {
+    var seams = (Seam(), Seam())
     var index = 0
     while index < block.size {
       let start = index &* block.stride
       let line = x + start
-      emit(y + start, z + start, block.columns) { value(start, line, $0) }
+      if isStreamed {
+        emitPast(y + start, z + start, block.columns, &seams) { value(start, line, $0) }
+      } else {
+        emit(y + start, z + start, block.columns) { value(start, line, $0) }
+      }
       index &+= 1
     }
+    seams.0.flush()
+    seams.1.flush()
   }
 
   @inline(__always)

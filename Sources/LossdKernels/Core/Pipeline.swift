@@ -49,12 +49,12 @@ struct RowEnd {
   var own: Scalar = 0
 }
 
-/// Where results go: one tensor or two, like x, one of them perhaps x; one alone perhaps past the cache.
+/// Where results go: one tensor or two, like x, and whether past the cache. One of them may be x.
 struct RowOutputs {
   let first: Output
   let second: Output?
   let isStreamed: Bool
-  private var seam = Seam()
+  private var seams = (Seam(), Seam())
   /// Elements before those that can be streamed, and how many these are.
   private(set) var head = 0
   private(set) var whole = 0
@@ -78,6 +78,7 @@ struct RowOutputs {
   func write(_ place: Int, _ value: (Lanes, Lanes)) {
     if isStreamed {
       lanes_stream(first + place, value.0)
+      if let second { lanes_stream(second + place, value.1) }
     } else {
       store(value.0, first, place)
       if let second { store(value.1, second, place) }
@@ -87,12 +88,18 @@ struct RowOutputs {
   /// Writes what is before and behind the whole vectors: `value` gives the vector from an element of the row on.
   @inline(__always)
   mutating func writeEdges(_ start: Int, _ size: Int, _ value: (Int) -> (Lanes, Lanes)) {
-    if head > 0 { seam.begin(first + start, head, value(0).0) }
+    if head > 0 {
+      let (a, b) = value(0)
+      seams.0.begin(first + start, head, a)
+      if let second { seams.1.begin(second + start, head, b) }
+    }
     let rest = size &- head &- whole
     if rest == 0 { return }
     let (a, b) = value(size &- width)
     if isStreamed {
-      seam.end(first + (start &+ head &+ whole), rest, a)
+      let place = start &+ head &+ whole
+      seams.0.end(first + place, rest, a)
+      if let second { seams.1.end(second + place, rest, b) }
     } else {
       let last = start &+ size &- width
       storePart(a, first + last, width &- rest, width)
@@ -101,7 +108,10 @@ struct RowOutputs {
   }
 
   @inline(__always)
-  mutating func flush() { seam.flush() }
+  mutating func flush() {
+    seams.0.flush()
+    seams.1.flush()
+  }
 }
 
 /// Calls `prepare` with each row before its sweep; `beside` in it, with the row's place, the first element of a

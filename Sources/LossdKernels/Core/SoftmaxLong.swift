@@ -20,7 +20,7 @@ struct SoftmaxCall {
     isLogarithmic = call.isLogarithmic
     // A line that has just been read is in the cache already.
     let isInPlace = isAt(call.output, call.x) || isAt(call.gradient, call.x)
-    isStreamed = call.isStreamed && !isInPlace && isOne(output, gradient)
+    isStreamed = call.isStreamed && !isInPlace && areAlike(output, gradient)
   }
 
   /// The upstream gradient of a row from an element on, or ones.

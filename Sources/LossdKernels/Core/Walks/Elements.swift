@@ -102,8 +102,8 @@ private struct Elements {
   @inline(__always)
   var hasOtherSlopes: Bool { slopesOfY != nil || slopesOfZ != nil }
 
-  /// Elements before the first that can be streamed; nil where nothing is to be written past the cache: several results,
-  /// or one in the place of what has just been read.
+  /// Elements before the first that can be streamed; nil where nothing is to be written past the cache: results that lie
+  /// in different places of a line, or in the place of what has just been read.
   @inline(__always)
   func streamedFrom(_ call: ElementCall) -> Int? {
     let isInPlace =
@@ -111,10 +111,9 @@ private struct Elements {
     guard call.isStreamed, !isInPlace, let first = values ?? slopes ?? slopesOfY ?? slopesOfZ else {
       return nil
     }
-    let isAlone =
-      isOne(values, slopes) && isOne(slopesOfY, slopesOfZ)
-      && isOne(values ?? slopes, slopesOfY ?? slopesOfZ)
-    return isAlone ? misalignment(first) : nil
+    let isAlike =
+      areAlike(values, slopes) && areAlike(first, slopesOfY) && areAlike(first, slopesOfZ)
+    return isAlike ? misalignment(first) : nil
   }
 }
 

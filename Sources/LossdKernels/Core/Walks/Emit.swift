@@ -1,4 +1,4 @@
-// How results are written: through the cache, or past it where one is so large that nobody finds it
+// How results are written: through the cache, or past it where they are so large that nobody finds them
 // there again. Writing through the cache first reads each line that is written, past it does not.
 internal import CLossdLanes
 
@@ -51,6 +51,31 @@ func emit(_ y: Output, _ z: Output, _ count: Int, _ value: (Int) -> (Lanes, Lane
   store(last.1, z, count &- width)
 }
 
+/// `emitPast` to two tensors at once that are aligned alike.
+@inline(__always)
+func emitPast(
+  _ y: Output, _ z: Output, _ count: Int, _ seams: inout (Seam, Seam),
+  _ value: (Int) -> (Lanes, Lanes)
+) {
+  var i = misalignment(y)
+  if i > 0 {
+    let (a, b) = value(0)
+    seams.0.begin(y, i, a)
+    seams.1.begin(z, i, b)
+  }
+  while i &+ width <= count {
+    let (a, b) = value(i)
+    lanes_stream(y + i, a)
+    lanes_stream(z + i, b)
+    i &+= width
+  }
+  if i < count {
+    let (a, b) = value(count &- width)
+    seams.0.end(y + i, count &- i, a)
+    seams.1.end(z + i, count &- i, b)
+  }
+}
+
 /// Elements up to the next address that a vector can be streamed to.
 @inline(__always)
 func misalignment(_ y: Output) -> Int {
@@ -79,7 +104,9 @@ func isAt(_ y: UnsafeMutableRawPointer?, _ x: UnsafeRawPointer) -> Bool {
   return false
 }
 
-/// Whether one tensor alone is written. Two at once past the cache keep each other's lines from being written whole, and
-/// what is read meanwhile waits for them where it lies at the same place of another page: up to four times as long.
+/// Whether two tensors can be written past the cache together.
 @inline(__always)
-func isOne(_ a: Output?, _ b: Output?) -> Bool { a == nil || b == nil }
+func areAlike(_ a: Output?, _ b: Output?) -> Bool {
+  guard let a, let b else { return true }
+  return misalignment(a) == misalignment(b)
+}

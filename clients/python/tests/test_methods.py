@@ -156,6 +156,24 @@ def test_what_a_method_refuses(client):
             client.function(name)
 
 
+def test_a_function_without_inputs_default_or_gradient_by_its_name():
+    """What a plugin may declare, and what then is asked for."""
+    from types import SimpleNamespace
+
+    from lossd._named import Named, function
+
+    class Client:
+        def _evaluate(self, *asked):
+            return asked
+
+    for outputs, result in (([], ""), ([SimpleNamespace(name="total", default=False)], "total")):
+        description = SimpleNamespace(name="odd", summary="odd", inputs=[], outputs=outputs, attributes=[])
+        odd = function(Client(), Named("odd", [description]))
+        assert odd(timeout=3) == ("odd", result, {}, {}, "", False, None, 3) and odd.__name__ == "odd"
+        with pytest.raises(TypeError, match="odd takes 0 inputs"):
+            odd(1)
+
+
 def test_a_plugins_function_by_its_name(tmp_path):
     subprocess.run(["gcc", "-std=c99", "-O2", "-shared", "-fPIC", "-I", str(ROOT / "sdk" / "include"), "-o",
                     str(tmp_path / "hinge.so"), str(ROOT / "Plugins" / "Examples" / "hinge.c")], check=True)

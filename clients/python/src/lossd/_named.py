@@ -20,11 +20,11 @@ class Named:
         self.description, = found
         self.inputs = [item.name for item in self.description.inputs if not item.name.startswith("grad.")]
         self.attributes = [item.name for item in self.description.attributes]
-        outputs = self.description.outputs
-        self.result = next(item.name for item in outputs if item.default)
-        gradients = (item.name[len("grad."):] for item in outputs if item.name.startswith("grad."))
+        # A plugin may declare odd things: the daemon says so when it is asked for them.
+        outputs = [item.name for item in self.description.outputs]
+        self.result = next((item.name for item in self.description.outputs if item.default), outputs[0] if outputs else "")
         #: The input whose gradient `with_grad=True` stands for.
-        self.first = next(gradients, self.inputs[0])
+        self.first = next((name[len("grad."):] for name in outputs if name.startswith("grad.")), "")
 
     def bind(self, tensors: Sequence[Any], arguments: Dict[str, Any]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         """Inputs and attributes by name. TypeError for what the function does not take."""

@@ -204,6 +204,26 @@ class Both(ElementTests):
                                         else:
                                             self.assertLess(abs(a - b), 10.0 ** -digits * max(1, abs(b)), case)
 
+    def test_no_classes_no_rows_and_labels_at_the_ends_of_their_type(self):
+        def evaluate(shape, labels, target, attributes=None, outputs=("loss", "grad.input")):
+            inputs = {"input": Tensor([0.0] * math.prod(shape), shape=shape), "target": Tensor(labels, "int64", target)}
+            return self.evaluate("test_class_entropy", inputs, attributes, outputs)[0]
+
+        def refused(text, *arguments):
+            with self.assertRaises(CallError) as caught:
+                evaluate(*arguments)
+            self.assertEqual((caught.exception.code, caught.exception.text), (3, f"test_class_entropy: {text}"))
+
+        refused("target[0] is 0, outside [0, 0)", (2, 0), [0, 0], (2,))
+        refused("target[1] is 4611686018427387904, outside [0, 3)", (2, 3), [0, 2**62], (2,))
+        refused("target[0] is -9223372036854775808, outside [0, 3)", (2, 3), [-2**63, 0], (2,))
+        self.assertEqual(evaluate((2, 0, 3), [-100] * 6, (2, 3), {"reduction": "none"}), [0] * 6)
+        for shape, labels, target in (((2, 0), [-100] * 2, (2,)), ((0, 5, 7), [], (0, 7)), ((2**40, 0, 0), [], (2**40, 0)),
+                                      ((0, 2**60), [], (0,)), ((2, 3), [-2**63] * 2, (2,))):
+            ignored = {"ignore_index": -2**63} if labels and labels[0] == -2**63 else {}
+            self.assertTrue(math.isnan(evaluate(shape, labels, target, ignored)[0]), shape)
+            self.assertEqual(evaluate(shape, labels, target, {"reduction": "sum", **ignored}), [0], shape)
+
     def test_batches_of_weighted_classes_are_one_call(self):
         """The denominator of a mean is known before the gradient, over all batches."""
         call = ["--server", self.daemon.unix, "eval", "test_class_entropy", "--input", ROOT / "examples/data/digits_logits.npy",

@@ -28,9 +28,9 @@ class Evaluation:
 
     def __init__(self, function: str, inputs: Mapping[str, Any], attributes: Optional[Mapping[str, Any]],
                  outputs: Union[str, Sequence[str]], id: int,
-                 arrays: Optional[wire.Arrays] = None, default: Sequence[str] = ()):
-        """`arrays`: the inputs, where they have been made arrays before. `default`: what the function is thought to
-        give where no outputs are named."""
+                 arrays: Optional[wire.Arrays] = None, defaults: Mapping[str, Sequence[str]] = {}):
+        """`arrays`: the inputs, where they have been made arrays before. `defaults`: the results that functions are
+        thought to give, by function, where no outputs are named."""
         if not isinstance(function, str):
             raise InvalidArgument(f"function is {function!r}, expected a function's name")
         if attributes is not None and not hasattr(attributes, "items"):
@@ -39,7 +39,7 @@ class Evaluation:
         self.function = function
         self.attributes = attributes
         self.outputs = wire.names(outputs)
-        self._results = self.outputs or tuple(default)
+        self._results = self.outputs or tuple(defaults.get(function, ()))
         self.id = id
         self._plain: Optional[wire.Request] = None
         self.bytes = sum(array.nbytes for array, _ in self.arrays.values())

@@ -114,8 +114,7 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
                        timeout: Optional[float] = None) -> Dict[str, NDArray[Any]]:
         """One evaluation of any function: results by name. Arguments and errors are Client.evaluate's."""
         deadline = deadline_after(timeout)
-        default = self._defaults.get(function, ()) if isinstance(function, str) else ()
-        evaluation = Evaluation(function, inputs, attributes, outputs, 1, default=default)
+        evaluation = Evaluation(function, inputs, attributes, outputs, 1, defaults=self._defaults)
         result = await self._evaluated(evaluation, deadline)
         if not evaluation.outputs:
             self._defaults[function] = tuple(result)

@@ -132,8 +132,8 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
                timeout: Optional[float] = None) -> "Pending":
         """Begins an evaluation without waiting for it: many can be under way at once on the connection, in one
         thread. The arrays must stay as they are until its result has been taken."""
-        default = self._defaults.get(function, ()) if isinstance(function, str) else ()
-        return Pending(self, Evaluation(function, inputs, attributes, outputs, 1, default=default), timeout)
+        return Pending(
+            self, Evaluation(function, inputs, attributes, outputs, 1, defaults=self._defaults), timeout)
 
     def empty(self, shape: Any, dtype: Any = np.float32) -> NDArray[Any]:
         """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no

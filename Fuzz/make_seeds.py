@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE.parent / "Tests" / "System"))
 
 import wire  # noqa: E402
 from wire import (  # noqa: E402
-    ACK, CANCEL, CREDIT, END_STREAM, EVALUATE, GOAWAY, MESSAGE, PING, PREFACE, REGION, RELEASE, STATUS, STREAM, Tensor,
+    ACK, CANCEL, CREDIT, END_STREAM, EVALUATE, GOAWAY, MESSAGE, PING, REGION, RELEASE, STATUS, STREAM, Tensor,
     block, double, frame, hello, number, open_call, request)
 
 MATRIX = Tensor([0.5, -1, 2, 0, 1, 3], shape=[2, 3])
@@ -40,7 +40,7 @@ CALLS = {
 
 
 def frames():
-    talk = PREFACE + hello(features=["shm"], max_message_bytes=4096)
+    talk = hello(features=["shm"], max_message_bytes=4096)
     calls = b"".join(
         open_call(2 * index + 1, EVALUATE, 1000, 1) + frame(MESSAGE, 2 * index + 1, *request(*call), END_STREAM)
         for index, call in enumerate(list(CALLS.values())[:3]))

@@ -6,37 +6,18 @@ import LossdTensor
 import LossdWire
 import Synchronization
 
-/// One event loop of the server and its connections. Confined to its thread, but for
-/// `loop.execute`.
-final class ServerLoop: LoopContext, @unchecked Sendable {
-  private static let spareCallsMax = 1024
+/// One event loop of the server: it binds channels, sessions and calls together. Confined to its
+/// thread, but for `loop.execute`.
+final class ServerLoop: CallLoop, @unchecked Sendable {
   /// Refused connections that are open for a moment more, and for how long, nanoseconds.
   private static let refusedMax = 64
   private static let refusedTime: UInt64 = 250_000_000
-  /// How long an inspection takes at a time, and when it goes on, nanoseconds.
-  private static let inspectionTime: UInt64 = 1_000_000
-  private static let inspectionPause: UInt64 = 2_000_000
 
-  /// Where bytes are read that do not go straight to a payload's buffer: decoded before the next
-  /// read.
-  let readBuffer = AlignedBuffer(count: 64 << 10)
-  private var connections: [UInt64: Connection] = [:]
+  private(set) lazy var channels = ChannelTable(self, busyPoll: busyPoll)
+  private let busyPoll: UInt64
+  let spareCalls: SpareCalls
   private var nextNumber: UInt64 = 0
-  private var toFlush: [Connection] = []
-  private var toResume: [Connection] = []
-  let turns = TurnQueue()
-  private let keepTurning: KeepTurning
-  private var shares: [ObjectIdentifier: UserShare] = [:]
-  private(set) var inspectionEntry: DeadlineEntry?
-  /// Connections that an inspection has still to look at.
-  private var toInspect: [Connection] = []
-  private var spareCalls: [StreamCall] = []
-  /// Until the turn ends.
-  private var forgotten: [Connection] = []
   private var turnHook: TurnHook?
-  private let busyPoll: BusyPoll
-  /// Bytes that a connection decodes anew.
-  var spareBytes: [UInt8] = []
   private var drainEntries: [DeadlineEntry] = []
   private var refused: [Int32] = []
   private var refusedEntry: DeadlineEntry?
@@ -45,9 +26,10 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
 
   /// `busyPoll`: see `Server.Settings`.
   init(_ loop: Loop, _ daemon: DaemonState, _ limits: ServerLimits, busyPoll: UInt64) {
-    self.busyPoll = BusyPoll(loop, limit: busyPoll) { Clock.now }
-    keepTurning = KeepTurning(loop)
+    self.busyPoll = busyPoll
+    spareCalls = SpareCalls()
     super.init(loop, daemon, limits)
+    channels.onEmpty = { [unowned self] in endIfDrained() }
     daemon.metrics.withLock { $0.append(metrics) }
     turnHook = TurnHook(loop) { [unowned self] in endTurn() }
     loop.keepAlive()
@@ -55,45 +37,21 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
 
   /// Lets the loop's handles go; afterwards it cannot run again.
   func tearDown() {
-    for connection in Array(connections.values) { connection.close() }
+    channels.close()
     while !refused.isEmpty { closeOldestRefused() }
     foreign.close()
     turnHook?.close()
-    busyPoll.close()
-    keepTurning.close()
     deadlines.close()
   }
 
-  /// Once a turn; lets go of what the turn may have left on its stack.
   private func endTurn() {
-    turns.serve()
-    // Resuming and flushing may ask for more of either.
-    while !toResume.isEmpty || !toFlush.isEmpty {
-      let (resuming, flushing) = (toResume, toFlush)
-      toResume.removeAll(keepingCapacity: true)
-      toFlush.removeAll(keepingCapacity: true)
-      for connection in resuming { connection.resume() }
-      for connection in flushing { connection.flushNow() }
-    }
+    channels.serveTurns()
     turnEnded()
-    if spareCalls.count > ServerLoop.spareCallsMax {
-      Reaper.shared.drop(Array(spareCalls[ServerLoop.spareCallsMax...]))
-      spareCalls.removeLast(spareCalls.count - ServerLoop.spareCallsMax)
-    }
-    if !forgotten.isEmpty { forgotten.removeAll() }
-    keepTurning.set(!turns.isEmpty)
-    // While workers compute, the processors are theirs.
-    busyPoll.turnEnded { scheduler.queueDepth == 0 }
+    spareCalls.turnEnded()
+    channels.turnEnded { scheduler.queueDepth == 0 }
   }
 
-  /// A connection's descriptor has become ready.
-  func noteEvent() { busyPoll.noteEvent() }
-
-  /// A connection has something to do when it is its turn.
-  func turnLater(_ connection: Connection) {
-    loop.assertConfined()
-    turns.append(connection)
-  }
+  override func beginInspections() { channels.beginInspections() }
 
   // MARK: - Connections
 
@@ -110,34 +68,33 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
       metrics.update { $0.accepted += 1 }
       return refuse(descriptor, id)
     }
-    let key = ObjectIdentifier(user)
-    let share = shares[key] ?? UserShare(user, daemon)
-    shares[key] = share
-    share.connections += 1
-    let connection = Connection(
-      self, descriptor, number: nextNumber, administration, share)
-    metrics.update {
-      $0.accepted += 1
-      $0.open += 1
-    }
-    connections[nextNumber] = connection
-    do throws(LoopError) { try connection.start() } catch { connection.close() }
-    if isDraining { connection.drain() }
+    let channel = Channel(
+      self, channels, descriptor, number: nextNumber, administration, channels.share(of: user))
+    channels.add(channel)
+    do throws(LoopError) { try channel.start(firstSession(channel)) } catch { channel.close() }
+    if isDraining { channel.drain() }
+  }
+
+  /// What is spoken here.
+  func firstSession(_ channel: Channel) -> Session {
+    Sniffer(
+      channel,
+      [
+        Sniffer.Offer(preface: Array(preface.utf8)) { [unowned self] in
+          LossdSession($0, self, spareCalls)
+        }
+      ])
   }
 
   /// Says why with GOAWAY, and closes soon: by then the client has sent its HELLO, and reads the
   /// answer.
   private func refuse(_ descriptor: consuming Descriptor, _ id: UserID) {
     let frames = OutputBuffer()
-    frames.encodeFrame(hello: Connection.hello(daemon, limits, isUnix: false))
-    frames.encodeFrame(
-      goAway: GoAwayMessage(
-        lastStreamID: 0,
-        status: StatusMessage(
-          StatusError(
-            .resourceExhausted,
-            "user \(id) has \(limits.userConnectionsMax) connections open, the most there may be "
-              + "(limits.user_connections)"))))
+    LossdSession.refuse(
+      StatusError(
+        .resourceExhausted,
+        "user \(id) has \(limits.userConnectionsMax) connections open, the most there may be "
+          + "(limits.user_connections)"), self, frames)
     var vector = iovec(
       iov_base: UnsafeMutableRawPointer(mutating: frames.bytes.baseAddress),
       iov_len: frames.count)
@@ -171,93 +128,6 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     }
   }
 
-  /// A connection's descriptor is closed.
-  func closed(_ connection: Connection) {
-    metrics.update { $0.open -= 1 }
-    daemon.users.leave(connection.share.user)
-    daemon.connectionCount.subtract(1, ordering: .relaxed)
-  }
-
-  /// Nothing uses a connection any more. Whoever finds that first says so: a second time does
-  /// nothing.
-  func forget(_ connection: Connection) {
-    guard let connection = connections.removeValue(forKey: connection.number) else { return }
-    forgotten.append(connection)
-    leave(connection.share)
-    endIfDrained()
-  }
-
-  /// A connection of this share is gone. With the last one the user's share ends.
-  private func leave(_ share: UserShare) {
-    assert(share.connections > 0, "a share without connections")
-    share.connections -= 1
-    if share.connections > 0 { return }
-    share.giveBack()
-    let key = ObjectIdentifier(share.user)
-    if share.used == 0 && shares[key] === share { shares[key] = nil }
-  }
-
-  func flushLater(_ connection: Connection) {
-    loop.assertConfined()
-    toFlush.append(connection)
-  }
-
-  func resumeLater(_ connection: Connection) {
-    loop.assertConfined()
-    toResume.append(connection)
-  }
-
-  // MARK: - Memory
-
-  /// Memory of a budget has been released that somebody may wait for.
-  func memoryReleased(_ budget: MemoryBudget) {
-    budget.takeRelease()
-    waits.released(budget)
-  }
-
-  /// Somebody waits for memory, here or on another loop: from now on calls that hold memory and do
-  /// not get on are looked for.
-  func beginInspections() {
-    let entry = inspectionEntry ?? DeadlineEntry { [unowned self] in inspect() }
-    inspectionEntry = entry
-    if !entry.isSet { deadlines.set(entry, at: Clock.now + limits.starveTimeout / 4) }
-  }
-
-  private func inspect() {
-    guard let inspectionEntry else { return }
-    guard daemon.hasWaiters else {
-      toInspect.removeAll()
-      return
-    }
-    let now = Clock.now
-    if toInspect.isEmpty {
-      toInspect = connections.values.filter { $0.account.hasWaiting }
-    }
-    // Thousands of calls may have to end: their answers take time, in which connections need their
-    // turns.
-    while let connection = toInspect.popLast() {
-      connection.inspect(now)
-      if Clock.now - now >= ServerLoop.inspectionTime { break }
-    }
-    let pause = toInspect.isEmpty ? limits.starveTimeout / 4 : ServerLoop.inspectionPause
-    deadlines.set(inspectionEntry, at: now + pause)
-  }
-
-  // MARK: - Calls
-
-  func takeCall() -> StreamCall {
-    loop.assertConfined()
-    metrics.callBegan()
-    return spareCalls.popLast() ?? StreamCall(self)
-  }
-
-  /// It lives at least until the turn ends.
-  func give(_ call: consuming StreamCall) {
-    loop.assertConfined()
-    metrics.callEnded()
-    spareCalls.append(call)
-  }
-
   // MARK: - Drain
 
   /// Ends every connection after its calls, within the drain's time; then calls `completion`.
@@ -265,16 +135,16 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
     if isDraining { return }
     isDraining = true
     onDrained = completion
-    for connection in Array(connections.values) { connection.drain() }
+    for channel in channels.all { channel.drain() }
     // A stream needs some time for its batches under way and its Summary.
     after(limits.drainTimeout / 10 * 8) { [unowned self] in
-      for connection in Array(connections.values) { connection.drainExpired(force: false) }
+      for channel in channels.all { channel.drainExpired(force: false) }
     }
     after(limits.drainTimeout) { [unowned self] in
-      for connection in Array(connections.values) { connection.drainExpired(force: true) }
+      for channel in channels.all { channel.drainExpired(force: true) }
     }
     after(limits.drainTimeout + 1_000_000_000) { [unowned self] in
-      for connection in Array(connections.values) { connection.close() }
+      for channel in channels.all { channel.close() }
     }
     endIfDrained()
   }
@@ -286,7 +156,7 @@ final class ServerLoop: LoopContext, @unchecked Sendable {
   }
 
   private func endIfDrained() {
-    guard isDraining, connections.isEmpty, let completion = onDrained else { return }
+    guard isDraining, channels.isEmpty, let completion = onDrained else { return }
     onDrained = nil
     for entry in drainEntries { deadlines.cancel(entry) }
     completion()

@@ -38,12 +38,12 @@ func budget(_ bytesMax: Int, within parent: MemoryBudget? = nil) -> MemoryBudget
 final class TestLoop {
   let loop: Loop
   let daemon: DaemonState
-  let context: LoopContext
+  let context: CallLoop
 
   init(_ limits: ServerLimits = ServerLimits()) throws {
     loop = try Loop()
     daemon = makeDaemon(limits)
-    context = LoopContext(loop, daemon, limits)
+    context = CallLoop(loop, daemon, limits)
     loop.keepAlive()
   }
 

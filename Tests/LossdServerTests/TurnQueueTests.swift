@@ -9,7 +9,7 @@ import Testing
 @testable import LossdServer
 
 @Suite struct TurnQueueTests {
-  /// Connections of users, whose clients have sent a PREFACE, a HELLO and a call that is refused,
+  /// Channels of users, whose clients have sent a PREFACE, a HELLO and a call that is refused,
   /// so that the access log tells whose turn it was.
   private final class Bench {
     let loop: Loop
@@ -32,23 +32,23 @@ import Testing
       }
     }
 
-    func connection(_ user: Int, number: UInt64) throws -> Connection {
+    func channel(_ user: Int, number: UInt64) throws -> Channel {
       let (ours, theirs) = try Descriptor.pair(nonBlocking: true).take()
       clients.append(theirs)
-      // As `ServerLoop.adopt` counts them.
-      users[user].connections += 1
-      server.metrics.update { $0.open += 1 }
-      let connection = Connection(
-        server, Descriptor(adopting: ours), number: number, .elsewhere, users[user])
+      let channel = Channel(
+        server, server.channels, Descriptor(adopting: ours), number: number, .elsewhere,
+        users[user])
+      server.channels.add(channel)
+      channel.speak(server.firstSession(channel))
       let frames = OutputBuffer()
       frames.encodePreface()
       frames.encodeFrame(hello: HelloMessage(software: "test"))
       frames.encodeFrame(open: "/none", stream: 1)
       #expect(write(theirs, frames.bytes.baseAddress, frames.count) == frames.count)
-      return connection
+      return channel
     }
 
-    /// The connections' numbers in the order of their calls.
+    /// The channels' numbers in the order of their calls.
     func served() -> [Int] {
       log.close()
       return lines.withLock { $0 }.compactMap { line in
@@ -57,8 +57,8 @@ import Testing
       }
     }
 
-    func close(_ connections: [Connection]) {
-      for connection in connections { connection.close() }
+    func close(_ channels: [Channel]) {
+      for channel in channels { channel.close() }
       for client in clients { Glibc.close(client) }
       server.accessLog = nil
       server.tearDown()
@@ -70,28 +70,28 @@ import Testing
     let bench = try Bench(users: 3)
     // Three of the first user, one of the second, two of the third.
     let owners = [0, 0, 0, 1, 2, 2]
-    let connections = try owners.enumerated().map { try bench.connection($1, number: UInt64($0)) }
-    for connection in connections { connection.ready(.readable) }
+    let channels = try owners.enumerated().map { try bench.channel($1, number: UInt64($0)) }
+    for channel in channels { channel.ready(.readable) }
     // Whoever stands in line already is not put there twice.
-    for connection in connections { connection.ready(.readable) }
-    let turns = bench.server.turns
+    for channel in channels { channel.ready(.readable) }
+    let turns = bench.server.channels.turns
     #expect(!turns.isEmpty)
     while !turns.isEmpty { turns.serve() }
     #expect(bench.served() == [0, 3, 4, 1, 5, 2])
-    bench.close(connections)
+    bench.close(channels)
   }
 
-  @Test("a connection that closes while it waits for its turn is passed by")
+  @Test("a channel that closes while it waits for its turn is passed by")
   func closing() throws {
     let bench = try Bench(users: 2)
-    let connections = try [0, 0, 1].enumerated().map {
-      try bench.connection($1, number: UInt64($0))
+    let channels = try [0, 0, 1].enumerated().map {
+      try bench.channel($1, number: UInt64($0))
     }
-    for connection in connections { connection.ready(.readable) }
-    connections[0].close()
-    let turns = bench.server.turns
+    for channel in channels { channel.ready(.readable) }
+    channels[0].close()
+    let turns = bench.server.channels.turns
     while !turns.isEmpty { turns.serve() }
     #expect(bench.served() == [2, 1])
-    bench.close(connections)
+    bench.close(channels)
   }
 }

@@ -24,8 +24,6 @@ final class RecordingSink: FrameSink {
 }
 
 @Suite struct FrameDecoderTests {
-  private let preface = Array("LOSSD/1\n".utf8)
-
   private func frame(
     _ type: FrameType, _ stream: UInt32, _ flags: FrameFlags = [], message: [UInt8] = [],
     payload: [UInt8] = []
@@ -53,7 +51,7 @@ final class RecordingSink: FrameSink {
   @Test("a conversation reads the same whole, byte by byte and cut at every byte")
   func everySplit() throws {
     let bytes =
-      preface + frame(.hello, 0, message: [10, 1, 65]) + frame(.open, 1, message: [10, 1, 66])
+      frame(.hello, 0, message: [10, 1, 65]) + frame(.open, 1, message: [10, 1, 66])
       + frame(.message, 1, .endStream, message: [1, 2, 3], payload: Array(0..<100))
       + frame(.ping, 0, message: [7]) + frame(.cancel, 1)
     let whole = try decode([bytes])
@@ -66,7 +64,7 @@ final class RecordingSink: FrameSink {
 
   @Test("malformed frames are refused")
   func malformed() {
-    let hello = preface + frame(.hello, 0)
+    let hello = frame(.hello, 0)
     var wrongType = frame(.ping, 0)
     wrongType[12] = 0x77
     var reserved = frame(.ping, 0)
@@ -74,7 +72,7 @@ final class RecordingSink: FrameSink {
     var flags = frame(.ping, 0)
     flags[13] = 0x80
     let bad: [(String, [UInt8])] = [
-      ("preface", Array("GET / HT".utf8)), ("no hello", preface + frame(.ping, 0)),
+      ("another protocol", Array("GET / HTTP/1.1\r\n".utf8)), ("no hello", frame(.ping, 0)),
       ("second hello", hello + frame(.hello, 0)), ("type", hello + wrongType),
       ("reserved", hello + reserved), ("flags", hello + flags),
       ("status from a client", hello + frame(.status, 1)),
@@ -91,7 +89,7 @@ final class RecordingSink: FrameSink {
   @Test("an oversized frame is dropped and the next one read")
   func dropped() throws {
     let events = try decode([
-      preface + frame(.hello, 0)
+      frame(.hello, 0)
         + frame(.message, 1, message: Array(repeating: 1, count: 1001), payload: [1, 2])
         + frame(.ping, 0, message: [9])
     ])
@@ -105,7 +103,7 @@ final class RecordingSink: FrameSink {
     print("seed \(seed)")
     var state = seed | 1
     for _ in 0..<2000 {
-      var bytes = preface + frame(.hello, 0)
+      var bytes = frame(.hello, 0)
       for _ in 0..<64 {
         state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
         bytes.append(UInt8(truncatingIfNeeded: state >> 56) & 0x0F)

@@ -111,29 +111,12 @@ import Testing
     for type in FrameType.allCases where type != .hello && type.rawValue <= 8 {
       let decoder = FrameDecoder(role: .server)
       #expect(throws: BadFrame.self, "\(type)") {
-        try decoder.feed(Array(preface.utf8) + Self.lengths(type, message: 0), ScriptedSink())
+        try decoder.feed(Self.lengths(type, message: 0), ScriptedSink())
       }
     }
     #expect(throws: BadFrame("HELLO: the message has 65 bytes, over the limit of 64")) {
       try FrameDecoder(role: .client, maxMessageBytes: 64)
         .feed(Self.lengths(.hello, message: 65), ScriptedSink())
-    }
-  }
-
-  @Test("another preface is told apart from a bad frame at its first wrong byte")
-  func otherPreface() throws {
-    for (text, wrongAt) in [
-      ("GET / HTTP/1.1", 1), ("LOSSD/2\n", 7), ("LOSSD/1\r", 8), ("PRI *", 1),
-    ] {
-      let decoder = FrameDecoder(role: .server)
-      let bytes = Array(text.utf8)
-      #expect(try decoder.feed(Array(bytes[..<(wrongAt - 1)]), ScriptedSink()) == wrongAt - 1)
-      do {
-        _ = try decoder.feed([bytes[wrongAt - 1]], ScriptedSink())
-        Issue.record("\(text) was taken")
-      } catch {
-        #expect(error.kind == .preface)
-      }
     }
   }
 

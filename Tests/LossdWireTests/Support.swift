@@ -78,14 +78,13 @@ extension FrameDecoder {
   }
 }
 
-/// A decoder that has read the preface (server) and the peer's HELLO.
+/// A decoder that has read the peer's HELLO.
 func greetedDecoder(
   _ role: FrameDecoder.Role = .server, maxMessageBytes: UInt32 = 4096, sharedMemory: Bool = false
 ) throws -> FrameDecoder {
   let decoder = FrameDecoder(
     role: role, maxMessageBytes: maxMessageBytes, sharedMemory: sharedMemory)
-  let start = (role == .server ? Array(preface.utf8) : []) + frameBytes(.hello, 0)
-  _ = try decoder.feed(start, ScriptedSink())
+  _ = try decoder.feed(frameBytes(.hello, 0), ScriptedSink())
   return decoder
 }
 

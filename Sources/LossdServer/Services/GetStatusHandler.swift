@@ -12,10 +12,7 @@ final class GetStatusHandler: QueryHandler {
   }
 
   override func answer(_ call: Call) throws(StatusError) {
-    let status = context.daemon.status(context.limits)
-    try call.respond { (frames, stream, limit) throws(StatusError) in
-      try frames.encodeFrame(daemonStatus: status, stream: stream, maxMessageBytes: limit)
-    }
+    try call.respond(.status(context.daemon.status(context.limits)))
   }
 }
 

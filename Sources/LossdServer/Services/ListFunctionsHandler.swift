@@ -24,10 +24,7 @@ final class ListFunctionsHandler: QueryHandler {
             + context.registry.table.didYouMean(displayed(name)))
       }
     }
-    let response = ListFunctionsResponse(functions: functions)
-    try call.respond { (frames, stream, limit) throws(StatusError) in
-      try frames.encodeFrame(functions: response, stream: stream, maxMessageBytes: limit)
-    }
+    try call.respond(.functions(ListFunctionsResponse(functions: functions)))
   }
 
   private func displayed(_ name: String) -> String {

@@ -7,14 +7,22 @@ import LossdWire
 /// The PluginHost service's methods. Opening a library takes its time, so that a thread of its own
 /// does it while the loop goes on.
 final class PluginHandler: CallHandler {
-  private let context: LoopContext
+  private let context: CallLoop
   private var call: Call?
   private var request: PluginRequest?
   /// Which call an answer is for: one that was cancelled gets none.
   private var generation = 0
   private let arena = MessageArena(retainedBytes: 16 << 10)
 
-  init(_ context: LoopContext) { self.context = context }
+  /// Decodes the method's requests.
+  private let decode: Decode
+
+  typealias Decode = (UnsafeRawBufferPointer, MessageArena) throws(StatusError) -> PluginRequest
+
+  init(_ context: CallLoop, _ decode: @escaping Decode) {
+    self.context = context
+    self.decode = decode
+  }
 
   override func begin(_ call: Call) {
     self.call = call
@@ -27,12 +35,7 @@ final class PluginHandler: CallHandler {
     if request != nil {
       throw StatusError(.invalidArgument, "a second request of a method that takes one")
     }
-    switch call?.method {
-    case .loadPlugin: request = try PluginRequest.decodeLoad(message, in: arena)
-    case .reloadPlugin: request = try PluginRequest.decodeReload(message, in: arena)
-    case .unloadPlugin: request = try PluginRequest.decodeUnload(message, in: arena)
-    default: request = try PluginRequest.decodeList(message, in: arena)
-    }
+    request = try decode(message, arena)
   }
 
   override func requestComplete(isLast: Bool) {
@@ -92,11 +95,8 @@ final class PluginHandler: CallHandler {
     do throws(StatusError) {
       let plugins = try outcome.get()
       let method = call.method
-      try call.respond { (frames, stream, limit) throws(StatusError) in
-        try frames.encodeFrame(
-          plugins: plugins, answering: request, stream: stream, maxMessageBytes: limit)
-      }
-      context.metrics.methodEnded(method, .ok)
+      try call.respond(.plugins(plugins, answering: request))
+      context.metrics.methodEnded(method.path, .ok)
       self.call = nil
     } catch { cancel(error) }
   }
@@ -104,7 +104,7 @@ final class PluginHandler: CallHandler {
   override func cancel(_ reason: StatusError) {
     guard let call else { return }
     self.call = nil
-    context.metrics.methodEnded(call.method, reason.code)
+    context.metrics.methodEnded(call.method.path, reason.code)
     call.end(reason)
   }
 }

@@ -3,13 +3,13 @@ import LossdWire
 
 /// A method of one small request and one small response, answered at once on the loop.
 class QueryHandler: CallHandler {
-  let context: LoopContext
+  let context: CallLoop
   private(set) var call: Call?
   private var hasRequest = false
   private let arena = MessageArena(
     retainedBytes: 16 << 10, fieldsMax: MessageArena.requestFieldsMax)
 
-  init(_ context: LoopContext) { self.context = context }
+  init(_ context: CallLoop) { self.context = context }
 
   /// Takes what it needs from the request.
   func decode(_ message: UnsafeRawBufferPointer, _ arena: MessageArena) throws(StatusError) {
@@ -37,7 +37,7 @@ class QueryHandler: CallHandler {
     do throws(StatusError) {
       let method = call.method
       try answer(call)
-      context.metrics.methodEnded(method, .ok)
+      context.metrics.methodEnded(method.path, .ok)
       self.call = nil
     } catch {
       cancel(error)
@@ -47,7 +47,7 @@ class QueryHandler: CallHandler {
   override func cancel(_ reason: StatusError) {
     guard let call else { return }
     self.call = nil
-    context.metrics.methodEnded(call.method, reason.code)
+    context.metrics.methodEnded(call.method.path, reason.code)
     call.end(reason)
   }
 }

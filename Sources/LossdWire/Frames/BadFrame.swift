@@ -3,21 +3,12 @@ import LossdTensor
 /// Bytes that break the protocol itself, so that the whole connection ends. A bad call is a
 /// `StatusError` instead.
 public struct BadFrame: Error, Sendable, Equatable, CustomStringConvertible {
-  public enum Kind: Sendable {
-    /// Not a lossd client at all: close without an answer.
-    case preface
-    /// Answer with GOAWAY, then close.
-    case frame
-  }
-
-  public let kind: Kind
   /// What was read and what was expected; GOAWAY's text.
   public let reason: String
   /// GOAWAY's code, never `.ok`.
   public let code: StatusCode
 
-  public init(_ reason: String, kind: Kind = .frame, code: StatusCode = .invalidArgument) {
-    self.kind = kind
+  public init(_ reason: String, code: StatusCode = .invalidArgument) {
     self.reason = reason
     self.code = code
   }

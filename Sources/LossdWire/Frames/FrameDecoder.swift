@@ -1,4 +1,5 @@
-/// Bytes in, frames out: a state machine that holds at most one header or one message.
+/// Bytes in, frames out, after a client's preface: a state machine that holds at most one header or one
+/// message.
 ///
 /// A hot path: a header or message that lies whole in the given bytes is read in place; a payload
 /// goes straight to where the sink says; what is dropped is never buffered; nothing is allocated in
@@ -11,7 +12,6 @@ public final class FrameDecoder {
   }
 
   enum Phase {
-    case preface
     case header
     case message
     /// The message is in, the payload has no destination yet.
@@ -27,7 +27,6 @@ public final class FrameDecoder {
   var rules: FrameRules
   var phase: Phase
   var held = ByteBuffer(capacity: 256)
-  var prefaceCount = 0
   /// Frames whose header has been read, with the one that is being read.
   public private(set) var frameNumber: UInt64 = 1
   /// The frame under way; meaningless between frames.
@@ -40,7 +39,7 @@ public final class FrameDecoder {
     role: Role, maxMessageBytes: UInt32 = 4 << 20, sharedMemory: Bool = false
   ) {
     rules = FrameRules(role: role, maxMessageBytes: maxMessageBytes, sharedMemory: sharedMemory)
-    phase = role == .server ? .preface : .header
+    phase = .header
   }
 
   public var maxMessageBytes: UInt32 {
@@ -59,20 +58,13 @@ public final class FrameDecoder {
     return false
   }
 
-  /// Some of a frame (or of the preface) has been read and the rest has not.
+  /// Some of a frame has been read and the rest has not.
   public var isMidFrame: Bool {
     switch phase {
-    case .preface: prefaceCount > 0
     case .header: held.count > 0
     case .message, .destination, .payload, .dropping: true
     case .failed: false
     }
-  }
-
-  /// The client's first eight bytes have come: a server may speak.
-  public var hasReadPreface: Bool {
-    if case .preface = phase { return false }
-    return true
   }
 
   /// The header of the peer's HELLO has been read.
@@ -111,7 +103,7 @@ public final class FrameDecoder {
   public var currentHeader: FrameHeader? {
     switch phase {
     case .message, .destination, .payload, .dropping: current
-    case .preface, .header, .failed: nil
+    case .header, .failed: nil
     }
   }
 
@@ -136,7 +128,6 @@ public final class FrameDecoder {
     while true {
       let advanced: Bool
       switch phase {
-      case .preface: advanced = try takePreface(&input)
       case .header:
         if !input.isEmpty && held.count == 0 && sink.pausesDecoding() {
           return bytes.count - input.count
@@ -158,20 +149,6 @@ public final class FrameDecoder {
 
 extension FrameDecoder {
   private typealias Input = Slice<UnsafeRawBufferPointer>
-
-  private func takePreface(_ input: inout Input) throws(BadFrame) -> Bool {
-    let expected = preface.utf8
-    while prefaceCount < expected.count {
-      guard let byte = input.first else { return false }
-      if byte != expected[expected.index(expected.startIndex, offsetBy: prefaceCount)] {
-        throw BadFrame("the first bytes are not LOSSD/1 and a line feed", kind: .preface)
-      }
-      input = input.dropFirst()
-      prefaceCount += 1
-    }
-    phase = .header
-    return true
-  }
 
   private func takeHeader(_ input: inout Input, _ sink: any FrameSink) throws(BadFrame) -> Bool {
     guard let bytes = whole(FrameHeader.byteCount, &input) else { return false }
@@ -288,7 +265,7 @@ extension FrameDecoder {
     case .destination: phase = .dropping(left: Int(current.payloadLength))
     case .payload(_, let received):
       phase = .dropping(left: Int(current.payloadLength) - received)
-    case .preface, .header, .dropping, .failed: break
+    case .header, .dropping, .failed: break
     }
   }
 }

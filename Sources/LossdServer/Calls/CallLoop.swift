@@ -20,7 +20,7 @@ class CallLoop: LoopContext, @unchecked Sendable {
 
   private var scratch = AlignedBuffer(count: 1 << 16)
   private var inlineBudget = CallLoop.inlineTurnCost
-  private var spareJobs: [EvaluateJob] = []
+  private var spareBatches: [Batch] = []
 
   override init(_ loop: Loop, _ daemon: DaemonState, _ limits: ServerLimits) {
     registry = daemon.registry
@@ -31,27 +31,28 @@ class CallLoop: LoopContext, @unchecked Sendable {
   /// Once a turn.
   func turnEnded() {
     inlineBudget = CallLoop.inlineTurnCost
-    if spareJobs.count > CallLoop.sparesMax {
+    if spareBatches.count > CallLoop.sparesMax {
       // A connection that closes may leave thousands.
-      Reaper.shared.drop(Array(spareJobs[CallLoop.sparesMax...]))
-      spareJobs.removeLast(spareJobs.count - CallLoop.sparesMax)
+      Reaper.shared.drop(Array(spareBatches[CallLoop.sparesMax...]))
+      spareBatches.removeLast(spareBatches.count - CallLoop.sparesMax)
     }
   }
 
-  // MARK: - Jobs
+  // MARK: - Batches
 
-  func takeJob() -> EvaluateJob {
+  func takeBatch() -> Batch {
     loop.assertConfined()
-    return spareJobs.popLast() ?? EvaluateJob()
+    return spareBatches.popLast() ?? Batch()
   }
 
-  /// Takes a job back, whose memory goes back to where it came from. One that a thread is stuck in
-  /// is not given back: who holds it keeps it until that thread is back. It lives at least until
-  /// the turn ends.
-  func give(_ job: consuming EvaluateJob) {
+  /// Takes a batch back, whose memory goes back to where it came from. It lives at least until the
+  /// turn ends. One that a thread is stuck in is not used again: who holds its job keeps it until
+  /// that thread is back.
+  func give(_ batch: consuming Batch) {
     loop.assertConfined()
-    job.reset()
-    spareJobs.append(job)
+    if batch.isGivenUp { return }
+    batch.reset()
+    spareBatches.append(batch)
   }
 
   /// Refuses what could never be computed within the connection's memory.

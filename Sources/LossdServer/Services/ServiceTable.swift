@@ -23,10 +23,10 @@ struct ServiceTable {
     Service(
       prefix: "/lossd.v1.Evaluator/",
       methods: [
-        Entry(path: "/lossd.v1.Evaluator/Evaluate", isEvaluating: true, makeHandler: { EvaluateHandler($0) }),
+        Entry(path: "/lossd.v1.Evaluator/Evaluate", isEvaluating: true, makeHandler: { EvaluationHandler($0) }),
         Entry(
           path: "/lossd.v1.Evaluator/EvaluateStream", isStreaming: true, isEvaluating: true,
-          makeHandler: { EvaluateStreamHandler($0) }),
+          makeHandler: { EvaluationHandler($0) }),
         Entry(path: "/lossd.v1.Evaluator/ListFunctions", makeHandler: { ListFunctionsHandler($0) }),
       ]),
     Service(

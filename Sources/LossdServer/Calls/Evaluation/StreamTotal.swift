@@ -14,9 +14,9 @@ struct StreamTotal {
   init() { sums = Accumulator(fields: 0) }
   init(_ entry: FunctionEntry) { sums = Accumulator(fields: entry.accumulatorCount) }
 
-  /// Adds a computed batch; `isMerged`: its sums are among these already.
-  mutating func add(_ evaluation: Evaluation, isMerged: Bool) throws(StatusError) {
-    if !isMerged { try sums.merge(evaluation.accumulator, evaluation.entry) }
+  /// Adds a computed batch; `merged`: the sums with the batch's, where a plugin has added them.
+  mutating func add(_ evaluation: Evaluation, merged: Accumulator?) throws(StatusError) {
+    if let merged { sums = merged } else { try sums.merge(evaluation.accumulator, evaluation.entry) }
     batches = batches.addingSaturated(1)
     rows = rows.addingSaturated(UInt64(max(evaluation.rows, 0)))
   }
@@ -43,5 +43,41 @@ struct StreamTotal {
       }
     }
     if let failure { throw failure }
+  }
+}
+
+/// The Summary of a stream, from its sums to the function's values. Confined to its loop's thread.
+final class StreamSummary {
+  var total = StreamTotal()
+  /// A plugin computes the values.
+  private var finishing: ForeignCall?
+
+  var isUnderWay: Bool { finishing != nil }
+
+  /// Asks a plugin that computes the values to stop.
+  func stop(_ context: CallLoop) { if let finishing { context.foreign.stop(finishing) } }
+
+  /// Computes the values of all batches' sums, and goes on with what went wrong; at once where no
+  /// plugin does it.
+  func compute(
+    _ template: Evaluation, _ call: Call, _ context: CallLoop,
+    then next: @escaping (StatusError?) -> Void
+  ) {
+    guard template.entry.isForeign, template.entry.valueCount > 0 else {
+      var failure: StatusError?
+      do throws(StatusError) { total.values = try template.summaryValues(total.sums) } catch {
+        failure = error
+      }
+      return next(failure)
+    }
+    let foreign = ForeignCall(
+      .finish(total.sums), template, call.group, deadline: call.deadline
+    ) { [self] foreign in
+      finishing = nil
+      total.values = foreign.values
+      next(foreign.error)
+    }
+    finishing = foreign
+    context.foreign.start(foreign)
   }
 }

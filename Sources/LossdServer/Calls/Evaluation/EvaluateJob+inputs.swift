@@ -41,43 +41,57 @@ extension EvaluateJob {
       }
     }
     if request.outputCount == 0 { evaluation.wantDefault() }
+    noteBegun()
     return evaluation
   }
 
-  /// Gives the evaluation the request's tensors; for planning alone, without their elements.
-  func setInputs(_ call: Call, isPlanning: Bool = false) throws(StatusError) {
+  /// Gives the evaluation the request's tensors, the first time; while the payload is still to come,
+  /// without its elements, which a later call gives.
+  func setInputs(_ call: Call) throws(StatusError) {
     guard let request, let evaluation else { return }
-    let inline = isPlanning ? nil : try copyInlineTensors(request, evaluation.entry.name)
+    if hasSetInputs { return placePayload(request, evaluation) }
+    let isPayloadThere = payload != nil || payloadBytes <= ownPayload.count
+    let inline = try copyInlineTensors(request, evaluation.entry.name)
     var offset = 0
     for index in 0..<request.inputCount {
       let input = request.input(index)
       if case .shared(let region, let begin, let length) = input.storage {
         let range = SharedRange(region: region, offset: begin, length: length)
         try prefixed(evaluation.entry.name) { () throws(StatusError) in
-          try setShared(input, range, call, isPlanning: isPlanning)
+          try setShared(input, range, call)
         }
         continue
       }
       var view = try prefixed(evaluation.entry.name) { () throws(StatusError) in
         try input.validated(payload: payloadMemory)
       }
-      if isPlanning {
-        view = TensorView(data: nil, shape: view.shape, count: view.count, dataType: view.dataType)
-      }
       if let inline, case .inline = input.storage, view.count > 0 {
         let copy = inline + offset
         offset += TensorLayout.align64(view.byteCount)
         view = TensorView(
           data: copy, shape: view.shape, count: view.count, dataType: view.dataType)
+      } else if !isPayloadThere {
+        view = TensorView(data: nil, shape: view.shape, count: view.count, dataType: view.dataType)
       }
       try evaluation.setInput(input.name, view)
     }
     evaluation.ownInputs = ownInputs(request, evaluation)
+    hasSetInputs = true
+  }
+
+  /// The payload has come: its tensors lie there.
+  private func placePayload(_ request: EvaluateRequestMessage, _ evaluation: Evaluation) {
+    for index in 0..<request.inputCount {
+      guard case .payload(let begin, let length) = request.input(index).storage, length > 0,
+        let place = evaluation.entry.input(named: request.input(index).name)
+      else { continue }
+      evaluation.moveInput(place, to: payloadBase + Int(begin))
+    }
   }
 
   /// Inputs of the stream that this batch did not bring itself.
   func addKept(_ inputs: [KeptInput]) throws(StatusError) {
-    guard let evaluation else { return }
+    guard let evaluation, kept.isEmpty else { return }
     for input in inputs where !evaluation.hasInput(input.index) {
       try evaluation.setInput(input.name, input.view)
       kept.append(input)
@@ -98,7 +112,7 @@ extension EvaluateJob {
     }
     if bytes == 0 { return nil }
     // The payload, where there is one, has its own memory or the front of the job's.
-    let front = payload == nil ? TensorLayout.align64(payloadBytes) : 0
+    let front = payloadBytes <= ownPayload.count ? TensorLayout.align64(payloadBytes) : 0
     var base: UnsafeMutableRawPointer
     if front + bytes <= ownPayload.count {
       base = ownPayload.base + front

@@ -5,27 +5,23 @@ import LossdWire
 
 // The memory of a job: reserved before it is taken, payload and results as one.
 extension EvaluateJob {
-  /// Where a payload of so many bytes goes. A big one's evaluation is planned first, by the shapes
-  /// and types in the message: what is wrong with them is known before a byte of it is read.
-  /// - Parameters:
-  ///   - prepare: begins the evaluation, as it will be again when the payload is there.
-  ///   - setInputs: sets its inputs, without their elements.
-  func destination(
-    _ byteCount: Int, _ context: CallLoop, _ call: Call,
-    prepare: () throws(StatusError) -> Void, setInputs: () throws(StatusError) -> Void
-  ) -> Destination {
+  /// Where a payload of so many bytes goes that is small, and so the job's own; nil: elsewhere.
+  func ownDestination(_ byteCount: Int) -> UnsafeMutableRawPointer? {
     payloadBytes = byteCount
-    if byteCount <= ownPayload.count { return .receive(ownPayload.base) }
+    return byteCount <= ownPayload.count ? ownPayload.base : nil
+  }
+
+  /// Where a big payload goes. The evaluation has been begun and, unless it is a plugin's, planned,
+  /// by the shapes and types in the message: what is wrong with them is known before a byte of it is
+  /// read.
+  func destination(_ byteCount: Int, _ context: CallLoop, _ call: Call) -> Destination {
     let account = charge(call)
-    do throws(StatusError) {
-      try prepare()
-      if let entry = evaluation?.entry, entry.isForeign {
+    if let entry = evaluation?.entry, entry.isForeign {
+      do throws(StatusError) {
         return try foreignDestination(byteCount, context, account, entry)
-      }
-      try setInputs()
-      // A stream's request of inputs that stay is no batch, and needs nothing to run.
-      if bringsBatch { try evaluation?.makePlan() }
-    } catch { return .refuse(error) }
+      } catch { return .refuse(error) }
+    }
+    // A stream's request of inputs that stay is no batch, and needs nothing to run.
     let needed = bringsBatch ? neededBytes(workers: context.scheduler.workers) : 0
     let (sum, overflow) = byteCount.addingReportingOverflow(needed)
     let bytes = overflow ? Int.max : sum
@@ -84,7 +80,7 @@ extension EvaluateJob {
   }
 
   /// Whether the request has an input that does not stay.
-  private var bringsBatch: Bool {
+  var bringsBatch: Bool {
     guard let evaluation else { return false }
     return (0..<evaluation.entry.inputs.count).contains {
       evaluation.hasInput($0) && !evaluation.entry.isKept($0)

@@ -57,6 +57,11 @@ final class EvaluateJob {
   /// The request equals the one before, whose decoded message, plan and memory are still there.
   private(set) var isRepeat = false
   private var functionCounter: FunctionCounter?
+  /// The evaluation has the request's function, attributes and outputs.
+  private(set) var isBegun = false
+  /// It has its inputs, but for their elements where the payload is still to come.
+  var hasSetInputs = false
+  private var isPlanned = false
 
   init() {
     let (payload, results) = (EvaluateJob.ownPayloadBytes, EvaluateJob.ownResultBytes)
@@ -81,6 +86,9 @@ final class EvaluateJob {
   /// Empty again, its memory given back. What a call like it needs anew may stay.
   func reset() {
     if last.isRepeatable { last.payloadBytes = payloadBytes } else { forget() }
+    isBegun = false
+    hasSetInputs = false
+    isPlanned = false
     isRepeat = false
     payload = nil
     payloadBytes = 0
@@ -205,14 +213,28 @@ final class EvaluateJob {
 
   /// Gives the evaluation away, as a stream's template.
   func takeEvaluation() -> Evaluation? {
-    defer { evaluation = nil }
+    defer {
+      evaluation = nil
+      isBegun = false
+    }
     return evaluation
   }
 
   /// Begins one batch of a stream: function, attributes and outputs are the template's.
   func beginBatch(like template: Evaluation) {
     evaluation(for: template.entry).begin(like: template)
+    isBegun = true
   }
+
+  /// Plans it, the first time.
+  func plan() throws(StatusError) {
+    if isPlanned { return }
+    try withEvaluation { (evaluation) throws(StatusError) in try evaluation.makePlan() }
+    isPlanned = true
+  }
+
+  /// The function, attributes and outputs are those of the request.
+  func noteBegun() { isBegun = true }
 
   func evaluation(for entry: FunctionEntry) -> Evaluation {
     if let evaluation { return evaluation }

@@ -12,7 +12,7 @@ extension EvaluateJob {
   // MARK: - Inputs
 
   func setShared(
-    _ input: TensorMessage, _ range: SharedRange, _ call: Call, isPlanning: Bool
+    _ input: TensorMessage, _ range: SharedRange, _ call: Call
   ) throws(StatusError) {
     guard let evaluation else { return }
     let layout = try input.layout()
@@ -36,7 +36,6 @@ extension EvaluateJob {
         data: layout.count == 0 ? nil : data, shape: layout.shape, count: layout.count,
         dataType: layout.dataType)
     }
-    if isPlanning { return try evaluation.setInput(index, view(nil)) }
     shared.use(region)
     if layout.count == 0 || entry.isKept(index) && call.method.isStreaming {
       // One that stays is copied anyway.

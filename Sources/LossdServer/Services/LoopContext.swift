@@ -24,7 +24,7 @@ class LoopContext: @unchecked Sendable {
 
   let loop: Loop
   let registry: Registry
-  let scheduler: Scheduler
+  let scheduler: WorkerThreads
   let pool: BufferPool
   /// As they are now; a connection keeps those that it began with where its client was told them.
   var limits: ServerLimits
@@ -136,7 +136,7 @@ class LoopContext: @unchecked Sendable {
   /// ended. The first of a turn may be larger: where calls come one by one it is the only one.
   func runInline(_ evaluation: Evaluation) -> Bool {
     let isFirst = inlineBudget == LoopContext.inlineTurnCost
-    let most = isFirst ? Scheduler.loneCallCost : Scheduler.smallCallCost
+    let most = isFirst ? WorkerThreads.loneCallCost : WorkerThreads.smallCallCost
     guard evaluation.cost <= most, inlineBudget > 0, evaluation.scratchBytes <= scratch.count
     else { return false }
     // Parsing and answering cost something too.

@@ -130,7 +130,7 @@ let package = Package(
       swiftSettings: hot),
     .target(
       name: "LossdEngine",
-      dependencies: ["CLinux", "CLossdPlugin", "CPluginCalls", "LossdPluginKit", "LossdTensor"],
+      dependencies: ["CLinux", "CLossdPlugin", "CPluginCalls", "LossdTensor"],
       swiftSettings: hot),
     .target(
       name: "LossdCatalogue",

@@ -11,7 +11,7 @@ final class PreparedCase {
   private let gradient: Name
   private let wantsGradient: Bool
   private let evaluation: Evaluation
-  private let scheduler: Scheduler?
+  private let threads: WorkerThreads?
   private var results = AlignedBuffer(count: 64)
   private var workspace = AlignedBuffer(count: 64)
   private var scratch = AlignedBuffer(count: 64)
@@ -27,7 +27,7 @@ final class PreparedCase {
     self.entry = entry
     wantsGradient = fields[1] == "1"
     evaluation = Evaluation(entry)
-    scheduler = workers > 0 ? Scheduler(workers: workers) : nil
+    threads = workers > 0 ? WorkerThreads(workers: workers) : nil
     var made: [(Name, Tensor)] = []
     for field in fields.dropFirst(3) {
       if let sign = field.firstIndex(of: "=") {
@@ -49,7 +49,7 @@ final class PreparedCase {
   }
 
   deinit {
-    scheduler?.stop()
+    threads?.stop()
     for input in inputs { input.shape.deallocate() }
   }
 
@@ -86,9 +86,9 @@ final class PreparedCase {
     grow(&scratch, evaluation.scratchBytes)
     try evaluation.bind(results: results.base, workspace: workspace)
     // As the daemon does it.
-    if let scheduler, evaluation.cost > Scheduler.loneCallCost {
+    if let threads, evaluation.cost > WorkerThreads.loneCallCost {
       let done = Flag()
-      scheduler.submit(evaluation, group: WorkGroup()) { _ in done.raise() }
+      threads.submit(evaluation, group: WorkGroup()) { _ in done.raise() }
       done.wait()
     } else {
       evaluation.runToEnd(scratch: scratch.base)

@@ -2,9 +2,9 @@ import CLinux
 import CLossdPlugin
 import LossdTensor
 
-// A call whose function runs in another process. Here its request is checked and its results have
-// their places; there it is planned and computed. Both ends use this: one says what was planned,
-// the other believes it after the checks that any plan goes through.
+// A call whose function runs elsewhere, not in this engine. Here its request is checked and its
+// results have their places; there it is planned and computed. Both ends use this: one says what
+// was planned, the other believes it after the checks that any plan goes through.
 extension Evaluation {
   /// The attribute at this place of the declaration, checked; kind LOSSD_VALUE_NONE when it has no
   /// value.
@@ -15,7 +15,7 @@ extension Evaluation {
     planned[wantedOutputs[position]]
   }
 
-  /// Takes over what another process planned; `outputs` has one for each wanted output, in the
+  /// Takes over what was planned elsewhere; `outputs` has one for each wanted output, in the
   /// order of the request. INTERNAL when it cannot be, RESOURCE_EXHAUSTED when it is too large.
   public func adoptPlan(
     rows: Int64, workspaceBytes: UInt64, scratchBytes: UInt64, cost: Double,
@@ -48,15 +48,15 @@ extension Evaluation {
   /// What a plugin is told whose plan of a request differs from the one it made before.
   public var planChanged: StatusError { lie("planned the same call differently the second time") }
 
-  /// Where the results are to be found, once another process has written them.
+  /// Where the results are to be found, once they have been written elsewhere.
   public func bindAdopted(results: UnsafeMutableRawPointer?) {
     for (position, index) in wantedOutputs.enumerated() {
       outputs[index].data = results.map { $0 + offsets[position] }
     }
   }
 
-  /// Copies results over that another process sent, of exactly `resultBytes` bytes, and makes what
-  /// lies between them zeros: what the process put there is nobody's result.
+  /// Copies results over that were computed elsewhere, of exactly `resultBytes` bytes, and makes
+  /// what lies between them zeros: what came there is nobody's result.
   public func adoptResults(_ bytes: UnsafeRawBufferPointer, to results: UnsafeMutableRawPointer) {
     precondition(bytes.count == resultBytes)
     if let base = bytes.baseAddress, !bytes.isEmpty {
@@ -66,13 +66,13 @@ extension Evaluation {
     fillGaps(results, with: 0)
   }
 
-  /// Another process has computed it.
+  /// It has been computed elsewhere.
   public func adoptResult(_ accumulator: Accumulator) {
     self.accumulator = accumulator
     isComputed = true
   }
 
-  /// It is to stop once `word`, which another process writes, is `number` or more.
+  /// It is to stop once `word`, which anybody may write at any time, is `number` or more.
   public func heedStopOrder(_ word: UnsafePointer<UInt64>, number: UInt64) {
     stopOrder = (word, number)
   }

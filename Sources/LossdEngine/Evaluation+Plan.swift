@@ -3,14 +3,18 @@ import LossdTensor
 
 /// Chunks that depend on none of each other: one pass, or the host's own work.
 struct Stage {
-  static let clearing = -1
-  /// Less the index of the input.
-  static let boolCheck = -2
-  /// Less the index of the input.
-  static let copying = -100
+  enum Work {
+    /// The host copies an input, in bytes, before anything looks at it.
+    case copyInput(Int)
+    /// The host checks that an input's bools are 0 or 1.
+    case checkBools(Int)
+    /// The host clears the results, in bytes.
+    case clearResults
+    /// The function's pass of this number, in its units.
+    case functionPass(Int)
+  }
 
-  /// The function's pass, or one of the host's own above.
-  var pass: Int
+  var work: Work
   var units: Int
   var unitsPerChunk: Int
   var chunks: Int
@@ -93,7 +97,7 @@ extension Evaluation {
       let piece = Chunking.clearedBytesPerChunk
       stages.append(
         Stage(
-          pass: Stage.clearing, units: layoutBytes, unitsPerChunk: piece,
+          work: .clearResults, units: layoutBytes, unitsPerChunk: piece,
           chunks: Chunking.chunks(layoutBytes, piece)))
       cost += Double(cleared) * 0.1
     }
@@ -110,7 +114,8 @@ extension Evaluation {
       let size = Chunking.unitsPerChunk(units: units, unitCost: answer.unit_cost_ns)
       stages.append(
         Stage(
-          pass: pass, units: units, unitsPerChunk: size, chunks: Chunking.chunks(units, size)))
+          work: .functionPass(pass), units: units, unitsPerChunk: size,
+          chunks: Chunking.chunks(units, size)))
       // 2^62 units of nothing are no plan either: each costs a nanosecond at least.
       cost += Double(units) * max(answer.unit_cost_ns, 1)
     }
@@ -156,7 +161,7 @@ extension Evaluation {
         continue
       }
       if let input = overwritable(index, type) {
-        overwrite(position, input)
+        appendOverwrite(position, input)
         appendOffset(0)
         continue
       }
@@ -227,7 +232,7 @@ extension Evaluation {
       let piece = Chunking.clearedBytesPerChunk
       stages.append(
         Stage(
-          pass: Stage.copying - index, units: count, unitsPerChunk: piece,
+          work: .copyInput(index), units: count, unitsPerChunk: piece,
           chunks: Chunking.chunks(count, piece)))
       cost += Double(count) * 0.1
     }
@@ -250,7 +255,7 @@ extension Evaluation {
       let piece = Chunking.clearedBytesPerChunk
       stages.append(
         Stage(
-          pass: Stage.boolCheck - index, units: count, unitsPerChunk: piece,
+          work: .checkBools(index), units: count, unitsPerChunk: piece,
           chunks: Chunking.chunks(count, piece)))
       cost += Double(count) * 0.2
     }

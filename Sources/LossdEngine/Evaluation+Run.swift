@@ -117,20 +117,15 @@ extension Evaluation {
     let current = stages[stage]
     let begin = index * current.unitsPerChunk
     let end = min(begin + current.unitsPerChunk, current.units)
-    if current.pass == Stage.clearing {
-      clear(begin, end)
-      return
-    }
-    if current.pass <= Stage.copying {
-      copyInput(Stage.copying - current.pass, begin, end)
-      return
-    }
-    if current.pass <= Stage.boolCheck {
-      try checkBools(Stage.boolCheck - current.pass, begin, end)
-      return
+    let pass: Int
+    switch current.work {
+    case .functionPass(let number): pass = number
+    case .clearResults: return clear(begin, end)
+    case .copyInput(let input): return copyInput(input, begin, end)
+    case .checkBools(let input): return try checkBools(input, begin, end)
     }
     var chunk = lossd_chunk(
-      struct_size: UInt32(MemoryLayout<lossd_chunk>.size), pass: UInt32(current.pass),
+      struct_size: UInt32(MemoryLayout<lossd_chunk>.size), pass: UInt32(pass),
       begin: Int64(begin), end: Int64(end),
       accumulator: sums + (index - firstChunk) * entry.accumulatorCount, scratch: scratch)
     var error = FunctionEntry.noError()
@@ -158,7 +153,7 @@ extension Evaluation {
   /// when there is none.
   func advance() throws(StatusError) -> Bool {
     let isWhole = chunkEnd == stages[stage].chunks
-    if stages[stage].pass >= 0 && entry.accumulatorCount > 0 {
+    if case .functionPass = stages[stage].work, entry.accumulatorCount > 0 {
       try Unretained(entry).with { (entry) throws(StatusError) in
         for chunk in 0..<chunkEnd - firstChunk {
           try accumulator.add(sumsBase + chunk * entry.accumulatorCount, entry)
@@ -248,6 +243,19 @@ extension Evaluation {
     }
     try finishOutputs()
   }
+
+  /// Runs everything in this thread; `error` says how it ended.
+  public func runToEnd(scratch: UnsafeMutableRawPointer) {
+    do throws(StatusError) {
+      try runInline(scratch: scratch)
+      isComputed = true
+    } catch {
+      failure = (stage, 0, error)
+    }
+  }
+
+  /// Why it ended badly, once its completion has been called; nil when it did well.
+  public var error: StatusError? { failure?.error }
 
   func reasonToStop() -> StatusError? {
     if stopped.load(ordering: .relaxed) || isToldToStop {

@@ -7,8 +7,8 @@ import Synchronization
 ///
 /// `@unchecked Sendable`: one thread at a time sets it up, plans and finishes it; in between,
 /// chunks run on several threads, each writing its own slot of `chunkSums` and its own part of the
-/// outputs, and the scheduler's lock orders one phase before the next.
-public final class Evaluation: @unchecked Sendable {
+/// outputs, and the workers' lock orders one phase before the next.
+public final class Evaluation: Queued, @unchecked Sendable {
   public private(set) var entry: FunctionEntry
   /// Outputs asked for, in the order of the request.
   public private(set) var wantedOutputs: [Int] = []
@@ -68,10 +68,12 @@ public final class Evaluation: @unchecked Sendable {
   /// Outputs are cleared when they get their memory.
   var clearsAtBind = false
 
-  // Progress, under the scheduler's lock while it is scheduled.
-  /// Of its place among those that wait for a worker; 0: it does not wait.
-  var ticket: UInt64 = 0
-  /// While it is scheduled.
+  // Progress, under the workers' lock while they have it.
+  /// Its place among those that wait for a worker.
+  var links = Links<Evaluation>()
+  /// It waits only to end.
+  var isEnding = false
+  /// Whose turn it waits for; nil: no worker has it to do.
   var group: WorkGroup?
   var stage = 0
   /// The chunks of the stage that may run now, and the next of them to hand out.
@@ -88,14 +90,10 @@ public final class Evaluation: @unchecked Sendable {
   var isSettling = false
   /// Everything has been computed: the results are there.
   public internal(set) var isComputed = false
-  /// What a callback that does not return still uses, after everybody else has given the call up;
-  /// and how many threads are in one.
-  var pinned: AnyObject?
-  var stuckThreads = 0
   /// Monotonic nanoseconds after which no further chunk starts; `.max`: none.
   public var deadline = UInt64.max
   let stopped = Atomic<Bool>(false)
-  /// Where another process writes the number of the last call that is to stop, and this call's.
+  /// A word that says, by a number, which call is the last that is to stop; and this call's number.
   var stopOrder: (word: UnsafePointer<UInt64>, number: UInt64)?
 
   /// For the arrays of a call. In pages apart from malloc's heap, where those of thousands of calls
@@ -207,9 +205,9 @@ public final class Evaluation: @unchecked Sendable {
     stopped.store(false, ordering: .relaxed)
   }
 
-  /// Overwrites what this holds of the call, but for its inputs and results: a process that
-  /// computes for many leaves nothing of one to the next.
-  public func overwrite() {
+  /// Erases what this holds of the call, but for its inputs and results: who computes for many
+  /// leaves nothing of one to the next.
+  public func erase() {
     for value in 0..<entry.attributes.count {
       let value = attributes[value]
       guard value.kind == UInt32(LOSSD_VALUE_STRING), let text = value.as.string,
@@ -218,9 +216,9 @@ public final class Evaluation: @unchecked Sendable {
       UnsafeMutableRawPointer(mutating: text).initializeMemory(
         as: UInt8.self, repeating: 0, count: Int(value.length))
     }
-    memset64(state, Int(entry.function.pointee.state_bytes))
+    clearBytes(state, Int(entry.function.pointee.state_bytes))
     planned.initialize(repeating: lossd_planned_output(), count: plannedCapacity)
-    memset64(sums.base, sums.count)
+    clearBytes(sums.base, sums.count)
     totals.initialize(repeating: 0, count: Int(LOSSD_ACCUMULATORS_MAX))
     accumulator.reset(fields: entry.accumulatorCount)
     if let workspace {
@@ -238,7 +236,7 @@ public final class Evaluation: @unchecked Sendable {
   }
 
   /// Asks it to stop between two chunks, or, where a function asks, within one. Any thread. One
-  /// that may wait for a worker ends sooner by `Scheduler.stop`.
+  /// that may wait for a worker ends sooner by `WorkerThreads.stop`.
   public func stop() { stopped.store(true, ordering: .relaxed) }
 
   // MARK: - Setting up
@@ -443,7 +441,7 @@ public final class Evaluation: @unchecked Sendable {
 
   /// Clears what plan writes, for `makePlan`.
   func clearPlan() {
-    memset64(state, Int(entry.function.pointee.state_bytes))
+    clearBytes(state, Int(entry.function.pointee.state_bytes))
     planned.initialize(repeating: lossd_planned_output(), count: max(entry.outputs.count, 1))
     plan.pointee = lossd_plan()
     plan.pointee.struct_size = UInt32(MemoryLayout<lossd_plan>.size)
@@ -468,7 +466,7 @@ public final class Evaluation: @unchecked Sendable {
 
   func appendOffset(_ offset: Int) { offsets.append(offset) }
   func setOffset(_ position: Int, _ offset: Int) { offsets[position] = offset }
-  func overwrite(_ position: Int, _ input: Int) { overwrites.append((position, input)) }
+  func appendOverwrite(_ position: Int, _ input: Int) { overwrites.append((position, input)) }
 
   func setResultBytes(sent: Int, all: Int, layout: Int) {
     payloadBytes = sent
@@ -476,7 +474,7 @@ public final class Evaluation: @unchecked Sendable {
     layoutBytes = layout
   }
 
-  private func memset64(_ memory: UnsafeMutableRawPointer, _ count: Int) {
+  private func clearBytes(_ memory: UnsafeMutableRawPointer, _ count: Int) {
     if count > 0 { memory.initializeMemory(as: UInt8.self, repeating: 0, count: count) }
   }
 }

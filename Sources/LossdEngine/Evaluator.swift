@@ -1,4 +1,3 @@
-import LossdPluginKit
 import LossdTensor
 
 /// Evaluates in this process, in the calling thread: for `lossctl eval --embedded`, tests and

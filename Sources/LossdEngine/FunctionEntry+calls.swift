@@ -4,8 +4,8 @@ import CPluginCalls
 import LossdTensor
 
 // The calls into a function. The program's own are called as they are. A library's are called so
-// that a C++ exception becomes an error, the floating-point mode is restored afterwards, and a
-// crash can name it.
+// that a C++ exception becomes an error, the floating-point mode is restored afterwards, and the
+// thread says meanwhile what it is doing.
 extension FunctionEntry {
   typealias Error = UnsafeMutablePointer<lossd_error>
 

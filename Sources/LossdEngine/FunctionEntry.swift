@@ -9,7 +9,7 @@ import LossdTensor
 /// What a function's code lives in: kept alive by every entry of its functions, and so by every
 /// call.
 public protocol FunctionOwner: AnyObject, Sendable {
-  /// Whether its functions run in a process of their own: the descriptors here then only declare.
+  /// Whether its functions run elsewhere: the descriptors here then only declare.
   var isElsewhere: Bool { get }
 }
 
@@ -23,9 +23,9 @@ public final class FunctionEntry: @unchecked Sendable {
   public let function: UnsafePointer<lossd_function>
   /// The library that the function is from; nil: the program itself.
   public let owner: (any FunctionOwner)?
-  /// Whether it runs in a process of its own.
+  /// Whether it runs elsewhere, not in this engine.
   public let isElsewhere: Bool
-  /// For the line that a crash in the plugin leaves behind.
+  /// What a thread inside of the function is doing, for who asks: `clinux_activity`.
   let activity: UnsafeMutablePointer<CChar>?
 
   init(

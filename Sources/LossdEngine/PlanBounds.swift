@@ -3,7 +3,7 @@ import LossdTensor
 import Synchronization
 
 /// What a plan says of itself, before anything of it is believed: the same bounds for a function of
-/// the program, of a library and of another process.
+/// the program, of a library and of one elsewhere.
 struct PlanBounds {
   /// More samples than any memory holds, and few enough that no sum of them overflows.
   static let rowsMax: Int64 = 1 << 48

@@ -10,7 +10,7 @@ final class Liveness {
   private static let looksPerPeriod: UInt64 = 5
 
   private let loops: [ServerLoop]
-  private let scheduler: Scheduler
+  private let scheduler: WorkerThreads
   private let period: UInt64
   private let onAlive: () -> Void
   private var timer: LoopTimer?
@@ -25,8 +25,10 @@ final class Liveness {
   private var round: UInt64 = 0
 
   /// Calls `onAlive` every `period` nanoseconds, as long as it is true.
-  init(_ loops: [ServerLoop], _ scheduler: Scheduler, period: UInt64, onAlive: @escaping () -> Void)
-  {
+  init(
+    _ loops: [ServerLoop], _ scheduler: WorkerThreads, period: UInt64,
+    onAlive: @escaping () -> Void
+  ) {
     self.loops = loops
     self.scheduler = scheduler
     self.period = period

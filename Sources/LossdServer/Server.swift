@@ -55,7 +55,7 @@ public final class Server: @unchecked Sendable {
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     daemon = DaemonState(
-      registry: registry, scheduler: Scheduler(workers: workers, watchesThreads: true),
+      registry: registry, scheduler: WorkerThreads(workers: workers, watch: .callbacks),
       software: settings.software,
       kernels: settings.kernels, limits: settings.limits,
       pooledBytesMax: settings.pooledBytesMax,

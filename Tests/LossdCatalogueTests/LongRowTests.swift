@@ -136,13 +136,13 @@ import Testing
     let results = AlignedBuffer(count: evaluation.resultBytes)
     let workspace = AlignedBuffer(count: evaluation.workspaceBytes)
     try evaluation.bind(results: results.base, workspace: workspace)
-    let scheduler = Scheduler(workers: workers)
+    let threads = WorkerThreads(workers: workers)
     let isDone = Atomic<Bool>(false)
-    scheduler.submit(evaluation, group: WorkGroup()) { _ in
+    threads.submit(evaluation, group: WorkGroup()) { _ in
       isDone.store(true, ordering: .releasing)
     }
     while !isDone.load(ordering: .acquiring) { usleep(1000) }
-    scheduler.stop()
+    threads.stop()
     var bytes: [String: [UInt8]] = [:]
     for position in 0..<2 {
       let result = evaluation.result(position)

@@ -157,8 +157,8 @@ enum HalfSquare: Function {
   private func scheduled(
     _ values: [Double], workers: Int, deadline: UInt64 = .max, stop: Bool = false
   ) -> (error: StatusError?, loss: Double, gradient: [Double]) {
-    let scheduler = Scheduler(workers: workers)
-    defer { scheduler.stop() }
+    let threads = WorkerThreads(workers: workers)
+    defer { threads.stop() }
     guard let entry = registry.table.entries.first else { return (nil, .nan, []) }
     let evaluation = Evaluation(entry)
     let tensor = Tensor(values)
@@ -181,7 +181,7 @@ enum HalfSquare: Function {
     evaluation.deadline = deadline
     if stop { evaluation.stop() }
     let isDone = Atomic<Bool>(false)
-    scheduler.submit(evaluation, group: WorkGroup()) { _ in
+    threads.submit(evaluation, group: WorkGroup()) { _ in
       isDone.store(true, ordering: .releasing)
     }
     while !isDone.load(ordering: .acquiring) {}

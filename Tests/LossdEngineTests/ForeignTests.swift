@@ -100,28 +100,28 @@ import Testing
       func set() { value.store(true, ordering: .releasing) }
       var isSet: Bool { value.load(ordering: .acquiring) }
     }
-    let scheduler = Scheduler(workers: 1)
+    let threads = WorkerThreads(workers: 1)
     let group = WorkGroup()
     let stuck = try evaluation(does: 1)
     let results = AlignedBuffer(count: 4096)
     let small = SmallMemory(
       results: results.base, resultBytes: 4096, workspace: results, costMax: 1e9)
     let wrong = Box()
-    scheduler.prepare(stuck, small: small, group: group) { _ in
+    threads.prepare(stuck, small: small, group: group) { _ in
       wrong.set()
     }
-    while scheduler.insideSince(stuck) == nil { usleep(1000) }
+    while threads.insideSince(stuck) == nil { usleep(1000) }
     let isGone = Box()
     do {
       let memory = Memory(isGone)
-      #expect(scheduler.giveUp(stuck, keeping: memory))
+      #expect(threads.giveUp(stuck, keeping: memory))
     }
-    #expect(!scheduler.giveUp(stuck, keeping: group), "a second time there is nothing to give up")
-    #expect(scheduler.queueDepth == 0)
+    #expect(!threads.giveUp(stuck, keeping: group), "a second time there is nothing to give up")
+    #expect(threads.queueDepth == 0)
     // The only worker is lost; its place is taken.
     let next = try evaluation(does: 0)
     let done = Box()
-    scheduler.prepare(next, small: small, group: group) { _ in
+    threads.prepare(next, small: small, group: group) { _ in
       done.set()
     }
     while !done.isSet { usleep(1000) }
@@ -131,6 +131,6 @@ import Testing
     for _ in 0..<2000 where !isGone.isSet { usleep(1000) }
     #expect(isGone.isSet, "its memory is free once it is back")
     #expect(!wrong.isSet, "its completion is not called")
-    scheduler.stop()
+    threads.stop()
   }
 }

@@ -25,7 +25,7 @@ struct Numbers: RandomNumberGenerator {
 /// A daemon without functions, sockets and loops.
 func makeDaemon(_ limits: ServerLimits = ServerLimits()) -> DaemonState {
   DaemonState(
-    registry: Registry(), scheduler: Scheduler(workers: 1), software: "lossd/test", kernels: "",
+    registry: Registry(), scheduler: WorkerThreads(workers: 1), software: "lossd/test", kernels: "",
     limits: limits, pooledBytesMax: 1 << 20, plugins: nil)
 }
 

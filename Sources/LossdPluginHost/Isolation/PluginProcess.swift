@@ -21,7 +21,7 @@ public final class PluginProcess: @unchecked Sendable {
 
   private var entries: [FunctionEntry]
   private var library: PluginLibrary?
-  private let scheduler: Scheduler
+  private let workers: WorkerThreads
   private let group = WorkGroup()
   /// Two, so that what comes during a call does not overwrite it.
   private let incoming = [MessageMemory(), MessageMemory()]
@@ -121,7 +121,8 @@ public final class PluginProcess: @unchecked Sendable {
     let startsThreads = tasks.isMoreThanOne
     // Threads cannot be started later.
     let counter = Counter()
-    scheduler = Scheduler(workers: threads, clearsScratch: true) { counter.add() }
+    workers = WorkerThreads(
+      workers: threads, clearsScratch: true, watch: ThreadWatch(begin: { counter.add() }))
     counter.wait(for: threads)
     if let reason = Confinement.afterLoading() {
       throw StatusError(.failedPrecondition, "its process cannot be confined: \(reason)")
@@ -277,7 +278,7 @@ public final class PluginProcess: @unchecked Sendable {
   }
 
   private func compute(_ call: ProcessCall) {
-    scheduler.submit(call.evaluation, group: group) { [unowned self] _ in computed(call) }
+    workers.submit(call.evaluation, group: group) { [unowned self] _ in computed(call) }
   }
 
   /// Answers, and leaves nothing of the call behind.
@@ -340,7 +341,7 @@ public final class PluginProcess: @unchecked Sendable {
   private func finish(_ id: UInt64, _ order: inout Unpacker) {
     do throws(StatusError) {
       let evaluation = try beginSums(&order)
-      defer { evaluation.overwrite() }
+      defer { evaluation.erase() }
       for index in 0..<evaluation.entry.attributes.count {
         let value = order.takeAttribute()
         if case .none = value { continue }

@@ -104,7 +104,7 @@ final class ProcessCall: @unchecked Sendable {
 
   func clear() {
     segments.closeAll()
-    evaluation.overwrite()
+    evaluation.erase()
     message.unprotect(messageBytes)
     message.clear(messageBytes)
   }

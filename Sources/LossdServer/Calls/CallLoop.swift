@@ -13,7 +13,7 @@ class CallLoop: LoopContext, @unchecked Sendable {
   private static let sparesMax = 64
 
   let registry: Registry
-  let scheduler: Scheduler
+  let scheduler: WorkerThreads
 
   /// What plugins' functions do apart from this loop.
   private(set) lazy var foreign = ForeignWork(self)
@@ -100,7 +100,7 @@ class CallLoop: LoopContext, @unchecked Sendable {
   /// ended. The first of a turn may be larger: where calls come one by one it is the only one.
   func runInline(_ evaluation: Evaluation) -> Bool {
     let isFirst = inlineBudget == CallLoop.inlineTurnCost
-    let most = isFirst ? Scheduler.loneCallCost : Scheduler.smallCallCost
+    let most = isFirst ? WorkerThreads.loneCallCost : WorkerThreads.smallCallCost
     guard evaluation.cost <= most, inlineBudget > 0, evaluation.scratchBytes <= scratch.count
     else { return false }
     // Parsing and answering cost something too.

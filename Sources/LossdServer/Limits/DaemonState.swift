@@ -7,7 +7,7 @@ import Synchronization
 /// What all loops of a daemon share. Any thread.
 final class DaemonState: Sendable {
   let registry: Registry
-  let scheduler: Scheduler
+  let scheduler: WorkerThreads
   let budget: MemoryBudget
   let users: Users
   let pool: BufferPool
@@ -63,7 +63,7 @@ final class DaemonState: Sendable {
   var hasWaiters: Bool { waiterCount.load(ordering: .relaxed) > 0 }
 
   init(
-    registry: Registry, scheduler: Scheduler, software: String, kernels: String,
+    registry: Registry, scheduler: WorkerThreads, software: String, kernels: String,
     limits: ServerLimits, pooledBytesMax: Int, plugins: PluginManager?
   ) {
     self.registry = registry

@@ -27,7 +27,7 @@ final class WorkerCopy: @unchecked Sendable {
   }
 
   private var parts: [Part]
-  private let scheduler: Scheduler
+  private let scheduler: WorkerThreads
   private let group: WorkGroup
   private let completion: @Sendable (StatusError?) -> Void
   private var part = 0
@@ -36,14 +36,14 @@ final class WorkerCopy: @unchecked Sendable {
   /// Copies `parts` for a call, whose evaluation has nothing else under way; `completion` is called
   /// once, on a worker.
   static func start(
-    _ parts: [Part], _ evaluation: Evaluation, _ scheduler: Scheduler, _ group: WorkGroup,
+    _ parts: [Part], _ evaluation: Evaluation, _ scheduler: WorkerThreads, _ group: WorkGroup,
     completion: @escaping @Sendable (StatusError?) -> Void
   ) {
     WorkerCopy(parts, scheduler, group, completion).goOn(evaluation)
   }
 
   private init(
-    _ parts: [Part], _ scheduler: Scheduler, _ group: WorkGroup,
+    _ parts: [Part], _ scheduler: WorkerThreads, _ group: WorkGroup,
     _ completion: @escaping @Sendable (StatusError?) -> Void
   ) {
     self.parts = parts

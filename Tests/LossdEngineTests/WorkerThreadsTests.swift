@@ -7,7 +7,7 @@ import Testing
 @testable import LossdEngine
 
 /// Turns, ends and memory of calls on worker threads.
-@Suite struct SchedulerTests {
+@Suite struct WorkerThreadsTests {
   /// Notes who ran each of its units, and waits for a gate before the first one. The input says
   /// whose call it is.
   enum Noting: Function {
@@ -104,28 +104,28 @@ import Testing
     return call
   }
 
-  private func submit(_ call: Submitted, _ scheduler: Scheduler, _ group: WorkGroup) {
+  private func submit(_ call: Submitted, _ threads: WorkerThreads, _ group: WorkGroup) {
     let done = call.isDone
-    scheduler.submit(call.evaluation, group: group) { _ in done.set() }
+    threads.submit(call.evaluation, group: group) { _ in done.set() }
   }
 
   @Test("a user with one connection gets every second chunk beside one with a thousand")
   func users() throws {
-    let scheduler = Scheduler(workers: 1)
-    defer { scheduler.stop() }
+    let threads = WorkerThreads(workers: 1)
+    defer { threads.stop() }
     let (many, one) = (WorkUser(), WorkUser())
     // The only worker waits in it until all are there.
     let first = try call("noting", [0, 1])
-    submit(first, scheduler, WorkGroup())
+    submit(first, threads, WorkGroup())
     var calls: [Submitted] = []
     for _ in 0..<1000 {
       let call = try call("noting", [1, 3])
       calls.append(call)
-      submit(call, scheduler, WorkGroup(user: many))
+      submit(call, threads, WorkGroup(user: many))
     }
     let last = try call("noting", [2, 100])
     calls.append(last)
-    submit(last, scheduler, WorkGroup(user: one))
+    submit(last, threads, WorkGroup(user: one))
     Noting.gate.store(true, ordering: .releasing)
     for call in calls { call.isDone.wait() }
     let order = Noting.order.withLock { $0 }.filter { $0 != 0 }
@@ -137,57 +137,19 @@ import Testing
     for (before, after) in zip(places, places.dropFirst()) { #expect(after - before <= 2) }
   }
 
-  @Test("calls that wait cost their scheduler no more where there are many of them")
-  func many() throws {
-    func nanoseconds(_ count: Int) throws -> Double {
-      var queue = WorkQueue()
-      let entry = try #require(registry.table.entries.first)
-      let group = WorkGroup()
-      let calls = (0..<count).map { _ in Evaluation(entry) }
-      let start = Clock.now
-      for call in calls { queue.append(call, group) }
-      for call in calls.dropFirst().reversed() { queue.remove(call) }
-      #expect(queue.next()?.0 === calls.first)
-      #expect(queue.next() == nil)
-      return Double(Clock.now - start) / Double(count)
-    }
-    let few = try nanoseconds(1000)
-    let many = try nanoseconds(30_000)
-    // Linear work a call would be thirty times as much.
-    #expect(many < 10 * few + 2000, "\(few) and \(many) ns a call")
-  }
-
-  @Test("a call that is stopped has the next turn, and one only")
-  func hurry() throws {
-    var queue = WorkQueue()
-    let entry = try #require(registry.table.entries.first)
-    let calls = (0..<100).map { _ in Evaluation(entry) }
-    let user = WorkUser()
-    let groups = (0..<10).map { _ in WorkGroup(user: user) }
-    for (index, call) in calls.enumerated() { queue.append(call, groups[index % 10]) }
-    let group = groups[9]
-    queue.hurry(calls[99], group)
-    // Not one that does not wait.
-    queue.hurry(Evaluation(entry), group)
-    #expect(queue.next()?.0 === calls[99])
-    queue.hurry(calls[99], group)
-    for index in 0..<99 { #expect(queue.next()?.0 === calls[index]) }
-    #expect(queue.next() == nil)
-  }
-
   @Test("a call that waits behind others ends soon after it is stopped")
   func stopWaiting() throws {
-    let scheduler = Scheduler(workers: 1)
-    defer { scheduler.stop() }
+    let threads = WorkerThreads(workers: 1)
+    defer { threads.stop() }
     let group = WorkGroup()
     var calls: [Submitted] = []
     for _ in 0..<20 {
       let call = try self.call("counting", [1_000_000])
       calls.append(call)
-      submit(call, scheduler, group)
+      submit(call, threads, group)
     }
     for call in calls.reversed() {
-      scheduler.stop(call.evaluation)
+      threads.stop(call.evaluation)
       call.isDone.wait()
       #expect(call.evaluation.error?.code == .cancelled)
     }
@@ -206,11 +168,11 @@ import Testing
     }
     #expect(expected.bitPattern == sum.values[0].bitPattern)
     for workers in [1, 3] {
-      let scheduler = Scheduler(workers: workers)
+      let threads = WorkerThreads(workers: workers)
       let together = try call("counting", [units])
-      submit(together, scheduler, WorkGroup())
+      submit(together, threads, WorkGroup())
       together.isDone.wait()
-      scheduler.stop()
+      threads.stop()
       let value = try #require(together.evaluation.result(0).view.data).load(as: Double.self)
       #expect(value.bitPattern == expected.bitPattern)
     }
@@ -218,8 +180,8 @@ import Testing
 
   @Test("scratch memory that cannot be had is the call's error, and the worker goes on")
   func noScratch() throws {
-    let scheduler = Scheduler(workers: 1)
-    defer { scheduler.stop() }
+    let threads = WorkerThreads(workers: 1)
+    defer { threads.stop() }
     var limit = rlimit()
     getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
     // Larger than any address space: 2^40 bytes are believed, and not had where memory is limited.
@@ -227,14 +189,14 @@ import Testing
     let greedy = try call("counting", [3, 1 << 40])
     var space = rlimit(rlim_cur: 1 << 38, rlim_max: limit.rlim_max)
     setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &space)
-    submit(greedy, scheduler, WorkGroup())
+    submit(greedy, threads, WorkGroup())
     greedy.isDone.wait()
     setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
     #expect(greedy.evaluation.error?.code == .resourceExhausted)
     #expect(
       greedy.evaluation.error?.message.hasPrefix("cannot allocate 1099511627776 bytes") ?? false)
     let next = try call("counting", [3])
-    submit(next, scheduler, WorkGroup())
+    submit(next, threads, WorkGroup())
     next.isDone.wait()
     #expect(next.evaluation.error == nil)
   }
@@ -251,16 +213,40 @@ import Testing
       }
       return size * 4096
     }
-    let scheduler = Scheduler(workers: 1)
-    defer { scheduler.stop() }
+    let threads = WorkerThreads(workers: 1)
+    defer { threads.stop() }
     // Never touched, but mapped.
     let bytes = 1 << 30
     let before = mapped()
     let large = try call("counting", [3, Int64(bytes)])
-    submit(large, scheduler, WorkGroup())
+    submit(large, threads, WorkGroup())
     large.isDone.wait()
     #expect(large.evaluation.error == nil)
     for _ in 0..<2000 where mapped() > before + bytes / 2 { usleep(1000) }
     #expect(mapped() < before + bytes / 2)
+  }
+
+  @Test("the watch is called when a worker begins and ends, and renewed workers begin anew")
+  func watch() throws {
+    let (begun, ended) = (Counter(), Counter())
+    let watch = ThreadWatch(begin: { begun.add() }, end: { ended.add() })
+    let threads = WorkerThreads(workers: 2, watch: watch)
+    #expect(threads.workers == 2)
+    #expect(threads.renewThreads())
+    #expect(ended.value == 2)
+    let call = try call("counting", [3])
+    submit(call, threads, WorkGroup())
+    call.isDone.wait()
+    threads.stop()
+    #expect(begun.value == 4)
+    #expect(ended.value == 4)
+    #expect(threads.renewThreads(), "after the end there is nothing to renew")
+    #expect(threads.progress.isIdle)
+  }
+
+  private final class Counter: Sendable {
+    private let count = Atomic<Int>(0)
+    func add() { count.add(1, ordering: .relaxed) }
+    var value: Int { count.load(ordering: .relaxed) }
   }
 }

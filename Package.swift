@@ -150,6 +150,7 @@ let package = Package(
         "CLinux", "CLossdPlugin", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdSocket",
         "LossdTensor", "LossdThreads", "LossdWire",
       ],
+      exclude: ["Calls", "Channels", "Limits", "Services", "Sessions"].map { $0 + "/README.md" },
       swiftSettings: hot),
     .target(
       name: "LossdClient",

@@ -23,9 +23,6 @@ final class OutputQueue {
     case message(QueuedMessage)
   }
 
-  /// Payloads of up to so many bytes are copied behind their frame, which costs less than a vector
-  /// of their own.
-  static let copiedBytesMax = 4 << 10
   private static let vectorsMax = 64
 
   /// Frames are encoded into this buffer. Call `framesAppended` afterwards.
@@ -78,7 +75,7 @@ final class OutputQueue {
 
   private func append(_ payload: PayloadBuffer, offset: Int, count: Int) {
     if count == 0 { return }
-    if count <= OutputQueue.copiedBytesMax {
+    if count <= ResultBytes.copiedBytesMax {
       frames.append(UnsafeRawBufferPointer(start: payload.base + offset, count: count))
       framesAppended()
       return

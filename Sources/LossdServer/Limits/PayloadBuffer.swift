@@ -79,6 +79,10 @@ final class PayloadBuffer: @unchecked Sendable {
 /// The bytes of results, where they lie: one behind the other, each piece at a multiple of 64, they
 /// are a response's payload.
 struct ResultBytes {
+  /// Results of up to so many bytes are copied behind their message, which costs less than a vector
+  /// of their own.
+  static let copiedBytesMax = 4 << 10
+
   /// The first `count` bytes of this, else of `small`.
   var buffer: PayloadBuffer?
   var small: UnsafeMutableRawPointer?

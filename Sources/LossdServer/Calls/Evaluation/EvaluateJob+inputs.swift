@@ -141,7 +141,7 @@ extension EvaluateJob {
     var mask: UInt64 = 0
     for index in 0..<request.inputCount {
       guard case .payload(let begin, let length) = request.input(index).storage,
-        length > UInt64(OutputQueue.copiedBytesMax),
+        length > UInt64(ResultBytes.copiedBytesMax),
         let place = evaluation.entry.input(named: request.input(index).name)
       else { continue }
       let overlaps = (0..<request.inputCount).contains { other in

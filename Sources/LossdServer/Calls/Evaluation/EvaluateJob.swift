@@ -9,7 +9,7 @@ import LossdWire
 final class EvaluateJob {
   /// Up to these, memory is the job's own and not accounted, bytes.
   static let ownPayloadBytes = 16 << 10
-  static let ownResultBytes = OutputQueue.copiedBytesMax
+  static let ownResultBytes = ResultBytes.copiedBytesMax
   static let ownWorkspaceBytes = 16 << 10
   private static let ownArenaBytes = 16 << 10
   /// Messages up to this are decoded into what a job takes in any case, nearly always.

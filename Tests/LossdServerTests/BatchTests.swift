@@ -11,7 +11,9 @@ import Testing
 /// A call without a session: what its handler says is kept.
 private final class TestCall: Call {
   let budget: MemoryBudget
-  private let user = User(.uid(1), bytesMax: 1 << 40, within: LossdServerTests.budget(1 << 40)) { _ in }
+  private let user = User(.uid(1), bytesMax: 1 << 40, within: LossdServerTests.budget(1 << 40)) {
+    _ in
+  }
   private let ownSmall: SmallAccount
   private let ownGroup: WorkGroup
   private(set) var responses: [(id: UInt64, isLast: Bool, rows: UInt64?)] = []

@@ -59,7 +59,9 @@ extension OutputBuffer {
     ]
   }
 
-  private func text(_ bytes: [UInt8]?) -> String? { bytes.map { String(decoding: $0, as: UTF8.self) } }
+  private func text(_ bytes: [UInt8]?) -> String? {
+    bytes.map { String(decoding: $0, as: UTF8.self) }
+  }
 
   @Test("a second protocol is a session of its own, and needs nothing of the first")
   func echo() throws {
@@ -104,7 +106,9 @@ extension OutputBuffer {
   func strangers() throws {
     let bench = try ChannelBench()
     defer { bench.close() }
-    for (bytes, wrongAt) in [("GET / HTTP/1.1", 1), ("LOSSD/2\n", 7), ("LOSSD/1\r", 8), ("PRI *", 1)] {
+    for (bytes, wrongAt) in [
+      ("GET / HTTP/1.1", 1), ("LOSSD/2\n", 7), ("LOSSD/1\r", 8), ("PRI *", 1),
+    ] {
       let (channel, client) = try bench.connect { Sniffer($0, offers(bench)) }
       let bytes = Array(bytes.utf8)
       if wrongAt > 1 { bench.send(Array(bytes[..<(wrongAt - 1)]), channel, client) }

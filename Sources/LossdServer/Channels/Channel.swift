@@ -6,8 +6,8 @@ import LossdTensor
 import LossdWire
 
 /// One client's connection as far as no protocol is concerned: it owns the descriptor, reads into
-/// what its session offers, queues and writes output, runs the time limits, keeps within memory, and
-/// closes. Confined to its loop's thread.
+/// what its session offers, queues and writes output, runs the time limits, keeps within memory,
+/// and closes. Confined to its loop's thread.
 ///
 /// What a channel does is in files by subject: Channel+reading, +writing, +memory and +end. A
 /// property below that only one of these files changes stands under the file's name.

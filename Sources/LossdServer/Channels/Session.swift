@@ -1,8 +1,8 @@
 import LossdTensor
 
 /// One protocol, spoken over a channel: bytes come in and become calls, answers become bytes. A
-/// session knows nothing of functions, and a channel nothing of protocols: this class is all that it
-/// asks of one. Confined to its loop's thread.
+/// session knows nothing of functions, and a channel nothing of protocols: this class is all that
+/// it asks of one. Confined to its loop's thread.
 class Session {
   /// What the time limits of a channel depend on.
   enum Reading: Equatable {

@@ -23,7 +23,9 @@ struct ServiceTable {
     Service(
       prefix: "/lossd.v1.Evaluator/",
       methods: [
-        Entry(path: "/lossd.v1.Evaluator/Evaluate", isEvaluating: true, makeHandler: { EvaluationHandler($0) }),
+        Entry(
+          path: "/lossd.v1.Evaluator/Evaluate", isEvaluating: true,
+          makeHandler: { EvaluationHandler($0) }),
         Entry(
           path: "/lossd.v1.Evaluator/EvaluateStream", isStreaming: true, isEvaluating: true,
           makeHandler: { EvaluationHandler($0) }),

@@ -144,7 +144,8 @@ extension LossdSession: FrameSink {
     defer { arena.reset() }
     do throws(StatusError) {
       let hello = try HelloMessage(decoding: message, in: arena)
-      decoder.sharedMemory = channel.isUnix && hello.features.contains(LossdSession.sharedMemoryFeature)
+      decoder.sharedMemory =
+        channel.isUnix && hello.features.contains(LossdSession.sharedMemoryFeature)
       if hello.maxMessageBytes > 0 { peerMessageBytesMax = hello.maxMessageBytes }
       if hello.maxPayloadBytes > 0 {
         peerPayloadBytesMax = min(hello.maxPayloadBytes, UInt64(UInt32.max))

@@ -5,9 +5,9 @@ import LossdWire
 /// lossd's own protocol over a channel: frames, streams, credit, regions of shared memory. It turns
 /// frames into calls and answers into frames. Confined to its loop's thread.
 ///
-/// What a session does is in files by subject: LossdSession+frames (what each frame does), +payloads
-/// (memory for what comes) and +regions. A property below that only one of these files changes
-/// stands under the file's name.
+/// What a session does is in files by subject: LossdSession+frames (what each frame does),
+/// +payloads (memory for what comes) and +regions. A property below that only one of these files
+/// changes stands under the file's name.
 final class LossdSession: Session {
   static let sharedMemoryFeature = "shm"
 

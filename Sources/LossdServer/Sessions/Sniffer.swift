@@ -1,11 +1,11 @@
 import LossdTensor
 
-/// The first session of every channel: it finds out by the first bytes what is spoken, and hands the
-/// channel to a session of that protocol. A channel that speaks nothing of what is offered is closed
-/// at its first wrong byte, without an answer.
+/// The first session of every channel: it finds out by the first bytes what is spoken, and hands
+/// the channel to a session of that protocol. A channel that speaks nothing of what is offered is
+/// closed at its first wrong byte, without an answer.
 final class Sniffer: Session {
-  /// A protocol that a listener offers, by the bytes that its clients begin with. None of them is the
-  /// beginning of another's.
+  /// A protocol that a listener offers, by the bytes that its clients begin with. None of them is
+  /// the beginning of another's.
   struct Offer {
     let preface: [UInt8]
     /// Gets the bytes after the preface.
@@ -42,8 +42,8 @@ final class Sniffer: Session {
   override var isSniffing: Bool { true }
 
   override func drain() {
-    // The client may have sent something that is still on its way: its session will say that nothing
-    // of it began.
+    // The client may have sent something that is still on its way: its session will say that
+    // nothing of it began.
     channel.setStall(Channel.lastWordsTime)
   }
 }

@@ -1,5 +1,5 @@
-/// Bytes in, frames out, after a client's preface: a state machine that holds at most one header or one
-/// message.
+/// Bytes in, frames out, after a client's preface: a state machine that holds at most one header or
+/// one message.
 ///
 /// A hot path: a header or message that lies whole in the given bytes is read in place; a payload
 /// goes straight to where the sink says; what is dropped is never buffered; nothing is allocated in

@@ -7,10 +7,10 @@ import LossdTensor
 ///     received --> planned --> computing --> computed --> (sent by its call)
 ///
 /// What runs elsewhere takes more steps: inputs are copied to where a plugin's process sees them
-/// (`copyingIn`), the plugin plans, and computes what is small (`planning`), results are copied to the
-/// client's memory (`copyingOut`), and a plugin that merges sums by itself adds the batch's
-/// (`merging`). From every state a batch may fail; `stop` ends what is under way, and the batch then
-/// fails by itself.
+/// (`copyingIn`), the plugin plans, and computes what is small (`planning`), results are copied to
+/// the client's memory (`copyingOut`), and a plugin that merges sums by itself adds the batch's
+/// (`merging`). From every state a batch may fail; `stop` ends what is under way, and the batch
+/// then fails by itself.
 final class Batch {
   enum State {
     /// Its request arrives, or is there and waits for its turn.

@@ -45,8 +45,8 @@ extension EvaluateJob {
     return evaluation
   }
 
-  /// Gives the evaluation the request's tensors, the first time; while the payload is still to come,
-  /// without its elements, which a later call gives.
+  /// Gives the evaluation the request's tensors, the first time; while the payload is still to
+  /// come, without its elements, which a later call gives.
   func setInputs(_ call: Call) throws(StatusError) {
     guard let request, let evaluation else { return }
     if hasSetInputs { return placePayload(request, evaluation) }

@@ -12,8 +12,8 @@ extension EvaluateJob {
   }
 
   /// Where a big payload goes. The evaluation has been begun and, unless it is a plugin's, planned,
-  /// by the shapes and types in the message: what is wrong with them is known before a byte of it is
-  /// read.
+  /// by the shapes and types in the message: what is wrong with them is known before a byte of it
+  /// is read.
   func destination(_ byteCount: Int, _ context: CallLoop, _ call: Call) -> Destination {
     let account = charge(call)
     if let entry = evaluation?.entry, entry.isForeign {

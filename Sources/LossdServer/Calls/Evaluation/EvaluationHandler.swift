@@ -2,9 +2,9 @@ import LossdEngine
 import LossdTensor
 import LossdWire
 
-/// Evaluate and EvaluateStream: a batch a request, a response a batch, in order, and for a stream at
-/// last the Summary. A unary call is a stream of one batch. Several batches are computed at once while
-/// others arrive and leave; what happens to each is `Batch`'s.
+/// Evaluate and EvaluateStream: a batch a request, a response a batch, in order, and for a stream
+/// at last the Summary. A unary call is a stream of one batch. Several batches are computed at once
+/// while others arrive and leave; what happens to each is `Batch`'s.
 final class EvaluationHandler: CallHandler {
   /// Batches of one stream under way at once, beyond which they wait: enough to keep every worker
   /// busy while responses are written.
@@ -299,7 +299,8 @@ final class EvaluationHandler: CallHandler {
   private func summarise(_ call: Call) {
     let drained = StatusError(
       .unavailable,
-      "the daemon is shutting down; \(summary.total.batches) batches are in the Summary before this")
+      "the daemon is shutting down; \(summary.total.batches) batches are in the Summary before this"
+    )
     guard let template else {
       let noFunction = StatusError(
         .invalidArgument, "the stream ended before a request named a function")

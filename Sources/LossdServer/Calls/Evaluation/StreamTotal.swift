@@ -16,7 +16,11 @@ struct StreamTotal {
 
   /// Adds a computed batch; `merged`: the sums with the batch's, where a plugin has added them.
   mutating func add(_ evaluation: Evaluation, merged: Accumulator?) throws(StatusError) {
-    if let merged { sums = merged } else { try sums.merge(evaluation.accumulator, evaluation.entry) }
+    if let merged {
+      sums = merged
+    } else {
+      try sums.merge(evaluation.accumulator, evaluation.entry)
+    }
     batches = batches.addingSaturated(1)
     rows = rows.addingSaturated(UInt64(max(evaluation.rows, 0)))
   }

@@ -22,13 +22,12 @@ void lossd_call_free(lossd_call *call) {
 }
 
 lossd_code lossd_call_submit(lossd_call *call, lossd_error *error) {
-  lossd_code code = call_check(call, error);
-  if (code != LOSSD_OK) return code;
+  if (call == NULL) return call_check(call, error);
   lossd_client *client = client_of(call->core);
   const struct core *core = call->core;
   if (client->is_freed) return fail(error, LOSSD_FAILED_PRECONDITION, "the client has been freed");
   client_enter(client);
-  code = call_start(call, error);
+  lossd_code code = call_start(call, error);
   if (code != LOSSD_OK) return code;
   if (core->current == NULL || core->current->flight_count == 0 || core->pending_count >= SUBMIT_BATCH) {
     client_turn(client);

@@ -20,7 +20,7 @@ struct lossd_client {
 lossd_client *client_of(const struct core *core);
 void client_retain(lossd_client *client);
 void client_release(lossd_client *client);
-/* Before the client is used: sets its time, and in a child leaves what was under way or waited for one to the parent. */
+/* Before the client is used: sets its time; in a child, what was under way is left to the parent. */
 void client_enter(lossd_client *client);
 /* Writes, waits until something happens or `until`, reads. CANCELLED: interrupted. */
 lossd_code client_step(lossd_client *client, uint64_t until);

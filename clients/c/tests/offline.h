@@ -102,7 +102,8 @@ static size_t offline_descriptors(const struct connection *connection, int *desc
   size_t count = 0, there = connection->descriptor_count;
   for (; there + count < segments_asked(connection) && there + count < DESCRIPTORS_MAX; count++) {
     descriptors[count] = memfd_create("offline", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (ftruncate(descriptors[count], 1 << 20) != 0 || fcntl(descriptors[count], F_ADD_SEALS, F_SEAL_SHRINK) != 0) abort();
+    if (ftruncate(descriptors[count], 1 << 20) != 0) abort();
+    if (fcntl(descriptors[count], F_ADD_SEALS, F_SEAL_SHRINK) != 0) abort();
   }
   return count;
 }

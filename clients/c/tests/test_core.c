@@ -177,10 +177,12 @@ static void say_summary(uint32_t stream, uint64_t batches, double loss_sum, doub
   Lossd__V1__EvaluateResponse response = LOSSD__V1__EVALUATE_RESPONSE__INIT;
   Lossd__V1__Summary summary = LOSSD__V1__SUMMARY__INIT;
   Lossd__V1__Summary__ValuesEntry value = LOSSD__V1__SUMMARY__VALUES_ENTRY__INIT, *values[] = {&value};
-  Lossd__V1__Summary__StateEntry state[2] = {LOSSD__V1__SUMMARY__STATE_ENTRY__INIT, LOSSD__V1__SUMMARY__STATE_ENTRY__INIT};
+  Lossd__V1__Summary__StateEntry state[2];
   Lossd__V1__Summary__StateEntry *states[] = {&state[0], &state[1]};
   value.key = (char *)"loss";
   value.value = loss_sum / weight_sum;
+  lossd__v1__summary__state_entry__init(&state[0]);
+  lossd__v1__summary__state_entry__init(&state[1]);
   state[0].key = (char *)"loss_sum";
   state[0].value = loss_sum;
   state[1].key = (char *)"weight_sum";
@@ -224,7 +226,9 @@ static void hear(struct driver *driver, const int *descriptors, size_t descripto
     size_t count = vector.iov_len, first = split > fed && split < fed + count ? split - fed : count;
     if (driver->connection != NULL) connection_feed(driver->connection, bytes, first, descriptors, descriptor_count);
     driver_turn(driver);
-    if (driver->connection != NULL && count > first) connection_feed(driver->connection, bytes + first, count - first, NULL, 0);
+    if (driver->connection != NULL && count > first) {
+      connection_feed(driver->connection, bytes + first, count - first, NULL, 0);
+    }
     driver_turn(driver);
     fed += count;
     output_advance(&script, count);
@@ -243,15 +247,16 @@ static lossd_call *call_of(struct driver *driver, const char *function) {
   return call;
 }
 
-/* One of everything: a call into the caller's memory, a raw one, a data set that a second daemon goes on with. What it came
- * to; the number of bytes that were fed is in `fed`. */
+/* One of everything: a call into the caller's memory, a raw one, a data set that a second daemon goes on with. 0, or the
+ * line where something is not as expected; the number of bytes that were fed is in `fed`. */
 static int everything(struct driver *driver) {
   static const float answer[3] = {1, 2, 3};
   float output[3] = {0};
   lossd_error error;
   fed = 0;
   driver_begin(driver, 0);
-  lossd_call *call = call_of(driver, "sigmoid"), *raw = call_new_raw(&driver->core, "/lossd.v1.Any/Thing", "\x0a\x01x", 3);
+  lossd_call *call = call_of(driver, "sigmoid");
+  lossd_call *raw = call_new_raw(&driver->core, "/lossd.v1.Any/Thing", "\x0a\x01x", 3);
   lossd_call_output(call, "output", output, sizeof output);
   if (call_start(call, &error) != LOSSD_OK || call_start(raw, &error) != LOSSD_OK) return __LINE__;
   driver_turn(driver);

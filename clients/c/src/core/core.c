@@ -43,7 +43,7 @@ static uint64_t with_grace(uint64_t deadline) {
 }
 
 void core_late_at(struct core *core, uint64_t deadline) {
-  core->earliest = earlier(core->earliest, with_grace(deadline));
+  if (deadline != NEVER) core->earliest = earlier(core->earliest, with_grace(deadline));
 }
 
 /* Whether it was; if not, `earliest` heeds it. */
@@ -230,7 +230,9 @@ static void ask_to_connect(struct core *core) {
 
 uint64_t core_connect_until(const struct core *core) {
   uint64_t result = core_after(core, core->connect_timeout_us);
-  for (const lossd_call *call = core->pending; call != NULL; call = call->next) result = earlier(result, call->deadline);
+  for (const lossd_call *call = core->pending; call != NULL; call = call->next) {
+    result = earlier(result, call->deadline);
+  }
   for (const lossd_stream *stream = core->streams; stream != NULL; stream = stream->next) {
     result = earlier(result, stream->deadline);
   }

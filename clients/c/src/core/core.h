@@ -1,17 +1,18 @@
-/* The core: a client without I/O. It has calls, streams, connections and shared memory; it makes no system call, starts no
- * thread and looks at no clock. A driver has sockets, a clock and a loop, and there may be several kinds of drivers. It does
- * this, in one thread:
+/* The core: a client without I/O. It has calls, streams, connections and shared memory. It makes no system call, starts
+ * no thread and looks at no clock: those are its driver's. There may be several kinds of drivers. Each does this, in one
+ * thread:
  *
  *     core_init, core_set_time
  *     call_new, lossd_call_input, ..., call_start, or stream_new, stream_add, ...
  *     for ever:
  *       core_feed                        what waits goes to connections
- *       while (core_next_event(...))     CORE_CONNECT: connect, then core_connected or core_refused; CORE_CLOSED: close the
- *                                        descriptor, connection_free; the others say what calls and streams came to
+ *       while (core_next_event(...))     CORE_CONNECT: connect, then core_connected or core_refused;
+ *                                        CORE_CLOSED: close the descriptor, connection_free;
+ *                                        the others say what calls and streams came to
  *       for each of core->connections    write connection_vectors, say connection_sent
  *       wait                             until one can be read, or written where it has something, or core_deadline
  *       core_set_time
- *       for each that can be read        read to connection_room, say connection_received, or connection_close at its end
+ *       for each that can be read        read to connection_room, say connection_received; at its end, connection_close
  *       core_turn                        ends what is late; after what has come was read, since that may be in time
  */
 #ifndef LOSSD_CORE_H

@@ -22,9 +22,8 @@ void source_drop(struct sources *sources, struct source *source) {
 
 int sources_next(struct sources *sources, struct core_event *event) {
   struct source *source = sources->first;
-  unsigned kind = 0;
   if (source == NULL) return 0;
-  while (!(source->untold & 1u << kind)) kind++;
+  int kind = __builtin_ctz(source->untold);
   event->kind = (enum core_event_kind)kind;
   event->subject = source;
   if (source->untold == 1u << kind) {

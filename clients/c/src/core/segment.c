@@ -191,7 +191,8 @@ void segments_end(struct connection *connection) {
   for (struct segment *segment = connection->core->segments; segment != NULL; segment = next) {
     next = segment->next;
     if (segment->connection != connection) continue;
-    if (segment->state == SEGMENT_THERE && (segment->owner == SEGMENT_USERS || segment->has_result)) keep(connection->core, segment);
+    int is_users = segment->owner == SEGMENT_USERS || segment->has_result;
+    if (segment->state == SEGMENT_THERE && is_users) keep(connection->core, segment);
     give_back(segment);
     segment->is_tainted = 1;
     segment->state = SEGMENT_GONE;

@@ -18,8 +18,8 @@ struct core_memory {
   /* The first `bytes` of the file, readable and writable, at a multiple of a page. NULL where the file has not so many
    * bytes or is not sealed against shrinking: touching it could end the process. */
   void *(*map)(int descriptor, size_t bytes);
-  /* Makes the mapping this process's own memory, in its place and with what lies there. 0: that was lost, since the file
-   * does not begin with `mark` any more. */
+  /* Makes the mapping this process's own memory, in its place and with what lies there. 0: that was lost, since the
+   * file does not begin with `mark` any more. */
   int (*keep)(void *base, size_t bytes, int descriptor, uint64_t mark);
   void (*unmap)(void *base, size_t bytes);
   void (*close)(int descriptor);

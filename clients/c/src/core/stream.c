@@ -89,7 +89,8 @@ void stream_described(lossd_stream *stream, lossd_call *description) {
   for (size_t index = 0; error.code == LOSSD_OK && index < stream->head->input_count; index++) {
     const char *name = stream->head->inputs[index].name;
     if (stream_keeps(stream, name)) continue;
-    fail(&error, LOSSD_INVALID_ARGUMENT, "%s: %s does not stay, it belongs to the batches", stream->head->function, name);
+    fail(&error, LOSSD_INVALID_ARGUMENT, "%s: %s does not stay, it belongs to the batches", stream->head->function,
+         name);
   }
   if (error.code != LOSSD_OK) {
     stream_fail(stream, error.code, "%s", error.text);
@@ -156,7 +157,9 @@ static lossd_code check_batch(const lossd_stream *stream, lossd_call *batch, los
   if (batch->function != NULL || batch->attribute_count > 0) {
     return fail(error, LOSSD_INVALID_ARGUMENT, "function and attributes are the stream's: a batch has inputs alone");
   }
-  for (size_t index = 0; index < batch->input_count; index++) has_input |= !stream_keeps(stream, batch->inputs[index].name);
+  for (size_t index = 0; index < batch->input_count; index++) {
+    has_input |= !stream_keeps(stream, batch->inputs[index].name);
+  }
   if (!has_input) return fail(error, LOSSD_INVALID_ARGUMENT, "a batch brings an input that does not stay");
   int is_asked = 0;
   for (size_t index = 0; index < stream->head->result_count; index++) is_asked |= stream->head->results[index].is_asked;

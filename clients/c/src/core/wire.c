@@ -5,11 +5,18 @@
 
 #define SOFTWARE "lossd-c/" LOSSD_VERSION
 
+/* One store, as compilers see it; a loop is not. */
+static void write32(unsigned char *to, uint32_t number) {
+  to[0] = (unsigned char)number;
+  to[1] = (unsigned char)(number >> 8);
+  to[2] = (unsigned char)(number >> 16);
+  to[3] = (unsigned char)(number >> 24);
+}
+
 void frame_write(unsigned char *to, const struct frame *frame) {
-  uint32_t words[3] = {frame->payload_length, frame->message_length, frame->stream};
-  for (int word = 0; word < 3; word++) {
-    for (int byte = 0; byte < 4; byte++) to[4 * word + byte] = (unsigned char)(words[word] >> 8 * byte);
-  }
+  write32(to, frame->payload_length);
+  write32(to + 4, frame->message_length);
+  write32(to + 8, frame->stream);
   to[12] = frame->type;
   to[13] = frame->flags;
   to[14] = to[15] = 0;

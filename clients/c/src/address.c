@@ -1,5 +1,5 @@
 /* Addresses: "unix:PATH", "tcp:HOST[:PORT]", "tcp:[IPV6][:PORT]". */
-#include "internal.h"
+#include "address.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 #define DEFAULT_ADDRESS "unix:/run/lossd/lossd.sock"
 #define DEFAULT_PORT "5677"

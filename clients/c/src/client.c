@@ -1,5 +1,5 @@
-/* The client: its connections, what waits for one, and the turning of it all. */
-#include "internal.h"
+/* The blocking client: its life, its turns, its waiting. */
+#include "client.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -7,6 +7,31 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "mapping.h"
+#include "socket.h"
+
+/* ---- Forks ---- */
+
+/* A page that is empty in a child costs nothing to look at, unlike getpid(). */
+static volatile int *make_mark(void) {
+  size_t size = (size_t)sysconf(_SC_PAGESIZE);
+  void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return NULL;
+  if (madvise(page, size, MADV_WIPEONFORK) != 0) {
+    munmap(page, size);
+    return NULL;
+  }
+  *(volatile int *)page = 1;
+  return page;
+}
+
+static int has_forked(const lossd_client *client) {
+  return client->mark != NULL ? *client->mark == 0 : client->process != getpid();
+}
+
+/* ---- Beginning and end ---- */
 
 lossd_client *lossd_client_new(const char *address, lossd_error *error) {
   struct address parsed;
@@ -22,152 +47,92 @@ lossd_client *lossd_client_new(const char *address, lossd_error *error) {
     free(client);
     return NULL;
   }
+  core_init(&client->core, parsed.text, parsed.path != NULL, mapping_memory());
   client->references = 1;
   client->interrupt = descriptor;
   client->process = getpid();
-  client->mark = client_make_mark();
+  client->mark = make_mark();
   client->address = parsed;
-  client->connect_timeout_us = CONNECT_TIMEOUT_US;
-  client->shared_min = SHARED_MIN;
-  arena_init(&client->arena);
   succeed(error);
   return client;
 }
+
+lossd_client *client_of(const struct core *core) { return (lossd_client *)(uintptr_t)core; }
 
 void client_retain(lossd_client *client) { client->references++; }
 
 void client_release(lossd_client *client) {
   if (--client->references > 0) return;
-  segments_free(client);
+  core_free(&client->core);
   close(client->interrupt);
   if (client->mark != NULL) munmap((void *)(uintptr_t)client->mark, (size_t)sysconf(_SC_PAGESIZE));
   address_free(&client->address);
-  arena_free(&client->arena);
   free(client);
-}
-
-void lossd_client_free(lossd_client *client) {
-  if (client == NULL || client->is_freed) return;
-  client->is_freed = 1;
-  while (client->pending != NULL) call_finish(client->pending, LOSSD_CANCELLED, "the client was freed");
-  for (lossd_stream *stream = client->streams; stream != NULL; stream = stream->next) {
-    if (!stream->is_complete) stream_fail(stream, LOSSD_CANCELLED, "the client was freed");
-  }
-  while (client->connections != NULL) {
-    struct connection *connection = client->connections;
-    if (!client_has_forked(client)) {
-      segments_end(connection);
-      connection_flush(connection); /* says that the daemon need not wait for anything */
-    }
-    connection_close(connection, LOSSD_CANCELLED, "the client was freed");
-    client->connections = connection->next;
-    connection_free(connection);
-  }
-  client->current = NULL;
-  client_release(client);
-}
-
-void lossd_client_set_connect_timeout(lossd_client *client, uint64_t timeout_us) {
-  if (client != NULL) client->connect_timeout_us = timeout_us;
-}
-
-void lossd_client_set_payload_max(lossd_client *client, uint64_t bytes) {
-  if (client != NULL) client->payload_max = bytes;
-}
-
-void lossd_client_interrupt(lossd_client *client) {
-  uint64_t one = 1;
-  int number = errno; /* in a signal handler it is another's */
-  if (client != NULL && write(client->interrupt, &one, sizeof one) < 0) {
-    /* The counter is full: it is interrupted already. */
-  }
-  errno = number;
-}
-
-/* Connections that have ended, or have nothing left to wait for. */
-static void reap(lossd_client *client) {
-  uint64_t now = now_us();
-  struct connection **link = &client->connections;
-  while (*link != NULL) {
-    struct connection *connection = *link;
-    if (!connection->is_closed && !connection->has_hello && now > connection->hello_deadline) {
-      connection_close(connection, LOSSD_UNAVAILABLE, "%s: the daemon did not say HELLO in time",
-                       client->address.text);
-    }
-    int is_idle = connection->is_draining && connection->flight_count == 0 && connection->output.pending == 0;
-    if (!connection->is_closed && !is_idle) {
-      link = &connection->next;
-      continue;
-    }
-    if (client->current == connection) client->current = NULL;
-    *link = connection->next;
-    connection_free(connection);
-  }
 }
 
 /* ---- Turning ---- */
 
-uint64_t earlier(uint64_t left, uint64_t right) { return left < right ? left : right; }
-
-/* Whether the next one can be looked at. */
-static int send_call(struct connection *connection, lossd_call *call) {
+/* Connects where the core wants it, closes what has ended; how many events there were. */
+static int take_events(lossd_client *client) {
+  struct core *core = &client->core;
+  struct core_event event;
   lossd_error error;
-  uint64_t now = call->deadline == NEVER ? 0 : now_us();
-  if (call->deadline != NEVER && now >= call->deadline) {
-    call_finish(call, LOSSD_DEADLINE_EXCEEDED, "the timeout was over before the call could be sent");
-    return 1;
+  int count = 0;
+  for (; core_next_event(core, &event); count++) {
+    struct connection *connection = event.subject;
+    if (event.kind == CORE_CLOSED) {
+      if (connection->descriptor >= 0) close(connection->descriptor);
+      connection_free(connection);
+    } else if (event.kind == CORE_CONNECT) {
+      int descriptor = address_connect(&client->address, core_connect_until(core), client->interrupt, &error);
+      core_set_time(core, now_us());
+      if (descriptor < 0) {
+        if (error.code == LOSSD_CANCELLED) count--; /* interrupted: who waits finds that out */
+        core_refused(core, &error);
+      } else if (core_connected(core, descriptor) == NULL) {
+        close(descriptor);
+      }
+    }
   }
-  if (place_call(connection, call, 1) == PLACED_LATER) return 0;
-  int fits = connection_fits(connection, call, &error);
-  if (fits < 0) call_finish(call, error.code, "%s", error.text);
-  if (fits <= 0) return fits < 0;
-  uint32_t id = connection_open_flight(connection, FLIGHT_CALL, call);
-  if (id == 0) {
-    uses_end(call->client, &call->uses, 1);
-    return 0;
-  }
-  struct output *output = &connection->output;
-  if (!put_open(output, id, call->method, call->deadline == NEVER ? 0 : call->deadline - now)) {
-    connection_drop_flight(connection, id);
-    call_finish(call, LOSSD_RESOURCE_EXHAUSTED, "no memory to send the call");
-  } else if (!put_request(output, id, call, UINT64_MAX, 1)) {
-    connection_cancel(connection, id, call, 1);
-    call_finish(call, LOSSD_RESOURCE_EXHAUSTED, "no memory to send the call");
-  } else {
-    client_dequeue(call->client, call);
-    call->state = CALL_SENT;
-    call->connection = connection;
-    call->id = id;
-  }
-  return 1;
+  return count;
 }
 
-void client_feed(lossd_client *client) {
-  if (client->current != NULL && !connection_takes_calls(client->current)) client->current = NULL;
-  if (client->current == NULL && client_wants_connection(client)) client_connect(client);
-  struct connection *current = client->current;
-  for (lossd_stream *stream = client->streams; stream != NULL; stream = stream->next) stream_feed(stream, current);
-  while (current != NULL && client->pending != NULL && current->output.pending < OUTPUT_HIGH) {
-    if (!send_call(current, client->pending)) break;
+void client_write(lossd_client *client) {
+  if (has_forked(client)) return; /* they are the parent's sockets */
+  for (struct connection *item = client->core.connections; item != NULL; item = item->next) socket_flush(item);
+}
+
+static void leave_to_parent(lossd_client *client) {
+  client->process = getpid();
+  if (client->mark != NULL) *client->mark = 1;
+  core_abandon(&client->core, LOSSD_UNAVAILABLE, "the process has forked: the call is its parent's");
+  /* Interrupts of the parent are not ours either. */
+  int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (descriptor >= 0) {
+    close(client->interrupt);
+    client->interrupt = descriptor;
   }
 }
 
-static void flush_all(lossd_client *client) {
-  for (struct connection *item = client->connections; item != NULL; item = item->next) connection_flush(item);
+void client_enter(lossd_client *client) {
+  core_set_time(&client->core, now_us());
+  if (has_forked(client)) leave_to_parent(client);
 }
 
-void client_flush(lossd_client *client) {
-  client_check_fork(client);
-  client_feed(client);
-  flush_all(client);
+int client_flush(lossd_client *client) {
+  client_enter(client);
+  core_feed(&client->core);
+  int count = take_events(client);
+  client_write(client);
+  return count > 0;
 }
 
 void client_turn(lossd_client *client) {
-  client_check_fork(client);
-  for (struct connection *item = client->connections; item != NULL; item = item->next) connection_read(item);
-  reap(client);
-  client_feed(client);
-  flush_all(client);
+  client_enter(client);
+  for (struct connection *item = client->core.connections; item != NULL; item = item->next) socket_read(item);
+  core_turn(&client->core);
+  take_events(client);
+  client_write(client);
 }
 
 static int poll_until(struct pollfd *items, nfds_t count, uint64_t until) {
@@ -179,83 +144,150 @@ static int poll_until(struct pollfd *items, nfds_t count, uint64_t until) {
   return ppoll(items, count, until == NEVER ? NULL : &wait, NULL);
 }
 
-/* When something is to be done though nothing happens. */
-static uint64_t next_timer(const lossd_client *client, uint64_t until) {
-  for (const struct connection *item = client->connections; item != NULL; item = item->next) {
-    if (!item->has_hello) until = earlier(until, item->hello_deadline + 1);
-  }
-  if (client->current == NULL && client_wants_connection(client)) until = earlier(until, client->retry_at);
-  return until;
-}
-
 lossd_code client_step(lossd_client *client, uint64_t until) {
-  uint64_t finished = client->finished;
-  client_check_fork(client);
-  client_feed(client);
-  flush_all(client);
-  if (client->finished != finished) return LOSSD_OK;
+  struct core *core = &client->core;
   struct pollfd items[1 + CONNECTIONS_MAX];
   struct connection *polled[1 + CONNECTIONS_MAX];
   nfds_t count = 1;
+  if (client_flush(client)) return LOSSD_OK;
   items[0].fd = client->interrupt;
   items[0].events = POLLIN;
-  for (struct connection *item = client->connections; item != NULL; item = item->next) {
-    if (item->is_closed || count > CONNECTIONS_MAX) continue;
+  for (struct connection *item = core->connections; item != NULL && count <= CONNECTIONS_MAX; item = item->next) {
     polled[count] = item;
     items[count].fd = item->descriptor;
     items[count++].events = (short)(POLLIN | (item->output.pending > 0 ? POLLOUT : 0));
   }
-  int ready = poll_until(items, count, next_timer(client, until));
+  uint64_t deadline = core_deadline(core);
+  int ready = poll_until(items, count, deadline < until ? deadline : until);
   if (ready > 0 && items[0].revents != 0) {
     uint64_t times;
     if (read(client->interrupt, &times, sizeof times) > 0) return LOSSD_CANCELLED;
   }
+  core_set_time(core, now_us());
   for (nfds_t index = 1; ready > 0 && index < count; index++) {
-    if (items[index].revents & POLLOUT) connection_flush(polled[index]);
-    if (items[index].revents & ~POLLOUT) connection_read(polled[index]);
+    if (items[index].revents & POLLOUT) socket_flush(polled[index]);
+    if (items[index].revents & ~POLLOUT) socket_read(polled[index]);
   }
-  reap(client);
+  core_turn(core);
+  take_events(client);
+  client_write(client);
   return LOSSD_OK;
+}
+
+/* ---- The user's ---- */
+
+void lossd_client_free(lossd_client *client) {
+  if (client == NULL || client->is_freed) return;
+  client->is_freed = 1;
+  struct core *core = &client->core;
+  if (!has_forked(client)) {
+    for (struct connection *item = core->connections; item != NULL; item = item->next) segments_end(item);
+    client_write(client); /* says that the daemon need not wait for anything */
+  }
+  core_abandon(core, LOSSD_CANCELLED, "the client was freed");
+  for (lossd_stream *stream = core->streams; stream != NULL; stream = stream->next) {
+    stream_fail(stream, LOSSD_CANCELLED, "the client was freed");
+  }
+  take_events(client);
+  client_release(client);
+}
+
+void lossd_client_set_connect_timeout(lossd_client *client, uint64_t timeout_us) {
+  if (client != NULL) client->core.connect_timeout_us = timeout_us;
+}
+
+void lossd_client_set_payload_max(lossd_client *client, uint64_t bytes) {
+  if (client != NULL) client->core.payload_max = bytes;
+}
+
+void lossd_client_set_shared_min(lossd_client *client, size_t bytes) {
+  if (client != NULL) client->core.shared_min = bytes;
+}
+
+void lossd_client_interrupt(lossd_client *client) {
+  uint64_t one = 1;
+  int number = errno; /* in a signal handler it is another's */
+  if (client != NULL && write(client->interrupt, &one, sizeof one) < 0) {
+    /* The counter is full: it is interrupted already. */
+  }
+  errno = number;
 }
 
 void lossd_client_flush(lossd_client *client) {
   if (client != NULL && !client->is_freed) client_turn(client);
 }
 
-/* ---- Ping ---- */
-
 lossd_code lossd_client_ping(lossd_client *client, uint64_t timeout_us, uint64_t *round_trip_us,
                              lossd_error *error) {
   if (client == NULL || client->is_freed) return fail(error, LOSSD_FAILED_PRECONDITION, "no client");
-  uint64_t deadline = deadline_after(timeout_us), begin = 0, number = 0;
-  struct connection *asked = NULL;
+  struct core *core = &client->core;
   client_turn(client);
-  client->refusal.code = LOSSD_OK;
+  uint64_t deadline = core_after(core, timeout_us), begin = 0, number = 0;
+  struct connection *asked = NULL;
+  core->refusal.code = LOSSD_OK;
   for (;;) {
     int is_there = 0; /* connections are freed when they have ended */
-    for (struct connection *item = client->connections; item != NULL; item = item->next) is_there |= item == asked;
+    for (struct connection *item = core->connections; item != NULL; item = item->next) is_there |= item == asked;
     if (asked != NULL && !is_there) return fail(error, LOSSD_UNAVAILABLE, "the daemon closed the connection");
     if (asked != NULL && asked->pings_answered >= number) break;
-    if (asked == NULL && client->current != NULL && client->current->has_hello) {
-      asked = client->current;
-      number = ++asked->pings_sent;
+    if (asked == NULL && core->current != NULL && core->current->has_hello) {
+      asked = core->current;
       begin = now_us();
-      if (!put_control(&asked->output, 0, FRAME_PING, 0, &number, sizeof number)) {
-        asked->pings_sent--;
-        return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a PING");
-      }
+      if (!connection_ping(asked)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a PING");
+      number = asked->pings_sent;
     }
     if (deadline != NEVER && now_us() >= deadline) {
       return fail(error, LOSSD_DEADLINE_EXCEEDED, "%s: no answer in time", client->address.text);
     }
-    client->wants_connection = asked == NULL;
+    core->wants_connection = asked == NULL;
     lossd_code code = client_step(client, deadline);
-    client->wants_connection = 0;
+    core->wants_connection = 0;
     if (code != LOSSD_OK) return fail(error, code, "interrupted");
-    if (asked == NULL && client->refusal.code != LOSSD_OK) {
-      return fail(error, client->refusal.code, "%s", client->refusal.text);
+    if (asked == NULL && core->refusal.code != LOSSD_OK) {
+      return fail(error, core->refusal.code, "%s", core->refusal.text);
     }
   }
   if (round_trip_us != NULL) *round_trip_us = now_us() - begin;
   return succeed(error);
+}
+
+/* ---- Memory ---- */
+
+/* Memory of the connection that there is, or can be made within the time for that; NULL: there is none. */
+static struct segment *ask_for_segment(lossd_client *client, size_t size) {
+  struct core *core = &client->core;
+  struct segment *segment = NULL;
+  int is_interrupted = 0;
+  if (!core->is_local) return NULL;
+  client_turn(client);
+  uint64_t until = core_after(core, core->connect_timeout_us);
+  core->refusal.code = LOSSD_OK;
+  while (!is_interrupted && now_us() < until) {
+    if (segment == NULL && core->current != NULL && core->current->has_hello) {
+      segment = segment_ask(core->current, size);
+      if (segment == NULL) break;
+    }
+    if (segment != NULL && segment->state != SEGMENT_ASKED) break;
+    core->wants_connection = segment == NULL;
+    is_interrupted = client_step(client, until) != LOSSD_OK;
+    core->wants_connection = 0;
+    if (segment == NULL && core->refusal.code != LOSSD_OK) break;
+  }
+  if (is_interrupted) lossd_client_interrupt(client); /* it was for the next call */
+  if (segment == NULL || segment->state == SEGMENT_THERE) return segment;
+  segment_leave(core, segment);
+  return NULL;
+}
+
+void *lossd_client_alloc(lossd_client *client, size_t bytes) {
+  if (client == NULL || client->is_freed || bytes > SIZE_MAX / 2) return NULL;
+  size_t size = segment_rounded(bytes == 0 ? 1 : bytes);
+  struct segment *segment = ask_for_segment(client, size);
+  if (segment == NULL) segment = segment_ordinary(&client->core, size);
+  return segment == NULL ? NULL : segment->base;
+}
+
+void lossd_client_dealloc(lossd_client *client, void *memory) {
+  struct segment *segment = client == NULL || memory == NULL ? NULL : segment_of_user(&client->core, memory);
+  if (segment != NULL) segment_leave(&client->core, segment);
 }

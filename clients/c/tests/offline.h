@@ -2,7 +2,10 @@
 #ifndef OFFLINE_H
 #define OFFLINE_H
 
-#include "internal.h"
+#include "client.h"
+#include "encode.h"
+#include "leg.h"
+#include "life.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -42,28 +45,28 @@ static int offline_begin(struct offline *offline) {
   lossd_client *client = offline->client = lossd_client_new("unix:/nowhere", NULL);
   lossd_client_set_payload_max(client, 1 << 20);
   lossd_client_set_shared_min(client, 1000);
-  offline->connection = connection_new(client, ends[0]);
-  client->connections = client->current = offline->connection;
-  client->retry_at = NEVER; /* no second connection */
-  client->retry_until = NEVER;
+  struct core *core = &client->core;
+  client_enter(client);
+  offline->connection = core_connected(core, ends[0]);
+  core->is_connecting = 1; /* for ever: no second connection */
   offline->buffer = malloc(12);
   offline->into = offline_call(client, "sigmoid");
   lossd_call_output(offline->into, "output", offline->buffer, 12);
   lossd_call_submit(offline->into, NULL);
   offline->owned = offline_call(client, "sigmoid");
   lossd_call_submit(offline->owned, NULL);
-  offline->list = lossd_call_new(client, NULL);
-  offline->list->listed = strdup("sigmoid");
-  offline->list->method = "/lossd.v1.Evaluator/ListFunctions";
+  offline->list = call_new_raw(core, "/lossd.v1.Evaluator/ListFunctions", "\x0a\x07sigmoid", 9);
+  client_retain(client);
   lossd_call_submit(offline->list, NULL);
-  client_feed(client);
+  core_feed(core);
   lossd_stream *stream = offline->stream = calloc(1, sizeof *stream);
-  stream->client = client;
+  stream->core = core;
+  stream->is_ready = 1;
   client_retain(client);
   stream->deadline = NEVER;
-  stream->head = lossd_call_new(client, "sigmoid");
+  stream->head = call_new(core, "sigmoid");
   call_encode(stream->head, NULL);
-  client->streams = stream;
+  core->streams = stream;
   offline->connection->stream_credit = 8; /* as if HELLO had come */
   for (int index = 0; index < 2; index++) {
     offline->batches[index] = offline_call(client, NULL);
@@ -76,7 +79,7 @@ static int offline_begin(struct offline *offline) {
   lossd_call_input(offline->big, "input", LOSSD_FLOAT32, 1, shape, offline->big_input);
   lossd_call_output(offline->big, "output", NULL, 0);
   lossd_call_submit(offline->big, NULL);
-  client_feed(client);
+  core_feed(core);
   return offline->connection->flight_count == 4;
 }
 
@@ -95,33 +98,24 @@ static void offline_end(struct offline *offline) {
 }
 
 /* The descriptors of all regions that have been asked for, as if they had come with their answers. */
-static void offline_give_descriptors(struct offline *offline) {
-  struct connection *connection = offline->connection;
-  while (connection->descriptor_count < segments_asked(connection) && connection->descriptor_count < DESCRIPTORS_MAX) {
-    int descriptor = memfd_create("offline", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (ftruncate(descriptor, 1 << 20) != 0 || fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK) != 0) abort();
-    connection_give_descriptor(connection, descriptor);
+static size_t offline_descriptors(const struct connection *connection, int *descriptors) {
+  size_t count = 0, there = connection->descriptor_count;
+  for (; there + count < segments_asked(connection) && there + count < DESCRIPTORS_MAX; count++) {
+    descriptors[count] = memfd_create("offline", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (ftruncate(descriptors[count], 1 << 20) != 0) abort();
+    if (fcntl(descriptors[count], F_ADD_SEALS, F_SEAL_SHRINK) != 0) abort();
   }
+  return count;
 }
 
 /* The daemon's bytes, in pieces of at most `piece`; stops where the connection ends. */
 static void offline_feed(struct offline *offline, const unsigned char *bytes, size_t count, size_t piece) {
   struct connection *connection = offline->connection;
   while (count > 0 && !connection->is_closed) {
-    struct iovec vectors[16];
-    offline_give_descriptors(offline);
-    size_t used = reader_vectors(&connection->reader, vectors, 16), taken = 0;
-    for (size_t index = 0; index < used && taken < piece && taken < count; index++) {
-      size_t part = vectors[index].iov_len;
-      if (part > piece - taken) part = piece - taken;
-      if (part > count - taken) part = count - taken;
-      memcpy(vectors[index].iov_base, bytes + taken, part);
-      taken += part;
-    }
-    lossd_error error;
-    lossd_code code = reader_advance(&connection->reader, connection, taken, &error);
-    if (code != LOSSD_OK) connection_close(connection, LOSSD_UNAVAILABLE, "%s", error.text);
-    if (!connection->is_closed) client_feed(offline->client);
+    int descriptors[DESCRIPTORS_MAX];
+    size_t taken = piece < count ? piece : count;
+    connection_feed(connection, bytes, taken, descriptors, offline_descriptors(connection, descriptors));
+    if (!connection->is_closed) core_feed(&offline->client->core);
     bytes += taken;
     count -= taken;
   }

@@ -1,5 +1,7 @@
 """The test programs in C: the parts without a daemon, calls and streams against a daemon on a Unix socket and TCP."""
 
+import re
+import subprocess
 import unittest
 
 from harness import BUILD, run
@@ -15,6 +17,25 @@ class Programs(unittest.TestCase):
 
     def test_the_parts(self):
         self.check("test_units", BUILD / "seed", 9)
+
+    def test_the_parts_without_a_driver(self):
+        """Named `parts` for valgrind's selection, too."""
+        self.check("test_core", "nowhere", 7)
+
+    def test_parts_of_the_core_make_no_system_call(self):
+        """What its objects take from libc is memory, text and numbers: no socket, file, mapping, clock, thread or process."""
+        allowed = re.compile(
+            "(lossd|protobuf_c|__(asan|ubsan|lsan|sanitizer)|_GLOBAL_OFFSET|__stack_chk|__odr|mem|str|__(mem|str)|"
+            "(m|c|re)alloc$|free$|posix_memalign$|(__)?vsnprintf(_chk)?$|__assert_fail$|abort$)")
+        objects = sorted((BUILD / "core").glob("*.o"))
+        self.assertGreater(len(objects), 15)
+        names = subprocess.run(["nm", "-u", "-P", *map(str, objects)], capture_output=True, text=True, check=True).stdout
+        defined = subprocess.run(["nm", "-P", "-g", "--defined-only", *map(str, objects)], capture_output=True, text=True,
+                                 check=True).stdout
+        own = {line.split()[0] for line in defined.splitlines() if len(line.split()) > 1}
+        wanted = {line.split()[0] for line in names.splitlines() if len(line.split()) > 1}
+        self.assertIn("malloc", wanted)
+        self.assertEqual(sorted(name for name in wanted - own if not allowed.match(name)), [])
 
     def test_calls_and_streams_on_a_unix_socket(self):
         with Daemon() as daemon:

@@ -1,9 +1,14 @@
-/* EvaluateStream as its caller sees it; leg.c has what goes over the wire. */
-#include "internal.h"
+/* A data set as its caller sees it; leg.c has what goes over the wire. */
+#include "stream.h"
+#include "core.h"
+#include "encode.h"
+#include "functions.h"
+#include "leg.h"
+#include "life.h"
 
 #include <math.h>
 
-static int stays(const lossd_stream *stream, const char *name) {
+int stream_keeps(const lossd_stream *stream, const char *name) {
   for (size_t index = 0; index < stream->kept_count; index++) {
     if (strcmp(stream->kept[index], name) == 0) return 1;
   }
@@ -12,15 +17,10 @@ static int stays(const lossd_stream *stream, const char *name) {
 
 /* ---- Beginning and end ---- */
 
-/* The first call's function, attributes, outputs and inputs, of which all must stay. */
-static lossd_code copy_first(lossd_stream *stream, const lossd_call *first, lossd_error *error) {
-  lossd_call *head = stream->head;
+/* The first call's function, attributes, outputs and inputs. */
+static lossd_code copy_first(lossd_call *head, const lossd_call *first, lossd_error *error) {
   for (size_t index = 0; index < first->input_count; index++) {
     const struct input *input = &first->inputs[index];
-    if (!stays(stream, input->name)) {
-      return fail(error, LOSSD_INVALID_ARGUMENT, "%s: %s does not stay, it belongs to the batches", first->function,
-                  input->name);
-    }
     lossd_call_input(head, input->name, input->type, input->rank, input->shape, input->data);
   }
   for (size_t index = 0; index < first->attribute_count; index++) {
@@ -45,55 +45,78 @@ static lossd_code copy_first(lossd_stream *stream, const lossd_call *first, loss
   return code == LOSSD_OK ? call_encode(head, error) : code;
 }
 
-static void destroy(lossd_stream *stream) {
-  for (size_t index = 0; index < stream->kept_count; index++) free(stream->kept[index]);
-  free(stream->kept);
-  free(stream->batches);
-  lossd_call_free(stream->head);
-  client_release(stream->client);
-  free(stream);
+/* NULL: no memory. */
+static lossd_stream *make(struct core *core, const char *function) {
+  lossd_stream *stream = calloc(1, sizeof *stream);
+  if (stream == NULL) return NULL;
+  stream->core = core;
+  stream->head = call_new(core, function);
+  stream->description = stream->head == NULL ? NULL : functions_ask(stream);
+  stream->next = core->streams;
+  core->streams = stream;
+  if (stream->description != NULL) return stream;
+  stream_free(stream);
+  return NULL;
 }
 
-lossd_stream *lossd_stream_new(const lossd_call *first, lossd_error *error) {
+lossd_stream *stream_new(const lossd_call *first, lossd_error *error) {
   /* It changes nothing but what has been told of setters that failed. */
   lossd_code code = call_check((lossd_call *)(uintptr_t)first, error);
   if (code == LOSSD_OK && first->function == NULL) {
     code = fail(error, LOSSD_INVALID_ARGUMENT, "a stream's first call names its function");
   }
-  lossd_stream *stream = code == LOSSD_OK ? calloc(1, sizeof *stream) : NULL;
+  if (code != LOSSD_OK) return NULL;
+  lossd_stream *stream = make(first->core, first->function);
   if (stream == NULL) {
-    if (code == LOSSD_OK) fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a stream");
+    fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a stream");
     return NULL;
   }
-  stream->client = first->client;
-  client_retain(stream->client);
-  stream->deadline = deadline_after(first->timeout_us);
-  stream->head = lossd_call_new(first->client, first->function);
-  code = stream->head == NULL ? fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a stream")
-                              : functions_describe(first, &stream->kept, &stream->kept_count,
-                                                   &stream->reduction, error);
-  if (code == LOSSD_OK) code = copy_first(stream, first, error);
-  if (code != LOSSD_OK) {
-    destroy(stream);
-    return NULL;
-  }
-  stream->next = stream->client->streams;
-  stream->client->streams = stream;
-  succeed(error);
-  return stream;
+  stream->deadline = core_after(stream->core, first->timeout_us);
+  core_late_at(stream->core, stream->deadline);
+  stream->description->stream = stream;
+  stream->description->timeout_us = first->timeout_us;
+  code = copy_first(stream->head, first, error);
+  if (code == LOSSD_OK) code = call_start(stream->description, error);
+  if (code == LOSSD_OK) return stream;
+  stream_free(stream);
+  return NULL;
 }
 
-void lossd_stream_free(lossd_stream *stream) {
+void stream_described(lossd_stream *stream, lossd_call *description) {
+  lossd_error error = description->outcome;
+  if (error.code == LOSSD_OK) functions_read(stream, &description->answer, &error);
+  bytes_free(&description->answer);
+  for (size_t index = 0; error.code == LOSSD_OK && index < stream->head->input_count; index++) {
+    const char *name = stream->head->inputs[index].name;
+    if (stream_keeps(stream, name)) continue;
+    fail(&error, LOSSD_INVALID_ARGUMENT, "%s: %s does not stay, it belongs to the batches", stream->head->function,
+         name);
+  }
+  if (error.code != LOSSD_OK) {
+    stream_fail(stream, error.code, "%s", error.text);
+  } else {
+    stream->is_ready = 1;
+    source_raise(&stream->core->sources, &stream->source, CORE_READY);
+  }
+}
+
+void stream_free(lossd_stream *stream) {
   if (stream == NULL) return;
   if (!stream->is_complete) stream_fail(stream, LOSSD_CANCELLED, "the stream was freed");
   for (size_t index = 0; index < stream->batch_count; index++) {
     call_finish(stream->batches[index].call, LOSSD_OK, "%s", ""); /* answered, and never taken */
   }
-  lossd_stream **link = &stream->client->streams;
+  lossd_stream **link = &stream->core->streams;
   while (*link != stream) link = &(*link)->next;
   *link = stream->next;
-  if (!stream->client->is_freed) client_flush(stream->client);
-  destroy(stream);
+  source_drop(&stream->core->sources, &stream->source);
+  if (stream->description != NULL) stream->description->stream = NULL;
+  call_free(stream->description);
+  call_free(stream->head);
+  for (size_t index = 0; index < stream->kept_count; index++) free(stream->kept[index]);
+  free(stream->kept);
+  free(stream->batches);
+  free(stream);
 }
 
 void stream_fail(lossd_stream *stream, lossd_code code, const char *format, ...) {
@@ -108,7 +131,7 @@ void stream_fail(lossd_stream *stream, lossd_code code, const char *format, ...)
   while (stream->batch_count > stream->answered) {
     call_finish(stream->batches[--stream->batch_count].call, code, "%s", text);
   }
-  stream->client->finished++;
+  source_raise(&stream->core->sources, &stream->source, CORE_FAILED);
 }
 
 void stream_forget(lossd_stream *stream, lossd_call *call) {
@@ -130,11 +153,13 @@ static lossd_code check_batch(const lossd_stream *stream, lossd_call *batch, los
   lossd_code code = call_check(batch, error);
   int has_input = 0;
   if (code != LOSSD_OK) return code;
-  if (batch->client != stream->client) return fail(error, LOSSD_INVALID_ARGUMENT, "the batch is another client's");
+  if (batch->core != stream->core) return fail(error, LOSSD_INVALID_ARGUMENT, "the batch is another client's");
   if (batch->function != NULL || batch->attribute_count > 0) {
     return fail(error, LOSSD_INVALID_ARGUMENT, "function and attributes are the stream's: a batch has inputs alone");
   }
-  for (size_t index = 0; index < batch->input_count; index++) has_input |= !stays(stream, batch->inputs[index].name);
+  for (size_t index = 0; index < batch->input_count; index++) {
+    has_input |= !stream_keeps(stream, batch->inputs[index].name);
+  }
   if (!has_input) return fail(error, LOSSD_INVALID_ARGUMENT, "a batch brings an input that does not stay");
   int is_asked = 0;
   for (size_t index = 0; index < stream->head->result_count; index++) is_asked |= stream->head->results[index].is_asked;
@@ -148,69 +173,37 @@ static lossd_code check_batch(const lossd_stream *stream, lossd_call *batch, los
   return LOSSD_OK;
 }
 
-/* One turn of waiting; not OK: the stream has ended meanwhile. */
-static lossd_code wait_a_turn(lossd_stream *stream) {
-  uint64_t limit = stream->deadline == NEVER ? NEVER : stream->deadline + DEADLINE_GRACE_US;
-  if (limit != NEVER && now_us() >= limit) {
-    stream_fail(stream, LOSSD_DEADLINE_EXCEEDED, "the daemon did not answer within the stream's timeout");
-  } else if (client_step(stream->client, limit) != LOSSD_OK) {
-    stream_fail(stream, LOSSD_CANCELLED, "interrupted");
-  }
-  return stream->failure.code;
-}
-
-lossd_code lossd_stream_send(lossd_stream *stream, lossd_call *batch, lossd_error *error) {
-  if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
-  client_check_fork(stream->client);
+lossd_code stream_add(lossd_stream *stream, lossd_call *batch, lossd_error *error) {
   if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
   if (stream->is_finishing) return fail(error, LOSSD_FAILED_PRECONDITION, "the stream has been finished");
+  if (!stream->is_ready) return fail(error, LOSSD_FAILED_PRECONDITION, "the stream is not ready yet");
   lossd_code code = check_batch(stream, batch, error);
   if (code == LOSSD_OK) code = call_encode(batch, error);
   if (code != LOSSD_OK) return code;
   struct batch *larger = grown(stream->batches, stream->batch_count, &stream->batch_capacity, sizeof *larger);
   if (larger == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a batch");
+  struct batch item = {batch, stream->next_number++, 0};
   stream->batches = larger;
-  uint64_t number = stream->next_number++;
-  struct batch item = {batch, number, 0};
-  stream->batches[stream->batch_count++] = item;
+  larger[stream->batch_count++] = item;
   call_forget_results(batch);
+  source_drop(&batch->core->sources, &batch->source);
   batch->state = CALL_IN_STREAM;
   batch->stream = stream;
-  client_flush(stream->client);
-  while (stream->failure.code == LOSSD_OK) {
-    const struct batch *last = &stream->batches[stream->batch_count - 1];
-    if (last->is_sent) return succeed(error);
-    wait_a_turn(stream);
-  }
-  return fail(error, stream->failure.code, "%s", stream->failure.text);
+  return succeed(error);
 }
 
-lossd_code lossd_stream_next(lossd_stream *stream, lossd_call **batch, lossd_error *error) {
-  if (batch != NULL) *batch = NULL;
-  if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
-  while (stream->answered == 0) {
-    if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
-    if (stream->is_complete) return succeed(error);
-    if (stream->batch_count == 0 && !stream->is_finishing) {
-      return fail(error, LOSSD_FAILED_PRECONDITION, "no batch is under way");
-    }
-    wait_a_turn(stream);
-  }
+int stream_has_unsent(const lossd_stream *stream) {
+  return stream->batch_count > stream->answered && !stream->batches[stream->batch_count - 1].is_sent;
+}
+
+lossd_call *stream_take_answered(lossd_stream *stream) {
+  if (stream->answered == 0) return NULL;
   lossd_call *call = stream->batches[0].call;
   stream->answered--;
   stream->batch_count--;
   memmove(stream->batches, stream->batches + 1, stream->batch_count * sizeof *stream->batches);
   call_finish(call, LOSSD_OK, "%s", "");
-  if (batch != NULL) *batch = call;
-  return succeed(error);
-}
-
-lossd_code lossd_stream_finish(lossd_stream *stream, lossd_error *error) {
-  if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
-  if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
-  stream->is_finishing = 1;
-  client_flush(stream->client);
-  return succeed(error);
+  return call;
 }
 
 /* ---- The sums ---- */

@@ -1,6 +1,6 @@
 /* Notes of the setters of a call that failed: one for each thing that was to be set, until that thing is set right.
  * `name` NULL: the caller gave none, so nothing that is set later puts it right. Such a note is told once. */
-#include "internal.h"
+#include "notes.h"
 
 static struct note *find(struct notes *notes, enum note_kind kind, const char *name) {
   for (size_t index = 0; name != NULL && index < notes->count; index++) {

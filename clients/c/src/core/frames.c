@@ -1,10 +1,14 @@
 /* What the daemon's frames mean for a connection's calls. What breaks the protocol is the connection's end; what is wrong
  * inside of an answer ends that call alone. */
-#include "internal.h"
+#include "frames.h"
+#include "core.h"
+#include "response.h"
+#include "leg.h"
+#include "life.h"
 
 static void *decode(struct connection *connection, const struct frame *frame, const unsigned char *message,
                     const ProtobufCMessageDescriptor *descriptor) {
-  struct arena *arena = &connection->client->arena;
+  struct arena *arena = &connection->core->arena;
   arena_reset(arena);
   return protobuf_c_message_unpack(descriptor, &arena->allocator, frame->message_length, message);
 }
@@ -27,10 +31,11 @@ static lossd_code take_hello(struct connection *connection, const struct frame *
   connection->streams_max = hello->max_streams;
   connection->stream_credit = hello->stream_credit;
   connection->has_hello = 1;
-  for (size_t index = 0; index < hello->n_features && connection->client->address.path != NULL; index++) {
+  source_raise(&connection->core->sources, &connection->source, CORE_HELLO);
+  for (size_t index = 0; index < hello->n_features && connection->core->is_local; index++) {
     if (strcmp(hello->features[index], "shm") == 0) connection->has_shared_memory = 1;
   }
-  for (lossd_stream *stream = connection->client->streams; stream != NULL; stream = stream->next) {
+  for (lossd_stream *stream = connection->core->streams; stream != NULL; stream = stream->next) {
     stream_hello(stream, connection);
   }
   return LOSSD_OK;
@@ -45,7 +50,8 @@ static lossd_code take_goaway(struct connection *connection, const struct frame 
   }
   uint32_t last = goaway->last_stream_id;
   connection->is_draining = 1;
-  client_drained(connection->client);
+  source_raise(&connection->core->sources, &connection->source, CORE_GOAWAY);
+  core_drained(connection->core);
   for (uint32_t back = 0; back < FLIGHTS_MAX; back++) {
     /* The newest first, so that requeueing them in front keeps their order. */
     struct flight *place = &connection->flights[(connection->highest_id - back) % FLIGHTS_MAX];
@@ -87,6 +93,7 @@ static lossd_code take_ping(struct connection *connection, const struct frame *f
       return fail(error, LOSSD_INTERNAL, "an answer to a PING that was not sent");
     }
     connection->pings_answered++;
+    source_raise(&connection->core->sources, &connection->source, CORE_PONG);
     return LOSSD_OK;
   }
   if (connection->output.bytes.length > CONTROL_MAX && connection->output.pending > CONTROL_MAX) {
@@ -108,13 +115,13 @@ static lossd_code take_region(struct connection *connection, const struct frame 
   return region_answered(connection, result->region, result->status == NULL || result->status->code == 0, error);
 }
 
-static lossd_code take_list(lossd_call *call, const struct frame *frame, const unsigned char *message,
+static lossd_code take_raw(lossd_call *call, const struct frame *frame, const unsigned char *message,
                             lossd_error *error) {
   call->answer.length = 0;
   if (!bytes_reserve(&call->answer, frame->message_length + (size_t)1)) {
     return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the answer");
   }
-  memcpy(call->answer.base, message, frame->message_length);
+  if (frame->message_length > 0) memcpy(call->answer.base, message, frame->message_length);
   call->answer.length = frame->message_length;
   return LOSSD_OK;
 }
@@ -129,13 +136,13 @@ static lossd_code take_response(struct connection *connection, const struct fram
     return fail(error, LOSSD_INTERNAL, "a response without END_STREAM to a call that has one response");
   }
   lossd_call *call = flight->kind == FLIGHT_CALL ? flight->owner : NULL;
-  int is_list = call != NULL && call->listed != NULL;
+  int is_raw = call != NULL && call->is_raw;
   Lossd__V1__EvaluateResponse *response =
-      is_list ? NULL : decode(connection, frame, message, &lossd__v1__evaluate_response__descriptor);
+      is_raw ? NULL : decode(connection, frame, message, &lossd__v1__evaluate_response__descriptor);
   lossd_error problem;
   lossd_code code;
-  if (is_list) {
-    code = take_list(call, frame, message, &problem);
+  if (is_raw) {
+    code = take_raw(call, frame, message, &problem);
   } else if (response == NULL) {
     code = fail(&problem, LOSSD_INTERNAL, "the daemon's answer does not decode");
   } else if (flight->kind == FLIGHT_STREAM) {

@@ -1,5 +1,6 @@
 /* A call as its caller builds it and reads it. Nothing here sends anything. */
-#include "internal.h"
+#include "core.h"
+#include "life.h"
 
 #include <math.h>
 
@@ -9,33 +10,39 @@ size_t lossd_type_size(lossd_type type) {
   return number < sizeof sizes ? sizes[number] : 0;
 }
 
-lossd_call *lossd_call_new(lossd_client *client, const char *function) {
-  lossd_call *call = client == NULL ? NULL : calloc(1, sizeof *call);
+lossd_call *call_new(struct core *core, const char *function) {
+  lossd_call *call = calloc(1, sizeof *call);
   if (call == NULL) return NULL;
   call->method = "/lossd.v1.Evaluator/Evaluate";
   if (function != NULL && (call->function = strdup(function)) == NULL) {
     free(call);
     return NULL;
   }
-  call->client = client;
-  client_retain(client);
+  call->core = core;
   return call;
 }
 
-void lossd_call_free(lossd_call *call) {
+lossd_call *call_new_raw(struct core *core, const char *method, const void *message, size_t length) {
+  lossd_call *call = call_new(core, NULL);
+  if (call == NULL || !bytes_reserve(&call->message, length + 1)) {
+    free(call);
+    return NULL;
+  }
+  call->method = method;
+  call->is_raw = call->is_encoded = 1;
+  if (length > 0) memcpy(call->message.base, message, length);
+  call->message.length = length;
+  return call;
+}
+
+void call_free(lossd_call *call) {
   if (call == NULL) return;
   if (call->state == CALL_IN_STREAM) {
     stream_forget(call->stream, call);
   } else if (call_is_under_way(call)) {
-    if (call->connection != NULL) connection_cancel(call->connection, call->id, call, 1);
-    call_finish(call, LOSSD_CANCELLED, "the call was freed");
+    call_abandon(call, LOSSD_CANCELLED, "the call was freed");
   }
-  lossd_client *client = call->client;
-  call_destroy(call);
-  client_release(client);
-}
-
-void call_destroy(lossd_call *call) {
+  source_drop(&call->core->sources, &call->source);
   for (size_t index = 0; index < call->input_count; index++) {
     free(call->inputs[index].name);
     free(call->inputs[index].shape);
@@ -48,9 +55,9 @@ void call_destroy(lossd_call *call) {
   for (size_t index = 0; index < call->result_count; index++) {
     free(call->results[index].name);
     free(call->results[index].owned);
-    if (call->results[index].segment != NULL) segment_leave(call->client, call->results[index].segment);
+    if (call->results[index].segment != NULL) segment_leave(call->core, call->results[index].segment);
   }
-  if (call->segment != NULL) segment_leave(call->client, call->segment);
+  if (call->segment != NULL) segment_leave(call->core, call->segment);
   uses_free(&call->uses);
   notes_free(&call->notes);
   bytes_free(&call->shared_message);
@@ -58,26 +65,9 @@ void call_destroy(lossd_call *call) {
   free(call->attributes);
   free(call->results);
   free(call->function);
-  free(call->listed);
   bytes_free(&call->message);
   bytes_free(&call->answer);
   free(call);
-}
-
-int call_is_under_way(const lossd_call *call) {
-  return call->state == CALL_PENDING || call->state == CALL_SENT || call->state == CALL_IN_STREAM;
-}
-
-lossd_code call_check(lossd_call *call, lossd_error *error) {
-  if (call == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the call");
-  if (call_is_under_way(call)) return fail(error, LOSSD_FAILED_PRECONDITION, "the call is under way already");
-  lossd_code code = notes_check(&call->notes, error);
-  if (code != LOSSD_OK) return code;
-  for (size_t index = 0; call->client->has_lost && index < call->input_count; index++) {
-    if (!segment_is_lost(call->client, call->inputs[index].data)) continue;
-    return fail(error, LOSSD_DATA_LOSS, "%s: %s", call->inputs[index].name, segment_lost);
-  }
-  return succeed(error);
 }
 
 /* ---- Setters: each returns where it may not or cannot, and leaves a note ---- */
@@ -310,7 +300,7 @@ lossd_code lossd_call_result(const lossd_call *call, const char *name, lossd_ten
   for (size_t index = 0; index < call->result_count; index++) {
     const struct result *result = &call->results[index];
     if (!result->is_present || (name != NULL && strcmp(result->name, name) != 0)) continue;
-    if (call->client->has_lost && segment_is_lost(call->client, result->tensor.data)) {
+    if (call->core->has_lost && segment_is_lost(call->core, result->tensor.data)) {
       return fail(error, LOSSD_DATA_LOSS, "%s: %s", result->name, segment_lost);
     }
     *tensor = result->tensor;

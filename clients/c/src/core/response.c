@@ -1,5 +1,6 @@
 /* An EvaluateResponse and its payload: checked, and sent to where its tensors shall be. */
-#include "internal.h"
+#include "response.h"
+#include "core.h"
 
 /* The tensor's length in bytes as its type and shape have it; -1: they make no sense. */
 static int64_t length_of(const Lossd__V1__Tensor *tensor) {
@@ -43,7 +44,7 @@ static lossd_code take_shared(lossd_call *call, struct result *result, const Los
                               size_t bytes, unsigned char **to, lossd_error *error) {
   const struct segment *segment = !call->is_shared || result->into_bytes == 0 ? NULL
                                   : result->segment != NULL ? result->segment
-                                                            : segment_find(call->client, NULL, result->given,
+                                                            : segment_find(call->core, NULL, result->given,
                                                                            result->into_bytes);
   if (segment == NULL || place->region != segment->number ||
       place->offset != segment_offset(segment, segment->base + result->into) ||

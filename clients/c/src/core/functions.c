@@ -1,5 +1,6 @@
 /* ListFunctions, as far as streams need it: which inputs stay, and how sums make a loss. */
-#include "internal.h"
+#include "functions.h"
+#include "core.h"
 
 /* The value of an attribute that `first` gives; NULL where it gives none, or one that is no string. */
 static const char *given_string(const lossd_call *first, const char *name) {
@@ -27,38 +28,34 @@ static enum reduction reduction_of(const Lossd__V1__Function *function, const lo
   return REDUCTION_UNKNOWN;
 }
 
-static lossd_code copy_description(lossd_client *client, const lossd_call *call, const lossd_call *first,
-                                   char ***names, size_t *count, enum reduction *reduction, lossd_error *error) {
-  arena_reset(&client->arena);
-  Lossd__V1__ListFunctionsResponse *list = lossd__v1__list_functions_response__unpack(
-      &client->arena.allocator, call->answer.length, call->answer.base);
+lossd_code functions_read(lossd_stream *stream, const struct bytes *answer, lossd_error *error) {
+  struct arena *arena = &stream->core->arena;
+  arena_reset(arena);
+  Lossd__V1__ListFunctionsResponse *list =
+      lossd__v1__list_functions_response__unpack(&arena->allocator, answer->length, answer->base);
   if (list == NULL) return fail(error, LOSSD_INTERNAL, "the daemon's list of functions does not decode");
-  if (list->n_functions != 1 || strcmp(list->functions[0]->name, call->listed) != 0) {
+  if (list->n_functions != 1 || strcmp(list->functions[0]->name, stream->head->function) != 0) {
     return fail(error, LOSSD_INTERNAL, "the daemon's list of functions has others than the one asked for");
   }
   const Lossd__V1__Function *function = list->functions[0];
-  *reduction = reduction_of(function, first);
-  *names = calloc(function->n_inputs + 1, sizeof **names);
-  *count = 0;
-  for (size_t index = 0; *names != NULL && index < function->n_inputs; index++) {
+  stream->reduction = reduction_of(function, stream->head);
+  stream->kept = calloc(function->n_inputs + 1, sizeof *stream->kept);
+  for (size_t index = 0; stream->kept != NULL && index < function->n_inputs; index++) {
     if (!function->inputs[index]->kept) continue;
-    if (((*names)[*count] = strdup(function->inputs[index]->name)) == NULL) break;
-    (*count)++;
+    if ((stream->kept[stream->kept_count] = strdup(function->inputs[index]->name)) == NULL) break;
+    stream->kept_count++;
   }
-  return *names == NULL ? fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a list of inputs") : LOSSD_OK;
+  return stream->kept == NULL ? fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a list of inputs") : LOSSD_OK;
 }
 
-lossd_code functions_describe(const lossd_call *first, char ***names, size_t *count, enum reduction *reduction,
-                              lossd_error *error) {
-  lossd_call *call = lossd_call_new(first->client, NULL);
-  if (call == NULL || (call->listed = strdup(first->function)) == NULL) {
-    lossd_call_free(call);
-    return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a call");
-  }
-  call->method = "/lossd.v1.Evaluator/ListFunctions";
-  call->timeout_us = first->timeout_us;
-  lossd_code code = lossd_call_run(call, error);
-  if (code == LOSSD_OK) code = copy_description(first->client, call, first, names, count, reduction, error);
-  lossd_call_free(call);
-  return code;
+lossd_call *functions_ask(lossd_stream *stream) {
+  Lossd__V1__ListFunctionsRequest list = LOSSD__V1__LIST_FUNCTIONS_REQUEST__INIT;
+  list.name = stream->head->function;
+  size_t length = lossd__v1__list_functions_request__get_packed_size(&list);
+  unsigned char *message = malloc(length + 1);
+  if (message == NULL) return NULL;
+  lossd__v1__list_functions_request__pack(&list, message);
+  lossd_call *call = call_new_raw(stream->core, "/lossd.v1.Evaluator/ListFunctions", message, length);
+  free(message);
+  return call;
 }

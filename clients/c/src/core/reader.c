@@ -1,6 +1,7 @@
 /* Frames out of bytes: a state machine without a socket. It holds one header or one message; a payload goes to
  * where the message says, straight from the socket except for what was read along with the header. */
-#include "internal.h"
+#include "reader.h"
+#include "frames.h"
 
 #include <assert.h>
 
@@ -72,10 +73,6 @@ size_t reader_vectors(struct reader *reader, struct iovec *vectors, size_t max) 
 
 /* ---- Rules, docs/protocol.md's table of frames ---- */
 
-static uint32_t read32(const unsigned char *bytes) {
-  return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
-}
-
 static lossd_code check_header(struct reader *reader, lossd_error *error) {
   const struct frame *frame = &reader->frame;
   unsigned type = frame->type;
@@ -102,13 +99,9 @@ static lossd_code check_header(struct reader *reader, lossd_error *error) {
 }
 
 static lossd_code take_header(struct reader *reader, lossd_error *error) {
-  const unsigned char *bytes = reader->buffer + reader->begin;
-  reader->frame.payload_length = read32(bytes);
-  reader->frame.message_length = read32(bytes + 4);
-  reader->frame.stream = read32(bytes + 8);
-  reader->frame.type = bytes[12];
-  reader->frame.flags = bytes[13];
-  if (bytes[14] != 0 || bytes[15] != 0) return fail(error, LOSSD_INTERNAL, "reserved bytes that are not 0");
+  if (!frame_read(reader->buffer + reader->begin, &reader->frame)) {
+    return fail(error, LOSSD_INTERNAL, "reserved bytes that are not 0");
+  }
   reader->begin += FRAME_HEADER;
   reader->phase = READ_MESSAGE;
   return check_header(reader, error);

@@ -1,19 +1,24 @@
 /* A stream's calls of EvaluateStream: one, or one after another when daemons come and go. Every batch that has no
  * answer yet is sent again on the next; those that have one are in the Summary with which the last daemon ended. */
-#include "internal.h"
+#include "leg.h"
+#include "core.h"
+#include "encode.h"
+#include "life.h"
+#include "placement.h"
+#include "response.h"
 
 #define METHOD "/lossd.v1.Evaluator/EvaluateStream"
 #define FRUITLESS_MAX 100 /* calls in a row that end without having answered a batch */
 
 int stream_wants_connection(const lossd_stream *stream) {
-  return stream->connection == NULL && !stream->is_complete && stream->failure.code == LOSSD_OK &&
+  return stream->connection == NULL && stream->is_ready && !stream->is_complete && stream->failure.code == LOSSD_OK &&
          (stream->batch_count > stream->answered || stream->is_finishing);
 }
 
 /* ---- Sending ---- */
 
 static int open_leg(lossd_stream *stream, struct connection *connection) {
-  uint64_t now = stream->deadline == NEVER ? 0 : now_us();
+  uint64_t now = stream->deadline == NEVER ? 0 : stream->core->now;
   if (stream->deadline != NEVER && now >= stream->deadline) {
     stream_fail(stream, LOSSD_DEADLINE_EXCEEDED, "the timeout was over before the stream could be sent");
     return 0;
@@ -72,6 +77,7 @@ void stream_feed(lossd_stream *stream, struct connection *current) {
     if (batch->is_sent) continue;
     if (!send_request(stream, batch->call, batch->number)) return;
     batch->is_sent = 1;
+    source_raise(&stream->core->sources, &stream->source, CORE_CREDIT);
   }
   if (stream->is_finishing && !stream->is_half_closed) {
     stream->is_half_closed =
@@ -131,7 +137,7 @@ void stream_payload_ended(lossd_stream *stream) {
   if (stream->arriving == ARRIVES_END) {
     stream->is_complete = 1;
     stream_leave(stream);
-    stream->client->finished++;
+    source_raise(&stream->core->sources, &stream->source, CORE_SUMMARY);
   }
   if (stream->arriving != ARRIVES_BATCH) return;
   stream->arriving = ARRIVES_NOTHING;
@@ -140,15 +146,13 @@ void stream_payload_ended(lossd_stream *stream) {
   stream->answered++;
   stream->answered_here++;
   stream->fruitless = 0;
-  stream->client->retry_until = 0;
-  stream->client->finished++;
+  stream->core->retry_until = 0;
+  source_raise(&stream->core->sources, &stream->source, CORE_BATCH);
   /* Inputs that stay count for the batches after it, also on the next daemon. */
   for (size_t index = 0; index < call->input_count; index++) {
     const struct input *input = &call->inputs[index];
-    for (size_t name = 0; name < stream->kept_count; name++) {
-      if (strcmp(stream->kept[name], input->name) != 0) continue;
-      lossd_call_input(stream->head, input->name, input->type, input->rank, input->shape, input->data);
-    }
+    if (!stream_keeps(stream, input->name)) continue;
+    lossd_call_input(stream->head, input->name, input->type, input->rank, input->shape, input->data);
   }
 }
 
@@ -168,7 +172,7 @@ void stream_leave(lossd_stream *stream) {
   if (stream->connection->is_closed) {
     struct uses broken = {NULL, 0, 0};
     stream_move_uses(stream, &broken);
-    uses_end(stream->client, &broken, 0);
+    uses_end(stream->core, &broken, 0);
     uses_free(&broken);
   }
   stream->head->connection = stream->connection;

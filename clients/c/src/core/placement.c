@@ -1,5 +1,7 @@
 /* Which tensors of a call lie in shared memory. */
-#include "internal.h"
+#include "placement.h"
+#include "core.h"
+#include "encode.h"
 
 /* ---- Tensors ---- */
 
@@ -28,7 +30,7 @@ static size_t lay_out(struct connection *connection, lossd_call *call, struct pl
   for (size_t index = 0; index < call->input_count; index++) {
     const struct input *input = &call->inputs[index];
     const struct segment *segment =
-        input->bytes == 0 ? NULL : segment_find(call->client, connection, input->data, input->bytes);
+        input->bytes == 0 ? NULL : segment_find(call->core, connection, input->data, input->bytes);
     if (segment != NULL) {
       places[index].region = segment->number;
       places[index].offset = segment_offset(segment, input->data);
@@ -46,7 +48,7 @@ static size_t lay_out(struct connection *connection, lossd_call *call, struct pl
 static struct segment *fitting(struct connection *connection, struct segment *segment, size_t size) {
   if (segment != NULL && (segment->connection != connection || segment->size < size || segment->is_tainted ||
                           segment->uses > 0)) {
-    segment_leave(connection->client, segment);
+    segment_leave(connection->core, segment);
     segment = NULL;
   }
   return segment != NULL ? segment : segment_take(connection, size);
@@ -60,16 +62,16 @@ static void place_results(struct connection *connection, lossd_call *call, int h
     if (!has_results || !result->is_asked) continue;
     size_t bytes = expected_bytes(call, result->name);
     struct segment *users = result->given == NULL ? NULL
-                                                  : segment_find(call->client, connection, result->given,
+                                                  : segment_find(call->core, connection, result->given,
                                                                  bytes != 0 ? bytes : result->given_bytes);
     if (users != NULL && bytes == 0) bytes = result->given_bytes;
     if (bytes == 0 || (result->given != NULL && bytes > result->given_bytes)) continue;
     if (users != NULL) {
-      if (result->segment != NULL) segment_leave(call->client, result->segment);
+      if (result->segment != NULL) segment_leave(call->core, result->segment);
       result->segment = NULL;
       result->into = (size_t)((unsigned char *)result->given - users->base);
       result->into_bytes = bytes;
-    } else if (bytes >= call->client->shared_min) {
+    } else if (bytes >= call->core->shared_min) {
       result->segment = fitting(connection, result->segment, bytes);
       result->into = 0;
       result->into_bytes = result->segment == NULL ? 0 : bytes;
@@ -80,7 +82,7 @@ static void place_results(struct connection *connection, lossd_call *call, int h
 
 /* The segment that a result goes to. */
 static struct segment *segment_of(const lossd_call *call, const struct result *result) {
-  return result->segment != NULL ? result->segment : segment_find(call->client, NULL, result->given, result->into_bytes);
+  return result->segment != NULL ? result->segment : segment_find(call->core, NULL, result->given, result->into_bytes);
 }
 
 /* All that the call uses; 0 without memory. */
@@ -89,7 +91,7 @@ static int collect(lossd_call *call, const struct place_in *places) {
     const struct input *input = &call->inputs[index];
     if (input->bytes == 0) continue;
     struct segment *segment =
-        places[index].region == 0 ? call->segment : segment_find(call->client, NULL, input->data, input->bytes);
+        places[index].region == 0 ? call->segment : segment_find(call->core, NULL, input->data, input->bytes);
     if (!uses_add(&call->uses, segment)) return 0;
   }
   for (size_t index = 0; index < call->result_count; index++) {
@@ -112,15 +114,15 @@ static void copy_inputs(lossd_call *call, struct place_in *places) {
 }
 
 enum placement place_call(struct connection *connection, lossd_call *call, int has_results) {
-  lossd_client *client = call->client;
+  struct core *core = call->core;
   struct place_in places[SHARED_INPUTS_MAX];
   call->is_shared = 0;
-  if (client->address.path == NULL || call->input_count > SHARED_INPUTS_MAX || call->listed != NULL) {
+  if (!core->is_local || call->input_count > SHARED_INPUTS_MAX || call->is_raw) {
     return PLACED_IN_PAYLOAD;
   }
   int has_shared = 0;
   size_t size = lay_out(connection, call, places, &has_shared);
-  if (!has_shared && call->input_bytes < client->shared_min) return PLACED_IN_PAYLOAD;
+  if (!has_shared && call->input_bytes < core->shared_min) return PLACED_IN_PAYLOAD;
   if (!connection->has_hello) return PLACED_LATER;
   if (!connection->has_shared_memory) return PLACED_IN_PAYLOAD;
   if (size > 0) {
@@ -138,7 +140,7 @@ enum placement place_call(struct connection *connection, lossd_call *call, int h
   }
   call->is_shared = placement == PLACED_SHARED;
   if (!call->is_shared) {
-    uses_end(client, &call->uses, 1);
+    uses_end(core, &call->uses, 1);
     for (size_t index = 0; index < call->result_count; index++) call->results[index].into_bytes = 0;
   }
   return placement;

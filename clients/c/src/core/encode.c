@@ -1,19 +1,8 @@
-/* A call as bytes: the EvaluateRequest, and the frames around it. */
-#include "internal.h"
+/* A call as bytes: the EvaluateRequest, and the tensors behind it. */
+#include "encode.h"
+#include "core.h"
 
-void put_header(unsigned char *to, const struct frame *frame) {
-  uint32_t words[3] = {frame->payload_length, frame->message_length, frame->stream};
-  for (int word = 0; word < 3; word++) {
-    for (int byte = 0; byte < 4; byte++) to[4 * word + byte] = (unsigned char)(words[word] >> 8 * byte);
-  }
-  to[12] = frame->type;
-  to[13] = frame->flags;
-  to[14] = to[15] = 0;
-}
-
-/* ---- The request ---- */
-
-/* protobuf-c's form of the parts, in the client's arena. */
+/* protobuf-c's form of the parts, in the core's arena. */
 struct parts {
   Lossd__V1__Tensor *tensors;
   Lossd__V1__Tensor **tensor_list;
@@ -93,14 +82,9 @@ static int pack(struct bytes *bytes, const ProtobufCMessage *message) {
   return 1;
 }
 
-static int keep_message(lossd_call *call, const ProtobufCMessage *message) {
-  call->is_encoded = pack(&call->message, message);
-  return call->is_encoded;
-}
-
 /* Where results go is said by region, offset and length; an empty tensor is nowhere. */
 int call_encode_shared(lossd_call *call, const struct place_in *places) {
-  struct arena *arena = &call->client->arena;
+  struct arena *arena = &call->core->arena;
   struct parts parts;
   Lossd__V1__EvaluateRequest request = LOSSD__V1__EVALUATE_REQUEST__INIT;
   arena_reset(arena);
@@ -127,7 +111,7 @@ int call_encode_shared(lossd_call *call, const struct place_in *places) {
     if (result->into_bytes == 0) continue;
     const struct segment *segment = result->segment != NULL
                                         ? result->segment
-                                        : segment_find(call->client, NULL, result->given, result->into_bytes);
+                                        : segment_find(call->core, NULL, result->given, result->into_bytes);
     lossd__v1__shared_range__init(&ranges[index]);
     ranges[index].region = segment->number;
     ranges[index].offset = segment_offset(segment, segment->base + result->into);
@@ -139,13 +123,7 @@ int call_encode_shared(lossd_call *call, const struct place_in *places) {
 
 lossd_code call_encode(lossd_call *call, lossd_error *error) {
   if (call->is_encoded) return LOSSD_OK;
-  if (call->listed != NULL) {
-    Lossd__V1__ListFunctionsRequest list = LOSSD__V1__LIST_FUNCTIONS_REQUEST__INIT;
-    list.name = call->listed;
-    if (!keep_message(call, &list.base)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
-    return LOSSD_OK;
-  }
-  struct arena *arena = &call->client->arena;
+  struct arena *arena = &call->core->arena;
   struct parts parts;
   Lossd__V1__EvaluateRequest request = LOSSD__V1__EVALUATE_REQUEST__INIT;
   arena_reset(arena);
@@ -156,58 +134,9 @@ lossd_code call_encode(lossd_call *call, lossd_error *error) {
                 (unsigned long long)call->payload_length, (unsigned long long)PAYLOAD_MAX);
   }
   if (call->function != NULL) lay_out_rest(call, &parts, &request);
-  if (!keep_message(call, &request.base)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
+  call->is_encoded = pack(&call->message, &request.base);
+  if (!call->is_encoded) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
   return LOSSD_OK;
-}
-
-/* ---- Frames ---- */
-
-int put_control(struct output *output, uint32_t stream, uint8_t type, uint8_t flags, const void *message,
-                size_t length) {
-  struct frame frame = {0, (uint32_t)length, stream, type, flags};
-  if (!output_reserve(output, FRAME_HEADER + length, 1)) return 0;
-  unsigned char *to = output_append(output, FRAME_HEADER + length);
-  put_header(to, &frame);
-  if (length > 0) memcpy(to + FRAME_HEADER, message, length);
-  return 1;
-}
-
-static int put_message(struct output *output, uint32_t stream, uint8_t type, const ProtobufCMessage *message) {
-  size_t length = protobuf_c_message_get_packed_size(message);
-  struct frame frame = {0, (uint32_t)length, stream, type, 0};
-  if (!output_reserve(output, FRAME_HEADER + length, 1)) return 0;
-  unsigned char *to = output_append(output, FRAME_HEADER + length);
-  put_header(to, &frame);
-  protobuf_c_message_pack(message, to + FRAME_HEADER);
-  return 1;
-}
-
-int put_region(struct output *output, uint8_t type, uint64_t number, uint64_t length) {
-  Lossd__V1__Region region = LOSSD__V1__REGION__INIT;
-  region.region = number;
-  region.length = length;
-  return put_message(output, 0, type, &region.base);
-}
-
-int put_preface(struct output *output, uint64_t payload_max, int has_shared_memory) {
-  static const char preface[] = "LOSSD/1\n";
-  Lossd__V1__Hello hello = LOSSD__V1__HELLO__INIT;
-  hello.software = (char *)(uintptr_t)SOFTWARE;
-  hello.max_message_bytes = MESSAGE_MAX;
-  hello.max_payload_bytes = payload_max;
-  char *feature = (char *)(uintptr_t)"shm";
-  hello.n_features = has_shared_memory ? 1 : 0;
-  hello.features = &feature;
-  if (!output_reserve(output, sizeof preface - 1, 1)) return 0;
-  memcpy(output_append(output, sizeof preface - 1), preface, sizeof preface - 1);
-  return put_message(output, 0, FRAME_HELLO, &hello.base);
-}
-
-int put_open(struct output *output, uint32_t stream, const char *method, uint64_t timeout_us) {
-  Lossd__V1__Open open = LOSSD__V1__OPEN__INIT;
-  open.method = (char *)(uintptr_t)method;
-  open.timeout_us = timeout_us;
-  return put_message(output, stream, FRAME_OPEN, &open.base);
 }
 
 int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64_t batch, int is_last) {
@@ -228,7 +157,7 @@ int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64
   struct frame frame = {call->is_shared ? 0 : (uint32_t)call->payload_length, (uint32_t)length, stream, FRAME_MESSAGE,
                         is_last ? FLAG_END_STREAM : 0};
   unsigned char *to = output_append(output, FRAME_HEADER + length);
-  put_header(to, &frame);
+  frame_write(to, &frame);
   memcpy(to + FRAME_HEADER, message->base, message->length);
   memcpy(to + FRAME_HEADER + message->length, id, id_length);
   uint64_t offset = 0;

@@ -1,40 +1,44 @@
-/* One connection: its calls under way, and what the daemon's frames mean for them. */
-#include "internal.h"
+/* One connection: its bytes and its calls under way. */
+#include "connection.h"
+#include "core.h"
+#include "leg.h"
+#include "life.h"
+#include "wire.h"
 
-#include <errno.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-struct connection *connection_new(lossd_client *client, int descriptor) {
+struct connection *connection_new(struct core *core, int descriptor) {
   struct connection *connection = calloc(1, sizeof *connection);
   if (connection == NULL) return NULL;
-  connection->client = client;
+  connection->core = core;
   connection->descriptor = descriptor;
   connection->message_max = EARLY_MESSAGE;
   connection->payload_max = EARLY_PAYLOAD;
   connection->streams_max = EARLY_STREAMS;
   connection->stream_credit = EARLY_CREDIT;
   connection->next_id = 1;
-  connection->hello_deadline = deadline_after(client->connect_timeout_us);
+  connection->hello_deadline = core_after(core, core->connect_timeout_us);
   output_init(&connection->output);
-  if (!reader_init(&connection->reader) || !put_preface(&connection->output, client->payload_max, client->address.path != NULL)) {
-    connection->descriptor = -1; /* still the caller's */
+  if (!reader_init(&connection->reader) || !put_preface(&connection->output, core->payload_max, core->is_local)) {
     connection_free(connection);
     return NULL;
   }
-  if (client->payload_max != 0 && client->payload_max < PAYLOAD_MAX) {
-    connection->reader.payload_max = (uint32_t)client->payload_max;
+  if (core->payload_max != 0 && core->payload_max < PAYLOAD_MAX) {
+    connection->reader.payload_max = (uint32_t)core->payload_max;
   }
   return connection;
 }
 
 void connection_free(struct connection *connection) {
-  segments_end(connection);
+  struct core *core = connection->core;
+  for (struct connection **link = &core->connections; *link != NULL; link = &(*link)->next) {
+    if (*link != connection) continue;
+    *link = connection->next;
+    break;
+  }
+  source_drop(&core->sources, &connection->source);
   while (connection->descriptor_count > 0) {
     int descriptor = connection_next_descriptor(connection);
-    if (descriptor >= 0) close(descriptor);
+    if (descriptor >= 0) core->memory->close(descriptor);
   }
-  if (connection->descriptor >= 0) close(connection->descriptor);
   reader_free(&connection->reader);
   output_free(&connection->output);
   free(connection);
@@ -49,7 +53,7 @@ struct flight *flight_of(struct connection *connection, uint32_t id) {
 
 void end_flight(struct connection *connection, struct flight *flight) {
   /* Where the connection broke, the daemon may still be at what its calls use. */
-  uses_end(connection->client, &flight->uses, !connection->is_closed);
+  uses_end(connection->core, &flight->uses, !connection->is_closed);
   uses_free(&flight->uses);
   flight->kind = FLIGHT_NONE;
   flight->owner = NULL;
@@ -102,9 +106,8 @@ int connection_fits(const struct connection *connection, const lossd_call *call,
 void connection_cancel(struct connection *connection, uint32_t id, const void *owner, int abandon) {
   struct flight *flight = flight_of(connection, id);
   if (flight == NULL || flight->owner != owner) return;
-  if (!connection->cannot_write && put_control(&connection->output, id, FRAME_CANCEL, 0, NULL, 0)) {
-    connection_flush(connection);
-  }
+  /* Without memory the daemon finds out when it answers. */
+  if (!connection->cannot_write) put_control(&connection->output, id, FRAME_CANCEL, 0, NULL, 0);
   if (abandon) {
     if (flight->kind == FLIGHT_CALL) uses_move(&flight->uses, &((lossd_call *)flight->owner)->uses);
     if (flight->kind == FLIGHT_STREAM) stream_move_uses(flight->owner, &flight->uses);
@@ -130,71 +133,55 @@ void end_owner(struct flight *flight, lossd_code code, const char *text, int nev
     stream_ended(owner, code, text, never_began);
   } else if (kind == FLIGHT_CALL && never_began) {
     lossd_call *call = owner;
-    client_requeue(call->client, call);
+    core_requeue(call->core, call);
   } else if (kind == FLIGHT_CALL && code == LOSSD_INVALID_ARGUMENT && goes_without_into(owner)) {
     lossd_call *call = owner;
-    client_requeue(call->client, call);
+    core_requeue(call->core, call);
   } else if (kind == FLIGHT_CALL) {
     call_finish(owner, code, "%s", text);
   }
 }
 
 void connection_close(struct connection *connection, lossd_code code, const char *format, ...) {
-  lossd_error error;
+  struct core *core = connection->core;
   va_list arguments;
   if (connection->is_closed) return;
   va_start(arguments, format);
-  write_text(error.text, sizeof error.text, format, arguments);
+  write_text(connection->error.text, sizeof connection->error.text, format, arguments);
   va_end(arguments);
-  error.code = code;
+  connection->error.code = code;
   connection->is_closed = 1;
+  if (core->current == connection) core->current = NULL;
   /* Before the daemon knows: it then frees what lies in its memory. */
   segments_end(connection);
   for (size_t index = 0; index < FLIGHTS_MAX; index++) {
     struct flight flight = connection->flights[index];
     if (flight.kind == FLIGHT_NONE) continue;
     end_flight(connection, &connection->flights[index]);
-    if (flight.kind == FLIGHT_CALL) uses_end(connection->client, &((lossd_call *)flight.owner)->uses, 0);
-    end_owner(&flight, code, error.text, 0);
+    if (flight.kind == FLIGHT_CALL) uses_end(core, &((lossd_call *)flight.owner)->uses, 0);
+    end_owner(&flight, code, connection->error.text, 0);
   }
-  if (connection->descriptor >= 0) close(connection->descriptor);
-  connection->descriptor = -1;
-  if (!connection->has_hello) client_refused(connection->client, &error);
+  source_raise(&core->sources, &connection->source, CORE_CLOSED);
+  if (!connection->has_hello) core_no_word(core, &connection->error);
 }
 
-/* ---- The socket ---- */
+/* ---- Bytes ---- */
 
-#define VECTORS_MAX 256
-#define READS_MAX 16 /* at a turn, so that one connection does not keep the others waiting */
-
-void connection_flush(struct connection *connection) {
-  struct iovec vectors[VECTORS_MAX];
-  struct output *output = &connection->output;
-  if (client_has_forked(connection->client)) return; /* it is the parent's socket */
-  while (output->pending > 0 && !connection->is_closed && !connection->cannot_write) {
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
-    message.msg_iov = vectors;
-    message.msg_iovlen = output_vectors(output, vectors, VECTORS_MAX);
-    ssize_t written = sendmsg(connection->descriptor, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (written >= 0) {
-      output_advance(output, (size_t)written);
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      return;
-    } else if (errno != EINTR) {
-      /* It may have said why before it went: that is still to be read. */
-      connection->cannot_write = 1;
-      output_free(output);
-    }
-  }
+size_t connection_room(struct connection *connection, struct iovec *vectors, size_t max) {
+  if (connection->is_closed) return 0;
+  size_t used = reader_vectors(&connection->reader, vectors, max);
+  if (used == 0) connection_close(connection, LOSSD_UNAVAILABLE, "no memory to read a message");
+  return used;
 }
 
-int connection_give_descriptor(struct connection *connection, int descriptor) {
-  if (connection->descriptor_count < DESCRIPTORS_MAX && connection->descriptor_count < segments_asked(connection)) {
+/* 0 where nobody asked for one. */
+static int take_descriptor(struct connection *connection, int descriptor) {
+  if (!connection->is_closed && connection->descriptor_count < DESCRIPTORS_MAX &&
+      connection->descriptor_count < segments_asked(connection)) {
     connection->descriptors[connection->descriptor_count++] = descriptor;
     return 1;
   }
-  if (descriptor >= 0) close(descriptor);
+  if (descriptor >= 0) connection->core->memory->close(descriptor);
   return 0;
 }
 
@@ -207,60 +194,57 @@ int connection_next_descriptor(struct connection *connection) {
   return first;
 }
 
-/* Takes the descriptors that came along; 0 where nobody asked for them. */
-static int take_descriptors(struct connection *connection, struct msghdr *message) {
-  int is_good = 1, count = 0;
-  for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    size_t here = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t index = 0; index < here; index++, count++) {
-      int descriptor;
-      memcpy(&descriptor, CMSG_DATA(header) + index * sizeof descriptor, sizeof descriptor);
-      is_good &= connection_give_descriptor(connection, descriptor);
-    }
+void connection_received(struct connection *connection, size_t count, const int *descriptors,
+                         size_t descriptor_count) {
+  static const char broken[] = "the daemon broke the protocol: ";
+  lossd_error error;
+  int is_good = 1;
+  for (size_t index = 0; index < descriptor_count; index++) {
+    is_good &= take_descriptor(connection, descriptors[index]);
   }
-  /* This process has no room for another one. */
-  if ((message->msg_flags & MSG_CTRUNC) && count == 0) is_good &= connection_give_descriptor(connection, -1);
-  return is_good;
+  if (connection->is_closed) return;
+  if (!is_good) {
+    connection_close(connection, LOSSD_UNAVAILABLE, "%sa descriptor that nobody asked for", broken);
+    return;
+  }
+  lossd_code code = reader_advance(&connection->reader, connection, count, &error);
+  if (code != LOSSD_OK) {
+    connection_close(connection, LOSSD_UNAVAILABLE, "%s%s", code == LOSSD_INTERNAL ? broken : "", error.text);
+  }
 }
 
-void connection_read(struct connection *connection) {
+void connection_feed(struct connection *connection, const void *bytes, size_t count, const int *descriptors,
+                     size_t descriptor_count) {
+  const unsigned char *from = bytes;
   struct iovec vectors[16];
-  union {
-    struct cmsghdr header; /* aligns the bytes */
-    char bytes[CMSG_SPACE(sizeof(int) * DESCRIPTORS_MAX)];
-  } control;
-  for (int turn = 0; turn < READS_MAX && !connection->is_closed; turn++) {
-    struct msghdr message;
-    memset(&message, 0, sizeof message);
-    message.msg_iov = vectors;
-    message.msg_iovlen = reader_vectors(&connection->reader, vectors, 16);
-    if (message.msg_iovlen == 0) {
-      connection_close(connection, LOSSD_UNAVAILABLE, "no memory to read a message");
-      return;
+  do {
+    size_t used = connection_room(connection, vectors, 16), taken = 0;
+    for (size_t index = 0; index < used && taken < count; index++) {
+      size_t part = vectors[index].iov_len < count - taken ? vectors[index].iov_len : count - taken;
+      if (part > 0) memcpy(vectors[index].iov_base, from + taken, part);
+      taken += part;
     }
-    size_t room = 0;
-    for (size_t index = 0; index < message.msg_iovlen; index++) room += vectors[index].iov_len;
-    message.msg_control = &control;
-    message.msg_controllen = sizeof control;
-    ssize_t count = recvmsg(connection->descriptor, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
-    if (count <= 0) {
-      connection_close(connection, LOSSD_UNAVAILABLE, "%s",
-                       count == 0 ? "the daemon closed the connection" : strerror(errno));
-      return;
-    }
-    lossd_error error;
-    if ((message.msg_controllen > 0 || (message.msg_flags & MSG_CTRUNC)) && !take_descriptors(connection, &message)) {
-      connection_close(connection, LOSSD_UNAVAILABLE, "the daemon broke the protocol: a descriptor that nobody asked for");
-      return;
-    }
-    lossd_code code = reader_advance(&connection->reader, connection, (size_t)count, &error);
-    if (code == LOSSD_UNAVAILABLE) connection_close(connection, code, "%s", error.text);
-    if (code == LOSSD_INTERNAL) {
-      connection_close(connection, LOSSD_UNAVAILABLE, "the daemon broke the protocol: %s", error.text);
-    }
-    if ((size_t)count < room) return;
-  }
+    connection_received(connection, taken, descriptors, descriptor_count);
+    descriptor_count = 0;
+    from += taken;
+    count -= taken;
+  } while (count > 0 && !connection->is_closed);
+}
+
+size_t connection_vectors(const struct connection *connection, struct iovec *vectors, size_t max) {
+  return connection->is_closed || connection->cannot_write ? 0 : output_vectors(&connection->output, vectors, max);
+}
+
+void connection_sent(struct connection *connection, size_t count) { output_advance(&connection->output, count); }
+
+void connection_cannot_write(struct connection *connection) {
+  connection->cannot_write = 1;
+  output_free(&connection->output);
+}
+
+int connection_ping(struct connection *connection) {
+  uint64_t number = connection->pings_sent + 1;
+  if (!put_control(&connection->output, 0, FRAME_PING, 0, &number, sizeof number)) return 0;
+  connection->pings_sent = number;
+  return 1;
 }

@@ -1,5 +1,5 @@
 /* Bytes that grow, and the arena that messages are decoded into. */
-#include "internal.h"
+#include "memory.h"
 
 int bytes_reserve(struct bytes *bytes, size_t more) {
   if (bytes->capacity - bytes->length >= more) return 1;

@@ -1,6 +1,6 @@
 /* What is to be written to a connection: our own bytes (headers, messages), which are kept in one block, and
  * tensors, which stay where they lie until they have been written. */
-#include "internal.h"
+#include "output.h"
 
 #include <assert.h>
 

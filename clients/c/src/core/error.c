@@ -1,8 +1,7 @@
-/* Codes, texts, the clock. */
-#include "internal.h"
+/* Codes and texts. */
+#include "error.h"
 
 #include <stdio.h>
-#include <time.h>
 
 const char *lossd_version(void) { return LOSSD_VERSION; }
 
@@ -48,15 +47,4 @@ lossd_code succeed(lossd_error *error) {
     error->text[0] = 0;
   }
   return LOSSD_OK;
-}
-
-uint64_t now_us(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_nsec / 1000u;
-}
-
-uint64_t deadline_after(uint64_t timeout_us) {
-  uint64_t now = now_us();
-  return timeout_us == 0 || timeout_us > NEVER - 1 - now ? NEVER : now + timeout_us;
 }

@@ -1,0 +1,88 @@
+/* A stream: a data set in batches. */
+#ifndef LOSSD_STREAM_H
+#define LOSSD_STREAM_H
+
+#include "connection.h"
+
+struct batch {
+  lossd_call *call;
+  uint64_t number;
+  int is_sent;
+};
+
+/* How a function's sums make its loss, as the function declares it. */
+enum reduction {
+  REDUCTION_UNKNOWN, /* it declares nothing: a plugin may merge its sums in a way of its own */
+  REDUCTION_OTHER,   /* there is no loss of the whole data set */
+  REDUCTION_MEAN,    /* loss_sum over weight_sum */
+  REDUCTION_SUM      /* loss_sum */
+};
+
+struct sums {
+  int is_there;
+  uint64_t batches;
+  uint64_t rows;
+  int has_loss;
+  double loss;
+  double loss_sum;
+  double weight_sum;
+};
+
+struct lossd_stream {
+  struct source source;
+  struct core *core;
+  lossd_stream *next;      /* in the core's list */
+  lossd_call *head;        /* function, attributes, outputs, and inputs that stay */
+  lossd_call *description; /* ListFunctions */
+  int is_ready;            /* it has been answered */
+  char **kept;             /* names of inputs that may stay */
+  size_t kept_count;
+  enum reduction reduction;
+  uint64_t deadline;
+  /* The call of EvaluateStream under way; there are several, one after another, when daemons come and go. */
+  struct connection *connection;
+  uint32_t id;
+  uint32_t credit;
+  int is_credit_early; /* HELLO had not come when it was opened */
+  int is_head_sent;
+  int is_half_closed;
+  uint64_t answered_here;
+  enum { ARRIVES_NOTHING, ARRIVES_BATCH, ARRIVES_END } arriving; /* whose frame's payload is still to come */
+  unsigned fruitless; /* such calls in a row that answered no batch */
+  /* Batches that have not been given back: answered ones, then the others. */
+  struct batch *batches;
+  size_t batch_count;
+  size_t batch_capacity;
+  size_t answered;
+  uint64_t next_number;
+  int is_finishing;
+  struct sums carried; /* of daemons that are gone */
+  struct sums part;    /* of this one */
+  int is_complete;
+  lossd_error failure;
+};
+
+/* Begins a stream like lossd_stream_new: CORE_READY says when it takes batches. NULL with an error. */
+lossd_stream *stream_new(const lossd_call *first, lossd_error *error);
+/* At any time; batches that have not come back are the caller's again. */
+void stream_free(lossd_stream *stream);
+/* Its description has come, or could not be had. */
+void stream_described(lossd_stream *stream, lossd_call *description);
+/* Queues a batch, which is the stream's until it is given back. */
+lossd_code stream_add(lossd_stream *stream, lossd_call *batch, lossd_error *error);
+/* Whether a batch has not been sent. */
+int stream_has_unsent(const lossd_stream *stream);
+/* The oldest batch, answered and given back; NULL: there is none. */
+lossd_call *stream_take_answered(lossd_stream *stream);
+void stream_fail(lossd_stream *stream, lossd_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* A batch is being freed: one that has no answer yet ends the stream. */
+void stream_forget(lossd_stream *stream, lossd_call *call);
+int stream_keeps(const lossd_stream *stream, const char *name);
+
+void sums_read(struct sums *sums, const Lossd__V1__Summary *summary);
+/* Adds the sums of a part, those of different daemons. Of a function whose reduction is not known, two parts have
+ * counts alone: no number is better than a wrong one. */
+void sums_carry(struct sums *carried, const struct sums *part, enum reduction reduction);
+
+#endif

@@ -22,7 +22,7 @@ struct MultilabelPasses: BitwiseCopyable {
       units: state.isOneForAll ? 1 : state.positions * state.pieces,
       unitCost: 40 + broadcasting + cost * Double(min(state.length, Pieces.size)))
     var partials = 0
-    let isPerRow = Reduction(call.attributes) == .none && call.wants(ClassPlaces.loss)
+    let isPerRow = LossReduction(call.attributes) == .none && call.wants(ClassPlaces.loss)
     if isPerRow && state.pieces > 1 {
       partials = state.positions * state.pieces
       mergedRows = plan.addPass(units: state.positions, unitCost: 10 * Double(state.pieces))
@@ -85,7 +85,7 @@ extension MultilabelSoftMarginLoss {
     _ call: Call, _ state: State, _ units: Range<Int>, _ input: TensorView, _ target: TensorView
   ) -> Double {
     let extremes = Extremes(input.dataType)
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     let weight = call.input(ClassPlaces.weight)
     let perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil
     let gradient = state.passes.inputSums < 0 ? call.output(ClassPlaces.gradient) : nil
@@ -133,7 +133,7 @@ extension MultilabelSoftMarginLoss {
     let repeats = space.count / max(tensor.count, 1)
     let pieces = Pieces.count(repeats)
     let weight = call.input(ClassPlaces.weight)
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     let extremes = Extremes(input.dataType)
     let axisStride = (state.axis + 1..<space.rank).reduce(1) { $0 * space.shape[$1] }
     for unit in chunk.range {

@@ -48,8 +48,8 @@ enum MultilabelSoftMarginLoss: Function {
         OutputDeclaration("grad.target", hasRows: true, help: "gradient with respect to target"),
         OutputDeclaration("grad.weight", isUnimplemented: true, help: "not computed by lossd"),
       ],
-      attributes: [Reduction.attribute], accumulators: Reduction.accumulators,
-      values: Reduction.values)
+      attributes: [LossReduction.attribute], accumulators: LossReduction.accumulators,
+      values: LossReduction.values)
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> State {
@@ -65,9 +65,10 @@ enum MultilabelSoftMarginLoss: Function {
     if call.wants(ClassPlaces.gradientOfLabels) && !target.dataType.isFloatingPoint {
       throw invalid("target is \(target.dataType), which has no gradient")
     }
-    if Reduction(call.attributes) != .none {
+    if LossReduction(call.attributes) != .none {
       try checkUpstream(
-        call.input(ClassPlaces.upstream), "grad.loss", type, Reduction.emptyShape, isReduced: true)
+        call.input(ClassPlaces.upstream), "grad.loss", type, LossReduction.emptyShape,
+        isReduced: true)
       if call.wants(ClassPlaces.loss) { plan.setReducedOutput(ClassPlaces.loss, type) }
     } else {
       var sizes = InlineArray<64, Int64>(repeating: 0)
@@ -91,7 +92,7 @@ enum MultilabelSoftMarginLoss: Function {
     plan.setRows(state.space.rank == 1 ? 1 : state.space.shape[0])
     state.isOneForAll =
       state.length == 0 && state.positions > 0
-      && !(Reduction(call.attributes) == .none && call.wants(ClassPlaces.loss))
+      && !(LossReduction(call.attributes) == .none && call.wants(ClassPlaces.loss))
     state.isVector = isVector(call, state)
     if state.isVector && state.space.count > 0 { plan.setScratch(bytes: vectorScratch) }
     state.passes = MultilabelPasses(call, &plan, state)
@@ -122,5 +123,5 @@ enum MultilabelSoftMarginLoss: Function {
 
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
-  ) throws(StatusError) -> Double? { Reduction.finish(attributes, sums) }
+  ) throws(StatusError) -> Double? { LossReduction.finish(attributes, sums) }
 }

@@ -24,34 +24,6 @@ extension LossDeclaration {
   public static var cost: Double { 3 }
 }
 
-/// torch's `reduction`.
-public enum LossReduction: String, Sendable, BitwiseCopyable {
-  case none, mean, sum
-
-  @usableFromInline init(_ attributes: Attributes, _ index: Int) {
-    self =
-      attributes.string(index, equals: "mean")
-      ? .mean : attributes.string(index, equals: "sum") ? .sum : .none
-  }
-
-  /// The loss from the sum of the losses and what a mean divides by.
-  func value(_ sums: UnsafePointer<Double>) -> Double? {
-    switch self {
-    case .none: nil
-    case .mean: sums[0] / sums[1]
-    case .sum: sums[0]
-    }
-  }
-
-  /// What every gradient is multiplied by: the upstream gradient of a reduced loss, over `divisor`
-  /// for a mean.
-  @usableFromInline func gradientScale(_ upstream: TensorView?, _ divisor: Double) -> Double {
-    var scale = 1.0
-    if self != .none, let upstream { Double._load(upstream, 0, &scale, 1) }
-    return self == .mean ? scale / divisor : scale
-  }
-}
-
 /// Where inputs and outputs stand in the kit's declarations.
 @usableFromInline enum Place {
   @usableFromInline static let (input, target, upstream, weight) = (0, 1, 2, 3)
@@ -70,12 +42,8 @@ extension LossDeclaration {
           help: "scalar, or one an element or row for reduction=none"),
         OutputDeclaration("grad.input", hasRows: true, help: "gradient with respect to input"),
       ],
-      attributes: attributes + [
-        AttributeDeclaration(
-          "reduction", .string, default: .string(defaultReduction.rawValue),
-          choices: ["none", "mean", "sum"], role: .reduction,
-          help: "none: a loss an element or row; mean; sum")
-      ], accumulators: ["loss_sum", "weight_sum"], values: ["loss"])
+      attributes: attributes + [LossReduction.attribute(defaultReduction)],
+      accumulators: LossReduction.accumulators, values: LossReduction.values)
   }
 
   /// Outputs, rows and the upstream gradient's check; `shape` is the loss's for reduction=none.

@@ -174,7 +174,7 @@ extension RowPairLoss {
 }
 
 /// target[1, 2] is 7, outside [0, 3).
-private func wrongClass(_ target: TensorView, _ row: Int, _ label: Int, _ classes: Int)
+package func wrongClass(_ target: TensorView, _ row: Int, _ label: Int, _ classes: Int)
   -> StatusError
 {
   var (rest, places) = (row, [String]())

@@ -194,10 +194,10 @@ struct Check {
       1)
     for isLogarithmic in [false, true] {
       let (y, d) = (Memory(all, bytes), Memory(all, bytes))
-      var softmax = SoftmaxRows(
-        x: x.base, upstream: g.base, output: y.base, gradient: d.base, rows: rows,
-        isLogarithmic: isLogarithmic, scratch: scratch.base, isStreamed: false)
-      table.softmax(&softmax)
+      var softmax = RowCall(
+        isLogarithmic ? .logSoftmax : .softmax, x: x.base, y: g.base, values: y.base,
+        gradient: d.base, rows: rows, scratch: scratch.base)
+      _ = table.rows(&softmax)
       y.tell()
       d.tell()
     }
@@ -209,31 +209,32 @@ struct Check {
     }
     for smoothing in [0.0, 0.1] {
       let (d, losses) = (Memory(all, bytes), Memory(count, 8))
-      var entropy = CrossEntropyRows(
-        x: x.base, gradient: d.base, rows: rows,
-        labels: labels.base.assumingMemoryBound(to: Int32.self), rowWeights: weights.doubles(),
-        scales: scales.doubles(), scale: 1, losses: losses.doubles(), classWeights: w.base,
-        classWeightSum: Double(size), smoothing: smoothing, scratch: scratch.base, isStreamed: false
-      )
-      table.crossEntropy(&entropy)
+      var entropy = RowCall(
+        .crossEntropy, x: x.base, gradient: d.base, rows: rows,
+        classes: RowClasses(
+          labels: labels.base.assumingMemoryBound(to: Int32.self), rowWeights: weights.doubles(),
+          scales: scales.doubles(), losses: losses.doubles(), weights: w.base,
+          weightSum: Double(size), smoothing: smoothing), scratch: scratch.base)
+      _ = table.rows(&entropy)
       d.tell()
       losses.tell()
       let (d2, losses2) = (Memory(all, bytes), Memory(count, 8))
-      var probabilities = ProbabilityRows(
-        x: x.base, target: t.base, gradient: d2.base, rows: rows, scales: scales.doubles(),
-        scale: 1,
-        losses: losses2.doubles(), classWeights: w.base, smoothing: smoothing,
-        scratch: scratch.base, isStreamed: false)
-      table.crossEntropyOfProbabilities(&probabilities)
+      var probabilities = RowCall(
+        .probabilities, x: x.base, y: t.base, gradient: d2.base, rows: rows,
+        classes: RowClasses(
+          scales: scales.doubles(), losses: losses2.doubles(), weights: w.base,
+          smoothing: smoothing), scratch: scratch.base)
+      _ = table.rows(&probabilities)
       d2.tell()
       losses2.tell()
     }
     let (d, losses, total) = (Memory(all, bytes), Memory(count, 8), Memory(1, 8))
-    var likelihood = LikelihoodRows(
-      x: x.base, gradient: d.base, rows: rows,
-      labels: labels.base.assumingMemoryBound(to: Int32.self), rowWeights: weights.doubles(),
-      scales: scales.doubles(), scale: 1, losses: losses.doubles(), isStreamed: false)
-    total.doubles()[0] = table.likelihood(&likelihood)
+    var likelihood = RowCall(
+      .likelihood, x: x.base, gradient: d.base, rows: rows,
+      classes: RowClasses(
+        labels: labels.base.assumingMemoryBound(to: Int32.self), rowWeights: weights.doubles(),
+        scales: scales.doubles(), losses: losses.doubles()), scratch: scratch.base)
+    total.doubles()[0] = table.rows(&likelihood)
     for memory in [d, losses, total] { memory.tell() }
     if rows.stride == 1 { exponentials(size) }
     summed(count, size, rows, x, t, scales)
@@ -367,21 +368,18 @@ struct Check {
   func columns(_ count: Int, _ size: Int) {
     let all = count * size
     let (x, g) = (elements(all, -30, 30), elements(all, -2, 2, seed: 3))
-    let scratch = Memory(ColumnBlock.scratchBytes(columns: count), 1)
-    let block = ColumnBlock(
-      x: x.base, upstream: g.base, columns: count, size: size, stride: count, scratch: scratch.base)
-    for isLogarithmic in [false, true] {
+    let scratch = Memory(StridedRows.blockScratchBytes(columns: count), 1)
+    for formula in [RowFormulaID.softmax, .logSoftmax] {
       let (maxima, sums, shares) = (Memory(count, 8), Memory(count, 8), Memory(count, 8))
-      var columnSums = ColumnSums(
-        block: block, maxima: maxima.doubles(), sums: sums.doubles(), shares: shares.doubles(),
-        isLogarithmic: isLogarithmic)
-      table.columnSums(&columnSums)
       let (y, d) = (Memory(all, bytes), Memory(all, bytes))
-      var results = ColumnResults(
-        block: block, output: y.base, gradient: d.base, maxima: maxima.doubles(),
-        sums: sums.doubles(), dots: shares.doubles(), isLogarithmic: isLogarithmic,
-        isStreamed: false)
-      table.columnResults(&results)
+      var block = RowCall(
+        formula, x: x.base, y: g.base, values: y.base, gradient: d.base,
+        rows: StridedRows(count: count, size: size, step: 1, stride: count), scratch: scratch.base,
+        step: .blockSums,
+        sums: BlockSums(maxima: maxima.doubles(), sums: sums.doubles(), dots: shares.doubles()))
+      _ = table.rows(&block)
+      block.step = .blockResults
+      _ = table.rows(&block)
       for memory in [maxima, sums, shares, y, d] { memory.tell() }
     }
     for memory in [x, g, scratch] { memory.base.deallocate() }

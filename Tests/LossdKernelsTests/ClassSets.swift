@@ -56,12 +56,14 @@ struct IndexSet {
       losses.withUnsafeMutableBufferPointer { losses in
         (scales ?? []).withUnsafeBufferPointer { scales in
           guard let base = losses.baseAddress else { return }
-          var call = CrossEntropyRows(
-            x: x.raw, gradient: wantsGradient ? gradient.raw : nil, rows: layout.strided,
-            labels: labels, rowWeights: rowWeights, scales: scales.baseAddress, scale: 1,
-            losses: base, classWeights: weights.raw, classWeightSum: weightSum,
-            smoothing: smoothing, scratch: scratch, isStreamed: isStreamed)
-          item.table.crossEntropy(&call)
+          var call = RowCall(
+            .crossEntropy, x: x.raw, gradient: wantsGradient ? gradient.raw : nil,
+            rows: layout.strided,
+            classes: RowClasses(
+              labels: labels, rowWeights: rowWeights, scales: scales.baseAddress, losses: base,
+              weights: weights.raw, weightSum: weightSum, smoothing: smoothing),
+            scratch: scratch, isStreamed: isStreamed)
+          _ = item.table.rows(&call)
         }
       }
     }
@@ -134,11 +136,12 @@ struct ProbabilitySet {
       losses.withUnsafeMutableBufferPointer { losses in
         scales.withUnsafeBufferPointer { scales in
           guard let base = losses.baseAddress else { return }
-          var call = ProbabilityRows(
-            x: x.raw, target: target.raw, gradient: gradient.raw, rows: layout.strided,
-            scales: scales.baseAddress, scale: 1, losses: base, classWeights: weights.raw,
-            smoothing: smoothing, scratch: scratch, isStreamed: isStreamed)
-          item.table.crossEntropyOfProbabilities(&call)
+          var call = RowCall(
+            .probabilities, x: x.raw, y: target.raw, gradient: gradient.raw, rows: layout.strided,
+            classes: RowClasses(
+              scales: scales.baseAddress, losses: base, weights: weights.raw,
+              smoothing: smoothing), scratch: scratch, isStreamed: isStreamed)
+          _ = item.table.rows(&call)
         }
       }
     }

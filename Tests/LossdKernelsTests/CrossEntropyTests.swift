@@ -113,13 +113,14 @@ import Testing
           let y = Sample(
             item.kind, count: layout.count, misplaced: Int.random(in: 0..<3, using: &source))
           var losses = [Double](repeating: 7, count: count)
-          var call = LikelihoodRows(
-            x: x.raw, gradient: y.raw, rows: layout.strided, labels: set.labels,
-            rowWeights: isPlain ? nil : UnsafePointer(set.rowWeights), scales: nil, scale: 0.5,
-            losses: nil, isStreamed: Bool.random(using: &source))
+          var call = RowCall(
+            .likelihood, x: x.raw, gradient: y.raw, rows: layout.strided,
+            classes: RowClasses(
+              labels: set.labels, rowWeights: isPlain ? nil : UnsafePointer(set.rowWeights),
+              scale: 0.5), scratch: y.raw, isStreamed: Bool.random(using: &source))
           let sum = losses.withUnsafeMutableBufferPointer { buffer in
-            if !isPlain { call.losses = buffer.baseAddress }
-            return item.table.likelihood(&call)
+            if !isPlain { call.classes.losses = buffer.baseAddress }
+            return item.table.rows(&call)
           }
           item.table.settle()
           #expect(y.isIntact, "written past the end")

@@ -28,11 +28,10 @@ import Testing
     output: Sample? = nil, gradient: Sample? = nil, isLogarithmic: Bool, isStreamed: Bool
   ) {
     layout.withScratch(item.kind) { scratch in
-      var call = SoftmaxRows(
-        x: x.raw, upstream: upstream?.raw, output: output?.raw, gradient: gradient?.raw,
-        rows: layout.strided, isLogarithmic: isLogarithmic, scratch: scratch,
-        isStreamed: isStreamed)
-      item.table.softmax(&call)
+      var call = RowCall(
+        isLogarithmic ? .logSoftmax : .softmax, x: x.raw, y: upstream?.raw, values: output?.raw,
+        gradient: gradient?.raw, rows: layout.strided, scratch: scratch, isStreamed: isStreamed)
+      _ = item.table.rows(&call)
     }
     item.table.settle()
   }
@@ -216,9 +215,8 @@ import Testing
 /// One block that is all of its rows, with what is known of these.
 private final class BlockNumbers {
   private let item: KernelCase
-  private let block: ColumnBlock
+  private var block: RowCall
   private let scratch: UnsafeMutableRawPointer
-  private let isLogarithmic: Bool
   private let maxima: UnsafeMutablePointer<Double>
   private let sums: UnsafeMutablePointer<Double>
   private let shares: UnsafeMutablePointer<Double>
@@ -228,19 +226,19 @@ private final class BlockNumbers {
     _ item: KernelCase, _ layout: Layout, _ x: Sample, _ upstream: Sample?, _ isLogarithmic: Bool
   ) {
     self.item = item
-    self.isLogarithmic = isLogarithmic
     kept = (x, upstream)
     maxima = .allocate(capacity: layout.rows)
     sums = .allocate(capacity: layout.rows)
     shares = .allocate(capacity: layout.rows)
     scratch = .allocate(
-      byteCount: ColumnBlock.scratchBytes(columns: layout.rows), alignment: 64)
-    block = ColumnBlock(
-      x: x.raw, upstream: upstream?.raw, columns: layout.rows, size: layout.size,
-      stride: layout.rows, scratch: scratch)
-    var call = ColumnSums(
-      block: block, maxima: maxima, sums: sums, shares: shares, isLogarithmic: isLogarithmic)
-    item.table.columnSums(&call)
+      byteCount: StridedRows.blockScratchBytes(columns: layout.rows), alignment: 64)
+    block = RowCall(
+      isLogarithmic ? .logSoftmax : .softmax, x: x.raw, y: upstream?.raw,
+      rows: StridedRows(count: layout.rows, size: layout.size, step: 1, stride: layout.rows),
+      scratch: scratch, step: .blockSums,
+      sums: BlockSums(maxima: maxima, sums: sums, dots: shares))
+    _ = item.table.rows(&block)
+    block.step = .blockResults
     for row in 0..<layout.rows {
       switch (isLogarithmic, upstream == nil) {
       case (true, true): shares[row] = Double(layout.size)
@@ -259,10 +257,8 @@ private final class BlockNumbers {
   }
 
   func write(_ output: Sample?, _ gradient: Sample?, _ isStreamed: Bool) {
-    var call = ColumnResults(
-      block: block, output: output?.raw, gradient: gradient?.raw, maxima: maxima, sums: sums,
-      dots: shares, isLogarithmic: isLogarithmic, isStreamed: isStreamed)
-    item.table.columnResults(&call)
+    (block.values, block.gradient, block.isStreamed) = (output?.raw, gradient?.raw, isStreamed)
+    _ = item.table.rows(&block)
     item.table.settle()
   }
 }

@@ -12,7 +12,7 @@ struct CTCGradientRow {
   private let memory: CTCMemory
   private let logs: TensorView
   private let gradient: TensorView
-  private let reduction: Reduction
+  private let reduction: LossReduction
   private let zeroesInfinity: Bool
 
   init(
@@ -24,7 +24,7 @@ struct CTCGradientRow {
     self.memory = memory
     self.logs = logs
     self.gradient = gradient
-    reduction = Reduction(call.attributes)
+    reduction = LossReduction(call.attributes)
     zeroesInfinity = call.attributes.bool(CTCLoss.Place.zeroInfinity)
   }
 

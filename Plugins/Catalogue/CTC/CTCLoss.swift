@@ -52,12 +52,12 @@ enum CTCLoss: Function {
           "grad.log_probs", help: "gradient with respect to log_probs, through log_softmax"),
       ],
       attributes: [
-        Reduction.attribute,
+        LossReduction.attribute,
         AttributeDeclaration("blank", .int, default: .int(0), help: "the class of the blank"),
         AttributeDeclaration(
           "zero_infinity", .bool, default: .bool(false),
           help: "a loss without an alignment is 0, and so is its gradient"),
-      ], accumulators: Reduction.accumulators, values: Reduction.values)
+      ], accumulators: LossReduction.accumulators, values: LossReduction.values)
   }
 
   private static var integerTypes: [DataType] { [.int64, .int32, .int16, .int8, .uint8] }
@@ -75,10 +75,10 @@ enum CTCLoss: Function {
             + "a length of each sample: (\(state.samples),)")
       }
     }
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     let each =
-      state.isBatched ? UnsafeBufferPointer(rebasing: logs.shape[1..<2]) : Reduction.emptyShape
-    let shape = reduction == .none ? each : Reduction.emptyShape
+      state.isBatched ? UnsafeBufferPointer(rebasing: logs.shape[1..<2]) : LossReduction.emptyShape
+    let shape = reduction == .none ? each : LossReduction.emptyShape
     try checkUpstream(
       call.input(Place.upstream), "grad.loss", logs.dataType, shape, isReduced: reduction != .none)
     if call.wants(Place.loss) {
@@ -199,7 +199,7 @@ enum CTCLoss: Function {
     _ call: Call, _ state: State, _ memory: CTCMemory, _ chunk: Chunk, _ logs: TensorView,
     _ targets: TensorView
   ) throws(StatusError) {
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     let samples = memory.samples(call.workspace)
     let perSample = reduction == .none ? call.output(Place.loss) : nil
     let zeroesInfinity = call.attributes.bool(Place.zeroInfinity)
@@ -217,5 +217,5 @@ enum CTCLoss: Function {
 
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
-  ) throws(StatusError) -> Double? { Reduction.finish(attributes, sums) }
+  ) throws(StatusError) -> Double? { LossReduction.finish(attributes, sums) }
 }

@@ -61,8 +61,8 @@ extension RowLoss {
     }
     return FunctionDeclaration(
       name: name, kind: .loss, summary: summary, inputs: inputs, outputs: outputs,
-      attributes: [Reduction.attribute] + attributes, accumulators: Reduction.accumulators,
-      values: Reduction.values)
+      attributes: [LossReduction.attribute] + attributes, accumulators: LossReduction.accumulators,
+      values: LossReduction.values)
   }
 
   static func plan(_ call: Call, _ plan: inout Plan) throws(StatusError) -> RowsState {
@@ -79,11 +79,11 @@ extension RowLoss {
     try checkTarget(target, input, rows)
     if hasWeight { try checkClassWeight(call.input(ClassPlaces.weight), input.dataType, classes) }
     _ = try Self(call.attributes)
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     // One loss of each row.
     let lists =
-      input.rank == 2 ? UnsafeBufferPointer(rebasing: input.shape[..<1]) : Reduction.emptyShape
-    let shape = reduction != .none ? Reduction.emptyShape : hasLists ? lists : target.shape
+      input.rank == 2 ? UnsafeBufferPointer(rebasing: input.shape[..<1]) : LossReduction.emptyShape
+    let shape = reduction != .none ? LossReduction.emptyShape : hasLists ? lists : target.shape
     try checkUpstream(
       call.input(ClassPlaces.upstream), "grad.loss", input.dataType, shape,
       isReduced: reduction != .none)
@@ -130,7 +130,7 @@ extension RowLoss {
     guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
     else { return }
     let formula = try Self(call.attributes)
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     let gradient = call.output(ClassPlaces.gradient)
     let perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil
     var losses = CompensatedSum()
@@ -155,7 +155,7 @@ extension RowLoss {
 
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
-  ) throws(StatusError) -> Double? { Reduction.finish(attributes, sums) }
+  ) throws(StatusError) -> Double? { LossReduction.finish(attributes, sums) }
 }
 
 /// One row, whose elements come in blocks of float64.

@@ -52,22 +52,21 @@ struct RowsBlock {
   /// Sets the losses, and makes `x` the gradients, where they are wanted; where a target is nearly certain its own has lost
   /// digits.
   func crossEntropy(_ kernels: KernelTable, _ count: Int, _ classes: Int, hasGradient: Bool) {
-    var call = CrossEntropyRows(
-      x: x, gradient: hasGradient ? UnsafeMutableRawPointer(x) : nil,
-      rows: StridedRows(count: count, size: classes, step: classes, stride: 1), labels: labels,
-      rowWeights: nil, scales: UnsafePointer(factors), scale: 1, losses: losses,
-      classWeights: nil, classWeightSum: Double(classes), smoothing: 0, scratch: kernelScratch,
-      isStreamed: false)
-    kernels.crossEntropy(&call)
+    var call = RowCall(
+      .crossEntropy, x: x, gradient: hasGradient ? UnsafeMutableRawPointer(x) : nil,
+      rows: StridedRows(count: count, size: classes, step: classes, stride: 1),
+      classes: RowClasses(labels: labels, scales: factors, losses: losses),
+      scratch: kernelScratch)
+    _ = kernels.rows(&call)
   }
 
   /// Makes `x` the logarithms of the probabilities.
   func logSoftmax(_ kernels: KernelTable, _ count: Int, _ classes: Int) {
-    var call = SoftmaxRows(
-      x: x, upstream: nil, output: UnsafeMutableRawPointer(x), gradient: nil,
+    var call = RowCall(
+      .logSoftmax, x: x, values: x,
       rows: StridedRows(count: count, size: classes, step: classes, stride: 1),
-      isLogarithmic: true, scratch: kernelScratch, isStreamed: false)
-    kernels.softmax(&call)
+      scratch: kernelScratch)
+    _ = kernels.rows(&call)
   }
 
   /// Whether a row is not the kernels' to compute.
@@ -93,7 +92,7 @@ extension BlockLoss {
       let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
     else { return try runRows(call, state, chunk) }
     let formula = try Self(call.attributes)
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     let gradient = call.output(ClassPlaces.gradient)
     let weight = hasWeight ? call.input(ClassPlaces.weight) : nil
     let perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil

@@ -72,7 +72,7 @@ extension FunctionDeclaration {
     targetBatching: InputDeclaration.Batching = .broadcast, hasTargetGradient: Bool = true,
     broadcastInputs: [InputDeclaration] = [], differentiable: [String] = [],
     gradientOfWhole: String? = nil,
-    reduction: AttributeDeclaration = Reduction.attribute,
+    reduction: AttributeDeclaration = LossReduction.attribute,
     attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
     FunctionDeclaration(
@@ -102,8 +102,8 @@ extension FunctionDeclaration {
             "grad." + $0.name, isUnimplemented: !hasGradient, hasRows: hasRows,
             help: hasGradient ? "gradient with respect to " + $0.name : "not computed by lossd")
         },
-      attributes: [reduction] + attributes, accumulators: Reduction.accumulators,
-      values: Reduction.values)
+      attributes: [reduction] + attributes, accumulators: LossReduction.accumulators,
+      values: LossReduction.values)
   }
 
   /// A loss whose input and target broadcast with one another, either way, and are promoted.
@@ -112,7 +112,8 @@ extension FunctionDeclaration {
     targetTypes: [DataType]? = nil, inputHelp: String = "any shape",
     targetHelp: String = "broadcasts with input",
     hasTargetGradient: Bool = true, hasWeight: Bool = false,
-    reduction: AttributeDeclaration = Reduction.attribute, attributes: [AttributeDeclaration] = []
+    reduction: AttributeDeclaration = LossReduction.attribute,
+    attributes: [AttributeDeclaration] = []
   ) -> FunctionDeclaration {
     .loss(
       name, summary: summary, inputTypes: types, inputHelp: inputHelp, inputBatching: .broadcast,

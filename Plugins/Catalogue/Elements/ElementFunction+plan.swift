@@ -91,7 +91,7 @@ extension ElementFunction {
   ) throws(StatusError) {
     try checkUpstream(
       tensors.upstream, places.isLoss ? "grad.loss" : "grad.output", type,
-      tensors.isReduced ? Reduction.emptyShape : shape, isReduced: tensors.isReduced)
+      tensors.isReduced ? LossReduction.emptyShape : shape, isReduced: tensors.isReduced)
     // Two results would both be made from what one of them has overwritten.
     let isSeparate = call.wants(places.value) && call.wants(places.slope)
     if call.wants(places.value) {
@@ -267,7 +267,7 @@ extension ElementFunction {
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
   ) throws(StatusError) -> Double? {
-    places.isLoss ? Reduction.finish(attributes, sums) : nil
+    places.isLoss ? LossReduction.finish(attributes, sums) : nil
   }
 }
 

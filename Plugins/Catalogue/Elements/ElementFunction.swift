@@ -179,7 +179,7 @@ struct ElementTensors {
   let slopesOfTarget: TensorView?
   let slopesOfParameter: TensorView?
   /// nil for an activation.
-  let reduction: Reduction?
+  let reduction: LossReduction?
 
   /// nil without an input, which the host has refused. `hasResults`: false while there are none yet.
   @inline(__always)
@@ -190,7 +190,7 @@ struct ElementTensors {
     parameter = call.input(places.parameter)
     upstream = call.input(places.upstream)
     weight = call.input(places.weight)
-    reduction = places.isLoss ? Reduction(call.attributes) : nil
+    reduction = places.isLoss ? LossReduction(call.attributes) : nil
     let hasValues = hasResults && (reduction == nil || reduction == .some(.none))
     values = hasValues ? call.output(places.value) : nil
     slopes = hasResults ? call.output(places.slope) : nil

@@ -34,8 +34,9 @@ enum CosineEmbeddingLoss: RowFunction {
           "loss", isDefault: true, hasRows: true, help: "scalar, or one a row for none")
       ] + outputs,
       attributes: [
-        Reduction.attribute, .number("margin", 0, help: "a cosine up to this is no loss for -1"),
-      ], accumulators: Reduction.accumulators, values: Reduction.values)
+        LossReduction.attribute,
+        .number("margin", 0, help: "a cosine up to this is no loss for -1"),
+      ], accumulators: LossReduction.accumulators, values: LossReduction.values)
   }
 
   static var places: RowPlaces {
@@ -77,7 +78,7 @@ enum CosineEmbeddingLoss: RowFunction {
     }
     state.shift = call.attributes.float(margin)
     state.isOneForAll =
-      space.length == 0 && target.count == 1 && Reduction(call.attributes) != .none
+      space.length == 0 && target.count == 1 && LossReduction(call.attributes) != .none
     try planValues(call, &plan, space, type)
     try planRows(call, &plan, &state)
     return state

@@ -11,7 +11,7 @@ enum SigmoidFocalLoss: PairLoss {
       summary: "binary cross entropy of sigmoid(input) times alpha_t (1 - p_t)^gamma",
       types: floatTypes, inputHelp: "logits, any shape",
       targetHelp: "0 or 1, or between; broadcasts with input",
-      reduction: Reduction.attribute("none"),
+      reduction: LossReduction.attribute(.none),
       attributes: [
         .number(
           "alpha", 0.25, maximum: 1,
@@ -42,7 +42,7 @@ enum AsymmetricLoss: PairLoss {
       summary: "focal binary cross entropy with another gamma, and a margin, for a target of 0",
       types: floatTypes, inputHelp: "logits, any shape",
       targetHelp: "0 or 1 for each label; broadcasts with input", hasTargetGradient: false,
-      reduction: Reduction.attribute("sum"),
+      reduction: LossReduction.attribute(.sum),
       attributes: [
         .number(
           "gamma_neg", 4, minimum: 0, maximum: .greatestFiniteMagnitude,
@@ -69,7 +69,7 @@ enum SiglipLoss: PairLoss {
       "siglip_loss", summary: "-log sigmoid(target (scale input + bias))",
       types: floatTypes, inputHelp: "similarities of images (rows) and texts, any shape",
       targetHelp: "1 for a pair, -1 for none; broadcasts with input",
-      reduction: Reduction.attribute(hasBatchMean: true),
+      reduction: LossReduction.attribute(hasBatchMean: true),
       attributes: [
         .number("scale", 1, help: "what the similarities are multiplied by"),
         .number("bias", 0, help: "what is added to them"),

@@ -9,7 +9,7 @@ enum KLDivLoss: PairLoss {
       "kl_div", summary: "target (log(target) - input), the Kullback-Leibler divergence",
       types: floatTypes, inputHelp: "log-probabilities",
       targetHelp: "probabilities; broadcasts with input",
-      reduction: Reduction.attribute(hasBatchMean: true),
+      reduction: LossReduction.attribute(hasBatchMean: true),
       attributes: [
         AttributeDeclaration(
           "log_target", .bool, default: .bool(false), help: "the target is log-probabilities, too")

@@ -29,12 +29,12 @@ enum TripletMarginLoss: RowFunction {
           OutputDeclaration("grad." + $0, hasRows: true, help: "gradient with respect to \($0)")
         },
       attributes: [
-        Reduction.attribute, .number("margin", 1, help: "how much farther negatives are to be"),
+        LossReduction.attribute, .number("margin", 1, help: "how much farther negatives are to be"),
         .norm(2), .number("eps", 1e-6, help: "added to the differences"),
         AttributeDeclaration(
           "swap", .bool, default: .bool(false),
           help: "the negative's distance from the positive counts where it is smaller"),
-      ], accumulators: Reduction.accumulators, values: Reduction.values)
+      ], accumulators: LossReduction.accumulators, values: LossReduction.values)
   }
 
   static var places: RowPlaces {
@@ -67,7 +67,7 @@ enum TripletMarginLoss: RowFunction {
     state.norm = Norm(call.attributes.float(p))
     state.shift = call.attributes.float(eps)
     state.constants[0] = margin
-    state.isOneForAll = space.length == 0 && Reduction(call.attributes) != .none
+    state.isOneForAll = space.length == 0 && LossReduction(call.attributes) != .none
     try checkNorm(state)
     // Each distance has a type of its own.
     var type = floatType(anchor.dataType.promoted(with: positive.dataType))

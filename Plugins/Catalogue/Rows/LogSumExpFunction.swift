@@ -127,14 +127,15 @@ enum LogSumExpFunction: Function {
       block.setAll(count)
       if let upstream = call.input(ActivationPlaces.upstream) { block.setScales(upstream, first) }
       let start = layout.start(first)
-      var rows = CrossEntropyRows(
-        x: tiles.direct(input, start), gradient: gradient.map { tiles.direct($0, start) },
-        rows: units.layout(count, size: layout.size), labels: block.labels, rowWeights: nil,
-        scales: block.scales.map { UnsafePointer($0) }, scale: 1, losses: block.losses,
-        classWeights: nil, classWeightSum: Double(layout.size), smoothing: 0,
+      var rows = RowCall(
+        .crossEntropy, x: tiles.direct(input, start),
+        gradient: gradient.map { tiles.direct($0, start) },
+        rows: units.layout(count, size: layout.size),
+        classes: RowClasses(
+          labels: block.labels, scales: UnsafePointer(block.scales), losses: block.losses),
         scratch: block.kernelScratch,
         isStreamed: Streaming.isWorthwhile(input.count, input.dataType))
-      tiles.kernels.crossEntropy(&rows)
+      _ = tiles.kernels.rows(&rows)
       for index in 0..<count {
         let (row, l, g) = (layout.start(first + index), block.losses[index], block.scale(index))
         if tiles.isExtreme(l) || gradient != nil && tiles.isExtreme(g) {

@@ -49,8 +49,8 @@ extension RowFunction {
   ) throws(StatusError) {
     let upstream = call.input(places.upstream)
     let wanted = places.value.flatMap { call.wants($0) ? $0 : nil }
-    if places.isLoss && Reduction(call.attributes) != .none {
-      try checkUpstream(upstream, "grad.loss", type, Reduction.emptyShape, isReduced: true)
+    if places.isLoss && LossReduction(call.attributes) != .none {
+      try checkUpstream(upstream, "grad.loss", type, LossReduction.emptyShape, isReduced: true)
       if let wanted { plan.setReducedOutput(wanted, type) }
       return
     }
@@ -70,6 +70,6 @@ extension RowFunction {
   static func finish(
     _ attributes: Attributes, _ sums: UnsafePointer<Double>, value index: Int
   ) throws(StatusError) -> Double? {
-    places.isLoss ? Reduction.finish(attributes, sums) : nil
+    places.isLoss ? LossReduction.finish(attributes, sums) : nil
   }
 }

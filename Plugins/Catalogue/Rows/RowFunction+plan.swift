@@ -38,7 +38,7 @@ extension RowFunction {
     // Gradients are empty, and values too, or zeros of rows without elements, or nobody asks for them.
     let isUnasked =
       places.isLoss && space.length == 0 && !call.wants(places.value)
-      && Reduction(call.attributes) == .none
+      && LossReduction(call.attributes) == .none
     if isUnasked || isEmpty && (space.rows == 0 || !places.isLoss) {
       state.keepsFactors = false
       return

@@ -332,7 +332,7 @@ struct RowTensors {
   private let operandCount: Int
   private let labels: TensorView?
   private let upstream: TensorView?
-  private let reduction: Reduction?
+  private let reduction: LossReduction?
   /// Of a loss: nil unless there is one a row.
   let values: TensorView?
   private(set) var goals = InlineArray<3, TensorView?>(repeating: nil)
@@ -349,7 +349,7 @@ struct RowTensors {
     operandCount = places.operands
     labels = call.input(places.label)
     upstream = call.input(places.upstream)
-    reduction = places.isLoss ? Reduction(call.attributes) : nil
+    reduction = places.isLoss ? LossReduction(call.attributes) : nil
     let isEach = reduction == nil || reduction == .some(.none)
     values = isEach ? places.value.flatMap { call.output($0) } : nil
     for index in 0..<places.goals {

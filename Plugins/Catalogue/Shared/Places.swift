@@ -19,7 +19,7 @@ enum ActivationPlaces {
   static let (output, gradient) = (0, 1)
 }
 
-/// Where the sums of a loss stand: `Reduction.accumulators`.
+/// Where the sums of a loss stand: `LossReduction.accumulators`.
 enum Sums {
   static let (losses, weights) = (0, 1)
 }

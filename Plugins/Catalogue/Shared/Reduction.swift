@@ -1,44 +1,15 @@
 import LossdPluginKit
 import LossdTensor
 
-/// torch's `reduction`, the first attribute of every loss.
-enum Reduction {
-  /// `batchMean`: the sum over the input's first size.
-  case none, mean, sum, batchMean
-
+extension LossReduction {
   static let attribute = attribute()
-  static func attribute(_ usual: String = "mean", hasBatchMean: Bool = false)
-    -> AttributeDeclaration
-  {
-    AttributeDeclaration(
-      "reduction", .string, default: .string(usual),
-      choices: ["none", "mean", "sum"] + (hasBatchMean ? ["batchmean"] : []), role: .reduction,
-      help: "none: a loss an element or row; mean; sum"
-        + (hasBatchMean ? "; batchmean: the sum over input's first size" : ""))
-  }
-  /// The first attribute of every loss of the catalogue.
-  private static let place = 0
-  static let accumulators = ["loss_sum", "weight_sum"]
-  static let values = ["loss"]
   static var emptyShape: UnsafeBufferPointer<Int64> { .init(start: nil, count: 0) }
 
-  init(_ attributes: Attributes) {
-    self =
-      attributes.string(Reduction.place, equals: "mean")
-      ? .mean
-      : attributes.string(Reduction.place, equals: "sum")
-        ? .sum : attributes.string(Reduction.place, equals: "none") ? .none : .batchMean
-  }
-
   static func finish(_ attributes: Attributes, _ sums: UnsafePointer<Double>) -> Double? {
-    switch Reduction(attributes) {
-    case .none: nil
-    case .mean, .batchMean: sums[Sums.losses] / sums[Sums.weights]
-    case .sum: sums[Sums.losses]
-    }
+    LossReduction(attributes).value(sums)
   }
 
-  /// What a row's gradient is scaled by, apart from an upstream gradient a row.
+  /// What a row's gradient is scaled by: `gradientScale`, or the row's own upstream gradient.
   func scale(_ upstream: TensorView?, _ index: Int, weightSum: Double) -> Double {
     switch self {
     case .none: upstream.map { $0[index] } ?? 1
@@ -48,8 +19,8 @@ enum Reduction {
   }
 }
 
-/// How many parts of at most `size` so many elements make. Of any number: a tensor without elements may have a dimension
-/// of nearly 2^63.
+/// How many parts of at most `size` so many elements make. Of any number: a tensor without elements
+/// may have a dimension of nearly 2^63.
 @inline(__always)
 func parts(_ elements: Int, of size: Int) -> Int {
   elements / size + (elements % size == 0 ? 0 : 1)

@@ -51,7 +51,7 @@ extension MultilabelSoftMarginLoss {
       _ target: TensorView
     ) {
       (self.call, self.state, self.input, self.target) = (call, state, input, target)
-      let reduction = Reduction(call.attributes)
+      let reduction = LossReduction(call.attributes)
       // A row's losses are added up, and are not to be rounded to 16 bits before.
       // An upstream gradient for all is a part of the scale, whatever its type.
       tiles = Tiles(

@@ -83,7 +83,7 @@ extension SoftmaxFunction {
       units: layout.mergeUnits, unitCost: 3 * Double(layout.blocks * layout.columnsMax))
     plan.addPass(units: layout.blockUnits, unitCost: 0.5 * elements)
     plan.setWorkspace(bytes: layout.workspaceBytes)
-    plan.setScratch(bytes: ColumnBlock.scratchBytes(columns: layout.columnsMax))
+    plan.setScratch(bytes: StridedRows.blockScratchBytes(columns: layout.columnsMax))
   }
 
   static func runBlocks(
@@ -106,26 +106,19 @@ extension SoftmaxFunction {
       func numbers(_ number: Int, _ kind: Int) -> UnsafeMutablePointer<Double> {
         layout.numbers(call.workspace, block.slab, block: number, kind: kind) + block.column
       }
-      let columns = ColumnBlock(
-        x: tiles.direct(input, start),
-        upstream: upstream.map { UnsafeRawPointer(tiles.direct($0, start)) },
-        columns: block.columns, size: block.length, stride: layout.inner, scratch: chunk.scratch)
-      if pass == 0 {
-        var sums = ColumnSums(
-          block: columns, maxima: numbers(block.number, 0), sums: numbers(block.number, 1),
-          shares: numbers(block.number, 2), isLogarithmic: isLogarithmic)
-        tiles.kernels.columnSums(&sums)
-        continue
-      }
-      let merged = layout.blocks
-      var results = ColumnResults(
-        block: columns,
-        output: call.output(ActivationPlaces.output).map { tiles.direct($0, start) },
+      let number = pass == 0 ? block.number : layout.blocks
+      var rows = RowCall(
+        formula, x: tiles.direct(input, start),
+        y: upstream.map { UnsafeRawPointer(tiles.direct($0, start)) },
+        values: call.output(ActivationPlaces.output).map { tiles.direct($0, start) },
         gradient: call.output(ActivationPlaces.gradient).map { tiles.direct($0, start) },
-        maxima: numbers(merged, 0),
-        sums: numbers(merged, 1), dots: numbers(merged, 2), isLogarithmic: isLogarithmic,
-        isStreamed: isStreamed)
-      tiles.kernels.columnResults(&results)
+        rows: StridedRows(
+          count: block.columns, size: block.length, step: 1, stride: layout.inner),
+        scratch: chunk.scratch, isStreamed: isStreamed,
+        step: pass == 0 ? .blockSums : .blockResults,
+        sums: BlockSums(
+          maxima: numbers(number, 0), sums: numbers(number, 1), dots: numbers(number, 2)))
+      _ = tiles.kernels.rows(&rows)
     }
     if isStreamed { tiles.kernels.settle() }
   }

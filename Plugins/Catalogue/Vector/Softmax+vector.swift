@@ -4,6 +4,8 @@ import LossdPluginKit
 import LossdTensor
 
 extension SoftmaxFunction {
+  static var formula: RowFormulaID { isLogarithmic ? .logSoftmax : .softmax }
+
   /// Bytes.
   static func vectorScratch(_ type: DataType, _ layout: RowLayout) -> Int {
     StridedRows.scratchBytes(
@@ -25,16 +27,16 @@ extension SoftmaxFunction {
       input.count, input.dataType, results: resultCount(call))
     try state.units.eachRun(chunk.range, limit: .max) { row, count throws(StatusError) in
       let start = state.layout.start(row)
-      var rows = SoftmaxRows(
-        x: tiles.direct(input, start),
-        upstream: call.input(ActivationPlaces.upstream).map {
+      var rows = RowCall(
+        formula, x: tiles.direct(input, start),
+        y: call.input(ActivationPlaces.upstream).map {
           UnsafeRawPointer(tiles.direct($0, start))
         },
-        output: call.output(ActivationPlaces.output).map { tiles.direct($0, start) },
+        values: call.output(ActivationPlaces.output).map { tiles.direct($0, start) },
         gradient: call.output(ActivationPlaces.gradient).map { tiles.direct($0, start) },
-        rows: state.units.layout(count, size: size), isLogarithmic: isLogarithmic,
-        scratch: chunk.scratch, isStreamed: isStreamed)
-      tiles.kernels.softmax(&rows)
+        rows: state.units.layout(count, size: size), scratch: chunk.scratch,
+        isStreamed: isStreamed)
+      _ = tiles.kernels.rows(&rows)
     }
     if isStreamed { tiles.kernels.settle() }
   }

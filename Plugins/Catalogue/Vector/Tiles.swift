@@ -81,7 +81,7 @@ struct Tiles {
   /// A view of `count` elements in scratch memory.
   @inline(__always)
   private func view(_ tile: UnsafeMutableRawPointer) -> TensorView {
-    TensorView(data: tile, shape: Reduction.emptyShape, count: 1, dataType: type)
+    TensorView(data: tile, shape: LossReduction.emptyShape, count: 1, dataType: type)
   }
 
   @inline(__always)

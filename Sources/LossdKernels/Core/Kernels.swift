@@ -4,14 +4,7 @@ import LossdKernelTable
 /// This build's kernels for its type.
 public func makeKernelTable() -> KernelTable {
   KernelTable(
-    softmax: { softmaxRows($0.assumingMemoryBound(to: SoftmaxRows.self)) },
-    columnSums: { columnSums($0.assumingMemoryBound(to: ColumnSums.self)) },
-    columnResults: { columnResults($0.assumingMemoryBound(to: ColumnResults.self)) },
-    crossEntropy: { crossEntropyRows($0.assumingMemoryBound(to: CrossEntropyRows.self)) },
-    crossEntropyOfProbabilities: {
-      probabilityRows($0.assumingMemoryBound(to: ProbabilityRows.self))
-    },
-    likelihood: { likelihoodRows($0.assumingMemoryBound(to: LikelihoodRows.self)) },
+    rows: { computeRows($0.assumingMemoryBound(to: RowCall.self)) },
     elements: { computeElements($0.assumingMemoryBound(to: ElementCall.self)) },
     labels: { checkedLabels($0.assumingMemoryBound(to: LabelBlock.self)) },
     alignment: alignment,

@@ -12,10 +12,9 @@
 /// Infinities and NaN among the inputs of a row or of a block of elements make its loss infinite or
 /// NaN; which of the two, and what else they spoil, is the scalar reference's to say.
 public struct KernelTable: Sendable {
-  /// A struct of its parameters: `SoftmaxRows`, `ColumnSums`, `ColumnResults`, `CrossEntropyRows`,
-  /// `ProbabilityRows`, `SummedRows` or `MixedRows`.
+  /// A struct of its parameters: `SummedRows` or `MixedRows`.
   public typealias Kernel = @convention(c) (UnsafeRawPointer) -> Void
-  /// An `ElementCall` or a `LikelihoodRows`; returns the sum of the losses. An `AlignmentStep`;
+  /// A `RowCall` or an `ElementCall`; returns the sum of the losses. An `AlignmentStep`;
   /// returns what its probabilities are divided by.
   public typealias Loss = @convention(c) (UnsafeRawPointer) -> Double
   /// A `LabelBlock`; returns how many are kept, or -1 where a label is out of range.
@@ -36,12 +35,7 @@ public struct KernelTable: Sendable {
   public typealias WeightedExponentials =
     @convention(c) (UnsafeRawPointer, UnsafeMutableRawPointer, Int, Double) -> Void
 
-  public let softmax: Kernel
-  public let columnSums: Kernel
-  public let columnResults: Kernel
-  public let crossEntropy: Kernel
-  public let crossEntropyOfProbabilities: Kernel
-  public let likelihood: Loss
+  public let rows: Loss
   public let elements: Loss
   public let labels: Labels
   /// nil but in float64's table.
@@ -63,10 +57,7 @@ public struct KernelTable: Sendable {
   public let settle: @convention(c) () -> Void
 
   public init(
-    softmax: @escaping Kernel, columnSums: @escaping Kernel, columnResults: @escaping Kernel,
-    crossEntropy: @escaping Kernel,
-    crossEntropyOfProbabilities: @escaping Kernel, likelihood: @escaping Loss,
-    elements: @escaping Loss, labels: @escaping Labels, alignment: Loss?,
+    rows: @escaping Loss, elements: @escaping Loss, labels: @escaping Labels, alignment: Loss?,
     summedRows: @escaping Kernel,
     mixedRows: @escaping Kernel, sumOfExponentials: @escaping RowSum,
     scaledExponentials: @escaping ScaledExponentials, exp: @escaping Elementwise,
@@ -74,12 +65,7 @@ public struct KernelTable: Sendable {
     log1p: @escaping Elementwise, widen: @escaping Elementwise,
     narrow: @escaping Elementwise, settle: @escaping @convention(c) () -> Void
   ) {
-    self.softmax = softmax
-    self.columnSums = columnSums
-    self.columnResults = columnResults
-    self.crossEntropy = crossEntropy
-    self.crossEntropyOfProbabilities = crossEntropyOfProbabilities
-    self.likelihood = likelihood
+    self.rows = rows
     self.elements = elements
     self.labels = labels
     self.alignment = alignment

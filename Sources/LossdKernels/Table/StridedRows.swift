@@ -1,5 +1,5 @@
-/// Where rows lie, in elements: element c of row i is at `i * step + c * stride`. Either contiguous rows
-/// (`stride` 1), or rows across memory that begin next to one another (`step` 1).
+/// Where rows lie, in elements: element c of row i is at `i * step + c * stride`. Either contiguous
+/// rows (`stride` 1), or rows across memory that begin next to one another (`step` 1).
 public struct StridedRows {
   public var count: Int
   /// Elements of a row.
@@ -16,8 +16,8 @@ public struct StridedRows {
 
   /// Rows up to this many elements are computed as many at a time as there are lanes.
   public static let shortRow = 32
-  /// What a tile of rows across memory holds: it is to stay in the second-level cache, together with what
-  /// is read and written next to it.
+  /// What a tile of rows across memory holds: it is to stay in the second-level cache, together
+  /// with what is read and written next to it.
   private static let tileElements = 64 << 10
   /// Rows of such a tile: at least the lanes of two vectors, a cache line or two.
   private static let tileRowsMin = 32
@@ -37,10 +37,14 @@ public struct StridedRows {
     let size = min(size, 1 << 48)
     let scalar = isDouble ? 8 : 4
     if isContiguous {
-      // Three rows, the one before, the one that is computed and the next, with room for a vector more.
+      // Three rows, the one before, the one that is computed and the next, with room for a vector
+      // more.
       return size <= shortRow ? 0 : 3 * ((size + 15) / 16 * 16 + 16) * scalar
     }
     // The last tile takes what is less than a vector; beside it four numbers a row.
     return (tileRows(size: size) + 2 * lanesMax) * (size + 4) * scalar
   }
+
+  /// Bytes of scratch for a block of so many rows.
+  public static func blockScratchBytes(columns: Int) -> Int { 5 * (columns + 16) * 8 }
 }

@@ -216,7 +216,7 @@ private func numbers(_ base: UnsafePointer<Double>, _ count: Int) -> Lanes {
 }
 
 @inline(__always)
-private func wideNumbers(_ base: UnsafePointer<Double>, _ count: Int) -> Wide {
+func wideNumbers(_ base: UnsafePointer<Double>, _ count: Int) -> Wide {
   if count == width { return wide_load(base) }
   var result = allWide(0)
   var lane = 0

@@ -85,6 +85,12 @@ LANES_OP lanes lanes_unset(void) {
   lanes vector;
   return vector;
 }
+/* The first lane alone; nobody reads the others, so that arithmetic of them is that of one number. */
+LANES_OP wide_lanes wide_first(double x) {
+  wide_lanes v;
+  v[0] = x;
+  return v;
+}
 #pragma clang diagnostic pop
 
 /* ---- Arithmetic ---- */

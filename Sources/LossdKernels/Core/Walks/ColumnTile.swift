@@ -1,11 +1,9 @@
-// Rows across memory, next to one another: a tile of them at a time is read into scratch that stays in the
-// cache, since the elements of one row lie far apart, often at a distance that maps them all to a few places
-// of the cache, and would be read from memory again in every sweep.
 internal import CLossdLanes
 import LossdKernelTable
 
-/// Some rows that lie next to one another, in scratch: groups of `width` rows, each in the form of a tile. The
-/// last group may have rows of the one before; if there are fewer rows than lanes, some lanes are empty.
+/// Some rows that lie next to one another, in scratch: groups of `width` rows, each in the form of
+/// a tile. The last group may have rows of the one before; if there are fewer rows than lanes, some
+/// lanes are empty.
 struct ColumnTile {
   /// The first row, and how many.
   let first: Int
@@ -49,6 +47,10 @@ struct ColumnTile {
   @inline(__always)
   var groups: Int { (count &+ width &- 1) / width }
 
+  /// Rows of a group.
+  @inline(__always)
+  var lanes: Int { count < width ? count : width }
+
   @inline(__always)
   func group(_ index: Int) -> Scratch { tiles + index &* width &* size }
 
@@ -68,8 +70,13 @@ struct ColumnTile {
   @inline(__always)
   func setFactor(_ group: Int, _ value: Lanes) { put(value, factors, group &* width) }
 
+  /// What is known of a group's rows; what is set as the factor may be the logarithm.
   @inline(__always)
-  func second(_ group: Int) -> Lanes { fetch(more, 2 &* group &* width) }
+  func numbers(_ group: Int) -> RowNumbers {
+    RowNumbers(
+      maximum: maximum(group), factor: factor(group), logarithm: factor(group),
+      dot: fetch(more, 2 &* group &* width))
+  }
 
   @inline(__always)
   func setSecond(_ group: Int, _ value: Lanes) { put(value, more, 2 &* group &* width) }
@@ -117,8 +124,9 @@ struct ColumnTile {
     put(m, maxima, 0)
   }
 
-  /// Sums over each row: `add` is called for every vector, along the memory of a tensor of the same layout,
-  /// with the element's number, the group's, and where the vector lies. They come to be `second`.
+  /// Sums over each row: `add` is called for every vector, along the memory of a tensor of the same
+  /// layout, with the element's number, the group's, and where the vector lies. They come to be
+  /// `second`.
   @inline(__always)
   func sum(_ add: (inout Sums, Int, Int, Int) -> Void) {
     let sums = UnsafeMutableRawPointer(more).assumingMemoryBound(to: Sums.self)
@@ -144,7 +152,8 @@ struct ColumnTile {
     UnsafeMutableRawPointer(more).assumingMemoryBound(to: Sums.self)[group]
   }
 
-  /// Writes `value(c, g, place)` for each vector, along the memory of `y`; `place` is where it goes.
+  /// Writes `value(c, g, place)` for each vector, along the memory of `y`; `place` is where it
+  /// goes.
   @inline(__always)
   func write(_ y: Output, isStreamed: Bool, _ value: (Int, Int, Int) -> Lanes) {
     if isStreamed && isAligned(y) {

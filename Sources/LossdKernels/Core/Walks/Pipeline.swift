@@ -1,6 +1,6 @@
-// Long rows in a pipeline: while the exponentials of one row are computed, the next is read and the results of
-// the one before are written. The processor's few write buffers would keep it waiting if results came all at
-// once.
+// Long rows in a pipeline: while the exponentials of one row are computed, the next is read and the
+// results of the one before are written. The processor's few write buffers would keep it waiting if
+// results came all at once.
 internal import CLossdLanes
 import LossdKernelTable
 
@@ -11,10 +11,10 @@ struct RowRun {
   let scratch: RowScratch
 
   @inline(__always)
-  init(_ x: Input, _ rows: StridedRows, _ memory: UnsafeMutableRawPointer) {
-    self.x = x
-    self.rows = rows
-    scratch = RowScratch(memory, rows.size)
+  init(_ rows: Rows) {
+    x = rows.x
+    self.rows = rows.layout
+    scratch = RowScratch(rows.scratch, rows.layout.size)
   }
 
   @inline(__always)
@@ -38,15 +38,20 @@ struct RowEnd {
   var start = 0
   /// Its elements or their lifted exponentials.
   var kept: UnsafePointer<Scalar>
+  // `RowNumbers`.
   var maximum: Scalar = 0
-  var logarithm: Scalar = 0
-  /// What makes results of exponentials.
   var factor: Scalar = 0
-  /// What upstream gradients are less of, or how much of the weights is subtracted.
-  var less: Scalar = 0
+  var logarithm: Scalar = 0
+  var dot: Scalar = 0
   /// The label, or the row's size, and the gradient there.
   var place = 0
   var own: Scalar = 0
+
+  @inline(__always)
+  var numbers: RowNumbers {
+    RowNumbers(
+      maximum: all(maximum), factor: all(factor), logarithm: all(logarithm), dot: all(dot))
+  }
 }
 
 /// Where results go: one tensor or two, like x, and whether past the cache. One of them may be x.
@@ -85,7 +90,8 @@ struct RowOutputs {
     }
   }
 
-  /// Writes what is before and behind the whole vectors: `value` gives the vector from an element of the row on.
+  /// Writes what is before and behind the whole vectors: `value` gives the vector from an element
+  /// of the row on.
   @inline(__always)
   mutating func writeEdges(_ start: Int, _ size: Int, _ value: (Int) -> (Lanes, Lanes)) {
     if head > 0 {
@@ -114,9 +120,10 @@ struct RowOutputs {
   }
 }
 
-/// Calls `prepare` with each row before its sweep; `beside` in it, with the row's place, the first element of a
-/// vector, its exponentials and, for the last, which lanes it is the first to have; `conclude` with the row and
-/// its sum for what is to be written then; and `value` for what that is, of the vector from an element on.
+/// Calls `prepare` with each row before its sweep; `beside` in it, with the row's place, the first
+/// element of a vector, its exponentials and, for the last, which lanes it is the first to have;
+/// `conclude` with the row and its sum for what is to be written then; and `value` for what that
+/// is, of the vector from an element on.
 @inline(__always)
 func pipeline(
   _ run: RowRun, keeps: Bool, to results: RowOutputs,

@@ -4,11 +4,11 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// cross_entropy of class indices with what torch has none of: logits x that `softcap` k keeps within +-k, as
-/// k tanh(x / k) (Gemma Team (2024), "Gemma 2: Improving Open Language Models at a Practical Size"), and c times the
-/// square of their log-sum-exp added to each position's loss, c being `lse_square_scale` (the z-loss of Chowdhery and
-/// others (2022), "PaLM: Scaling Language Modeling with Pathways"). In float64, a row at a time, or many of few
-/// classes.
+/// cross_entropy of class indices with what torch has none of: logits x that `softcap` k keeps
+/// within +-k, as k tanh(x / k) (Gemma Team (2024), "Gemma 2: Improving Open Language Models at a
+/// Practical Size"), and c times the square of their log-sum-exp added to each position's loss, c
+/// being `lse_square_scale` (the z-loss of Chowdhery and others (2022), "PaLM: Scaling Language
+/// Modeling with Pathways"). In float64, a row at a time, or many of few classes.
 struct CappedLogits {
   private static let (smoothing, softcap, square) = (2, 3, 4)
 
@@ -60,7 +60,8 @@ struct CappedLogits {
     square = call.attributes.float(Self.square)
   }
 
-  /// Evaluates the positions of a chunk, rows of few classes together where there is a cap alone; false where it does not.
+  /// Evaluates the positions of a chunk, rows of few classes together where there is a cap alone;
+  /// false where it does not.
   func runBlocks(
     _ state: ClassState, _ chunk: Chunk, _ target: TensorView
   ) throws(StatusError) -> Bool {
@@ -71,7 +72,7 @@ struct CappedLogits {
     let block = RowsBlock(scratch + RowWork.blockBytes(classes), classes)
     var known = ClassBlock(scratch + RowWork.blockBytes(classes) + RowsBlock.bytes(classes))
     let gradient = call.output(ClassPlaces.gradient)
-    let perPosition = Reduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
+    let perPosition = LossReduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
     var (losses, weights) = (CompensatedSum(), CompensatedSum())
     for first in stride(from: chunk.range.lowerBound, to: chunk.range.upperBound, by: block.rows) {
       let count = min(block.rows, chunk.range.upperBound - first)
@@ -100,9 +101,9 @@ struct CappedLogits {
         let label = Int(known.labels[index])
         known.losses[index] = try evaluate(
           ClassRow(
-            start: layout.start(first + index), label: label < 0 ? nil : label,
-            weight: known.weight(index), scale: gradient == nil ? 0 : known.scale(index)),
-          first + index)
+            position: first + index, start: layout.start(first + index),
+            label: label < 0 ? nil : label, weight: known.weight(index),
+            scale: gradient == nil ? 0 : known.scale(index)))
       }
       known.finish(&losses, perPosition, first)
     }
@@ -112,12 +113,13 @@ struct CappedLogits {
   }
 
   /// Writes the gradient of a position, where it is wanted, and returns its loss.
-  func evaluate(_ row: ClassRow, _ position: Int) throws(StatusError) -> Double {
+  func evaluate(_ row: ClassRow) throws(StatusError) -> Double {
     let gradient = call.output(ClassPlaces.gradient)
     if row.label == nil && gradient == nil { return 0 }
     let weight = call.input(ClassPlaces.weight)
     let work = RowWork(
-      call: call, input: input, target: input, weight: weight, gradient: gradient, row: position,
+      call: call, input: input, target: input, weight: weight, gradient: gradient,
+      row: row.position,
       classes: layout.classes, start: row.start, step: layout.inner, scale: row.scale,
       scratch: scratch)
     var sums = RowState(max: -.infinity, rest: 0)

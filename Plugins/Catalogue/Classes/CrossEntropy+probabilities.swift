@@ -1,9 +1,11 @@
+import LossdKernelTable
 import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// Targets that are class probabilities: -sum over classes of weight * y * log softmax(input), where
-/// y = target * (1 - label_smoothing) + label_smoothing / C. Any floats are taken, as torch does.
+/// Targets that are class probabilities: -sum over classes of weight * y * log softmax(input),
+/// where y = target * (1 - label_smoothing) + label_smoothing / C. Any floats are taken, as torch
+/// does.
 extension CrossEntropyFunction {
   static func planProbabilities(
     _ call: Call, _ plan: inout Plan, _ layout: ClassLayout
@@ -32,15 +34,12 @@ extension CrossEntropyFunction {
       }
       type = type.promoted(with: weight.dataType)
     }
-    let isReduced = Reduction(call.attributes) != .none
+    let isReduced = LossReduction(call.attributes) != .none
     if isReduced {
-      try checkUpstream(
-        call.input(ClassPlaces.upstream), "grad.loss", type, Reduction.emptyShape, isReduced: true)
-      if call.wants(ClassPlaces.loss) { plan.setReducedOutput(ClassPlaces.loss, type) }
+      try planLoss(call, &plan, type, LossReduction.emptyShape)
     } else {
       try layout.withTargetShape(input) { shape throws(StatusError) in
-        try checkUpstream(call.input(ClassPlaces.upstream), "grad.loss", type, shape)
-        if call.wants(ClassPlaces.loss) { plan.setOutput(ClassPlaces.loss, type, shape: shape) }
+        try planLoss(call, &plan, type, shape)
       }
     }
     if call.wants(ClassPlaces.gradient) {
@@ -50,19 +49,17 @@ extension CrossEntropyFunction {
       plan.setOutput(ClassPlaces.gradientOfProbabilities, target.dataType, shape: input.shape)
     }
     plan.setRows(input.rank == 1 ? 1 : input.size(0))
+    var state = ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
     if input.count > 0 && layout.classes > LongLayout.rowMax(isVector: false) {
-      let long = planLong(call, &plan, layout, input, firstPass: 0, hasProbabilities: true)
-      var state = ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
-      state.long = long
+      state.long = planLong(call, &plan, state, input)
       return state
     }
-    var state = ClassState(layout: layout, sumsWeightsFirst: false, hasProbabilities: true)
-    // Of no elements the sums are those of nothing: 0, and NaN for their mean. Positions without classes count where
-    // each has its own loss alone.
+    // Of no elements the sums are those of nothing: 0, and NaN for their mean. Positions without
+    // classes count where each has its own loss alone.
     if input.count == 0 && (isReduced || !call.wants(ClassPlaces.loss)) { return state }
     state.isVector = isVectorOfProbabilities(call, layout) && input.count > 0
     if state.isVector {
-      plan.setScratch(bytes: vectorScratch(input, layout))
+      plan.setScratch(bytes: ClassBlock.bytes(input, layout))
       plan.addPass(
         units: state.units.count,
         unitCost: state.units.cost(size: layout.classes, element: 2, row: 20))
@@ -72,23 +69,36 @@ extension CrossEntropyFunction {
     return state
   }
 
-  static func runProbabilities(
-    _ call: Call, _ state: ClassState, _ chunk: Chunk
-  ) throws(StatusError) {
-    if state.isVector, let kernels = Kernels.chosen {
-      try runVectorOfProbabilities(kernels, call, state, chunk)
-      return
+  /// Whether the vector kernels compute this: tensors of one type, without the target's gradient.
+  /// float64 is left to the reference: over few positions its mean is to be within an ulp.
+  private static func isVectorOfProbabilities(_ call: Call, _ layout: ClassLayout) -> Bool {
+    guard Kernels.chosen != nil, !call.wants(ClassPlaces.gradientOfProbabilities),
+      layout.classes > 0,
+      let type = call.input(ClassPlaces.input)?.dataType, type != .float64
+    else { return false }
+    return call.input(ClassPlaces.target)?.dataType == type
+      && (call.input(ClassPlaces.weight)?.dataType ?? type) == type
+  }
+
+  func evaluateProbabilities(_ rows: inout RowCall, _ work: ClassWork) {
+    let (call, block, tiles) = (work.call, work.block, work.tiles)
+    guard let target = call.input(ClassPlaces.target) else { return }
+    rows.formula = .probabilities
+    rows.y = UnsafeRawPointer(tiles.direct(target, work.state.layout.start(work.first)))
+    rows.classes.weights = call.input(ClassPlaces.weight).map {
+      UnsafeRawPointer(tiles.direct($0, 0))
     }
-    let reference = ProbabilityPosition(call, state)
-    let perRow = Reduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
-    var losses = CompensatedSum()
-    for position in chunk.range {
-      let loss = reference.evaluate(position)
-      losses.add(loss)
-      perRow?[position] = loss
+    rows.classes.smoothing = smoothing
+    _ = tiles.kernels.rows(&rows)
+    // Infinities, NaN and overflows are the reference's.
+    if !block.hasExtremes(tiles, wantsGradient: work.wantsGradient) { return }
+    let reference = ProbabilityPosition(call, work.state)
+    for index in 0..<block.count
+    where tiles.isExtreme(block.losses[index])
+      || work.wantsGradient && tiles.isExtreme(block.scale(index))
+    {
+      block.losses[index] = reference.evaluate(work.first + index)
     }
-    chunk.sums[Sums.losses] += losses.value
-    chunk.sums[Sums.weights] += state.layout.classes == 0 ? 0 : Double(chunk.range.count)
   }
 }
 
@@ -102,7 +112,7 @@ struct ProbabilityPosition {
   private let gradient: TensorView?
   private let targetGradient: TensorView?
   private let smoothing: Double
-  private let reduction: Reduction
+  private let reduction: LossReduction
 
   init(_ call: Call, _ state: ClassState) {
     layout = state.layout
@@ -113,7 +123,7 @@ struct ProbabilityPosition {
     gradient = call.output(ClassPlaces.gradient)
     targetGradient = call.output(ClassPlaces.gradientOfProbabilities)
     smoothing = call.attributes.float(ClassPlaces.smoothing)
-    reduction = Reduction(call.attributes)
+    reduction = LossReduction(call.attributes)
   }
 
   /// Writes a position's gradients and returns its loss.

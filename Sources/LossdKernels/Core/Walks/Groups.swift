@@ -2,12 +2,14 @@
 internal import CLossdLanes
 import LossdKernelTable
 
-/// Memory for the groups of a call: tiles on the stack. A group's elements are all written, zeros in
-/// empty lanes, before any is read.
+/// Memory for the groups of a call: tiles on the stack. A group's elements are all written, zeros
+/// in empty lanes, before any is read.
 struct GroupMemory {
   private var first = Tile.unset
   private var second = Tile.unset
   private var third = Tile.unset
+  private var fourth = Tile.unset
+  private var padded = lane_labels(repeating: -1)
 
   @inline(__always)
   init() {}
@@ -15,7 +17,12 @@ struct GroupMemory {
   /// The tiles, which live as long as the caller keeps this memory.
   @inline(__always)
   mutating func tiles() -> GroupTiles {
-    GroupTiles(tile: first.pointer(), second: second.pointer(), flat: third.pointer())
+    GroupTiles(
+      tile: first.pointer(), second: second.pointer(), flat: third.pointer(),
+      exponentials: fourth.pointer(),
+      labels: withUnsafeMutablePointer(to: &padded) {
+        UnsafeMutableRawPointer($0).assumingMemoryBound(to: Int32.self)
+      })
   }
 }
 
@@ -24,6 +31,9 @@ struct GroupTiles {
   let tile: Scratch
   let second: Scratch
   let flat: Scratch
+  let exponentials: Scratch
+  /// A label for each lane.
+  let labels: UnsafeMutablePointer<Int32>
 }
 
 @inline(__always)
@@ -40,65 +50,33 @@ func groupMaximum(_ tile: Scratch, _ size: Int) -> Lanes {
   return larger(a, b)
 }
 
-/// The sums of exp(x - m); `keeps`: the lifted exponentials take the place of x.
+/// The sums of exp(x - m); the lifted exponentials go to `goal`, which may be the tile itself.
 @inline(__always)
 func groupExponentials(
-  _ tile: Scratch, _ size: Int, _ m: Lanes, keeps: Bool
+  _ tile: Scratch, _ size: Int, _ m: Lanes, to goal: Scratch?
 ) -> ExponentialSums {
   var sums = ExponentialSums()
-  var c = 0
-  while c < size {
-    let e = liftedExp(fetch(tile, c &* width) - m)
-    if keeps { put(e, tile, c &* width) }
+  eachElement(size) {
+    let e = liftedExp(fetch(tile, $0) - m)
+    if let goal { put(e, goal, $0) }
     sums.add(e)
-    c &+= 1
   }
   return sums
 }
 
-/// The logarithms of sums that are at least 1, or NaN, in two parts: in the first a sum little over 1
-/// has lost what the second holds.
+/// Calls `body` with the place in a tile of each element.
 @inline(__always)
-func logarithms(_ sums: ExponentialSums) -> (high: Lanes, low: Lanes) {
-  let (high, low) = sums.parts
-  let sum = high * Format.unlift
-  let logarithm = logOfAtLeastOne(sum)
-  return (lanes_pick(lanes_equal(sum, sum), logarithm, sum), low / high)
-}
-
-/// The same in float64.
-@inline(__always)
-func wideLogarithms(_ sums: ExponentialSums) -> Wide {
-  #if LOSSD_DOUBLE
-    // libm's is nearer to the truth than the lanes'.
-    let (high, low) = sums.parts
-    var result = high
-    var lane = 0
-    while lane < width {
-      var total = RowTotal(high: high[lane] * Format.unlift)
-      total.low = low[lane] * Format.unlift
-      result[lane] = total.logarithm
-      lane &+= 1
-    }
-    return result
-  #else
-    let (high, low) = logarithms(sums)
-    return wide_of(high) + wide_of(low)
-  #endif
-}
-
-/// A tile times a factor a row.
-@inline(__always)
-func scaleGroup(_ tile: Scratch, _ size: Int, _ factor: Lanes) {
-  var c = 0
-  while c < size {
-    put(fetch(tile, c &* width) * factor, tile, c &* width)
-    c &+= 1
+func eachElement(_ size: Int, _ body: (Int) -> Void) {
+  var index = 0
+  while index < size {
+    body(index &* width)
+    index &+= 1
   }
 }
 
-/// Short contiguous rows, `width` at a time, in and out of tiles: `body` gets the number of the first row and
-/// how many there are. The last ones, if fewer, are copied to where there is room for all lanes.
+/// Short contiguous rows, `width` at a time, in and out of tiles: `body` gets the number of the
+/// first row and how many there are. The last ones, if fewer, are copied to where there is room for
+/// all lanes.
 @inline(__always)
 func eachGroup(_ rows: StridedRows, _ body: (Int, Int) -> Void) {
   var row = 0

@@ -3,8 +3,8 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// Some positions of a classification loss that the kernels compute together, and what these want to know of
-/// each, in scratch memory.
+/// Some positions of a classification loss that the kernels compute together, and what these want
+/// to know of each, in scratch memory.
 struct ClassBlock {
   static let positions = 256
   /// Bytes before what a kernel has for itself.
@@ -22,6 +22,14 @@ struct ClassBlock {
   /// What each position's gradient is multiplied by; nil: `scale`.
   private(set) var scales: UnsafeMutablePointer<Double>?
   private(set) var scale = 1.0
+
+  /// Bytes with those of the kernels.
+  static func bytes(_ input: TensorView, _ layout: ClassLayout) -> Int {
+    headBytes
+      + StridedRows.scratchBytes(
+        size: layout.classes, isContiguous: layout.inner == 1,
+        isDouble: input.dataType == .float64)
+  }
 
   init(_ scratch: UnsafeMutableRawPointer) {
     losses = scratch.assumingMemoryBound(to: Double.self)
@@ -69,7 +77,7 @@ struct ClassBlock {
 
   /// Sets what the gradients of positions from `first` on are multiplied by.
   mutating func setScales(_ call: Call, _ first: Int, weightSum: Double) {
-    let reduction = Reduction(call.attributes)
+    let reduction = LossReduction(call.attributes)
     guard reduction == .none, let upstream = call.input(ClassPlaces.upstream) else {
       scale = reduction.scale(call.input(ClassPlaces.upstream), 0, weightSum: weightSum)
       return
@@ -83,7 +91,8 @@ struct ClassBlock {
     for index in 0..<count { allScales[index] = upstream[first + index] }
   }
 
-  /// What a position's gradient is multiplied by; 0 for an ignored one, even where the scale is no number.
+  /// What a position's gradient is multiplied by; 0 for an ignored one, even where the scale is no
+  /// number.
   func scale(_ index: Int) -> Double { labels[index] < 0 ? 0 : scales?[index] ?? scale }
 
   func weight(_ index: Int) -> Double { labels[index] < 0 ? 0 : weights?[index] ?? 1 }
@@ -132,16 +141,11 @@ extension CompensatedSum {
   }
 }
 
+/// Throws where a target's class is out of range.
+@inline(__always)
 func checkLabel(
   _ label: Int64, _ position: Int, _ target: TensorView, _ classes: Int
 ) throws(StatusError) {
   guard label < 0 || label >= Int64(classes) else { return }
-  var rest = position
-  var indices: [String] = []
-  for size in target.shape.reversed() {
-    indices.insert(String(rest % Int(size)), at: 0)
-    rest /= Int(size)
-  }
-  let place = indices.joined(separator: ", ")
-  throw invalid("target[\(place)] is \(label), outside [0, \(classes))")
+  throw wrongClass(target, position, Int(label), classes)
 }

@@ -3,9 +3,10 @@ import LossdKernels
 import LossdPluginKit
 import LossdTensor
 
-/// Cross entropy over more classes than one unit takes. Its passes, after that over the weights where there
-/// is one: the blocks' states; their merging, with the targets' own part of the loss; what every class adds
-/// to the loss (probabilities, smoothing) and the gradients; and for reduction=none the merging of that part.
+/// More classes than one unit takes. Its passes, after that over the weights where there is one:
+/// the blocks' states; their merging, with the targets' own part of the loss; what every class adds
+/// to the loss (probabilities, smoothing) and the gradients; and for reduction=none the merging of
+/// that part.
 struct LongClasses: BitwiseCopyable {
   var layout: LongLayout
   /// The first of the passes above.
@@ -15,23 +16,44 @@ struct LongClasses: BitwiseCopyable {
   var type: DataType
 }
 
-extension CrossEntropyFunction {
+/// A part of a long row, and where its gradient goes.
+struct LongColumn<T: LongElement> {
+  let x: UnsafePointer<T>
+  let y: UnsafeMutablePointer<T>
+  let block: LongBlock
+  let column: Int
+  let part: RowState
+  let row: RowState
+  /// What the row's gradient is multiplied by.
+  let scale: Double
+
+  var count: Int { block.length }
+  var position: Int { block.row + column }
+
+  /// Writes `factor` times the row's probabilities.
+  func writeProbabilities(times factor: Double) {
+    T.probabilities(x, y, count, part: part, row: row, times: factor)
+  }
+}
+
+extension ClassFunction {
   static func planLong(
-    _ call: Call, _ plan: inout Plan, _ layout: ClassLayout, _ input: TensorView, firstPass: Int,
-    hasProbabilities: Bool
+    _ call: Call, _ plan: inout Plan, _ state: ClassState, _ input: TensorView
   ) -> LongClasses {
+    let (layout, costs) = (state.layout, costs(call, input))
     let long = LongLayout(rows: layout.positions, size: layout.classes, inner: layout.inner)
-    let isSpread = hasProbabilities || call.attributes.float(ClassPlaces.smoothing) > 0
-    let cost = (input.dataType == .float64 ? 20.0 : 3) * Double(LongLayout.blockElements)
+    let isSpread = state.hasProbabilities || Self(call.attributes).smoothing > 0
     let spreadCost = 20 * Double(LongLayout.blockElements)
-    plan.addPass(units: long.blockUnits, unitCost: cost + (isSpread ? spreadCost / 2 : 0))
-    plan.addPass(units: long.mergeUnits, unitCost: 25 * Double((long.blocks + 2) * long.width))
+    plan.addPass(
+      units: long.blockUnits, unitCost: ClassCosts.block(input) + (isSpread ? spreadCost / 2 : 0))
+    plan.addPass(
+      units: long.mergeUnits, unitCost: 25 * Double((long.blocks + costs.settled) * long.width))
     if isSpread || call.wants(ClassPlaces.gradient)
       || call.wants(ClassPlaces.gradientOfProbabilities)
     {
-      plan.addPass(units: long.blockUnits, unitCost: cost + spreadCost)
+      plan.addPass(units: long.blockUnits, unitCost: costs.gradient)
     }
-    if isSpread && Reduction(call.attributes) == .none && call.wants(ClassPlaces.loss) {
+    if isSpread && LossReduction(call.attributes) == .none && call.wants(ClassPlaces.loss) {
       plan.addPass(units: long.mergeUnits, unitCost: 10 * Double(long.blocks * long.width))
     }
     plan.setWorkspace(bytes: long.workspaceBytes)
@@ -39,64 +61,65 @@ extension CrossEntropyFunction {
       input.dataType == .float64 ? MemoryLayout<Double>.size : MemoryLayout<Float>.size
     plan.setScratch(bytes: 2 * LongLayout.blockElements * bytes)
     return LongClasses(
-      layout: long, firstPass: firstPass, isSpread: isSpread, type: input.dataType)
+      layout: long, firstPass: state.sumsWeightsFirst ? 1 : 0, isSpread: isSpread,
+      type: input.dataType)
   }
 
   static func runLong(
-    _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk
+    _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk, _ input: TensorView,
+    _ target: TensorView
   ) throws(StatusError) {
     switch chunk.pass - long.firstPass {
-    case 1: try settleRows(call, state, long, chunk)
+    case 1: try settleRows(call, state, long, chunk, input, target)
     case 3: addSpread(call, long, chunk)
     case let pass:
       if long.type == .float64 {
-        runBlocks(Double.self, call, state, long, chunk, isMeasuring: pass == 0)
+        runBlocks(Double.self, call, state, long, chunk, input, isMeasuring: pass == 0)
       } else {
-        runBlocks(Float.self, call, state, long, chunk, isMeasuring: pass == 0)
+        runBlocks(Float.self, call, state, long, chunk, input, isMeasuring: pass == 0)
       }
     }
   }
 
   private static func runBlocks<T: LongElement>(
     _ type: T.Type, _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk,
-    isMeasuring: Bool
+    _ input: TensorView, isMeasuring: Bool
   ) {
-    guard let input = call.input(ClassPlaces.input) else { return }
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
-    let shares = ClassShares(call, state)
+    let loss = Self(call.attributes)
+    let shares = ClassShares(call, state, loss.smoothing)
     var losses = CompensatedSum()
     for unit in chunk.range {
       let block = long.layout.block(unit)
       let x = LongTile(reading: input, block, type: input.dataType, scratch: scratch)
       let states = long.layout.states(call.workspace) + block.state
-      if isMeasuring {
-        for column in 0..<block.columns {
+      let rows = long.layout.rowStates(call.workspace) + block.row
+      for column in 0..<block.columns {
+        if isMeasuring {
           states[column] = T.state(x.column(column), block.length)
           if long.isSpread { states[column].share = shares.sum(block, column) }
+        } else if long.isSpread {
+          states[column].loss = spreadLoss(
+            long, block, column, x.column(column), rows[column], shares)
+          losses.add(states[column].loss)
         }
-        continue
       }
-      for column in 0..<block.columns {
-        let row = long.layout.rowStates(call.workspace)[block.row + column]
-        states[column].loss = spreadLoss(long, block, column, x.column(column), row, shares)
-        losses.add(states[column].loss)
-      }
-      differentiate(call, state, long, block, x, shares, scratch + LongLayout.blockElements)
+      if isMeasuring { continue }
+      loss.differentiate(call, state, long, block, x, shares, scratch + LongLayout.blockElements)
     }
     chunk.sums[Sums.losses] += losses.value
   }
 
   /// Merges the states, checks the targets and adds their own part of the loss.
   private static func settleRows(
-    _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk
+    _ call: Call, _ state: ClassState, _ long: LongClasses, _ chunk: Chunk, _ input: TensorView,
+    _ target: TensorView
   ) throws(StatusError) {
-    guard let input = call.input(ClassPlaces.input), let target = call.input(ClassPlaces.target)
-    else { return }
+    let loss = Self(call.attributes)
     let merged = long.layout.rowStates(call.workspace)
     let weight = call.input(ClassPlaces.weight)
-    let smoothing = call.attributes.float(ClassPlaces.smoothing)
     let extremes = Extremes(input.dataType)
-    let perRow = Reduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
+    let perRow = LossReduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
     for unit in chunk.range {
       try long.layout.merge(unit, call, sharesAreScaled: false)
       let block = long.layout.block(unit * long.layout.blocks)
@@ -105,20 +128,16 @@ extension CrossEntropyFunction {
           chunk.sums[Sums.weights] += 1
           continue
         }
-        let label = target.integer(row)
-        var loss = 0.0
-        if label != call.attributes.int(ClassPlaces.ignoreIndex) {
-          try checkLabel(label, row, target, state.layout.classes)
-          let w = weight.map { $0[Int(label)] } ?? 1
-          let x = input[state.layout.start(row) + Int(label) * state.layout.inner]
-          let picked = extremes.overflowing(merged[row].logProbability(x))
-          loss = (1 - smoothing) * extremes.overflowing(-w * picked)
-          chunk.sums[Sums.losses] += loss
+        var value = 0.0
+        if let label = try label(call, state, target, row) {
+          let w = weight.map { $0[label] } ?? 1
+          let x = input[state.layout.start(row) + label * state.layout.inner]
+          value = loss.settle(
+            &merged[row], logProbability: merged[row].logProbability(x), weight: w, extremes)
+          chunk.sums[Sums.losses] += value
           if !state.sumsWeightsFirst { chunk.sums[Sums.weights] += w }
         }
-        perRow?[row] = loss
-        // The gradient wants the sum of shares; the loss is kept for the last pass.
-        merged[row].loss = loss
+        perRow?[row] = value
       }
     }
   }
@@ -128,7 +147,7 @@ extension CrossEntropyFunction {
     _ long: LongClasses, _ block: LongBlock, _ column: Int, _ x: UnsafePointer<T>, _ row: RowState,
     _ shares: ClassShares
   ) -> Double {
-    guard long.isSpread, shares.row(block.row + column).isKept else { return 0 }
+    guard long.isSpread, shares.isKept(block.row + column) else { return 0 }
     let extremes = Extremes(long.type)
     let logSum = row.logSum
     var loss = CompensatedSum()
@@ -140,34 +159,35 @@ extension CrossEntropyFunction {
   }
 
   /// Writes a block's part of the gradients.
-  private static func differentiate<T: LongElement>(
+  private func differentiate<T: LongElement>(
     _ call: Call, _ state: ClassState, _ long: LongClasses, _ block: LongBlock, _ x: LongTile<T>,
     _ shares: ClassShares, _ scratch: UnsafeMutablePointer<T>
   ) {
-    guard call.wants(ClassPlaces.gradient) || call.wants(ClassPlaces.gradientOfProbabilities) else {
-      return
-    }
-    let weightSum =
-      state.hasProbabilities ? Double(state.layout.positions) : call.totals[Sums.weights]
-    let reduction = Reduction(call.attributes)
-    let rows = long.layout.rowStates(call.workspace)
+    let gradient = call.output(ClassPlaces.gradient)
+    let targetGradient =
+      state.hasProbabilities ? call.output(ClassPlaces.gradientOfProbabilities) : nil
+    if gradient == nil && targetGradient == nil { return }
+    let reduction = LossReduction(call.attributes)
+    let weightSum = state.weightSum(call)
+    let rows = long.layout.rowStates(call.workspace) + block.row
     let parts = long.layout.states(call.workspace) + block.state
     func scale(_ column: Int) -> Double {
       reduction.scale(call.input(ClassPlaces.upstream), block.row + column, weightSum: weightSum)
     }
-    if let gradient = call.output(ClassPlaces.gradient) {
+    if let gradient {
       let y = LongTile(writing: gradient, block, scratch: scratch)
       for column in 0..<block.columns {
-        ofInput(
-          long, block, column, x.column(column), y.column(column), parts[column],
-          rows[block.row + column], shares, scale(column))
+        differentiate(
+          LongColumn(
+            x: x.column(column), y: y.column(column), block: block, column: column,
+            part: parts[column], row: rows[column], scale: scale(column)), shares)
       }
       y.commit(gradient, block)
     }
-    guard let targetGradient = call.output(ClassPlaces.gradientOfProbabilities) else { return }
+    guard let targetGradient else { return }
     let extremes = Extremes(long.type)
     for column in 0..<block.columns {
-      let (row, scale, x) = (rows[block.row + column], scale(column), x.column(column))
+      let (row, scale, x) = (rows[column], scale(column), x.column(column))
       let logSum = row.logSum
       for index in 0..<block.length {
         let w = shares.weight.map { $0[block.first + index] } ?? 1
@@ -175,31 +195,6 @@ extension CrossEntropyFunction {
         targetGradient[block.place(column, index)] =
           (1 - shares.smoothing) * -extremes.overflowing(scale * w * logarithm)
       }
-    }
-  }
-
-  private static func ofInput<T: LongElement>(
-    _ long: LongClasses, _ block: LongBlock, _ column: Int, _ x: UnsafePointer<T>,
-    _ y: UnsafeMutablePointer<T>, _ part: RowState, _ row: RowState, _ shares: ClassShares,
-    _ scale: Double
-  ) {
-    let own = shares.row(block.row + column)
-    let place = own.label - block.first
-    guard own.isKept else {
-      // 0, and NaN where the logits are, or weights that torch multiplies by 0.
-      T.probabilities(x, y, block.length, part: part, row: row, times: 0 * row.share)
-      return
-    }
-    let factor = scale * (row.share + own.weight)
-    T.probabilities(x, y, block.length, part: part, row: row, times: factor)
-    if long.isSpread {
-      for index in 0..<block.length {
-        let share = shares.spread(block, column, index) + (index == place ? own.weight : 0)
-        y[index] = T(rounding: y[index].widened - scale * share)
-      }
-    } else if place >= 0 && place < block.length {
-      let p = exp(x[place].widened - row.max) / (1 + row.rest)
-      y[place] = T(rounding: scale * own.weight * (p - 1))
     }
   }
 
@@ -223,7 +218,7 @@ extension CrossEntropyFunction {
 }
 
 /// What each class of a row counts in the loss: the factor of its -log p.
-private struct ClassShares {
+struct ClassShares {
   let input: TensorView?
   let target: TensorView?
   let weight: TensorView?
@@ -232,11 +227,11 @@ private struct ClassShares {
   private let hasProbabilities: Bool
   private let ignored: Int64
 
-  init(_ call: Call, _ state: ClassState) {
+  init(_ call: Call, _ state: ClassState, _ smoothing: Double) {
     input = call.input(ClassPlaces.input)
     target = call.input(ClassPlaces.target)
     weight = call.input(ClassPlaces.weight)
-    smoothing = call.attributes.float(ClassPlaces.smoothing)
+    self.smoothing = smoothing
     uniform = smoothing / Double(state.layout.classes)
     hasProbabilities = state.hasProbabilities
     ignored = call.attributes.int(ClassPlaces.ignoreIndex)
@@ -256,11 +251,15 @@ private struct ClassShares {
     return sum.value
   }
 
-  /// The target's own part of a row: none where it is probabilities or ignored.
-  func row(_ position: Int) -> (isKept: Bool, label: Int, weight: Double) {
-    guard !hasProbabilities, let target else { return (true, -1, 0) }
+  /// Whether anything is spread.
+  var isSpread: Bool { hasProbabilities || smoothing > 0 }
+
+  /// The class of a row; nil where it is probabilities or ignored.
+  func label(_ position: Int) -> Int? {
+    guard !hasProbabilities, let target else { return nil }
     let label = target.integer(position)
-    if label == ignored { return (false, -1, 0) }
-    return (true, Int(label), (1 - smoothing) * (weight.map { $0[Int(label)] } ?? 1))
+    return label == ignored ? nil : Int(label)
   }
+
+  func isKept(_ position: Int) -> Bool { hasProbabilities || label(position) != nil }
 }

@@ -137,19 +137,24 @@ fuzz: setup ## everything that reads hostile bytes under libFuzzer, for TIME=120
 	@scripts/setup.sh gcc
 	@scripts/fuzz.sh run $(TIME) $(SEED)
 
-proto: setup ## regenerate what is made of proto/lossd.proto: C code, the Python client's schema
-	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto
-	mv $(PROTO_C)/include/lossd.pb-c.c $(PROTO_C)/
+PROTOS := lossd grpc/health/v1/health grpc/reflection/v1/reflection
+
+proto: setup ## regenerate what is made of proto/: C code, descriptors, the Python client's schema
+	cd proto && protoc-c --c_out=../$(PROTO_C)/include $(PROTOS:=.proto)
+	for file in $(PROTOS); do mv $(PROTO_C)/include/$$file.pb-c.c $(PROTO_C)/; done
+	$(PYTHON) scripts/make_descriptors.py
 	$(PYTHON) clients/python/make_schema.py
 
 client-functions: build ## the Python client's methods, from the built daemon's declarations
 	$(PYTHON) clients/python/make_functions.py .build/release/lossctl
 
-check-proto: setup ## fail when the committed code is not proto/lossd.proto's
+check-proto: setup ## fail when the committed code is not proto/'s
 	@$(PYTHON) clients/python/make_schema.py --print | diff -q - clients/python/src/lossd/_schema.py
-	@out=$$(mktemp -d) && cd proto && protoc-c --c_out=$$out lossd.proto && cd .. \
-	  && diff -q $$out/lossd.pb-c.c $(PROTO_C)/lossd.pb-c.c \
-	  && diff -q $$out/lossd.pb-c.h $(PROTO_C)/include/lossd.pb-c.h; \
+	@out=$$(mktemp -d) && cd proto && protoc-c --c_out=$$out $(PROTOS:=.proto) && cd .. \
+	  && $(PYTHON) scripts/make_descriptors.py $$out && diff -q $$out/descriptors.c $(PROTO_C)/descriptors.c \
+	  && for file in $(PROTOS); do \
+	    diff -q $$out/$$file.pb-c.c $(PROTO_C)/$$(basename $$file).pb-c.c \
+	      && diff -q $$out/$$file.pb-c.h $(PROTO_C)/include/$$file.pb-c.h || exit 1; done; \
 	  status=$$?; rm -rf $$out; exit $$status
 
 check: ## before a commit, in less than a minute: generated code, format, version, quick tests

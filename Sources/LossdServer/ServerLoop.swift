@@ -1,5 +1,6 @@
 import Glibc
 import LossdEngine
+import LossdHTTP
 import LossdLoop
 import LossdSocket
 import LossdTensor
@@ -16,6 +17,7 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
   private(set) lazy var channels = ChannelTable(self, busyPoll: busyPoll)
   private let busyPoll: UInt64
   let spareCalls: SpareCalls
+  let spareGRPCCalls = SpareGRPCCalls()
   private var nextNumber: UInt64 = 0
   private var turnHook: TurnHook?
   private var drainEntries: [DeadlineEntry] = []
@@ -48,6 +50,7 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
     channels.serveTurns()
     turnEnded()
     spareCalls.turnEnded()
+    spareGRPCCalls.turnEnded()
     channels.turnEnded { scheduler.queueDepth == 0 }
   }
 
@@ -82,7 +85,10 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
       [
         Sniffer.Offer(preface: Array(preface.utf8)) { [unowned self] in
           LossdSession($0, self, spareCalls)
-        }
+        },
+        Sniffer.Offer(preface: Array(HTTP2Connection.preface.utf8)) { [unowned self] in
+          HTTP2Session($0, self, spareGRPCCalls)
+        },
       ])
   }
 

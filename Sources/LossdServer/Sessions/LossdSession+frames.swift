@@ -185,7 +185,8 @@ extension LossdSession: FrameSink {
         lastOpen.forget()
         let open = try OpenMessage(decoding: message, in: arena)
         path = open.method
-        lastOpen.keep(message, try method(open.method), open)
+        lastOpen.keep(
+          message, try ServiceTable.method(open.method, channel.administration), open)
       }
       if streams.count >= Int(limits.streamsMax) {
         throw StatusError(
@@ -219,23 +220,6 @@ extension LossdSession: FrameSink {
       throw StatusError(.resourceExhausted, "no memory now for a call: \(shortage.text)")
     }
     share.streams += 1
-  }
-
-  private func method(_ path: UnsafeRawBufferPointer) throws(StatusError) -> Method {
-    if ServiceTable.isForAdmins(path) {
-      switch channel.administration {
-      case .allowed: break
-      case .elsewhere:
-        throw StatusError(
-          .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
-      case .refused(let reason):
-        throw StatusError(.permissionDenied, "\(displayText(path)): \(reason)")
-      }
-    }
-    guard let method = ServiceTable.method(path) else {
-      throw StatusError(.unimplemented, "no method named `\(displayText(path))`")
-    }
-    return method
   }
 
   /// Refuses a call before it has a handler.

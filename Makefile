@@ -32,7 +32,7 @@ install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
 	@packaging/deb.sh
 
-test: test-swift test-kernels test-arm64 test-c test-python test-system test-systemd ## all set-up, then every test
+test: test-swift test-kernels test-arm64 test-c test-python test-system test-grpc test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	@scripts/swift-test.sh
@@ -63,6 +63,15 @@ $(PYTHON_ENV)/bin/pytest:
 test-python: build $(PYTHON_ENV)/bin/pytest ## the Python client, installed, against the built daemon
 	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(PYTHON_ENV)/bin/pytest -q -p no:cacheprovider clients/python/tests
+
+GRPC_ENV := .venv-grpc
+$(GRPC_ENV)/ready:
+	$(PYTHON) -m venv $(GRPC_ENV)
+	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2
+	@touch $@
+
+test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC's own Python client, and frame by frame
+	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v
 
 TORCH_ENV := .venv-torch
 $(TORCH_ENV)/bin/pytest:

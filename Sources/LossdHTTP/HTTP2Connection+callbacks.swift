@@ -59,14 +59,6 @@ extension HTTP2Connection {
         return 0
       }
     }
-    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks) { _, header, data in
-      // Types that nghttp2 skips.
-      guard let header, header.pointee.type > 9 else { return 0 }
-      return withConnection(data) {
-        $0.sink.controlArrived(.unknown)
-        return 0
-      }
-    }
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { session, frame, data in
       withConnection(data) { $0.frameSent(frame.unsafelyUnwrapped) }
     }
@@ -124,7 +116,6 @@ extension HTTP2Connection {
         sink.settingsArrived()
       }
       sink.controlArrived(.settings)
-    case NGHTTP2_PRIORITY.rawValue: sink.controlArrived(.priority)
     case NGHTTP2_WINDOW_UPDATE.rawValue: sink.controlArrived(.windowUpdate)
     case NGHTTP2_RST_STREAM.rawValue: sink.controlArrived(.reset)
     default: break
@@ -136,6 +127,8 @@ extension HTTP2Connection {
     let header = frame.pointee.hd
     if UInt32(header.type) == NGHTTP2_RST_STREAM.rawValue {
       sink.controlArrived(.ourReset)
+    } else if UInt32(header.type) == NGHTTP2_GOAWAY.rawValue {
+      if frame.pointee.goaway.error_code != HTTP2ErrorCode.noError.rawValue { hasFailed = true }
     } else if UInt32(header.type) == NGHTTP2_HEADERS.rawValue,
       header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
       nghttp2_session_get_stream_remote_close(session, header.stream_id) == 0

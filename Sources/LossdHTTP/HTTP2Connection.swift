@@ -37,6 +37,7 @@ public final class HTTP2Connection {
   let session: OpaquePointer
   unowned(unsafe) let sink: any HTTP2Sink
   let memory = CountedMemory(bytesMax: HTTP2Connection.memoryBytesMax)
+  private var frameWalk = FrameWalk()
   /// The sink is being told something: neither `receive` nor `produce` may be called.
   public private(set) var isTelling = false
   /// The sink wants no more.
@@ -114,14 +115,12 @@ public final class HTTP2Connection {
     precondition(!isTelling, "bytes while others are being taken")
     isTelling = true
     defer { isTelling = false }
+    frameWalk.walk(bytes) { sink.controlArrived($0) }
+    if isStopped { return HTTP2Failure(code: .noError, text: "") }
     let count = nghttp2_session_mem_recv(
       session, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count)
     if isStopped { return HTTP2Failure(code: .noError, text: "") }
     if count < 0 { return HTTP2Failure(Int32(truncatingIfNeeded: count)) }
-    // nghttp2 has found a connection error and answers with GOAWAY: nothing more is read.
-    if nghttp2_session_want_read(session) == 0 {
-      return HTTP2Failure(code: .protocolError, text: "", isTold: true)
-    }
     return nil
   }
 
@@ -146,6 +145,10 @@ public final class HTTP2Connection {
 
   /// nghttp2 has no memory or has failed otherwise: the connection is to be closed.
   public private(set) var isBroken = false
+
+  /// nghttp2 has found that the client breaks the rules, and has made a GOAWAY that says so: nothing
+  /// more is to be received or made.
+  public internal(set) var hasFailed = false
 
   public var wantsToSend: Bool { nghttp2_session_want_write(session) != 0 }
 
@@ -218,13 +221,10 @@ public final class HTTP2Connection {
 public struct HTTP2Failure: Sendable {
   public let code: HTTP2ErrorCode
   public let text: String
-  /// nghttp2 has queued a GOAWAY that says so.
-  public var isTold = false
 
-  init(code: HTTP2ErrorCode, text: String, isTold: Bool = false) {
+  init(code: HTTP2ErrorCode, text: String) {
     self.code = code
     self.text = text
-    self.isTold = isTold
   }
 
   init(_ error: Int32) {

@@ -90,7 +90,7 @@ extension GRPCCall {
     guard isOpen(session) else { return }
     if isAnswered || body.count > 0 { return start(session) }
     isAnswered = true
-    GRPCStatus.with(status.code, status.message, isAlone: true) {
+    GRPCStatus.with(status, isAlone: true) {
       _ = session.connection?.answer(stream, $0, body: nil)
     }
     session.channel.wantsFlush()
@@ -104,7 +104,7 @@ extension GRPCCall {
   }
 
   func sendStatus() {
-    GRPCStatus.with(status.code, status.message, isAlone: false) {
+    GRPCStatus.with(status, isAlone: false) {
       _ = session?.connection?.trailers(stream, $0)
     }
   }

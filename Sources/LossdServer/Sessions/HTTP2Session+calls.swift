@@ -47,7 +47,7 @@ extension HTTP2Session {
 
   /// Answers a request that becomes no call.
   func refuse(_ stream: Int32, _ error: StatusError) {
-    GRPCStatus.with(error.code, error.message, isAlone: true) {
+    GRPCStatus.with(error, isAlone: true) {
       _ = connection?.answer(stream, $0, body: nil)
     }
     if contextReference.with({ $0.accessLog != nil }) {
@@ -107,20 +107,24 @@ enum GRPCStatus {
 
   /// - Parameter isAlone: nothing was answered before.
   static func with(
-    _ code: StatusCode, _ text: String, isAlone: Bool,
-    _ body: (UnsafeBufferPointer<HTTP2Field>) -> Void
+    _ status: StatusError, isAlone: Bool, _ body: (UnsafeBufferPointer<HTTP2Field>) -> Void
   ) {
-    if code == .ok && !isAlone { return ok.withUnsafeBufferPointer(body) }
+    if status.code == .ok && !isAlone { return ok.withUnsafeBufferPointer(body) }
     var fields = isAlone ? begin : []
-    fields.append(codes[Int(code.rawValue)])
+    fields.append(codes[Int(status.code.rawValue)])
     // An unsupported encoding is told together with those that there are.
-    if code == .unimplemented {
+    if status.code == .unimplemented {
       fields.append(HTTP2Field("grpc-accept-encoding", "identity,gzip,deflate"))
     }
-    if text.isEmpty { return fields.withUnsafeBufferPointer(body) }
-    GRPCText.encode(text).withUnsafeBytes { message in
-      fields.append(HTTP2Field("grpc-message", message))
-      fields.withUnsafeBufferPointer(body)
+    GRPCText.encode(status.message).withUnsafeBytes { message in
+      if !message.isEmpty { fields.append(HTTP2Field("grpc-message", message)) }
+      Array((status.metadata[batchKey] ?? "").utf8).withUnsafeBytes { batch in
+        if !batch.isEmpty { fields.append(HTTP2Field("lossd-batch-id", batch)) }
+        fields.withUnsafeBufferPointer(body)
+      }
     }
   }
+
+  /// The only metadata that statuses have.
+  private static let batchKey = "lossd-batch-id"
 }

@@ -98,12 +98,7 @@ final class HTTP2Session: Session {
         return bytes.count
       }
       if let wrong {
-        if wrong.isTold {
-          queueFrames()
-          end()
-        } else {
-          end(wrong.code, wrong.text)
-        }
+        end(wrong.code, wrong.text)
         return bytes.count
       }
       if connection.queuedFrames > HTTP2Session.queuedFramesMax {
@@ -142,7 +137,14 @@ final class HTTP2Session: Session {
         break
       }
     }
-    if connection.isBroken { channel.close() }
+    if connection.isBroken {
+      channel.close()
+    } else if connection.hasFailed {
+      end { _ in }
+    } else if let failure {
+      // Found while frames were made.
+      end(failure.code, failure.text)
+    }
   }
 
   override var reading: Reading {
@@ -265,7 +267,7 @@ final class HTTP2Session: Session {
     end { frames in goAway.withUnsafeBytes { frames.append($0) } }
   }
 
-  private func end(_ encode: (OutputBuffer) -> Void = { _ in }) {
+  private func end(_ encode: (OutputBuffer) -> Void) {
     hasEnded = true
     channel.endAfterLastWords(encode)
   }

@@ -12,7 +12,8 @@ final class CountedMemory {
   init(bytesMax: Int) {
     self.bytesMax = bytesMax
     functions.mem_user_data = Unmanaged.passUnretained(self).toOpaque()
-    functions.malloc = { size, data in CountedMemory.of(data) { $0.take(Glibc.malloc(size), size) } }
+    functions.malloc = { size, data in CountedMemory.of(data) { $0.take(Glibc.malloc(size), size) }
+    }
     functions.calloc = { count, size, data in
       CountedMemory.of(data) { $0.take(Glibc.calloc(count, size), size) }
     }

@@ -21,7 +21,11 @@ struct FrameWalk {
       }
       let byte = bytes[index]
       index += 1
-      if headerCount < 3 { length = length << 8 | Int(byte) } else if headerCount == 3 { type = byte }
+      if headerCount < 3 {
+        length = length << 8 | Int(byte)
+      } else if headerCount == 3 {
+        type = byte
+      }
       headerCount += 1
       if headerCount < FrameWalk.headerBytes { continue }
       left = length

@@ -26,7 +26,8 @@ extension HTTP2Connection {
   /// Answers with these fields, and what the sink has of a body for `context`; nil: without a body,
   /// and the stream's answer ends with them. False: the stream is gone.
   public func answer(
-    _ stream: Int32, _ fields: UnsafeBufferPointer<HTTP2Field>, body context: UnsafeMutableRawPointer?
+    _ stream: Int32, _ fields: UnsafeBufferPointer<HTTP2Field>,
+    body context: UnsafeMutableRawPointer?
   ) -> Bool {
     withFields(fields) { base, count in
       guard let context else {

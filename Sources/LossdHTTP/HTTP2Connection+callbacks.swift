@@ -128,7 +128,12 @@ extension HTTP2Connection {
     if UInt32(header.type) == NGHTTP2_RST_STREAM.rawValue {
       sink.controlArrived(.ourReset)
     } else if UInt32(header.type) == NGHTTP2_GOAWAY.rawValue {
-      if frame.pointee.goaway.error_code != HTTP2ErrorCode.noError.rawValue { hasFailed = true }
+      if frame.pointee.goaway.error_code != HTTP2ErrorCode.noError.rawValue {
+        hasFailed = true
+      } else if frame.pointee.goaway.last_stream_id == Int32.max {
+        // nghttp2 would send a PING that was submitted together with the notice before it.
+        nghttp2_submit_ping(session, 0, nil)
+      }
     } else if UInt32(header.type) == NGHTTP2_HEADERS.rawValue,
       header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
       nghttp2_session_get_stream_remote_close(session, header.stream_id) == 0

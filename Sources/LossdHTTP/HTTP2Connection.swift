@@ -182,11 +182,9 @@ public final class HTTP2Connection {
   /// More of the stream's body is there.
   public func resume(_ stream: Int32) { nghttp2_session_resume_data(session, stream) }
 
-  /// Two steps to the end: this says that the connection will end, and asks with a PING.
-  public func announceEnd() {
-    nghttp2_submit_shutdown_notice(session)
-    nghttp2_submit_ping(session, 0, nil)
-  }
+  /// Two steps to the end: this says that the connection will end, and then asks with a PING whether
+  /// the client knows.
+  public func announceEnd() { nghttp2_submit_shutdown_notice(session) }
 
   /// No stream after those that have come is taken any more.
   public func refuseStreams() {
@@ -196,11 +194,6 @@ public final class HTTP2Connection {
   }
 
   public var lastStream: Int32 { nghttp2_session_get_last_proc_stream_id(session) }
-
-  /// What a client is told that gets no connection, in bytes: SETTINGS and GOAWAY.
-  public static func refusal(_ text: String) -> [UInt8] {
-    [0, 0, 0, 4, 0, 0, 0, 0, 0] + goAway(lastStream: 0, .enhanceYourCalm, text)
-  }
 
   /// A GOAWAY frame. Of the text as much as clients show.
   public static func goAway(

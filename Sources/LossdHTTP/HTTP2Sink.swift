@@ -17,7 +17,8 @@ public protocol HTTP2Sink: AnyObject {
   func trailersArrived(_ stream: Int32, isLast: Bool)
 
   /// A part of a request's body, borrowed. `context` is the stream's.
-  func dataArrived(_ stream: Int32, _ context: UnsafeMutableRawPointer?, _ bytes: UnsafeRawBufferPointer)
+  func dataArrived(
+    _ stream: Int32, _ context: UnsafeMutableRawPointer?, _ bytes: UnsafeRawBufferPointer)
 
   /// The request's body has ended.
   func dataEnded(_ stream: Int32, _ context: UnsafeMutableRawPointer?)

@@ -20,6 +20,8 @@ final class RefusedConnections {
     let reason: String
     /// nil: it has been told.
     var watcher: DescriptorWatcher?
+    /// Set once it is known to speak gRPC.
+    var refusal: HTTP2Refusal?
   }
 
   /// The loop has its refused connections.
@@ -39,7 +41,7 @@ final class RefusedConnections {
         [unowned self] _ in speaks(raw)
       }
       connection.watcher?.watch(.readable)
-    } catch { tell(connection, .lossd) }
+    } catch { tell(connection) }
     connections.append(connection)
     if connections.count == 1 { watch() }
   }
@@ -54,43 +56,82 @@ final class RefusedConnections {
     context.deadlines.set(entry, at: Clock.now + RefusedConnections.time)
   }
 
-  /// The first byte tells the protocols apart. It is left where it is.
+  /// The connection has sent something.
   private func speaks(_ descriptor: Int32) {
     guard let index = connections.firstIndex(where: { $0.descriptor == descriptor }) else { return }
+    if connections[index].refusal != nil { return asks(index) }
+    // The first byte tells the protocols apart. It is left where it is.
     var first: UInt8 = 0
     let count = recv(descriptor, &first, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
     if count < 0 && errno == EAGAIN { return }
-    connections[index].watcher?.close()
-    connections[index].watcher = nil
-    if count == 1 {
-      tell(connections[index], first == HTTP2Connection.preface.utf8.first ? .grpc : .lossd)
+    let isGRPC = count == 1 && first == HTTP2Connection.preface.utf8.first
+    if isGRPC && connections[index].protocols.contains(.grpc) {
+      send(HTTP2Refusal.settings, connections[index])
+      connections[index].refusal = HTTP2Refusal()
+      return asks(index)
+    }
+    stopWatching(index)
+    if count == 1 && !isGRPC { tell(connections[index]) }
+  }
+
+  /// A client of gRPC gets its answer when it asks for something.
+  private func asks(_ index: Int) {
+    let connection = connections[index]
+    withUnsafeTemporaryAllocation(byteCount: 4 << 10, alignment: 16) { buffer in
+      let none = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+      let outcome =
+        socketFamily(connection.descriptor) == AF_UNIX
+        ? receive(connection.descriptor, buffer, none) { [self] in
+          context.daemon.closer.close(
+            $0, of: UserID(peerOf: connection.descriptor, connection: 0))
+        }
+        : receive(connection.descriptor, buffer, none)
+      switch outcome {
+      case .wouldBlock: return
+      case .bytes(let count):
+        let bytes = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count])
+        guard
+          let answer = connections[index].refusal?.take(
+            bytes, .resourceExhausted, connection.reason)
+        else { return }
+        send(answer, connection)
+        shutdownWriting(connection.descriptor)
+        stopWatching(index)
+      default: stopWatching(index)
+      }
     }
   }
 
-  private func tell(_ connection: Connection, _ spoken: WireProtocol) {
-    guard connection.protocols.contains(spoken) else { return }
+  private func stopWatching(_ index: Int) {
+    connections[index].watcher?.close()
+    connections[index].watcher = nil
+  }
+
+  /// Tells a client of lossd's own wire.
+  private func tell(_ connection: Connection) {
+    guard connection.protocols.contains(.lossd) else { return }
     let frames = OutputBuffer()
-    switch spoken {
-    case .lossd:
-      LossdSession.refuse(StatusError(.resourceExhausted, connection.reason), context, frames)
-    case .grpc: HTTP2Connection.refusal(connection.reason).withUnsafeBytes { frames.append($0) }
-    }
-    var vector = iovec(
-      iov_base: UnsafeMutableRawPointer(mutating: frames.bytes.baseAddress),
-      iov_len: frames.count)
-    _ = withUnsafePointer(to: &vector) {
-      send(connection.descriptor, UnsafeBufferPointer(start: $0, count: 1))
-    }
+    LossdSession.refuse(StatusError(.resourceExhausted, connection.reason), context, frames)
+    send(Array(frames.bytes), connection)
     shutdownWriting(connection.descriptor)
+  }
+
+  /// As much as fits into the socket, which nothing was written to before.
+  private func send(_ bytes: [UInt8], _ connection: Connection) {
+    _ = bytes.withUnsafeBytes {
+      Glibc.send(
+        connection.descriptor, $0.baseAddress, $0.count,
+        Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL))
+    }
   }
 
   private func closeOldest() {
     if connections.isEmpty { return }
     let connection = connections.removeFirst()
     if let watcher = connection.watcher {
-      // It has said nothing: whoever only listens is told in lossd's own frames.
       watcher.close()
-      tell(connection, .lossd)
+      // Whoever only listens is told in lossd's own frames.
+      if connection.refusal == nil { tell(connection) }
     }
     if mayHoldDescriptors(connection.descriptor) {
       // What it has sent may take for ever to be closed.

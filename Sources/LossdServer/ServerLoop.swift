@@ -75,7 +75,9 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
     let channel = Channel(
       self, channels, descriptor, number: nextNumber, administration, channels.share(of: user))
     channels.add(channel)
-    do throws(LoopError) { try channel.start(firstSession(channel, protocols)) } catch { channel.close() }
+    do throws(LoopError) { try channel.start(firstSession(channel, protocols)) } catch {
+      channel.close()
+    }
     if isDraining { channel.drain() }
   }
 

@@ -387,7 +387,7 @@ class Attacks(Frames):
             return b"".join(peer.headers(stream, fields(te="x"), end=True).serialize()
                             for stream in range(index * 200 + 1, index * 200 + 200, 2))
         self.flood(zero, (ENHANCE_YOUR_CALM, PROTOCOL_ERROR), rounds=1000)
-        self.flood(malformed, rounds=1000)
+        self.flood(malformed, (ENHANCE_YOUR_CALM, PROTOCOL_ERROR), rounds=1000)
         self.undisturbed()
 
     def test_continuations_without_end(self):

@@ -31,10 +31,14 @@ extension StaticString {
 
   @Test("a status text is percent-encoded UTF-8, cut between characters")
   func texts() {
-    func encoded(_ text: String) -> String { String(decoding: GRPCText.encode(text), as: UTF8.self) }
+    func encoded(_ text: String) -> String {
+      String(decoding: GRPCText.encode(text), as: UTF8.self)
+    }
     #expect(encoded("plain text, of 100%") == "plain text, of 100%25")
-    #expect(encoded("\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n")
-      == "%09%0Atest with whitespace%0D%0Aand Unicode BMP %E2%98%BA and non-BMP %F0%9F%98%88%09%0A")
+    #expect(
+      encoded("\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n")
+        == "%09%0Atest with whitespace%0D%0Aand Unicode BMP %E2%98%BA and non-BMP %F0%9F%98%88%09%0A"
+    )
     let long = GRPCText.encode(String(repeating: "☺", count: 5000))
     #expect(long.count <= GRPCText.bytesMax)
     #expect(long.count % 9 == 0, "no part of a character")
@@ -73,7 +77,8 @@ extension StaticString {
     let head = GRPCRequestHead()
     let trace: StaticString = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     let more: [(StaticString, StaticString)] = [
-      ("grpc-timeout", "5S"), ("grpc-encoding", "gzip"), ("traceparent", trace), ("x-a-bin", "AA=="),
+      ("grpc-timeout", "5S"), ("grpc-encoding", "gzip"), ("traceparent", trace),
+      ("x-a-bin", "AA=="),
     ]
     #expect(verdict(good(with: more), head) == .call)
     #expect(head.timeout == 5_000_000_000)

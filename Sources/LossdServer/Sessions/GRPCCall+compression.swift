@@ -46,7 +46,8 @@ extension GRPCCall {
         return used
       }
       let part = min(messageBytes - messageReceived, bytes.count - used)
-      let step = try inflateOnce(UnsafeRawBufferPointer(rebasing: bytes[used..<used + part]), inflater)
+      let step = try inflateOnce(
+        UnsafeRawBufferPointer(rebasing: bytes[used..<used + part]), inflater)
       used += step.used
       messageReceived += step.used
       made += step.made

@@ -87,7 +87,11 @@ extension GRPCCall {
       }
       isHalfClosed = true
       handler.with { handler in
-        if method.isStreaming { handler.halfClosed() } else { handler.requestComplete(isLast: true) }
+        if method.isStreaming {
+          handler.halfClosed()
+        } else {
+          handler.requestComplete(isLast: true)
+        }
       }
     } else {
       refuse(StatusError(.internal, "the last message is cut short"))

@@ -91,7 +91,8 @@ final class GRPCCall: Call {
   }
 
   /// What nghttp2 hands back of a stream. The session keeps its calls as long as nghttp2 has them.
-  static func with<Result>(_ context: UnsafeMutableRawPointer, _ body: (GRPCCall) -> Result) -> Result
+  static func with<Result>(_ context: UnsafeMutableRawPointer, _ body: (GRPCCall) -> Result)
+    -> Result
   {
     Unmanaged<GRPCCall>.fromOpaque(context)._withUnsafeGuaranteedRef(body)
   }

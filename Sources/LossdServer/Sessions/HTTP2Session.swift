@@ -276,7 +276,8 @@ final class HTTP2Session: Session {
     let reason =
       connection?.hasSettings != true
       ? "no SETTINGS in time"
-      : connection?.headersUnderWay == 0 ? "idle for too long" : "a block of fields stalled half-way"
+      : connection?.headersUnderWay == 0
+        ? "idle for too long" : "a block of fields stalled half-way"
     end(connection?.hasSettings != true ? .protocolError : .noError, reason)
   }
 

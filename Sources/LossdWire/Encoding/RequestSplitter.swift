@@ -207,7 +207,9 @@ public final class RequestSplitter {
       throw bad("more than \(RequestSplitter.tensorsMax) tensors have data")
     }
     let offset = TensorLayout.align64(payloadBytes)
-    guard let payload, offset + count <= capacity else { throw bad("the tensors have too many bytes") }
+    guard let payload, offset + count <= capacity else {
+      throw bad("the tensors have too many bytes")
+    }
     // What lies between tensors is nobody else's.
     (payload + payloadBytes).initializeMemory(
       as: UInt8.self, repeating: 0, count: offset - payloadBytes)

@@ -146,8 +146,8 @@ public final class HTTP2Connection {
   /// nghttp2 has no memory or has failed otherwise: the connection is to be closed.
   public private(set) var isBroken = false
 
-  /// nghttp2 has found that the client breaks the rules, and has made a GOAWAY that says so: nothing
-  /// more is to be received or made.
+  /// nghttp2 has found that the client breaks the rules, and has made a GOAWAY that says so:
+  /// nothing more is to be received or made.
   public internal(set) var hasFailed = false
 
   public var wantsToSend: Bool { nghttp2_session_want_write(session) != 0 }
@@ -182,8 +182,8 @@ public final class HTTP2Connection {
   /// More of the stream's body is there.
   public func resume(_ stream: Int32) { nghttp2_session_resume_data(session, stream) }
 
-  /// Two steps to the end: this says that the connection will end, and then asks with a PING whether
-  /// the client knows.
+  /// Two steps to the end: this says that the connection will end, and then asks with a PING
+  /// whether the client knows.
   public func announceEnd() { nghttp2_submit_shutdown_notice(session) }
 
   /// No stream after those that have come is taken any more.

@@ -37,7 +37,8 @@ extension StaticString {
     #expect(encoded("plain text, of 100%") == "plain text, of 100%25")
     #expect(
       encoded("\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n")
-        == "%09%0Atest with whitespace%0D%0Aand Unicode BMP %E2%98%BA and non-BMP %F0%9F%98%88%09%0A"
+        == "%09%0Atest with whitespace%0D%0Aand Unicode BMP %E2%98%BA and non-BMP "
+        + "%F0%9F%98%88%09%0A"
     )
     let long = GRPCText.encode(String(repeating: "☺", count: 5000))
     #expect(long.count <= GRPCText.bytesMax)

@@ -54,8 +54,8 @@ extension GRPCCall {
       if message.count > limit {
         throw StatusError(
           .resourceExhausted,
-          "a compressed request has over \(limit) bytes when it is decompressed, the most there may "
-            + "be; send big tensors uncompressed")
+          "a compressed request has over \(limit) bytes when it is decompressed, the most there "
+            + "may be; send big tensors uncompressed")
       }
       if step.made < GRPCCall.stepBytes && used == bytes.count && !inflater.isDone {
         if messageReceived == messageBytes {

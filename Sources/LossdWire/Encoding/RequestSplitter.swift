@@ -5,8 +5,8 @@ import LossdTensor
 /// message that says where in a payload the tensors are, and that payload, each tensor at a
 /// multiple of 64. A tensor's bytes are copied once, to their place, and are never in the message.
 ///
-/// What it does not know it copies; what it copies is checked when the message is decoded. Allocates
-/// nothing in the steady state. Confined to one thread at a time.
+/// What it does not know it copies; what it copies is checked when the message is decoded.
+/// Allocates nothing in the steady state. Confined to one thread at a time.
 public final class RequestSplitter {
   /// Tensors of one request that bring bytes: no function has more inputs.
   public static let tensorsMax = 64

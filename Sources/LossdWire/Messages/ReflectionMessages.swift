@@ -22,18 +22,15 @@ public struct ReflectionRequest {
   ) throws(StatusError) {
     raw = try arena.decode(grpc__reflection__v1__server_reflection_request__init, bytes)
     let request = raw.pointee
-    switch request.message_request_case {
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_BY_FILENAME:
-      question = .file(name: textString(request.file_by_filename))
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_SYMBOL:
-      question = .symbol(textString(request.file_containing_symbol))
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_FILE_CONTAINING_EXTENSION:
+    // protoc-c's constants for them are the fields' numbers, under names longer than a line.
+    switch request.message_request_case.rawValue {
+    case 3: question = .file(name: textString(request.file_by_filename))
+    case 4: question = .symbol(textString(request.file_containing_symbol))
+    case 5:
       question = .extensions(
         of: textString(request.file_containing_extension?.pointee.containing_type))
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_ALL_EXTENSION_NUMBERS_OF_TYPE:
-      question = .extensions(of: textString(request.all_extension_numbers_of_type))
-    case GRPC__REFLECTION__V1__SERVER_REFLECTION_REQUEST__MESSAGE_REQUEST_LIST_SERVICES:
-      question = .services
+    case 6: question = .extensions(of: textString(request.all_extension_numbers_of_type))
+    case 7: question = .services
     default: question = .none
     }
   }

@@ -201,8 +201,9 @@ public final class GRPCRequestHead {
     return value.equals("deflate") ? .deflate : nil
   }
 
-  /// Two, 32, 16 and two lower-case hexadecimal digits with `-` between; a later version may go on.
-  private static func isTraceParent(_ value: UnsafeRawBufferPointer) -> Bool {
+  /// The form of W3C's `traceparent`, version 00: two, 32, 16 and two lower-case hexadecimal digits
+  /// with `-` between.
+  public static func isTraceParent(_ value: UnsafeRawBufferPointer) -> Bool {
     guard value.count == 55 else { return false }
     for (index, byte) in value.enumerated() {
       if index == 2 || index == 35 || index == 52 {

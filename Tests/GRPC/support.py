@@ -13,7 +13,7 @@ import grpc_tools
 from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "Tests" / "System"))
+sys.path.append(str(ROOT / "Tests" / "System"))
 
 from daemon import KEPT_WHEN_FREED as KEPT  # noqa: E402, F401
 from daemon import Daemon, program  # noqa: E402, F401

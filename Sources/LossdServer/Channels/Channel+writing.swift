@@ -76,9 +76,15 @@ extension Channel {
         withSession({ $0.hasMoreOutput }) == true
       else { return outcome }
     }
-    // Others have their turns, and this one's next comes at once.
-    table.with { $0.flushLater(self) }
+    // Others have their turns meanwhile.
+    writeInNextTurn()
     return .drained
+  }
+
+  /// The session has something to do for its output, in a turn of the channel's.
+  func writeInNextTurn() {
+    pendingEvents.insert(.writable)
+    queueTurn()
   }
 
   private func count(written: Int) {

@@ -7,7 +7,7 @@ import LossdWire
 // hardly compress, so that big ones come as they are.
 extension GRPCCall {
   /// What one turn of a call decompresses.
-  private static let turnBytes = 256 << 10
+  private static let turnBytes = 128 << 10
   /// What a compressed message may become: it is copied once more, on the loop.
   private static let inflatedBytesMax = 8 << 20
   /// Memory is charged in such steps.

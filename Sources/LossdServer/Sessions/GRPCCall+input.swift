@@ -101,13 +101,22 @@ extension GRPCCall {
   /// The request that is arriving is refused, and no more are taken.
   func refuse(_ error: StatusError) {
     if hasEnded || sessionReference == nil { return }
+    dropInput()
+    handler.object.refuseRequest(error)
+  }
+
+  /// Nothing more is taken of what comes: lets go of what has come.
+  func dropInput() {
     dropRequests()
     stopWaitingForInput()
+    // What is being taken ends by itself.
+    if isFeeding { return }
     input = .prefix
     prefixCount = 0
+    hasMoreInflated = false
+    isCollected = false
     giveMessage()
     giveHeld()
-    handler.object.refuseRequest(error)
   }
 
   /// Takes what has waited.
@@ -116,7 +125,9 @@ extension GRPCCall {
     if case .waiting = input, !reserve() { return }
     if hasMoreInflated && held.isEmpty { _ = feed(UnsafeRawBufferPointer(start: nil, count: 0)) }
     while !held.isEmpty {
-      let used = held.withBytes { feed($0) }
+      // `feed` lets go of what is held when the call ends.
+      let waiting = held
+      let used = waiting.withBytes { feed($0) }
       if isDroppingRequests || hasEnded || sessionReference == nil { return }
       held.removeFirst(used)
       small.with { $0.give(used) }
@@ -137,7 +148,10 @@ extension GRPCCall {
   /// Takes bytes, as many as it can now.
   private func feed(_ bytes: UnsafeRawBufferPointer) -> Int {
     isFeeding = true
-    defer { isFeeding = false }
+    defer {
+      isFeeding = false
+      if sessionReference != nil, isDroppingRequests || hasEnded { dropInput() }
+    }
     var index = 0
     while index < bytes.count || hasMoreInflated, !isDroppingRequests, !hasEnded,
       sessionReference != nil
@@ -272,7 +286,10 @@ extension GRPCCall {
 
   func arriveCollected() throws(StatusError) {
     var failure: StatusError?
-    message.withBytes { bytes in
+    // Not the call's any more: it may end meanwhile, and let go of what it has.
+    let collected = message
+    message = HeldBytes()
+    collected.withBytes { bytes in
       do throws(StatusError) { try messageArrived(bytes) } catch { failure = error }
     }
     if sessionReference != nil { giveMessage() }

@@ -168,8 +168,7 @@ final class GRPCCall: Call {
       record?.sent = sent + body.count
       record?.end(error.code, context.accessLog)
     }
-    dropRequests()
-    stopWaitingForInput()
+    dropInput()
     // Its deadline, and what it waited for.
     super.reset()
     if isStreamClosed { return session.forget(stream) }
@@ -182,8 +181,7 @@ final class GRPCCall: Call {
     isStreamClosed = true
     session.streamBytes -= body.bytes.count
     body.removeAll()
-    dropRequests()
-    stopWaitingForInput()
+    dropInput()
     if hasEnded { return session.forget(stream) }
     handler.object.cancel(StatusError(.cancelled, "cancelled by the client"))
   }

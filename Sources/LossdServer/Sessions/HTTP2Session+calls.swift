@@ -66,9 +66,11 @@ extension HTTP2Session {
 
   /// The access log's record of a request.
   private func record(_ stream: Int32) -> AccessRecord {
-    AccessRecord(
+    var record = AccessRecord(
       peer: channel.peerText, connection: channel.number, stream: UInt32(bitPattern: stream),
       method: displayText(head.path), begin: Clock.now)
+    record.trace = String(decoding: head.traceParent, as: UTF8.self)
+    return record
   }
 }
 

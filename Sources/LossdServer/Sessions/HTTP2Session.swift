@@ -113,12 +113,12 @@ final class HTTP2Session: Session {
 
   override func fillOutput() {
     guard !hasEnded else { return }
-    continueCalls()
+    if !toContinue.isEmpty { continueCalls() }
     queueFrames()
   }
 
   override var hasMoreOutput: Bool {
-    !hasEnded && (!toContinue.isEmpty || connection?.wantsToSend == true && !isBlocked)
+    !hasEnded && !isBlocked && connection?.wantsToSend == true
   }
 
   /// Nothing could be made although nghttp2 has something: windows are shut.
@@ -164,13 +164,13 @@ final class HTTP2Session: Session {
     if call.isToContinue || channel.isClosed { return }
     call.isToContinue = true
     toContinue.append(call)
-    channel.wantsFlush()
+    channel.writeInNextTurn()
   }
 
   private func continueCalls() {
     if isContinuing { return }
     isContinuing = true
-    // What goes on again waits for the next turn.
+    // What is still to be done afterwards has the next turn.
     let now = toContinue
     toContinue.removeAll(keepingCapacity: true)
     for call in now where call.isToContinue {

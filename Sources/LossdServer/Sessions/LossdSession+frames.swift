@@ -1,4 +1,5 @@
 import LossdEngine
+import LossdHTTP
 import LossdTensor
 import LossdWire
 
@@ -178,6 +179,7 @@ extension LossdSession: FrameSink {
 
   private func openArrived(_ header: FrameHeader, _ message: UnsafeRawBufferPointer) {
     var path: UnsafeRawBufferPointer?
+    var trace = ""
     defer { arena.reset() }
     do throws(StatusError) {
       let isLogged = contextReference.with { $0.accessLog != nil }
@@ -185,6 +187,10 @@ extension LossdSession: FrameSink {
         lastOpen.forget()
         let open = try OpenMessage(decoding: message, in: arena)
         path = open.method
+        if isLogged {
+          let value = open.value(of: "traceparent")
+          if GRPCRequestHead.isTraceParent(value) { trace = String(decoding: value, as: UTF8.self) }
+        }
         lastOpen.keep(
           message, try ServiceTable.method(open.method, channel.administration), open)
       }
@@ -196,7 +202,10 @@ extension LossdSession: FrameSink {
       try takeStream()
       let call = takeCall()
       streams.add(header.streamID, call)
-      if isLogged { call.record = record(header, path) }
+      if isLogged {
+        call.record = record(header, path)
+        call.record?.trace = trace
+      }
       call.begin(self)
       if !lastOpen.method.isEvaluating { channel.isTurnCostly = true }
       call.begin(

@@ -15,7 +15,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from hyperframe import frame as frames
 
 from frames import NO_ERROR, Peer, fields, message
-from support import Daemon, channel, ended, pb, request, rpc, tensor
+from support import Daemon, channel, ended, pb, request, rpc, tensor, to_payload
+from wire import END_STREAM, EVALUATE, MESSAGE, OPEN, block, frame
 
 SECOND = 10
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
@@ -196,6 +197,33 @@ class End(unittest.TestCase):
             self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
             sent.set()
             self.assertEqual(daemon.stop(), 0)
+            daemon.folder.cleanup()
+
+
+class Log(unittest.TestCase):
+    def test_the_access_log_has_the_calls_of_both_wires_with_their_traces(self):
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b716920333{}-01"
+        with Daemon(access_log="true") as daemon:
+            with channel(daemon.unix) as there:
+                stub = rpc.EvaluatorStub(there)
+                stub.Evaluate(SIGMOID, timeout=SECOND, metadata=[("traceparent", trace.format(1))])
+                stub.Evaluate(SIGMOID, timeout=SECOND, metadata=[("traceparent", "no trace=x\"")])
+                with self.assertRaises(grpc.RpcError):
+                    there.unary_unary("/a b")(b"", timeout=SECOND)
+            with daemon.connect() as own:
+                metadatum = block(1, "traceparent") + block(2, trace.format(2).encode())
+                own.send(frame(OPEN, 1, block(1, EVALUATE) + block(4, metadatum)))
+                own.send(frame(MESSAGE, 1, *to_payload(SIGMOID), flags=END_STREAM))
+                own.receive_of(1)
+            daemon.stop()
+            lines = [line for line in daemon.log().splitlines() if "info: call " in line]
+            self.assertEqual(len(lines), 4, lines)
+            size = 5 + len(SIGMOID.SerializeToString())
+            self.assertRegex(lines[0], rf"stream=1 method=/lossd.v1.Evaluator/Evaluate function=sigmoid code=OK us=\d+ "
+                                       rf"received={size} sent=\d\d trace={trace.format(1)}$")
+            self.assertRegex(lines[1], r"stream=3 .* sent=\d\d$")
+            self.assertRegex(lines[2], r"stream=5 method=/a\?b function=- code=UNIMPLEMENTED")
+            self.assertRegex(lines[3], rf"function=sigmoid code=OK .* trace={trace.format(2)}$")
             daemon.folder.cleanup()
 
 

@@ -161,8 +161,15 @@ final class EvaluationHandler: CallHandler {
         functionFound(evaluation, call)
         if isStream, let evaluation = job.takeEvaluation() {
           template = evaluation
-          summary.total = StreamTotal(evaluation.entry)
+          try summary.begin(evaluation.entry, job.request)
           job.beginBatch(like: evaluation)
+          summary.mergeParts(evaluation, call, context) { [self] error in
+            if let error { cancel(error) } else { pump() }
+          }
+        } else if let request = job.request, request.summaryCount > 0 {
+          throw StatusError(
+            .invalidArgument,
+            "\(evaluation.entry.name): Summaries to go on from are for EvaluateStream")
         }
       }
     }
@@ -212,6 +219,7 @@ final class EvaluationHandler: CallHandler {
     }
     guard let evaluation = batch.job.evaluation else { return false }
     if isStream, evaluation.entry.isForeign, evaluation.entry.mergesByItself, batch.merged == nil {
+      if summary.isUnderWay { return false }
       if let template { batch.merge(into: summary.total.sums, template, call, context) }
       return false
     }
@@ -259,7 +267,9 @@ final class EvaluationHandler: CallHandler {
 
   override var holding: Holding {
     guard let call else { return .nothing }
-    let isWorking = copyingCount > 0 || batches.contains { $0.isUnderWay || $0.state == .planned }
+    let isWorking =
+      copyingCount > 0 || summary.isUnderWay
+      || batches.contains { $0.isUnderWay || $0.state == .planned }
     return isWorking
       ? .working
       : .idle(steps: requestCount &+ Int(truncatingIfNeeded: call.object.responseCredit))
@@ -370,11 +380,11 @@ extension Evaluation {
         "\(entry.name): a later request names the function `\(displayText(request.function))`; a "
           + "stream is of one")
     }
-    if request.attributeCount > 0 || request.outputCount > 0 {
+    if request.attributeCount > 0 || request.outputCount > 0 || request.summaryCount > 0 {
       throw StatusError(
         .invalidArgument,
-        "\(entry.name): a later request brings attributes or outputs; the first one's are the "
-          + "stream's")
+        "\(entry.name): a later request brings attributes or outputs, or Summaries to go on "
+          + "from; the first one's are the stream's")
     }
   }
 }

@@ -215,8 +215,8 @@ let package = Package(
     .testTarget(
       name: "LossdServerTests",
       dependencies: [
-        "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdServer",
-        "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
+        "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost",
+        "LossdPluginKit", "LossdServer", "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
       ]),
     .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),

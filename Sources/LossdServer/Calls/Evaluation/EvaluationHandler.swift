@@ -57,6 +57,8 @@ final class EvaluationHandler: CallHandler {
   // MARK: - Requests
 
   override func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
+    context.loop.assertConfined()
+    assert(ending == nil && (arriving == nil || !isStream), "one request arrives at a time")
     if !isStream && requestCount > 0 {
       throw StatusError(.invalidArgument, "a second request of a method that takes one")
     }
@@ -202,6 +204,7 @@ final class EvaluationHandler: CallHandler {
 
   /// Starts what may start, answers what is done, ends what is over.
   func pump() {
+    context.loop.assertConfined()
     // Work that runs at once comes back here from within.
     if isPumping { return }
     isPumping = true
@@ -278,6 +281,7 @@ final class EvaluationHandler: CallHandler {
   // MARK: - The end
 
   override func cancel(_ reason: StatusError) {
+    context.loop.assertConfined()
     if ending == nil { ending = reason }
     call?.object.dropRequests()
     for batch in batches { batch.stop(context) }
@@ -354,7 +358,7 @@ final class EvaluationHandler: CallHandler {
     let time = Clock.now - batch.job.completeTime
     batch.job.withEvaluation { evaluation in
       batch.job.withCounter(context.metrics, evaluation.entry) {
-        $0.ended(code, nanoseconds: time, rows: code == .ok ? evaluation.rows : 0)
+        $0.ended(code, nanoseconds: time, rows: code == .ok ? evaluation.plan.rows : 0)
       }
     }
   }

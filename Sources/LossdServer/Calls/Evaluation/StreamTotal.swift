@@ -52,10 +52,10 @@ struct StreamTotal {
     if let merged {
       sums = merged
     } else {
-      try sums.merge(evaluation.accumulator, evaluation.entry)
+      try sums.merge(evaluation.progress.accumulator, evaluation.entry)
     }
     batches = batches.addingSaturated(1)
-    rows = rows.addingSaturated(UInt64(max(evaluation.rows, 0)))
+    rows = rows.addingSaturated(UInt64(max(evaluation.plan.rows, 0)))
   }
 
   /// Sends it as the response after those of the batches.

@@ -339,7 +339,7 @@ class Streams(unittest.TestCase):
             stream.receive()
             with self.assertRaises(CallError) as caught:
                 stream.receive()
-            self.assertIn("a later request attributes or outputs, or Summaries to go on from", caught.exception.text)
+            self.assertIn("a later request brings attributes or outputs, or Summaries to go on from", caught.exception.text)
             call = connection.open(EVALUATE)
             connection.send(frame(MESSAGE, call, *request("mse_loss", batch, parts=[good]), END_STREAM))
             kind, _, _, message, _ = connection.receive_of(call)

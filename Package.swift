@@ -222,8 +222,9 @@ let package = Package(
     .testTarget(
       name: "LossdServerTests",
       dependencies: [
-        "LossdCatalogue", "LossdEngine", "LossdHTTP", "LossdLoop", "LossdPluginHost", "LossdServer",
-        "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
+        "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdHTTP", "LossdLoop",
+        "LossdPluginHost", "LossdPluginKit", "LossdServer", "LossdSocket", "LossdTensor",
+        "LossdThreads", "LossdWire",
       ]),
     .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),
@@ -237,6 +238,8 @@ let package = Package(
 let fuzzed: [(name: String, dependencies: [Target.Dependency])] = [
   ("Frames", ["LossdWire", "LossdTensor"]),
   ("Messages", ["LossdWire", "LossdTensor"]),
+  ("HTTP2", ["LossdHTTP", "LossdTensor"]),
+  ("Splits", ["LossdWire", "LossdTensor"]),
   ("Requests", ["FuzzEvaluation", "LossdEngine", "LossdWire", "LossdTensor"]),
   ("Plans", ["CLossdPlugin", "FuzzEvaluation", "LossdEngine", "LossdTensor"]),
   ("Files", ["LossdFiles", "LossdTensor"]),

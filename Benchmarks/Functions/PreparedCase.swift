@@ -75,18 +75,18 @@ final class PreparedCase {
         data: tensor.buffer.base,
         shape: UnsafeBufferPointer(start: shape, count: tensor.shape.count), count: tensor.count,
         dataType: tensor.dataType)
-      try evaluation.setInput(name.bytes, view)
+      try evaluation.request.setInput(name.bytes, view)
     }
-    for (name, value) in attributes { try evaluation.setAttribute(name.bytes, value) }
-    evaluation.wantDefault()
-    if wantsGradient { try evaluation.want(gradient.bytes) }
+    for (name, value) in attributes { try evaluation.request.setAttribute(name.bytes, value) }
+    evaluation.request.wantDefault()
+    if wantsGradient { try evaluation.request.want(gradient.bytes) }
     try evaluation.makePlan()
-    grow(&results, evaluation.resultBytes)
-    grow(&workspace, evaluation.workspaceBytes)
-    grow(&scratch, evaluation.scratchBytes)
+    grow(&results, evaluation.plan.resultBytes)
+    grow(&workspace, evaluation.plan.workspaceBytes)
+    grow(&scratch, evaluation.plan.scratchBytes)
     try evaluation.bind(results: results.base, workspace: workspace)
     // As the daemon does it.
-    if let threads, evaluation.cost > WorkerThreads.loneCallCost {
+    if let threads, evaluation.plan.cost > WorkerThreads.loneCallCost {
       let done = Flag()
       threads.submit(evaluation, group: WorkGroup()) { _ in done.raise() }
       done.wait()

@@ -57,20 +57,21 @@ public struct Trial {
     defer { withExtendedLifetime(attempt) {} }
     do throws(StatusError) {
       let evaluation = try setup(&attempt)
-      if isInPlace { evaluation.ownInputs = .max }
+      if isInPlace { evaluation.request.ownInputs = .max }
       try evaluation.makePlan()
       check(evaluation)
-      let bytes = evaluation.resultBytes + evaluation.workspaceBytes + evaluation.scratchBytes
-      guard !attempt.isPlanOnly, bytes <= Trial.bytesMax, evaluation.cost <= Trial.costMax
+      let bytes =
+        evaluation.plan.resultBytes + evaluation.plan.workspaceBytes + evaluation.plan.scratchBytes
+      guard !attempt.isPlanOnly, bytes <= Trial.bytesMax, evaluation.plan.cost <= Trial.costMax
       else { return nil }
-      let results = ExactMemory(evaluation.resultBytes, fill: fill)
-      let workspace = AlignedBuffer(count: evaluation.workspaceBytes)
+      let results = ExactMemory(evaluation.plan.resultBytes, fill: fill)
+      let workspace = AlignedBuffer(count: evaluation.plan.workspaceBytes)
       workspace.base.initializeMemory(
-        as: UInt8.self, repeating: fill, count: evaluation.workspaceBytes)
-      let scratch = ExactMemory(max(evaluation.scratchBytes, 1), fill: fill)
+        as: UInt8.self, repeating: fill, count: evaluation.plan.workspaceBytes)
+      let scratch = ExactMemory(max(evaluation.plan.scratchBytes, 1), fill: fill)
       attempt.memory += [results, scratch]
       try evaluation.bind(
-        results: results.base, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
+        results: results.base, workspace: evaluation.plan.workspaceBytes > 0 ? workspace : nil)
       guard let scratchBase = scratch.base else { return nil }
       try evaluation.runInline(scratch: scratchBase)
       return .done(read(evaluation, results))
@@ -83,11 +84,11 @@ public struct Trial {
   /// Each result. What lies between them is sent, too, and has to be zeros.
   private func read(_ evaluation: Evaluation, _ results: ExactMemory) -> [[UInt8]] {
     var gaps = Array(results.bytes)
-    let each = evaluation.wantedOutputs.indices.map { position -> [UInt8] in
+    let each = evaluation.request.wantedOutputs.indices.map { position -> [UInt8] in
       let (view, offset, _) = evaluation.result(position)
       guard view.count > 0 else { return [] }
       guard let data = view.data else { fatalError("a result without memory") }
-      if !evaluation.overwrites.contains(where: { $0.position == position }) {
+      if !evaluation.plan.overwrites.contains(where: { $0.position == position }) {
         require(
           offset >= 0 && offset + view.byteCount <= results.count, "a result lies outside")
         for place in offset..<offset + view.byteCount { gaps[place] = 0 }
@@ -101,19 +102,23 @@ public struct Trial {
   /// What any plan has to be like.
   private func check(_ evaluation: Evaluation) {
     require(
-      evaluation.resultBytes >= 0 && evaluation.resultBytes <= Evaluation.resultBytesMax + 64,
-      "\(evaluation.resultBytes) bytes of results")
+      evaluation.plan.resultBytes >= 0
+        && evaluation.plan.resultBytes <= Evaluation.resultBytesMax + 64,
+      "\(evaluation.plan.resultBytes) bytes of results")
     require(
-      evaluation.payloadBytes >= 0 && evaluation.payloadBytes <= Evaluation.resultBytesMax,
-      "\(evaluation.payloadBytes) bytes of payload")
+      evaluation.plan.payloadBytes >= 0
+        && evaluation.plan.payloadBytes <= Evaluation.resultBytesMax,
+      "\(evaluation.plan.payloadBytes) bytes of payload")
     require(
-      evaluation.workspaceBytes >= 0 && evaluation.scratchBytes >= 0,
-      "\(evaluation.workspaceBytes) bytes of workspace, \(evaluation.scratchBytes) of scratch")
+      evaluation.plan.workspaceBytes >= 0 && evaluation.plan.scratchBytes >= 0,
+      "\(evaluation.plan.workspaceBytes) bytes of workspace, "
+        + "\(evaluation.plan.scratchBytes) of scratch")
     require(
-      evaluation.cost >= 0 && evaluation.cost <= Double(Evaluation.callCostMax),
-      "\(evaluation.cost) ns")
+      evaluation.plan.cost >= 0 && evaluation.plan.cost <= Double(Evaluation.callCostMax),
+      "\(evaluation.plan.cost) ns")
     require(
-      evaluation.rows >= 0 && evaluation.rows <= PlanBounds.rowsMax, "\(evaluation.rows) rows")
+      evaluation.plan.rows >= 0 && evaluation.plan.rows <= PlanBounds.rowsMax,
+      "\(evaluation.plan.rows) rows")
   }
 
   /// A request may be wrong or too large; the built-in functions may not.

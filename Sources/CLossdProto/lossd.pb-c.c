@@ -2573,7 +2573,7 @@ const ProtobufCMessageDescriptor lossd__v1__evaluate_request__attributes_entry__
   (ProtobufCMessageInit) lossd__v1__evaluate_request__attributes_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__evaluate_request__field_descriptors[5] =
+static const ProtobufCFieldDescriptor lossd__v1__evaluate_request__field_descriptors[6] =
 {
   {
     "function",
@@ -2635,6 +2635,18 @@ static const ProtobufCFieldDescriptor lossd__v1__evaluate_request__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "summaries",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Lossd__V1__EvaluateRequest, n_summaries),
+    offsetof(Lossd__V1__EvaluateRequest, summaries),
+    &lossd__v1__summary__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__evaluate_request__field_indices_by_name[] = {
   2,   /* field[2] = attributes */
@@ -2642,11 +2654,12 @@ static const unsigned lossd__v1__evaluate_request__field_indices_by_name[] = {
   4,   /* field[4] = id */
   1,   /* field[1] = inputs */
   3,   /* field[3] = outputs */
+  5,   /* field[5] = summaries */
 };
 static const ProtobufCIntRange lossd__v1__evaluate_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor lossd__v1__evaluate_request__descriptor =
 {
@@ -2656,7 +2669,7 @@ const ProtobufCMessageDescriptor lossd__v1__evaluate_request__descriptor =
   "Lossd__V1__EvaluateRequest",
   "lossd.v1",
   sizeof(Lossd__V1__EvaluateRequest),
-  5,
+  6,
   lossd__v1__evaluate_request__field_descriptors,
   lossd__v1__evaluate_request__field_indices_by_name,
   1,  lossd__v1__evaluate_request__number_ranges,

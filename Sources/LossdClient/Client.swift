@@ -109,19 +109,44 @@ public final class Client: Sendable {
   }
 
   /// One batch of a data set as a call of its own, with what stays among its inputs: its results,
-  /// and the Summary of this batch alone, for a `SummaryTotal`. Cancelling the task cancels the
-  /// call.
+  /// and the Summary of this batch alone, for `merge`. Cancelling the task cancels the call.
   public func evaluateBatch(
     _ function: String, inputs: [(name: String, tensor: Tensor)],
     options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> (evaluated: Evaluated, summary: SummaryMessage) {
-    let result = try await retrying { () async throws in
+    let (batch, total) = try await streamOfOne(function, inputs: inputs, options: options)
+    guard let batch, let total, total.batches == 1 else {
+      throw StatusError(.internal, "the call ended without its batch's results and Summary")
+    }
+    try inputs.checkIntact()
+    return (batch, total)
+  }
+
+  /// What parts of a data set came to together, as one stream of all of it would have said: the
+  /// daemon merges their sums in this order, whatever the function. One request takes up to 256.
+  public func merge(
+    _ function: String, _ parts: [SummaryMessage], options: EvaluationOptions = EvaluationOptions()
+  ) async throws(StatusError) -> SummaryMessage {
+    let (_, total) = try await streamOfOne(
+      function, inputs: [], options: options, summaries: parts)
+    guard let total, total.batches == parts.reduce(0, { $0 &+ $1.batches }) else {
+      throw StatusError(.internal, "the daemon's Summary is not of all parts")
+    }
+    return total
+  }
+
+  /// A stream of at most one batch, in one request.
+  private func streamOfOne(
+    _ function: String, inputs: [(name: String, tensor: Tensor)], options: EvaluationOptions,
+    summaries: [SummaryMessage] = []
+  ) async throws(StatusError) -> (Evaluated?, SummaryMessage?) {
+    try await retrying { () async throws in
       try await self.attempt("/lossd.v1.Evaluator/EvaluateStream", options, credit: 1) {
         (connection, call, limits) throws(StatusError) in
         connection.expectResponse(call)
         return try encodeRequest(
           connection, call, function: function, inputs: inputs, options: options, id: 1,
-          endStream: true, limits)
+          endStream: true, limits, summaries: summaries)
       } receive: { connection, call in
         var (batch, total): (Evaluated?, SummaryMessage?) = (nil, nil)
         // A daemon that goes down says how far it came, and then that it goes.
@@ -129,14 +154,9 @@ public final class Client: Sendable {
           let (evaluated, summary) = try decodeResponse(response)
           if let summary { total = summary } else { batch = evaluated }
         }
-        guard let batch, let total, total.batches == 1 else {
-          throw StatusError(.internal, "the call ended without its batch's results and Summary")
-        }
         return (batch, total)
       }
     }
-    try inputs.checkIntact()
-    return result
   }
 
   /// What the daemon can evaluate; `name`: this function alone. `timeout` in seconds; nil: none.

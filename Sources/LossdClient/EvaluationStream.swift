@@ -7,8 +7,8 @@ import Synchronization
 /// that memory stays bounded.
 ///
 /// When the daemon is shut down in between it says how far it came; the stream then goes on with
-/// the next daemon at the same address, from the batch after, and adds the sums up: each batch
-/// counts once.
+/// the next daemon at the same address, from the batch after, and from what the first one said:
+/// each batch counts once.
 public final class EvaluationStream: Sendable {
   public typealias Batch = [(name: String, tensor: Tensor)]
 
@@ -33,9 +33,11 @@ public final class EvaluationStream: Sendable {
     /// Inputs that stay, by name.
     var kept: Batch = []
     var hasFinished = false
-    /// Sums of legs that a drain ended.
+    /// Batches that any leg has answered.
+    var answeredCount: UInt64 = 0
+    /// What the last leg that a drain ended had come to.
     var carried: SummaryMessage?
-    /// The last Summary of this leg.
+    /// The last Summary of this leg, of the whole stream so far.
     var summary: SummaryMessage?
     var failure: StatusError?
   }
@@ -44,7 +46,6 @@ public final class EvaluationStream: Sendable {
   private let function: String
   private let options: EvaluationOptions
   private let keptNames: Set<String>
-  private let rule: SummaryRule
   private let timer: StreamTimer
   private let state: Mutex<State>
 
@@ -57,7 +58,6 @@ public final class EvaluationStream: Sendable {
     self.function = function
     self.options = options
     keptNames = Set((description?.inputs ?? []).filter(\.isKept).map(\.name))
-    rule = SummaryRule(description, options.attributes)
     state = Mutex(State(leg: leg))
   }
 
@@ -116,11 +116,12 @@ public final class EvaluationStream: Sendable {
   }
 
   private func write(
-    _ inputs: Batch, _ id: UInt64, on leg: Leg, isFirst: Bool
+    _ inputs: Batch, _ id: UInt64, on leg: Leg, isFirst: Bool, after summary: SummaryMessage? = nil
   ) async throws(StatusError) {
     let frames = try encodeRequest(
       leg.connection, leg.call, function: isFirst ? function : "", inputs: inputs,
-      options: isFirst ? options : nil, id: id, endStream: false, leg.limits)
+      options: isFirst ? options : nil, id: id, endStream: false, leg.limits,
+      summaries: summary.map { [$0] } ?? [])
     await leg.connection.sendAndWait(frames)
   }
 
@@ -177,11 +178,21 @@ public final class EvaluationStream: Sendable {
         throw fail(error)
       }
       if let summary {
-        state.withLock { $0.summary = summary }
-        continue
+        let answered = state.withLock { state in
+          state.summary = summary
+          return state.answeredCount
+        }
+        if summary.batches == answered { continue }
+        leg.connection.cancel(leg.call)
+        throw fail(
+          StatusError(
+            .internal,
+            "the daemon's Summary is of \(summary.batches) batches, \(answered) have been answered")
+        )
       }
       let answered: Batch = state.withLock { state in
-        state.unanswered.isEmpty ? [] : state.unanswered.removeFirst().batch
+        state.answeredCount += 1
+        return state.unanswered.isEmpty ? [] : state.unanswered.removeFirst().batch
       }
       do throws(StatusError) { try answered.checkIntact() } catch { throw fail(error) }
       leg.connection.send(
@@ -207,17 +218,15 @@ public final class EvaluationStream: Sendable {
   private func resume() async throws(StatusError) {
     state.withLock { state in
       state.isResuming = true
-      if let summary = state.summary {
-        state.carried = state.carried.map { rule.added($0, summary) } ?? summary
-      }
+      if let summary = state.summary { state.carried = summary }
       state.summary = nil
     }
     do throws(StatusError) {
       let leg = try await client.openLeg(options, timer)
-      let (kept, batches) = state.withLock { ($0.kept, $0.unanswered) }
+      let (kept, batches, carried) = state.withLock { ($0.kept, $0.unanswered, $0.carried) }
       // The function's name goes with what stays, and then every batch that has no answer yet.
       guard await leg.connection.takeCredit(leg.call) else { throw lost }
-      try await write(kept, 0, on: leg, isFirst: true)
+      try await write(kept, 0, on: leg, isFirst: true, after: carried)
       for (batch, id) in batches {
         guard await leg.connection.takeCredit(leg.call) else { throw lost }
         try await write(batch, id, on: leg, isFirst: false)
@@ -238,13 +247,8 @@ public final class EvaluationStream: Sendable {
     StatusError(.unavailable, "the next daemon ended the stream while it was being resumed")
   }
 
-  /// What the whole stream came to, once `next` has returned nil. Where several daemons evaluated
-  /// it and the function declares no reduction, it has counts alone: see `SummaryRule`.
-  public var summary: SummaryMessage? {
-    let (carried, summary) = state.withLock { ($0.carried, $0.summary) }
-    guard let summary, let carried else { return summary ?? carried }
-    return rule.value(rule.added(carried, summary), last: summary)
-  }
+  /// What the whole stream came to, once `next` has returned nil.
+  public var summary: SummaryMessage? { state.withLock { $0.summary ?? $0.carried } }
 
   /// Asks the daemon to stop.
   public func cancel() {

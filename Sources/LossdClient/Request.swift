@@ -7,7 +7,8 @@ import LossdWire
 func encodeRequest(
   _ connection: ClientConnection, _ call: ClientCall, function: String,
   inputs: [(name: String, tensor: Tensor)], options: EvaluationOptions?, id: UInt64,
-  endStream: Bool, _ limits: HelloMessage, into places: [String: Tensor] = [:]
+  endStream: Bool, _ limits: HelloMessage, into places: [String: Tensor] = [:],
+  summaries: [SummaryMessage] = []
 ) throws(StatusError) -> OutgoingFrames {
   var offset = 0
   var storages: [TensorStorage] = []
@@ -61,7 +62,7 @@ func encodeRequest(
           let request = OutgoingRequest(
             function: function, inputs: tensors,
             attributes: (options?.attributes ?? [:]).map { ($0.key, $0.value) },
-            outputs: outputs, id: id)
+            outputs: outputs, id: id, summaries: summaries)
           do throws(StatusError) {
             try buffer.encodeFrame(
               request: request, stream: call.stream, endStream: endStream,

@@ -15,7 +15,7 @@ public struct Evaluator: Sendable {
     outputs: [String] = [], mayOverwrite: Bool = false
   ) throws(StatusError) -> [String: Tensor] {
     let evaluation = try prepare(function, attributes: attributes, outputs: outputs)
-    if mayOverwrite { evaluation.ownInputs = .max }
+    if mayOverwrite { evaluation.request.ownInputs = .max }
     return try run(evaluation, inputs)
   }
 
@@ -35,20 +35,20 @@ public struct Evaluator: Sendable {
     for (name, value) in attributes {
       try withBytes(name) { name throws(StatusError) in
         switch value {
-        case .bool(let bool): try evaluation.setAttribute(name, .bool(bool))
-        case .int(let int): try evaluation.setAttribute(name, .int(int))
-        case .float(let float): try evaluation.setAttribute(name, .float(float))
+        case .bool(let bool): try evaluation.request.setAttribute(name, .bool(bool))
+        case .int(let int): try evaluation.request.setAttribute(name, .int(int))
+        case .float(let float): try evaluation.request.setAttribute(name, .float(float))
         case .string(let text):
           try withBytes(text) { text throws(StatusError) in
-            try evaluation.setAttribute(name, .string(text))
+            try evaluation.request.setAttribute(name, .string(text))
           }
         }
       }
     }
     for name in outputs {
-      try withBytes(name) { name throws(StatusError) in try evaluation.want(name) }
+      try withBytes(name) { name throws(StatusError) in try evaluation.request.want(name) }
     }
-    if outputs.isEmpty { evaluation.wantDefault() }
+    if outputs.isEmpty { evaluation.request.wantDefault() }
     return evaluation
   }
 
@@ -65,21 +65,22 @@ public struct Evaluator: Sendable {
         data: tensor.buffer.base + tensor.offset,
         shape: UnsafeBufferPointer(start: shape, count: tensor.shape.count), count: tensor.count,
         dataType: tensor.dataType)
-      try withBytes(name) { name throws(StatusError) in try evaluation.setInput(name, view) }
+      try withBytes(name) { name throws(StatusError) in try evaluation.request.setInput(name, view)
+      }
     }
     try evaluation.makePlan()
-    let results = try AlignedBuffer(reserving: evaluation.resultBytes)
+    let results = try AlignedBuffer(reserving: evaluation.plan.resultBytes)
     try evaluation.bind(
       results: results.base,
-      workspace: try AlignedBuffer(reserving: evaluation.workspaceBytes))
-    let scratch = try AlignedBuffer(reserving: evaluation.scratchBytes)
+      workspace: try AlignedBuffer(reserving: evaluation.plan.workspaceBytes))
+    let scratch = try AlignedBuffer(reserving: evaluation.plan.scratchBytes)
     // Held until the end: a pointer does not keep its buffer.
     defer { withExtendedLifetime(scratch) {} }
     try evaluation.runInline(scratch: scratch.base)
     var outputs: [String: Tensor] = [:]
-    for position in evaluation.wantedOutputs.indices {
+    for position in evaluation.request.wantedOutputs.indices {
       let result = evaluation.result(position)
-      if let place = evaluation.overwrites.first(where: { $0.position == position }) {
+      if let place = evaluation.plan.overwrites.first(where: { $0.position == position }) {
         let input = String(cString: evaluation.entry.inputs[place.input].name)
         outputs[String(cString: result.name)] = inputs[input]
         continue
@@ -92,9 +93,9 @@ public struct Evaluator: Sendable {
   }
 }
 
-extension Evaluation {
+extension Evaluation.Request {
   /// Sets the input of this name. The tensor's memory, shape included, is borrowed until the end.
-  public func setInput(named name: String, _ tensor: TensorView) throws(StatusError) {
+  public mutating func setInput(named name: String, _ tensor: TensorView) throws(StatusError) {
     try withBytes(name) { name throws(StatusError) in try setInput(name, tensor) }
   }
 }

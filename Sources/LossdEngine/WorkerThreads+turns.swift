@@ -8,29 +8,30 @@ extension WorkerThreads {
   ) {
     // There is one as long as the call has not ended.
     guard let group = call.group else { return }
-    let chunk = call.nextChunk
+    let chunk = call.progress.nextChunk
     let hasChunk =
-      call.failure == nil && call.stage < call.stages.count && chunk < call.chunkEnd
+      call.progress.failure == nil && call.progress.stage < call.plan.stages.count
+      && chunk < call.progress.chunkEnd
     if hasChunk {
-      call.nextChunk += 1
-      call.outstanding += 1
+      call.progress.nextChunk += 1
+      call.progress.outstanding += 1
       // Behind the others of its group; nobody has to be woken for what was there already.
-      if call.nextChunk < call.chunkEnd { queue.append(call, group) }
+      if call.progress.nextChunk < call.progress.chunkEnd { queue.append(call, group) }
       let error: StatusError? = inside(call, me) {
         do throws(StatusError) {
-          if scratch.count < call.scratchBytes {
+          if scratch.count < call.plan.scratchBytes {
             // The old one first: a call takes its scratch once a worker.
             scratch = own
-            scratch = try AlignedBuffer(reserving: call.scratchBytes)
+            scratch = try AlignedBuffer(reserving: call.plan.scratchBytes)
           }
         } catch { return error }
         return run(call, chunk, scratch)
       }
       if me.isLost { return letGo(call) }
-      call.outstanding -= 1
-      if let error, call.failure == nil || chunk < (call.failure?.chunk ?? 0) {
+      call.progress.outstanding -= 1
+      if let error, call.progress.failure == nil || chunk < (call.progress.failure?.chunk ?? 0) {
         queue.remove(call, group)
-        call.failure = (call.stage, chunk, error)
+        call.progress.failure = (call.progress.stage, chunk, error)
       }
     }
     settle(call, group, me)
@@ -41,7 +42,7 @@ extension WorkerThreads {
     _ scratch: AlignedBuffer
   ) {
     call.task = nil
-    if call.failure == nil {
+    if call.progress.failure == nil {
       let error: StatusError? = inside(call, me) {
         defer { clear(scratch, call) }
         do throws(StatusError) {
@@ -50,7 +51,7 @@ extension WorkerThreads {
         } catch { return error }
       }
       if me.isLost { return letGo(call) }
-      if let error { call.failure = (call.stage, 0, error) }
+      if let error { call.progress.failure = (call.progress.stage, 0, error) }
     }
     end(call)
   }
@@ -73,26 +74,31 @@ extension WorkerThreads {
 
   /// Goes on to the next stage, or ends the call, once its last chunk is back.
   private func settle(_ call: Evaluation, _ group: WorkGroup, _ me: WorkerThread) {
-    guard call.outstanding == 0, call.completion != nil, !call.isSettling else { return }
-    if call.failure != nil { return end(call) }
-    guard call.stage >= call.stages.count || call.nextChunk == call.chunkEnd else { return }
+    guard call.progress.outstanding == 0, call.completion != nil, !call.progress.isSettling else {
+      return
+    }
+    if call.progress.failure != nil { return end(call) }
+    guard
+      call.progress.stage >= call.plan.stages.count
+        || call.progress.nextChunk == call.progress.chunkEnd
+    else { return }
     // Nobody else can take a chunk now: the call waits no more and no chunk is running.
-    call.isSettling = true
+    call.progress.isSettling = true
     var goesOn = false
     let failure: StatusError? = inside(call, me) {
       do throws(StatusError) {
-        if call.stage < call.stages.count { goesOn = try call.advance() }
+        if call.progress.stage < call.plan.stages.count { goesOn = try call.advance() }
         if !goesOn { try call.finishOutputs() }
         return nil
       } catch { return error }
     }
     if me.isLost { return letGo(call) }
-    call.isSettling = false
-    if let failure { call.failure = (call.stage, 0, failure) }
+    call.progress.isSettling = false
+    if let failure { call.progress.failure = (call.progress.stage, 0, failure) }
     if goesOn && failure == nil {
       enqueue(call, group)
     } else {
-      call.isComputed = failure == nil
+      call.progress.isComputed = failure == nil
       end(call)
     }
   }
@@ -114,7 +120,7 @@ extension WorkerThreads {
   private func run(_ call: Evaluation, _ chunk: Int, _ scratch: AlignedBuffer) -> StatusError? {
     defer { clear(scratch, call) }
     // The array is not resized while a stage runs; each chunk writes its own slots.
-    let sums = call.sumsBase
+    let sums = call.progress.sumsBase
     do throws(StatusError) {
       try call.runChunk(chunk, sums: sums, scratch: scratch.base)
       return nil
@@ -122,9 +128,9 @@ extension WorkerThreads {
   }
 
   private func clear(_ scratch: AlignedBuffer, _ call: Evaluation) {
-    guard clearsScratch, call.scratchBytes > 0 else { return }
+    guard clearsScratch, call.plan.scratchBytes > 0 else { return }
     scratch.base.initializeMemory(
-      as: UInt8.self, repeating: 0, count: min(call.scratchBytes, scratch.count))
+      as: UInt8.self, repeating: 0, count: min(call.plan.scratchBytes, scratch.count))
   }
 
   /// A thread that was given up is back.

@@ -199,8 +199,8 @@ public final class WorkerThreads: @unchecked Sendable {
           continue
         }
         if isStopping { break }
-        if call.failure == nil, let stop = call.reasonToStop() {
-          call.failure = (call.stage, -1, stop)
+        if call.progress.failure == nil, let stop = call.reasonToStop() {
+          call.progress.failure = (call.progress.stage, -1, stop)
         }
         if let task = call.task {
           perform(task, call, me, own)

@@ -18,12 +18,9 @@ struct BatchCalls: Sendable {
   let whole: WholeInputs
   let results: BatchResults
 
-  /// The function declares no sums that say what its batches come to: a stream is to compute them.
-  struct NoTotal: Error {}
-
   func run() async throws {
     let next = BatchCounter()
-    let total = OrderedTotal(SummaryTotal(evaluation.description, options.attributes))
+    let total = OrderedTotal()
     let isSmall =
       evaluation.rule.payloadBytes(rows: evaluation.batchSize) < BatchMemory.bytesMin
     let count = memory?.count ?? (isSmall ? BatchCalls.smallCount : BatchCalls.bigCount)
@@ -34,12 +31,16 @@ struct BatchCalls: Sendable {
             let index = next.take()
             guard let rows = evaluation.range(ofBatch: index) else { return }
             try await batch(index, rows, place, total)
+            if let parts = total.takeParts(isLast: false) { try await merge(parts, total) }
           }
           throw CancellationError()
         }
       }
       // The first failure ends the others.
       while try await group.next() != nil {}
+    }
+    if !arePlaced {
+      while let parts = total.takeParts(isLast: true) { try await merge(parts, total) }
     }
     results.end(arePlaced ? nil : total.summary)
   }
@@ -55,11 +56,21 @@ struct BatchCalls: Sendable {
         try results.write(evaluated, of: rows)
         try evaluated.checkIntact()
         results.count(evaluated, of: rows)
-        if let summary, !total.add(summary, ofBatch: index) { throw NoTotal() }
+        if let summary { total.add(summary, ofBatch: index) }
       } catch var error as StatusError {
         error.metadata["lossd-batch-id"] = String(index)
         throw error
       }
+    }
+  }
+
+  /// Has the daemon make one Summary of several.
+  private func merge(_ parts: [SummaryMessage], _ total: OrderedTotal) async throws {
+    try await evaluation.retry.repeating { timeout in
+      var options = options
+      options.timeout = timeout
+      total.merged(
+        try await evaluation.client.merge(evaluation.function, parts, options: options))
     }
   }
 
@@ -81,33 +92,60 @@ struct BatchCalls: Sendable {
   }
 }
 
-/// Adds batches' sums up in the order of the files, in whatever order they come: the total depends
-/// on nothing else.
+/// Batches' Summaries in the order of the files, in whatever order they come, merged so many at a
+/// time: the total depends on nothing else.
 private final class OrderedTotal: Sendable {
+  /// Summaries that one request merges, the total so far among them.
+  private static let partsMax = 256
+
   private struct State {
-    var total: SummaryTotal
+    /// Of all that has been merged.
+    var total: SummaryMessage?
+    /// Those after it, in order.
+    var parts: [SummaryMessage] = []
+    var isMerging = false
     var next = 0
     /// Batches that have come before one ahead of them, by their number.
     var waiting: [Int: SummaryMessage] = [:]
   }
 
-  private let state: Mutex<State>
+  private let state = Mutex(State())
 
-  init(_ total: SummaryTotal) { state = Mutex(State(total: total)) }
-
-  /// False where the sums of the function cannot be added up.
-  func add(_ summary: SummaryMessage, ofBatch index: Int) -> Bool {
+  func add(_ summary: SummaryMessage, ofBatch index: Int) {
     state.withLock { state in
       state.waiting[index] = summary
       while let summary = state.waiting.removeValue(forKey: state.next) {
-        guard state.total.add(summary) else { return false }
+        state.parts.append(summary)
         state.next += 1
       }
-      return true
     }
   }
 
-  var summary: SummaryMessage { state.withLock { $0.total.summary } }
+  /// What is to be merged now, by one caller, which tells `merged`; nil: nothing. `isLast`: no more
+  /// come.
+  func takeParts(isLast: Bool) -> [SummaryMessage]? {
+    state.withLock { state in
+      let count = OrderedTotal.partsMax - 1
+      guard !state.isMerging, state.parts.count >= (isLast ? 1 : count) else { return nil }
+      if state.total == nil, state.parts.count == 1 {
+        state.total = state.parts.removeFirst()
+        return nil
+      }
+      state.isMerging = true
+      let parts = state.parts.prefix(count)
+      state.parts.removeFirst(parts.count)
+      return (state.total.map { [$0] } ?? []) + parts
+    }
+  }
+
+  func merged(_ total: SummaryMessage) {
+    state.withLock { state in
+      state.total = total
+      state.isMerging = false
+    }
+  }
+
+  var summary: SummaryMessage { state.withLock { $0.total ?? SummaryMessage(batches: 0, rows: 0) } }
 }
 
 /// Gives out numbers from 0 on.

@@ -147,8 +147,6 @@ struct BatchedEvaluation {
       do {
         try await work.value
         return results
-      } catch is BatchCalls.NoTotal {
-        // Only the daemon knows what the batches come to.
       } catch { throw told(error, interrupt, nil) }
     }
     let results = BatchResults(saves, rows: rule.rows)

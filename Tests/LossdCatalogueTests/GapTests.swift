@@ -98,13 +98,13 @@ import Testing
       var failure: StatusError?
       bytes.withUnsafeBytes { bytes in
         do throws(StatusError) {
-          try call.evaluation.setAttribute(entry.attribute(named: index)!, .string(bytes))
+          try call.evaluation.request.setAttribute(entry.attribute(named: index)!, .string(bytes))
         } catch { failure = error }
       }
       if let failure { throw failure }
     }
-    for output in request.outputs { try call.evaluation.want(output) }
-    if place == .inputs { call.evaluation.ownInputs = .max }
+    for output in request.outputs { try call.evaluation.request.want(output) }
+    if place == .inputs { call.evaluation.request.ownInputs = .max }
     return call
   }
 
@@ -118,20 +118,22 @@ import Testing
       try evaluation.makePlan()
       if place == .elsewhere {
         // Every second result goes to memory of the request's.
-        let counts = evaluation.wantedOutputs.indices.map { evaluation.result($0).view.byteCount }
+        let counts = evaluation.request.wantedOutputs.indices.map {
+          evaluation.result($0).view.byteCount
+        }
         for position in counts.indices where position % 2 == 1 {
           let buffer = AlignedBuffer(count: counts[position])
           buffer.bytes.initializeMemory(as: UInt8.self, repeating: poison)
           elsewhere.append(buffer)
-          evaluation.place(position, at: buffer.base, count: counts[position])
+          evaluation.request.place(position, at: buffer.base, count: counts[position])
         }
         try evaluation.makePlan()
       }
       let memory = try call.run(poison: poison)
-      let bytes = UnsafeRawBufferPointer(rebasing: memory.bytes[..<evaluation.resultBytes])
+      let bytes = UnsafeRawBufferPointer(rebasing: memory.bytes[..<evaluation.plan.resultBytes])
       var isResult = [Bool](repeating: false, count: bytes.count)
       var all = Array(bytes)
-      for position in evaluation.wantedOutputs.indices {
+      for position in evaluation.request.wantedOutputs.indices {
         let (view, offset, _) = evaluation.result(position)
         guard let data = view.data, view.byteCount > 0 else { continue }
         if data >= memory.base && data < memory.base + bytes.count {
@@ -142,7 +144,7 @@ import Testing
           isResult += [Bool](repeating: true, count: view.byteCount)
         }
       }
-      if place == .payload { #expect(evaluation.payloadBytes == evaluation.resultBytes) }
+      if place == .payload { #expect(evaluation.plan.payloadBytes == evaluation.plan.resultBytes) }
       withExtendedLifetime((call, memory)) {}
       return (all, isResult)
     }

@@ -126,29 +126,30 @@ import Testing
       var isWanted = false
       for index in 0..<entry.outputs.count where Bool.random(using: &generator) {
         if entry.outputs[index].flags & 2 != 0 { continue }
-        try evaluation.want(index)
+        try evaluation.request.want(index)
         isWanted = true
       }
-      if !isWanted { evaluation.wantDefault() }
-      text += " wants \(evaluation.wantedOutputs)"
+      if !isWanted { evaluation.request.wantDefault() }
+      text += " wants \(evaluation.request.wantedOutputs)"
       try evaluation.makePlan()
     } catch {
       check(error, text, seed, isAllEmpty: isAllEmpty && !text.contains("reduction=none"))
       return .refused
     }
-    if isAllEmpty && evaluation.resultBytes <= 128 {
+    if isAllEmpty && evaluation.plan.resultBytes <= 128 {
       // One row without elements is computed, whose loss is the margin.
       let scratchMax = entry.name == "triplet_margin_loss" ? 1 << 16 : 0
-      #expect(evaluation.scratchBytes <= scratchMax, "LOSSD_SEED=\(seed): \(text)")
-      #expect(evaluation.workspaceBytes == 0, "LOSSD_SEED=\(seed): \(text)")
-      #expect(evaluation.cost < 20_000, "LOSSD_SEED=\(seed): \(text)")
+      #expect(evaluation.plan.scratchBytes <= scratchMax, "LOSSD_SEED=\(seed): \(text)")
+      #expect(evaluation.plan.workspaceBytes == 0, "LOSSD_SEED=\(seed): \(text)")
+      #expect(evaluation.plan.cost < 20_000, "LOSSD_SEED=\(seed): \(text)")
     }
-    guard evaluation.cost <= HostileShapeTests.runCostMax, evaluation.resultBytes < 1 << 20,
-      evaluation.workspaceBytes < 1 << 20, evaluation.scratchBytes < 1 << 20
+    guard evaluation.plan.cost <= HostileShapeTests.runCostMax,
+      evaluation.plan.resultBytes < 1 << 20,
+      evaluation.plan.workspaceBytes < 1 << 20, evaluation.plan.scratchBytes < 1 << 20
     else { return .planned }
     do {
       let results = try call.run(poison: 0xEE)
-      if isAllEmpty && entry.valueCount > 0 && evaluation.wantedOutputs == [0]
+      if isAllEmpty && entry.valueCount > 0 && evaluation.request.wantedOutputs == [0]
         && evaluation.result(0).view.rank == 0
       {
         let data = try #require(evaluation.result(0).view.data)
@@ -210,14 +211,14 @@ import Testing
       let bytes = Array(value.utf8)
       var failure: StatusError?
       bytes.withUnsafeBytes {
-        do throws(StatusError) { try evaluation.setAttribute(index, .string($0)) } catch {
+        do throws(StatusError) { try evaluation.request.setAttribute(index, .string($0)) } catch {
           failure = error
         }
       }
       if let failure { throw failure }
       return " \(name)=\(value)"
     }
-    try evaluation.setAttribute(index, argument)
+    try evaluation.request.setAttribute(index, argument)
     return " \(name)=\(text)"
   }
 
@@ -232,10 +233,10 @@ import Testing
     }
     if let reduction, let index = entry.attribute(named: "reduction") {
       let bytes = Array(reduction.utf8)
-      try bytes.withUnsafeBytes { try call.evaluation.setAttribute(index, .string($0)) }
+      try bytes.withUnsafeBytes { try call.evaluation.request.setAttribute(index, .string($0)) }
     }
-    if outputs.isEmpty { call.evaluation.wantDefault() }
-    for output in outputs { try call.evaluation.want(output) }
+    if outputs.isEmpty { call.evaluation.request.wantDefault() }
+    for output in outputs { try call.evaluation.request.want(output) }
     return call
   }
 
@@ -259,8 +260,8 @@ import Testing
           let call = try evaluation(
             name, [(type, shape), (type, shape)], reduction: reduction, outputs: [0, 1])
           try call.evaluation.makePlan()
-          #expect(call.evaluation.cost < 2000, "\(name) \(shape)")
-          #expect(call.evaluation.scratchBytes + call.evaluation.workspaceBytes == 0)
+          #expect(call.evaluation.plan.cost < 2000, "\(name) \(shape)")
+          #expect(call.evaluation.plan.scratchBytes + call.evaluation.plan.workspaceBytes == 0)
           let results = try call.run(poison: 0xEE)
           let view = call.evaluation.result(0).view
           let value = widenedElement(try #require(view.data), type, at: 0)
@@ -296,7 +297,7 @@ import Testing
   func rows() throws {
     let call = try evaluation("sigmoid", [(.float16, [(1 << 62) - 1, 0])])
     try call.evaluation.makePlan()
-    #expect(call.evaluation.rows == 1 << 48)
+    #expect(call.evaluation.plan.rows == 1 << 48)
   }
 
   @Test(
@@ -314,10 +315,10 @@ import Testing
     target.base.storeBytes(of: Int64(classes - 1), toByteOffset: 8, as: Int64.self)
     #expect(try call.setInput(0, .float16, [2, Int64(classes)], bytes: input))
     #expect(try call.setInput(1, .int64, [2], bytes: target))
-    for output in 0..<2 { try call.evaluation.want(output) }
+    for output in 0..<2 { try call.evaluation.request.want(output) }
     try call.evaluation.makePlan()
     // The host's clearing apart, two positions.
-    #expect(call.evaluation.cost < 5e6)
+    #expect(call.evaluation.plan.cost < 5e6)
     let results = try call.run(poison: 0xEE)
     let loss = try #require(call.evaluation.result(0).view.data).load(as: Float16.self)
     #expect(loss == 3.5)
@@ -341,7 +342,7 @@ import Testing
     for (index, shape) in [(0, [size, 1, 1]), (1, [1, size, 1]), (3, [1, 1, size])] {
       #expect(try call.setInput(index, .float32, shape, bytes: bytes))
     }
-    call.evaluation.wantDefault()
+    call.evaluation.request.wantDefault()
     #expect {
       try call.evaluation.makePlan()
     } throws: { error in
@@ -385,7 +386,7 @@ import Testing
     }
     do {
       for index in 0..<entry.outputs.count {
-        if entry.outputs[index].flags & 2 == 0 { try call.evaluation.want(index) }
+        if entry.outputs[index].flags & 2 == 0 { try call.evaluation.request.want(index) }
       }
       try call.evaluation.makePlan()
     } catch {

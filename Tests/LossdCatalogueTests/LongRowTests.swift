@@ -126,15 +126,15 @@ import Testing
       let view = TensorView(
         data: tensor.buffer.base, shape: UnsafeBufferPointer(start: shape, count: 2),
         count: tensor.count, dataType: tensor.dataType)
-      try Array(name.utf8).withUnsafeBytes { try evaluation.setInput($0, view) }
+      try Array(name.utf8).withUnsafeBytes { try evaluation.request.setInput($0, view) }
     }
-    try Array("dim".utf8).withUnsafeBytes { try evaluation.setAttribute($0, .int(0)) }
+    try Array("dim".utf8).withUnsafeBytes { try evaluation.request.setAttribute($0, .int(0)) }
     for name in ["output", "grad.input"] {
-      try Array(name.utf8).withUnsafeBytes { try evaluation.want($0) }
+      try Array(name.utf8).withUnsafeBytes { try evaluation.request.want($0) }
     }
     try evaluation.makePlan()
-    let results = AlignedBuffer(count: evaluation.resultBytes)
-    let workspace = AlignedBuffer(count: evaluation.workspaceBytes)
+    let results = AlignedBuffer(count: evaluation.plan.resultBytes)
+    let workspace = AlignedBuffer(count: evaluation.plan.workspaceBytes)
     try evaluation.bind(results: results.base, workspace: workspace)
     let threads = WorkerThreads(workers: workers)
     let isDone = Atomic<Bool>(false)

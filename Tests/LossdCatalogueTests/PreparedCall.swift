@@ -39,7 +39,7 @@ final class PreparedCall {
     for (dimension, size) in shape.enumerated() { sizes[dimension] = size }
     shapes.append(sizes)
     if let bytes { buffers.append(bytes) }
-    try evaluation.setInput(
+    try evaluation.request.setInput(
       index,
       TensorView(
         data: bytes?.base, shape: UnsafeBufferPointer(start: sizes, count: shape.count),
@@ -54,9 +54,9 @@ final class PreparedCall {
       buffer.bytes.initializeMemory(as: UInt8.self, repeating: poison)
       return buffer
     }
-    let results = poisoned(evaluation.resultBytes)
+    let results = poisoned(evaluation.plan.resultBytes)
     let (workspace, scratch) = (
-      poisoned(evaluation.workspaceBytes), poisoned(evaluation.scratchBytes)
+      poisoned(evaluation.plan.workspaceBytes), poisoned(evaluation.plan.scratchBytes)
     )
     try evaluation.bind(results: results.base, workspace: workspace)
     try evaluation.runInline(scratch: scratch.base)

@@ -174,7 +174,7 @@ enum HalfSquare: Function {
       try want(evaluation, "grad.input")
       try evaluation.makePlan()
     } catch { return (error, .nan, []) }
-    let results = AlignedBuffer.zeroed(count: evaluation.resultBytes)
+    let results = AlignedBuffer.zeroed(count: evaluation.plan.resultBytes)
     do throws(StatusError) {
       try evaluation.bind(results: results.base, workspace: nil)
     } catch { return (error, .nan, []) }
@@ -195,12 +195,12 @@ enum HalfSquare: Function {
   private func set(_ evaluation: Evaluation, _ name: StaticString, _ view: TensorView)
     throws(StatusError)
   {
-    try evaluation.setInput(
+    try evaluation.request.setInput(
       UnsafeRawBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), view)
   }
 
   private func want(_ evaluation: Evaluation, _ name: StaticString) throws(StatusError) {
-    try evaluation.want(
+    try evaluation.request.want(
       UnsafeRawBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
   }
 }

@@ -57,15 +57,15 @@ import Testing
 
   private func evaluation(does what: Int64) throws -> Evaluation {
     let evaluation = Evaluation(try #require(registry.table.entries.first))
-    try evaluation.setAttribute(0, .int(what))
-    evaluation.wantDefault()
+    try evaluation.request.setAttribute(0, .int(what))
+    evaluation.request.wantDefault()
     return evaluation
   }
 
   private func outcome(_ what: Int64) throws -> (error: StatusError?, output: [Float]) {
     let evaluation = try evaluation(does: what)
     try evaluation.makePlan()
-    let results = AlignedBuffer(count: evaluation.resultBytes)
+    let results = AlignedBuffer(count: evaluation.plan.resultBytes)
     results.bytes.initializeMemory(as: UInt8.self, repeating: 0xEE)
     try evaluation.bind(results: results.base, workspace: nil)
     evaluation.runToEnd(scratch: results.base)
@@ -125,7 +125,8 @@ import Testing
       done.set()
     }
     while !done.isSet { usleep(1000) }
-    #expect(next.isComputed)
+    let isComputed = next.progress.isComputed
+    #expect(isComputed)
     #expect(!isGone.isSet)
     Careless.gate.store(true, ordering: .releasing)
     for _ in 0..<2000 where !isGone.isSet { usleep(1000) }

@@ -75,11 +75,11 @@ import Testing
   ) throws -> Evaluation {
     PlanBoundsTests.planned.withLock { $0 = change }
     let evaluation = Evaluation(entry)
-    evaluation.wantDefault()
+    evaluation.request.wantDefault()
     try shape.withUnsafeBufferPointer {
       let count = try #require(checkedElementCount($0, byteSize: 1))
       if !shape.isEmpty {
-        try evaluation.setInput(
+        try evaluation.request.setInput(
           0, TensorView(data: nil, shape: $0, count: count, dataType: .uint8))
       }
       try evaluation.makePlan()
@@ -91,7 +91,7 @@ import Testing
     rows: Int64 = 1, workspaceBytes: UInt64 = 0, scratchBytes: UInt64 = 0, cost: Double = 1
   ) throws {
     let evaluation = Evaluation(entry)
-    evaluation.wantDefault()
+    evaluation.request.wantDefault()
     var output = lossd_planned_output()
     output.data_type = UInt32(LOSSD_FLOAT32)
     try evaluation.adoptPlan(
@@ -149,11 +149,11 @@ import Testing
 
   @Test("what can be is believed, and what a client's empty tensor is long is no lie")
   func truths() throws {
-    #expect(try plan { $0.rows = 1 << 48 }.rows == 1 << 48)
+    #expect(try plan { $0.rows = 1 << 48 }.plan.rows == 1 << 48)
     #expect(
       code { try adopt(rows: 1 << 48, workspaceBytes: 1 << 46, scratchBytes: 1 << 40) } == .ok)
     let length: Int64 = .max - 1
-    #expect(try plan([length, 0]) { $0.rows = length }.rows == 1 << 48)
+    #expect(try plan([length, 0]) { $0.rows = length }.plan.rows == 1 << 48)
     #expect(code { _ = try plan([length, 0]) { $0.rows = length + 1 } } == .internal)
   }
 
@@ -197,16 +197,16 @@ import Testing
         $0.passes.0.units = units
         $0.passes.0.unit_cost_ns = cost
       }
-      let stage = try #require(evaluation.stages.last)
+      let stage = try #require(evaluation.plan.stages.last)
       #expect(
         stage.unitsPerChunk == 1 || Double(stage.unitsPerChunk) * cost <= Chunking.chunkCost)
       #expect(stage.unitsPerChunk <= 40_000_000)
       #expect(
         stage.chunks == Int(units) / stage.unitsPerChunk
           + (Int(units) % stage.unitsPerChunk == 0 ? 0 : 1))
-      let results = AlignedBuffer(count: evaluation.resultBytes)
+      let results = AlignedBuffer(count: evaluation.plan.resultBytes)
       try evaluation.bind(results: results.base, workspace: nil)
-      #expect(evaluation.chunkEnd - evaluation.firstChunk <= Chunking.stretch)
+      #expect(evaluation.progress.chunkEnd - evaluation.progress.firstChunk <= Chunking.stretch)
     }
   }
 
@@ -214,10 +214,10 @@ import Testing
   func unwritten() throws {
     PlanBoundsTests.planned.withLock { $0 = nil }
     let evaluation = Evaluation(entry)
-    try evaluation.want(1)
-    try evaluation.want(0)
+    try evaluation.request.want(1)
+    try evaluation.request.want(0)
     try evaluation.makePlan()
-    let memory = AlignedBuffer(count: evaluation.resultBytes)
+    let memory = AlignedBuffer(count: evaluation.plan.resultBytes)
     memory.bytes.initializeMemory(as: UInt8.self, repeating: 0xEE)
     try evaluation.bind(results: memory.base, workspace: nil)
     try evaluation.runInline(scratch: memory.base)
@@ -227,8 +227,8 @@ import Testing
   @Test("what a process sends between its results is not sent on")
   func adoptedGaps() throws {
     let evaluation = Evaluation(entry)
-    try evaluation.want(0)
-    try evaluation.want(1)
+    try evaluation.request.want(0)
+    try evaluation.request.want(1)
     var outputs = [lossd_planned_output](repeating: lossd_planned_output(), count: 2)
     for (index, size) in [(0, Int64(3)), (1, 5)] {
       outputs[index].data_type = UInt32(LOSSD_FLOAT32)
@@ -237,7 +237,7 @@ import Testing
     }
     try evaluation.adoptPlan(
       rows: 1, workspaceBytes: 0, scratchBytes: 0, cost: 1, outputs: outputs)
-    let sent = [UInt8](repeating: 0xEE, count: evaluation.resultBytes)
+    let sent = [UInt8](repeating: 0xEE, count: evaluation.plan.resultBytes)
     let memory = AlignedBuffer(count: sent.count)
     memory.bytes.initializeMemory(as: UInt8.self, repeating: 0x11)
     sent.withUnsafeBytes { evaluation.adoptResults($0, to: memory.base) }

@@ -96,9 +96,9 @@ import Testing
     let entry = try #require(registry.table.entries.first { $0.name == name })
     let call = Submitted(evaluation: Evaluation(entry))
     for (index, value) in attributes.enumerated() {
-      try call.evaluation.setAttribute(index, .int(value))
+      try call.evaluation.request.setAttribute(index, .int(value))
     }
-    call.evaluation.wantDefault()
+    call.evaluation.request.wantDefault()
     try call.evaluation.makePlan()
     try call.evaluation.bind(results: call.memory.base, workspace: nil)
     return call
@@ -159,7 +159,7 @@ import Testing
   func stretches() throws {
     let units = Int64(3 * Chunking.stretch + 17)
     let alone = try call("counting", [units])
-    #expect(alone.evaluation.stages.last?.chunks == Int(units))
+    #expect(alone.evaluation.plan.stages.last?.chunks == Int(units))
     alone.evaluation.runToEnd(scratch: alone.memory.base)
     let expected = try #require(alone.evaluation.result(0).view.data).load(as: Double.self)
     var sum = Accumulator(fields: 1)

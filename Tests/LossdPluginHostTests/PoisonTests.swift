@@ -31,12 +31,12 @@ import Testing
     let tensors = Tensors()
     let entry = try Library.entry("cross_entropy", isElsewhere: false)
     let evaluation = Evaluation(entry)
-    try evaluation.setInput(0, tensors.make([Float(1), 2, 3, 4, 5, 7], .float32, [2, 3]))
-    try evaluation.setInput(1, tensors.make([Int64(2), 0], .int64, [2]))
-    try evaluation.want(0)
-    try evaluation.want(1)
+    try evaluation.request.setInput(0, tensors.make([Float(1), 2, 3, 4, 5, 7], .float32, [2, 3]))
+    try evaluation.request.setInput(1, tensors.make([Int64(2), 0], .int64, [2]))
+    try evaluation.request.want(0)
+    try evaluation.request.want(1)
     try evaluation.makePlan()
-    let results = AlignedBuffer.zeroed(count: evaluation.resultBytes)
+    let results = AlignedBuffer.zeroed(count: evaluation.plan.resultBytes)
     expectWhole("planned") { $0.put(planned: evaluation, 7) }
     for bringsPlan in [true, false] {
       expectWhole("computed") {
@@ -65,8 +65,8 @@ import Testing
       let entry = try Library.entry("sigmoid", isElsewhere: true)
       func evaluate(_ values: [Float]) throws -> [UInt8] {
         let evaluation = Evaluation(entry)
-        try evaluation.setInput(0, tensors.make(values, .float32, [Int64(values.count)]))
-        evaluation.wantDefault()
+        try evaluation.request.setInput(0, tensors.make(values, .float32, [Int64(values.count)]))
+        evaluation.request.wantDefault()
         try process.link.evaluate(evaluation, function: 0, segments: [])
         let count = try process.hear().bytes
         process.link.settle()

@@ -15,11 +15,11 @@ import Testing
   private func evaluation(isElsewhere: Bool) throws -> Evaluation {
     let entry = try Library.entry("cross_entropy", isElsewhere: isElsewhere)
     let evaluation = Evaluation(entry)
-    try evaluation.setInput(
+    try evaluation.request.setInput(
       0, tensors.make([Float(1), 2, 3, 4, 5, 7], .float32, [2, 3]))
-    try evaluation.setInput(1, tensors.make([Int64(2), 0], .int64, [2]))
-    try evaluation.want(0)
-    try evaluation.want(1)
+    try evaluation.request.setInput(1, tensors.make([Int64(2), 0], .int64, [2]))
+    try evaluation.request.want(0)
+    try evaluation.request.want(1)
     return evaluation
   }
 
@@ -32,12 +32,13 @@ import Testing
   /// The results, which live as long as somebody holds them.
   private func compute(_ evaluation: Evaluation) throws -> AlignedBuffer {
     try evaluation.makePlan()
-    let results = AlignedBuffer.zeroed(count: evaluation.resultBytes)
+    let results = AlignedBuffer.zeroed(count: evaluation.plan.resultBytes)
     try evaluation.bind(
-      results: results.base, workspace: AlignedBuffer(count: evaluation.workspaceBytes))
-    let scratch = AlignedBuffer(count: evaluation.scratchBytes)
+      results: results.base, workspace: AlignedBuffer(count: evaluation.plan.workspaceBytes))
+    let scratch = AlignedBuffer(count: evaluation.plan.scratchBytes)
     withExtendedLifetime(scratch) { evaluation.runToEnd(scratch: scratch.base) }
-    try #require(evaluation.isComputed)
+    let isComputed = evaluation.progress.isComputed
+    try #require(isComputed)
     return results
   }
 
@@ -71,7 +72,7 @@ import Testing
     let expected = try computed()
     #expect(bytes.count == expected.results.count)
     #expect(bytes.elementsEqual(UnsafeRawBufferPointer(expected.results.bytes)))
-    #expect(mine.accumulator.sums == expected.evaluation.accumulator.sums)
+    #expect(mine.progress.accumulator.sums == expected.evaluation.progress.accumulator.sums)
     #expect(process.link.receive() == nil)
   }
 
@@ -142,7 +143,7 @@ import Testing
           process.say(packed { $0.put(planned: done, 1) })
           #expect(try #require(process.link.receive()).isPlanned)
           if state == "run" {
-            try process.link.run(evaluation, results: nil, bytes: evaluation.resultBytes)
+            try process.link.run(evaluation, results: nil, bytes: evaluation.plan.resultBytes)
           } else {
             try process.link.evaluate(evaluation, again: true, function: 0, segments: [])
           }
@@ -150,7 +151,7 @@ import Testing
         case "merge": try process.link.merge(evaluation, function: 0, into: [1, 2], from: [3, 4])
         default: break
         }
-        let bytes = evaluation.resultBytes
+        let bytes = evaluation.plan.resultBytes
         process.say(answer(process.link.number))
         let event = try #require(process.link.receive(), "\(state), \(name)")
         if good.contains(name) {
@@ -161,7 +162,7 @@ import Testing
             "\(state), \(name): \(event)")
         }
         if state == "run" {
-          #expect(evaluation.resultBytes == bytes, "memory is bound by the plan")
+          #expect(evaluation.plan.resultBytes == bytes, "memory is bound by the plan")
         }
       }
     }
@@ -188,10 +189,10 @@ import Testing
     #expect(try #require(process.link.receive()).isPlanned)
     // Cross entropy of one row: another shape.
     let other = Evaluation(done.entry)
-    try other.setInput(0, tensors.make([Float(1), 2, 3], .float32, [1, 3]))
-    try other.setInput(1, tensors.make([Int64(2)], .int64, [1]))
-    try other.want(0)
-    try other.want(1)
+    try other.request.setInput(0, tensors.make([Float(1), 2, 3], .float32, [1, 3]))
+    try other.request.setInput(1, tensors.make([Int64(2)], .int64, [1]))
+    try other.request.want(0)
+    try other.request.want(1)
     try other.makePlan()
     try process.link.evaluate(evaluation, again: true, function: 0, segments: [])
     process.say(packed { $0.put(planned: other, 2) })
@@ -226,13 +227,13 @@ import Testing
       case .computed(let bytes):
         // The server copies as much as the plan says, and refuses any other count.
         #expect(bytes.count <= answer.count, "seed \(random.seed), round \(round)")
-        if bytes.count == evaluation.resultBytes {
+        if bytes.count == evaluation.plan.resultBytes {
           let copy = AlignedBuffer(count: max(bytes.count, 1))
           if let base = bytes.baseAddress {
             copy.base.copyMemory(from: base, byteCount: bytes.count)
           }
           evaluation.bindAdopted(results: copy.base)
-          for position in evaluation.wantedOutputs.indices {
+          for position in evaluation.request.wantedOutputs.indices {
             let (view, offset, _) = evaluation.result(position)
             #expect(
               offset >= 0 && offset + view.byteCount <= bytes.count,
@@ -240,8 +241,11 @@ import Testing
           }
         }
       case .planned:
-        #expect(evaluation.resultBytes >= 0 && evaluation.payloadBytes <= evaluation.resultBytes)
-        #expect(evaluation.cost >= 0 && evaluation.cost.isFinite && evaluation.rows >= 0)
+        #expect(
+          evaluation.plan.resultBytes >= 0
+            && evaluation.plan.payloadBytes <= evaluation.plan.resultBytes)
+        #expect(
+          evaluation.plan.cost >= 0 && evaluation.plan.cost.isFinite && evaluation.plan.rows >= 0)
         evaluation.bindAdopted(results: nil)
       default: break
       }
@@ -288,9 +292,9 @@ import Testing
     // 40,000 dimensions are more than there may be; the message only has to be too small for them.
     let shape = [Int64](repeating: 1, count: 40_000)
     let view = tensors.make([Float(1)], .float32, shape)
-    try wide.setInput(
+    try wide.request.setInput(
       0, TensorView(data: segment.base, shape: view.shape, count: 1, dataType: .float32))
-    wide.wantDefault()
+    wide.request.wantDefault()
     do throws(OrderFailure) {
       try process.link.evaluate(wide, function: 0, segments: [(segment, bytes: 64)])
       Issue.record("sent")
@@ -304,9 +308,9 @@ import Testing
     // The segment was not shown with it, so it comes along now.
     let narrow = Evaluation(entry)
     let one = tensors.make([Float(1)], .float32, [1])
-    try narrow.setInput(
+    try narrow.request.setInput(
       0, TensorView(data: segment.base, shape: one.shape, count: 1, dataType: .float32))
-    narrow.wantDefault()
+    narrow.request.wantDefault()
     try process.link.evaluate(narrow, function: 0, segments: [(segment, bytes: 64)])
     let descriptors = try process.hear().descriptors
     #expect(descriptors.count == 1)
@@ -323,10 +327,10 @@ import Testing
     let entry = try Library.entry("sigmoid", isElsewhere: true)
     for (count, isSent) in [(16_384, true), (16_385, false), (1 << 20, false)] {
       let evaluation = Evaluation(entry)
-      try evaluation.setInput(
+      try evaluation.request.setInput(
         0,
         tensors.make([Float](repeating: 1, count: count), .float32, [Int64(count)]))
-      evaluation.wantDefault()
+      evaluation.request.wantDefault()
       var refused: StatusError?
       do throws(OrderFailure) {
         try process.link.evaluate(evaluation, function: 0, segments: [])

@@ -375,12 +375,13 @@ class EvalShared(RandomFiles):
         """A daemon that takes batches of rows of 5 float32, and ends the connection at rows that are in `fails`."""
         def serve(fake):
             fake.send(HI)
-            methods, batches = {}, {}
+            methods, batches, merged = {}, {}, {}
             while True:
                 kind, stream, flags, message, payload = fake.frame()
                 if kind == OPEN:
                     methods[stream] = message
                     batches[stream] = 0
+                    merged[stream] = b""
                 if kind != MESSAGE:
                     continue
                 if b"ListFunctions" in methods[stream]:
@@ -391,8 +392,11 @@ class EvalShared(RandomFiles):
                 if payload:
                     batches[stream] += 1
                     fake.send(echoed(payload, 5, stream))
+                for part in parse(message).get(6, []):
+                    batches[stream] += parse(part)[1][0]
+                    merged[stream] = state
                 if flags & END_STREAM:
-                    end = block(3, number(1, batches[stream]) + number(2, batches[stream]) + state)
+                    end = block(3, number(1, batches[stream]) + number(2, batches[stream]) + merged[stream])
                     fake.send(frame(MESSAGE, stream, end, b"", END_STREAM))
 
         return serving(*[serve] * 1000)
@@ -408,15 +412,15 @@ class EvalShared(RandomFiles):
         self.assertIn("(--retry: begun again for 1 s)", result.stderr)
         self.assertTrue(1 <= time.monotonic() - begin < 10)
 
-    def test_a_total_that_only_a_stream_knows_is_a_streams_with_retry_too(self):
-        """A function that declares no reduction: its sums may merge in a way of their own."""
-        values = self.file([4, 5])
+    def test_what_batches_apart_come_to_is_the_daemons_to_say(self):
+        """Whatever the function: its sums may merge in a way of their own."""
         state = block(4, block(1, "biggest") + double(2, 7.0))
-        for given, expected in ((b"", {}), (state, {"biggest": 7.0})):
-            with self.evaluating("odd", state=given) as address:
+        for rows in (4, 2 * 600):  # one request's Summaries, and three's
+            values = self.file([rows, 5])
+            with self.evaluating("odd", state=state) as address:
                 result = lossctl("eval", "odd", "--tensor", f"input={values}", "--batch-size", 2, "--retry", 1,
                                  "--json", server=address)
-            self.assertEqual((result["state"], result["batches"]), (expected, 2))
+            self.assertEqual((result["state"], result["batches"]), ({"biggest": 7.0}, rows // 2))
 
     def test_a_timeout_ends_what_is_repeated(self):
         classes = self.classification(100, 32)

@@ -150,6 +150,31 @@ class SameBits(unittest.TestCase):
             self.assertEqual(state["largest"], max(abs(value) for data in batches
                                                    for value in struct.unpack(f"<{len(data) // 4}f", data)))
 
+    def test_of_parts_merged_by_the_plugin(self):
+        """What streams came to apart, given to another one: a merge that is no addition, in the daemon or apart."""
+        batches = [floats(count, count) for count in (1, 900, 30, 7)]
+        for daemon in self.daemons:
+            with daemon.connect(timeout=60) as connection:
+                for function in PLACES:
+                    def summary(batches, parts):
+                        stream = connection.open(STREAM)
+                        connection.send(frame(MESSAGE, stream, *request(
+                            function, {"weight": Tensor(floats(7))}, {"scale": 0.5}, ["loss"], parts=parts)))
+                        for data in batches:
+                            connection.send(frame(MESSAGE, stream, *request("", {"input": Tensor(data)})))
+                        connection.send(frame(MESSAGE, stream, b"", b"", END_STREAM))
+                        while True:
+                            kind, _, _, message, payload = connection.receive_of(stream)
+                            self.assertEqual(kind, MESSAGE, message)
+                            response = Response(message, payload)
+                            if response.summary:
+                                return response.summary
+
+                    whole = summary(batches, [])
+                    apart = [summary([data], []) for data in batches]
+                    self.assertTrue(summary([], apart) == whole, function)
+                    self.assertTrue(summary(batches[3:], [summary([], apart[:2]), apart[2]]) == whole, function)
+
     def test_what_a_big_call_costs_its_neighbours(self):
         """Memory for it is not allocated on the loop: a small call waits for a moment, not for 100 MB."""
         daemon = self.daemons[1]

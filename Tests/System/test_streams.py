@@ -20,9 +20,9 @@ class Stream:
         self.connection = connection
         self.id = connection.open(STREAM, **options)
 
-    def send(self, function="", inputs=None, attributes=None, outputs=(), id=0):
+    def send(self, function="", inputs=None, attributes=None, outputs=(), id=0, parts=()):
         self.connection.send(frame(
-            MESSAGE, self.id, *request(function, inputs, attributes, outputs, id)))
+            MESSAGE, self.id, *request(function, inputs, attributes, outputs, id, parts)))
 
     def half_close(self):
         self.connection.send(frame(MESSAGE, self.id, *HALF_CLOSE))
@@ -280,6 +280,72 @@ class Streams(unittest.TestCase):
                         stream.send(inputs=own, id=index + 2)
                 stream.half_close()
                 stream.summary()
+
+    def test_a_stream_goes_on_from_what_parts_came_to(self):
+        """Merged by the daemon, with batches after them or without, in one request or in several."""
+        generator = random.Random(11)
+        batches = [{"input": Tensor([generator.gauss(0, 3) for _ in range(4 * rows)], shape=[rows, 4]),
+                    "target": Tensor([generator.randrange(4) for _ in range(rows)], "int64")}
+                   for rows in (1, 7, 30, 2, 2)]
+        weight = {"weight": Tensor([0.5, 1, 2, 0.25])}
+        for attributes in ({}, {"reduction": "sum"}, {"reduction": "none"}):
+            _, whole = self.run_batches("cross_entropy", batches, attributes, weight)
+            parts = [self.run_batches("cross_entropy", [batch], attributes, weight)[1] for batch in batches[:3]]
+            nothing = {"batches": 0, "rows": 0, "state": {}}
+            for given, rest in ((parts, batches[3:]), ([nothing, *parts], batches[3:]),
+                                ([self.merged("cross_entropy", parts[:2], attributes), parts[2]], batches[3:])):
+                with self.daemon.connect() as connection:
+                    stream = Stream(connection)
+                    stream.send("cross_entropy", weight, attributes, parts=given)
+                    for batch in rest:
+                        stream.send("", batch)
+                    stream.half_close()
+                    total = stream.summary()
+                self.assertEqual((total["batches"], total["rows"]), (5, 42))
+                self.assertEqual(total["state"].keys(), whole["state"].keys())
+                self.assertEqual(total["values"].keys(), whole["values"].keys())
+                for kind in ("state", "values"):
+                    for name, value in whole[kind].items():
+                        self.assertAlmostEqual(total[kind][name] / value, 1, delta=1e-15)
+        # One part alone is said again as it is.
+        self.assertEqual(self.merged("cross_entropy", parts[:1], attributes), parts[0])
+        # An activation has counts.
+        self.assertEqual(self.merged("sigmoid", [{"batches": 2, "rows": 2**64 - 1, "state": {}}] * 2),
+                         {"batches": 4, "rows": 2**64 - 1, "values": {}, "state": {}})
+
+    def merged(self, function, parts, attributes=None):
+        with self.daemon.connect() as connection:
+            stream = Stream(connection)
+            stream.send(function, {}, attributes, parts=parts)
+            stream.half_close()
+            return stream.summary()
+
+    def test_what_no_stream_can_go_on_from(self):
+        good = {"batches": 1, "rows": 1, "state": {"loss_sum": 1.0, "weight_sum": math.nan}}
+        self.assertTrue(math.isnan(self.merged("mse_loss", [good] * 256)["values"]["loss"]))
+        for parts, text in (
+                ([good] * 257, "goes on from up to 256 Summaries, the request brings 257"),
+                ([{**good, "state": {"loss_sum": 1.0}}], "lacks the function's sum `weight_sum`"),
+                ([good, {**good, "state": {**good["state"], "loss\n": 1.0}}], "has the sum `loss?`, which is not")):
+            with self.assertRaises(CallError) as caught:
+                self.merged("mse_loss", parts)
+            self.assertEqual(caught.exception.code, 3)
+            self.assertIn(text, caught.exception.text)
+        batch = {"input": Tensor([1.0]), "target": Tensor([0.0])}
+        with self.daemon.connect() as connection:
+            stream = Stream(connection)
+            stream.send("mse_loss", batch)
+            stream.send("", batch, parts=[good])
+            stream.receive()
+            with self.assertRaises(CallError) as caught:
+                stream.receive()
+            self.assertIn("a later request brings attributes or outputs, or Summaries to go on from", caught.exception.text)
+            call = connection.open(EVALUATE)
+            connection.send(frame(MESSAGE, call, *request("mse_loss", batch, parts=[good]), END_STREAM))
+            kind, _, _, message, _ = connection.receive_of(call)
+            self.assertEqual(kind, STATUS)
+            self.assertEqual(CallError(message).code, 3)
+            self.assertIn("Summaries to go on from are for EvaluateStream", CallError(message).text)
 
     def test_credit_is_taken_and_given_back(self):
         with self.daemon.connect() as connection:

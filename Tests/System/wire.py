@@ -160,8 +160,14 @@ def value(item):
     return block(4, item)
 
 
-def request(function="", inputs=None, attributes=None, outputs=(), id=0):
-    """An EvaluateRequest and its payload."""
+def part(batches, rows, state):
+    """What a part of a data set came to, as a field of a stream's first request."""
+    sums = b"".join(block(4, block(1, name) + double(2, value)) for name, value in state.items())
+    return block(6, number(1, batches) + number(2, rows) + sums)
+
+
+def request(function="", inputs=None, attributes=None, outputs=(), id=0, parts=()):
+    """An EvaluateRequest and its payload. `parts`: Summaries to go on from, as Response has them."""
     message, payload = bytearray(block(1, function) if function else b""), bytearray()
     for name, tensor in (inputs or {}).items():
         payload += bytes(-len(payload) % 64)
@@ -172,6 +178,8 @@ def request(function="", inputs=None, attributes=None, outputs=(), id=0):
     for name in outputs:
         into = outputs[name] if isinstance(outputs, dict) else None
         message += block(4, block(1, name) + (block(2, into.range()) if into else b""))
+    for item in parts:
+        message += part(item["batches"], item["rows"], item["state"])
     return bytes(message + number(5, id)), bytes(payload)
 
 

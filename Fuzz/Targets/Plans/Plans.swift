@@ -134,15 +134,15 @@ struct Request {
     let evaluation = Evaluation(entry)
     for (index, argument) in attributes {
       switch argument {
-      case .value(let value): try evaluation.setAttribute(index, value)
+      case .value(let value): try evaluation.request.setAttribute(index, value)
       case .text(let text):
         let copy = text.withUnsafeBytes { ExactMemory(copying: $0) }
         attempt.memory.append(copy)
-        try evaluation.setAttribute(index, .string(copy.bytes))
+        try evaluation.request.setAttribute(index, .string(copy.bytes))
       }
     }
-    for index in outputs { try evaluation.want(index) }
-    if outputs.isEmpty { evaluation.wantDefault() }
+    for index in outputs { try evaluation.request.want(index) }
+    if outputs.isEmpty { evaluation.request.wantDefault() }
     for input in inputs {
       guard let count = checkedElementCount(input.shape, byteSize: input.type.byteSize) else {
         throw StatusError(.invalidArgument, "the wire refuses this shape")
@@ -161,7 +161,7 @@ struct Request {
         // A place that is not there: planning does not look at elements.
         data = UnsafeMutableRawPointer(bitPattern: 64)
       }
-      try evaluation.setInput(
+      try evaluation.request.setInput(
         input.index,
         TensorView(
           data: data,

@@ -37,10 +37,10 @@ private func evaluation(
   let evaluation = Evaluation(entry)
   for index in 0..<request.attributeCount {
     let (name, value) = request.attribute(index)
-    try evaluation.setAttribute(name, value)
+    try evaluation.request.setAttribute(name, value)
   }
-  for index in 0..<request.outputCount { try evaluation.want(request.output(index).name) }
-  if request.outputCount == 0 { evaluation.wantDefault() }
+  for index in 0..<request.outputCount { try evaluation.request.want(request.output(index).name) }
+  if request.outputCount == 0 { evaluation.request.wantDefault() }
   let payload = UnsafeMutableRawBufferPointer.allocate(
     byteCount: Requests.payloadBytes, alignment: 64)
   defer { payload.deallocate() }
@@ -53,7 +53,7 @@ private func evaluation(
     // Each in memory of its own: whoever reads behind one is seen.
     let copy = ExactMemory(copying: UnsafeRawBufferPointer(start: view.data, count: view.byteCount))
     attempt.memory.append(copy)
-    try evaluation.setInput(
+    try evaluation.request.setInput(
       tensor.name,
       TensorView(data: copy.base, shape: view.shape, count: view.count, dataType: view.dataType))
   }

@@ -34,9 +34,9 @@ import LossdTensor
         try registry.add(image.plugin, owner: Library(isElsewhere: true))
         for entry in registry.table.entries {
           let evaluation = Evaluation(entry)
-          evaluation.wantDefault()
-          for index in 0..<entry.attributes.count { _ = evaluation.attribute(index) }
-          _ = try? evaluation.checkRequired()
+          evaluation.request.wantDefault()
+          for index in 0..<entry.attributes.count { _ = evaluation.request.attribute(index) }
+          _ = try? evaluation.request.checkRequired()
         }
         let memory = MessageMemory()
         var packer = Packer(memory.all)
@@ -105,20 +105,21 @@ final class Talk {
         sayPlan(here.entries[place])
         guard case .planned? = link.receive() else { break }
         if state == 3 {
-          try link.run(evaluation, results: nil, bytes: evaluation.resultBytes)
+          try link.run(evaluation, results: nil, bytes: evaluation.plan.resultBytes)
         } else {
           try link.evaluate(evaluation, again: true, function: 0, segments: [])
         }
       case 5: try link.finish(evaluation, function: 0, sums: [1, 2])
       default: try link.merge(evaluation, function: 0, into: [1, 2], from: [3, 4])
       }
-      let bytes = evaluation.resultBytes
+      let bytes = evaluation.plan.resultBytes
       for _ in 0..<3 where !input.isEmpty {
         say(&input, link.number)
         guard let event = link.receive() else { continue }
         check(event, evaluation, link)
         if state == 3 {
-          require(evaluation.resultBytes == bytes, "memory is bound by the plan, which changed")
+          require(
+            evaluation.plan.resultBytes == bytes, "memory is bound by the plan, which changed")
         }
       }
     } catch {}
@@ -130,13 +131,13 @@ final class Talk {
     let evaluation = Evaluation(entry)
     for index in 0..<entry.inputs.count
     where entry.inputs[index].flags & UInt32(LOSSD_INPUT_REQUIRED) != 0 {
-      try evaluation.setInput(
+      try evaluation.request.setInput(
         index,
         TensorView(
           data: data, shape: UnsafeBufferPointer(start: shape, count: 2), count: 4,
           dataType: .float32))
     }
-    for index in 0..<min(entry.outputs.count, 2) { try? evaluation.want(index) }
+    for index in 0..<min(entry.outputs.count, 2) { try? evaluation.request.want(index) }
     return evaluation
   }
 
@@ -194,12 +195,13 @@ final class Talk {
     case .computed(let bytes):
       checkPlan(evaluation)
       require(
-        evaluation.accumulator.sums.count == evaluation.entry.accumulatorCount, "other sums")
+        evaluation.progress.accumulator.sums.count == evaluation.entry.accumulatorCount,
+        "other sums")
       // The server takes as many bytes as the plan says, and refuses any other count.
-      guard bytes.count == evaluation.resultBytes else { return }
+      guard bytes.count == evaluation.plan.resultBytes else { return }
       withCopy(bytes) { bytes in
         evaluation.bindAdopted(results: UnsafeMutableRawPointer(mutating: bytes.baseAddress))
-        for position in evaluation.wantedOutputs.indices {
+        for position in evaluation.request.wantedOutputs.indices {
           let (view, offset, _) = evaluation.result(position)
           require(
             offset >= 0 && offset + view.byteCount <= bytes.count, "a result lies outside")
@@ -219,12 +221,13 @@ final class Talk {
 
   private func checkPlan(_ evaluation: Evaluation) {
     require(
-      evaluation.resultBytes >= 0 && evaluation.payloadBytes <= evaluation.resultBytes
-        && evaluation.workspaceBytes >= 0 && evaluation.scratchBytes >= 0,
-      "\(evaluation.resultBytes) bytes of results")
+      evaluation.plan.resultBytes >= 0
+        && evaluation.plan.payloadBytes <= evaluation.plan.resultBytes
+        && evaluation.plan.workspaceBytes >= 0 && evaluation.plan.scratchBytes >= 0,
+      "\(evaluation.plan.resultBytes) bytes of results")
     require(
-      evaluation.cost >= 0 && evaluation.cost <= Double(Evaluation.callCostMax)
-        && evaluation.rows >= 0 && evaluation.rows <= PlanBounds.rowsMax,
-      "\(evaluation.cost) ns, \(evaluation.rows) rows")
+      evaluation.plan.cost >= 0 && evaluation.plan.cost <= Double(Evaluation.callCostMax)
+        && evaluation.plan.rows >= 0 && evaluation.plan.rows <= PlanBounds.rowsMax,
+      "\(evaluation.plan.cost) ns, \(evaluation.plan.rows) rows")
   }
 }

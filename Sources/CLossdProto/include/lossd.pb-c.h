@@ -350,10 +350,16 @@ struct  Lossd__V1__EvaluateRequest
    * returned with the response
    */
   uint64_t id;
+  /*
+   * The first request of EvaluateStream: what parts of the data set came to before, which the Summary then covers
+   * too; up to 256, of the same function and attributes. batches, rows and state count, values do not.
+   */
+  size_t n_summaries;
+  Lossd__V1__Summary **summaries;
 };
 #define LOSSD__V1__EVALUATE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__evaluate_request__descriptor) \
-    , (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0 }
+    , (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, 0, 0,NULL }
 
 
 struct  Lossd__V1__EvaluateResponse

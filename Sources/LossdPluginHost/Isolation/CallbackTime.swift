@@ -14,7 +14,7 @@ public enum CallbackTime {
   public static func allowed(_ limit: UInt64, _ evaluation: Evaluation) -> UInt64 {
     if !evaluation.entry.isElsewhere { return limit }
     // A setting may be a year, which is 3e16.
-    let allowance = min(evaluation.cost * costFactor, Double(limit * allowanceMax))
+    let allowance = min(evaluation.plan.cost * costFactor, Double(limit * allowanceMax))
     return limit + UInt64(max(allowance, 0))
   }
 

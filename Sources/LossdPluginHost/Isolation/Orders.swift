@@ -79,7 +79,7 @@ extension Packer {
 
   mutating func put(attributesOf evaluation: Evaluation) {
     for index in 0..<evaluation.entry.attributes.count {
-      put(attribute: evaluation.attribute(index))
+      put(attribute: evaluation.request.attribute(index))
     }
   }
 
@@ -89,12 +89,12 @@ extension Packer {
   }
 
   mutating func put(planOf evaluation: Evaluation) {
-    put(Int64(evaluation.rows))
-    put(UInt64(evaluation.workspaceBytes))
-    put(UInt64(evaluation.scratchBytes))
-    put(evaluation.cost)
-    put(UInt32(evaluation.wantedOutputs.count))
-    for position in evaluation.wantedOutputs.indices {
+    put(Int64(evaluation.plan.rows))
+    put(UInt64(evaluation.plan.workspaceBytes))
+    put(UInt64(evaluation.plan.scratchBytes))
+    put(evaluation.plan.cost)
+    put(UInt32(evaluation.request.wantedOutputs.count))
+    for position in evaluation.request.wantedOutputs.indices {
       let output = evaluation.plannedOutput(position)
       put(output.data_type)
       put(output.flags)
@@ -125,9 +125,9 @@ extension Packer {
     put(AnswerKind.computed.rawValue)
     put(UInt32(bringsPlan ? 1 : 0))
     if bringsPlan { put(planOf: evaluation) }
-    put(evaluation.accumulator.sums)
-    put(evaluation.accumulator.compensations)
-    let count = results == nil ? 0 : evaluation.resultBytes
+    put(evaluation.progress.accumulator.sums)
+    put(evaluation.progress.accumulator.compensations)
+    let count = results == nil ? 0 : evaluation.plan.resultBytes
     put(UInt32(count))
     if count > 0, let results, let place = room(count, alignment: 64) {
       place.copyMemory(from: results, byteCount: count)

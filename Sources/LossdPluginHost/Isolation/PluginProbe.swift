@@ -97,25 +97,25 @@ public final class PluginProbe {
     link.forgetFreed()
     let given = try GivenInputs(inputs, evaluation)
     defer { withExtendedLifetime(given) {} }
-    try evaluation.checkRequired()
+    try evaluation.request.checkRequired()
     var event = try ask(evaluation, link) { () throws(OrderFailure) in
       try link.evaluate(
         evaluation, function: plugin.index(of: evaluation.entry), segments: given.segments)
     }
     var segment: SharedSegment?
     if case .planned = event {
-      guard evaluation.resultBytes <= limits.resultBytesMax else {
+      guard evaluation.plan.resultBytes <= limits.resultBytesMax else {
         throw StatusError(
           .resourceExhausted,
-          "\(function): results take \(evaluation.resultBytes) bytes, over the limit of "
+          "\(function): results take \(evaluation.plan.resultBytes) bytes, over the limit of "
             + "\(limits.resultBytesMax) "
             + "(limits.connection_bytes)")
       }
-      if evaluation.resultBytes > Order.ownResultBytes {
-        segment = try SharedSegment(evaluation.resultBytes, isInput: false)
+      if evaluation.plan.resultBytes > Order.ownResultBytes {
+        segment = try SharedSegment(evaluation.plan.resultBytes, isInput: false)
       }
       event = try ask(evaluation, link) { () throws(OrderFailure) in
-        try link.run(evaluation, results: segment, bytes: evaluation.resultBytes)
+        try link.run(evaluation, results: segment, bytes: evaluation.plan.resultBytes)
       }
     }
     guard case .computed(let bytes) = event else {
@@ -126,12 +126,12 @@ public final class PluginProbe {
       defer { withExtendedLifetime(segment) {} }
       return try PluginProbe.outputs(evaluation)
     }
-    guard bytes.count == evaluation.resultBytes else {
+    guard bytes.count == evaluation.plan.resultBytes else {
       throw end(
         link, evaluation,
-        "sent \(bytes.count) bytes of results, expected \(evaluation.resultBytes)")
+        "sent \(bytes.count) bytes of results, expected \(evaluation.plan.resultBytes)")
     }
-    let buffer = try AlignedBuffer(reserving: evaluation.resultBytes)
+    let buffer = try AlignedBuffer(reserving: evaluation.plan.resultBytes)
     defer { withExtendedLifetime(buffer) {} }
     evaluation.adoptResults(bytes, to: buffer.base)
     return try PluginProbe.outputs(evaluation)
@@ -139,7 +139,7 @@ public final class PluginProbe {
 
   private static func outputs(_ evaluation: Evaluation) throws(StatusError) -> [String: Tensor] {
     var outputs: [String: Tensor] = [:]
-    for position in evaluation.wantedOutputs.indices {
+    for position in evaluation.request.wantedOutputs.indices {
       let (view, _, name) = evaluation.result(position)
       let copy = try AlignedBuffer(reserving: view.byteCount)
       if let data = view.data, view.byteCount > 0 {
@@ -241,7 +241,7 @@ private final class GivenInputs {
       let view = TensorView(
         data: place, shape: UnsafeBufferPointer(start: shape, count: tensor.shape.count),
         count: tensor.count, dataType: tensor.dataType)
-      try evaluation.setInput(named: name, view)
+      try evaluation.request.setInput(named: name, view)
     }
   }
 

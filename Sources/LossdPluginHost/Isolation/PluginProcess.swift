@@ -229,15 +229,16 @@ public final class PluginProcess: @unchecked Sendable {
       let evaluation = call.evaluation
       try evaluation.makePlan()
       let isSmall =
-        evaluation.resultBytes <= Order.ownResultBytes
-        && evaluation.workspaceBytes <= Order.ownWorkspaceBytes
-        && evaluation.scratchBytes <= Order.ownScratchBytes
+        evaluation.plan.resultBytes <= Order.ownResultBytes
+        && evaluation.plan.workspaceBytes <= Order.ownWorkspaceBytes
+        && evaluation.plan.scratchBytes <= Order.ownScratchBytes
       guard isSmall else { return planned(call) }
       try evaluation.bind(
-        results: ownResults.base, workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
-      guard evaluation.cost <= PluginProcess.ownCost else { return compute(call) }
+        results: ownResults.base, workspace: evaluation.plan.workspaceBytes > 0 ? ownWorkspace : nil
+      )
+      guard evaluation.plan.cost <= PluginProcess.ownCost else { return compute(call) }
       evaluation.runToEnd(scratch: ownScratch.base)
-      ownScratch.clear(evaluation.scratchBytes)
+      ownScratch.clear(evaluation.plan.scratchBytes)
       computed(call)
     } catch {
       call.evaluation.fail(error)
@@ -262,14 +263,14 @@ public final class PluginProcess: @unchecked Sendable {
       var results = ownResults.base
       if order.take(UInt32.self) != 0 {
         results = try call.openResults(&order, descriptors)
-      } else if evaluation.resultBytes > Order.ownResultBytes {
+      } else if evaluation.plan.resultBytes > Order.ownResultBytes {
         throw StatusError(.internal, "the daemon gave no memory for the results")
       }
       let workspace =
-        evaluation.workspaceBytes > Order.ownWorkspaceBytes
-        ? try AlignedBuffer(reserving: evaluation.workspaceBytes) : ownWorkspace
+        evaluation.plan.workspaceBytes > Order.ownWorkspaceBytes
+        ? try AlignedBuffer(reserving: evaluation.plan.workspaceBytes) : ownWorkspace
       try evaluation.bind(
-        results: results, workspace: evaluation.workspaceBytes > 0 ? workspace : nil)
+        results: results, workspace: evaluation.plan.workspaceBytes > 0 ? workspace : nil)
       compute(call)
     } catch {
       call.evaluation.fail(error)
@@ -304,7 +305,9 @@ public final class PluginProcess: @unchecked Sendable {
     PluginProcess.send(answer.bytes)
     outgoing.clear(answer.count)
     call.clear()
-    if evaluation.resultBytes <= Order.ownResultBytes { ownResults.clear(evaluation.resultBytes) }
+    if evaluation.plan.resultBytes <= Order.ownResultBytes {
+      ownResults.clear(evaluation.plan.resultBytes)
+    }
     for id in forgotten { segments.forget(id) }
     forgotten.removeAll()
     current.withLock { $0 = nil }
@@ -345,7 +348,7 @@ public final class PluginProcess: @unchecked Sendable {
       for index in 0..<evaluation.entry.attributes.count {
         let value = order.takeAttribute()
         if case .none = value { continue }
-        try evaluation.setAttribute(index, value)
+        try evaluation.request.setAttribute(index, value)
       }
       let sums = try takeSums(&order, evaluation)
       let values = try evaluation.summaryValues(

@@ -39,11 +39,11 @@ final class ProcessCall: @unchecked Sendable {
       bases.append(base)
       lengths.append(length)
     }
-    for _ in 0..<order.takeCount(4) { try evaluation.want(Int(order.take(UInt32.self))) }
+    for _ in 0..<order.takeCount(4) { try evaluation.request.want(Int(order.take(UInt32.self))) }
     for index in 0..<evaluation.entry.attributes.count {
       let value = order.takeAttribute()
       if case .none = value { continue }
-      try evaluation.setAttribute(index, value)
+      try evaluation.request.setAttribute(index, value)
     }
     for _ in 0..<order.takeCount(16) { try decodeInput(&order, bases, lengths) }
     if order.isBroken { throw StatusError(.internal, "the daemon's message cannot be read") }
@@ -72,7 +72,7 @@ final class ProcessCall: @unchecked Sendable {
     } else {
       throw StatusError(.internal, "the daemon's message names memory that is not there")
     }
-    try evaluation.setInput(
+    try evaluation.request.setInput(
       index, TensorView(data: data, shape: shape, count: count, dataType: type))
   }
 

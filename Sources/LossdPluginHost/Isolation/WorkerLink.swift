@@ -68,14 +68,14 @@ public final class WorkerLink {
     order.put(UInt32(all.count))
     var shown: [SharedSegment] = []
     for (segment, bytes) in all { put(segment, bytes, &order, &shown) }
-    order.put(UInt32(evaluation.wantedOutputs.count))
-    for index in evaluation.wantedOutputs { order.put(UInt32(index)) }
+    order.put(UInt32(evaluation.request.wantedOutputs.count))
+    for index in evaluation.request.wantedOutputs { order.put(UInt32(index)) }
     order.put(attributesOf: evaluation)
-    let inputs = (0..<evaluation.entry.inputs.count).filter { evaluation.hasInput($0) }
+    let inputs = (0..<evaluation.entry.inputs.count).filter { evaluation.request.hasInput($0) }
     order.put(UInt32(inputs.count))
     var extraOffset = 0
     for index in inputs {
-      guard let view = evaluation.inputView(index) else { continue }
+      guard let view = evaluation.request.inputView(index) else { continue }
       put(view, index, all, extra, &extraOffset, &order)
     }
     try send(order, shown, evaluation, again ? .samePlan : .plan)
@@ -112,7 +112,9 @@ public final class WorkerLink {
   ) throws(OrderFailure) -> [(SharedSegment, bytes: Int)] {
     var bytes = 0
     for index in 0..<evaluation.entry.inputs.count {
-      guard let view = evaluation.inputView(index), place(view, segments) == nil else { continue }
+      guard let view = evaluation.request.inputView(index), place(view, segments) == nil else {
+        continue
+      }
       bytes += (view.byteCount + 63) & ~63
     }
     if bytes <= Order.inlineBytesMax { return segments }

@@ -66,7 +66,8 @@ class CallLoop: LoopContext, @unchecked Sendable {
     }
     if let plugin = job.evaluation?.entry.owner as? IsolatedPlugin, let evaluation = job.evaluation
     {
-      let own = evaluation.workspaceBytes + evaluation.scratchBytes * plugin.settings.threads
+      let own =
+        evaluation.plan.workspaceBytes + evaluation.plan.scratchBytes * plugin.settings.threads
       if own > plugin.settings.memoryBytes {
         throw StatusError(
           .resourceExhausted,
@@ -101,10 +102,11 @@ class CallLoop: LoopContext, @unchecked Sendable {
   func runInline(_ evaluation: Evaluation) -> Bool {
     let isFirst = inlineBudget == CallLoop.inlineTurnCost
     let most = isFirst ? WorkerThreads.loneCallCost : WorkerThreads.smallCallCost
-    guard evaluation.cost <= most, inlineBudget > 0, evaluation.scratchBytes <= scratch.count
+    guard evaluation.plan.cost <= most, inlineBudget > 0,
+      evaluation.plan.scratchBytes <= scratch.count
     else { return false }
     // Parsing and answering cost something too.
-    inlineBudget -= evaluation.cost + 1_000
+    inlineBudget -= evaluation.plan.cost + 1_000
     evaluation.runToEnd(scratch: scratch.base)
     return true
   }

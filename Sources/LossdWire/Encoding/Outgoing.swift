@@ -72,16 +72,20 @@ public struct OutgoingRequest {
   public var attributes: [(name: String, value: AttributeValue)]
   public var outputs: [(name: String, into: SharedRange?)]
   public var id: UInt64
+  /// What parts of the data set came to before.
+  public var summaries: [SummaryMessage]
 
   public init(
     function: String, inputs: UnsafeBufferPointer<OutgoingTensor>,
     attributes: [(name: String, value: AttributeValue)] = [],
-    outputs: [(name: String, into: SharedRange?)] = [], id: UInt64 = 0
+    outputs: [(name: String, into: SharedRange?)] = [], id: UInt64 = 0,
+    summaries: [SummaryMessage] = []
   ) {
     self.function = function
     self.inputs = inputs
     self.attributes = attributes
     self.outputs = outputs
     self.id = id
+    self.summaries = summaries
   }
 }

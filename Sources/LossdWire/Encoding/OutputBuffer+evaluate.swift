@@ -127,6 +127,24 @@ extension OutputBuffer {
       output.pointee.into = request.outputs[index].into?.build(scratch)
       return output
     }
+    raw.pointee.n_summaries = request.summaries.count
+    raw.pointee.summaries = scratch.list(request.summaries.count) { build(request.summaries[$0]) }
+    return raw
+  }
+
+  /// What of a Summary a stream goes on from.
+  private func build(_ summary: SummaryMessage) -> UnsafeMutablePointer<Lossd__V1__Summary> {
+    let raw = scratch.make(lossd__v1__summary__init)
+    raw.pointee.batches = summary.batches
+    raw.pointee.rows = summary.rows
+    let state = summary.state.sorted { $0.key < $1.key }
+    raw.pointee.n_state = state.count
+    raw.pointee.state = scratch.list(state.count) { index in
+      let entry = scratch.make(lossd__v1__summary__state_entry__init)
+      entry.pointee.key = scratch.text(state[index].key)
+      entry.pointee.value = state[index].value
+      return entry
+    }
     return raw
   }
 

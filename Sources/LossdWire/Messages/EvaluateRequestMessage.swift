@@ -59,6 +59,15 @@ public struct EvaluateRequestMessage {
     return (textBytes(output.pointee.name), output.pointee.into.map { SharedRange($0.pointee) })
   }
 
+  /// What parts of the data set came to before.
+  public var summaryCount: Int { raw.pointee.n_summaries }
+
+  /// `index` is below `summaryCount`. Copies.
+  public func summary(_ index: Int) -> SummaryMessage {
+    precondition(index >= 0 && index < summaryCount)
+    return SummaryMessage(raw.pointee.summaries[index]!.pointee)
+  }
+
   /// INVALID_ARGUMENT when two inputs or two outputs have the same name.
   public func validateNames() throws(StatusError) {
     if let name = repeatedName(inputCount, { input($0).name }) {

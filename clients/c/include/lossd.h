@@ -238,7 +238,7 @@ typedef struct lossd_stream lossd_stream;
 typedef struct lossd_summary {
   uint64_t batches;
   uint64_t rows;
-  int has_loss;      /* 0 for reduction=none and for activations, and see lossd_stream_new */
+  int has_loss;      /* 0 for reduction=none and for activations */
   double loss;       /* what one call over the whole data set would have returned */
   double loss_sum;   /* NaN where the function has no such sum */
   double weight_sum;
@@ -250,8 +250,8 @@ typedef struct lossd_summary {
  * NULL where it cannot be reached or has no such function.
  *
  * A daemon that is shut down meanwhile says how far it came; the stream then goes on with the next one at the
- * same address, from the batch after, and adds the sums up: every batch counts once. Sums of a function that declares
- * no reduction (ListFunctions) may not add up: its summary then has counts alone. */
+ * same address, from the batch after, and tells it what the first one said: every batch counts once, and the last
+ * daemon's summary is of all of them. */
 LOSSD_API lossd_stream *lossd_stream_new(const lossd_call *first, lossd_error *error);
 
 /* At any time. A stream under way is cancelled, and batches that have not come back are the caller's again. */

@@ -303,7 +303,7 @@ static int everything(struct driver *driver) {
   say_hello(); /* before it the credit is for the head alone */
   hear(driver, NULL, 0);
   say_answer(1, "output", answer, 3, 2);
-  say_summary(1, 1, 6, 1, 1);
+  say_summary(1, 3, 12, 3, 1);
   hear(driver, NULL, 0);
   lossd_summary summary;
   if (driver->told[CORE_SUMMARY] != 1 || stream_take_answered(stream) != batches[2]) return __LINE__;

@@ -303,7 +303,7 @@ class Streams(FakeServerCase):
         for data, text in (
                 (answer(number(1, 5) + tensor(), stream=2, flags=0), "INTERNAL .*answered batch 5, expected 0"),
                 (answer(stream=2), "INTERNAL .*without a summary"),
-                (frame(MESSAGE, 2, block(3, number(1, 7))), "INTERNAL .*summary is of 7 batches, it has answered 0"),
+                (frame(MESSAGE, 2, block(3, number(1, 7))), "INTERNAL .*summary is of 7 batches, 0 have been answered"),
                 (one + frame(MESSAGE, 2, summary, b"", END_STREAM), "INTERNAL .*before all batches were answered"),
                 (status(3, "batch 0: bad", 2), "INVALID_ARGUMENT batch 0: bad"),
                 (status(14, "gone", 2), "UNAVAILABLE gone"),

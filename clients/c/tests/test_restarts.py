@@ -103,7 +103,7 @@ class StreamDrains(FakeServerCase):
                   + frame(CREDIT, stream, number(1, 1)))
 
     def test_a_drained_stream_goes_on_from_the_batch_after_with_the_inputs_that_stay(self):
-        seen = []
+        seen, before = [], []
 
         def first(fake):
             self.list_functions(fake)
@@ -120,17 +120,21 @@ class StreamDrains(FakeServerCase):
             fake.send(HI)
             head = fake.request()
             seen.append((names(head[3]), struct.unpack("<3f", head[4])))
+            before.extend(parse(part) for part in parse(head[3])[6])
             fake.send(frame(CREDIT, 1, number(1, 1)))
             for batch in range(2, 5):
                 item = fake.request()
                 seen.append((parse(item[3])[5][0], item[2]))
                 self.reply(fake, 1, batch)
             self.assertEqual(fake.request()[2:], (END_STREAM, b"", b""))
-            fake.send(summary(3, 5, 2, 1, True))
+            fake.send(summary(5, 15, 6, 1, True))
             fake.until_closed()
         lines = self.drive([first, second], "weighted_stream", 5)
         self.assertEqual(lines, ["OK batches 5 rows 15 loss 2.5 loss_sum 15"])
         self.assertEqual(seen, [(["weight"], (4, 5, 6)), (2, 0), (3, 0), (4, 0)])
+        self.assertEqual([(part[1], part[2]) for part in before], [([2], [6])])  # what the first daemon said
+        sums = [parse(entry)[2][0] for entry in before[0][4]]
+        self.assertEqual(sums, [10, 4])
 
     def test_a_weight_that_an_unanswered_batch_brought_does_not_count_for_the_one_before(self):
         seen = []
@@ -155,12 +159,13 @@ class StreamDrains(FakeServerCase):
         self.assertEqual(lines[0].split()[:3], ["OK", "batches", "2"])
         self.assertEqual(seen, [(1, 2, 3), ["input"], ["input", "weight"]])
 
-    def test_sums_of_two_daemons_make_what_the_function_declares_and_nothing_where_it_declares_none(self):
-        for reduction, text in (("mean", "loss 2.5 loss_sum 15"), ("sum", "loss 15 loss_sum 15"),
-                                ("none", "loss nan loss_sum 15"), (None, "loss nan loss_sum nan")):
+    def test_the_last_daemon_says_what_all_came_to_and_one_that_says_less_is_refused(self):
+        # 1: as a daemon that does not know of Summaries to go on from.
+        for said, line in ((2, "OK batches 2 rows 6 loss 2.5 loss_sum 15"),
+                           (1, "INTERNAL the daemon's summary is of 1 batches, 2 have been answered")):
             def first(fake):
                 fake.request()
-                fake.send(HI + listed("binary_cross_entropy", "weight", reduction=reduction))
+                fake.send(HI + listed("binary_cross_entropy", "weight"))
                 fake.request(streams=(2,))
                 fake.request(streams=(2,))
                 self.reply(fake, 2, 0)
@@ -175,11 +180,10 @@ class StreamDrains(FakeServerCase):
                 fake.request()
                 self.reply(fake, 1, 1)
                 fake.request()
-                fake.send(summary(1, 5, 2, 1, True))
+                fake.send(summary(said, 15, 6, 1, True))
                 fake.until_closed()
-            with self.subTest(reduction):
-                (line,) = self.drive([first, second], "weighted_stream", 2)
-                self.assertEqual(line.replace("-nan", "nan"), "OK batches 2 rows 6 " + text)
+            with self.subTest(said):
+                self.assertEqual(self.drive([first, second], "weighted_stream", 2)[-1], line)
 
     def test_a_stream_is_not_begun_anew_forever(self):
         def serve(fake):

@@ -77,7 +77,7 @@ BATCHES = [{"input": X, "weight": W}, {"input": X, "weight": W2}, {"input": X}, 
 
 
 def test_a_drained_stream_goes_on_from_the_batch_after_with_the_inputs_that_stay(both):
-    seen = []
+    seen, before = [], []
 
     def first(fake):
         fake.send(HI)
@@ -94,13 +94,14 @@ def test_a_drained_stream_goes_on_from_the_batch_after_with_the_inputs_that_stay
         fake.send(HI)
         head = fake.request()
         seen.append((parse(head[3])[1][0], names(head[3]), struct.unpack("<3f", head[4])))
+        before.extend(parse(part) for part in parse(head[3])[6])
         fake.send(frame(CREDIT, 1, number(1, 1)))
         for batch in range(2, 5):
             item = fake.request()
             seen.append((parse(item[3])[5][0], item[2]))
             reply(fake, 1, batch)
         seen.append(fake.request()[2:])
-        fake.send(summary(3, 5, 2, 1, True))
+        fake.send(summary(5, 15, 6, 1, True))
         fake.until_closed()
 
     with serving(first, second) as address:
@@ -108,6 +109,9 @@ def test_a_drained_stream_goes_on_from_the_batch_after_with_the_inputs_that_stay
     assert len(results) == 5 and (total.batches, total.rows) == (5, 15)
     assert total.loss == 2.5 and total.state == {"loss_sum": 15, "weight_sum": 6}
     assert seen == [(b"binary_cross_entropy", ["weight"], (4, 5, 6)), (2, 0), (3, 0), (4, 0), (END_STREAM, b"", b"")]
+    assert len(before) == 1 and (before[0][1], before[0][2]) == ([2], [6])  # what the first daemon said
+    state = {parse(entry)[1][0]: parse(entry)[2][0] for entry in before[0][4]}
+    assert state == {b"loss_sum": 10, b"weight_sum": 4}
 
 
 def test_a_weight_that_an_unanswered_batch_brought_does_not_count_for_the_one_before(both):
@@ -131,7 +135,7 @@ def test_a_weight_that_an_unanswered_batch_brought_does_not_count_for_the_one_be
             seen.append(names(fake.request()[3]))
             reply(fake, 1, batch)
         fake.request()  # the half-close
-        fake.send(summary(2, 5, 2, 1, True))
+        fake.send(summary(3, 15, 1, 1, True))
         fake.until_closed()
 
     batches = [{"input": X, "weight": W}, {"input": X}, {"input": X, "weight": W2}]
@@ -141,11 +145,8 @@ def test_a_weight_that_an_unanswered_batch_brought_does_not_count_for_the_one_be
     assert seen == [(1, 2, 3), ["input"], ["input", "weight"]]
 
 
-@pytest.mark.parametrize("attributes, reduction, loss, sums", [
-    ({}, "mean", 2.5, True), ({}, "sum", 15, True), ({"reduction": "mean"}, "sum", 2.5, True), ({}, "none", None, True),
-    ({"reduction": "sum"}, None, None, False)])
-def test_sums_of_two_daemons_make_what_the_function_declares_and_nothing_where_it_declares_none(
-        both, attributes, reduction, loss, sums):
+@pytest.mark.parametrize("reduction", ["mean", None])
+def test_the_last_daemon_says_what_all_came_to_and_one_that_says_less_is_refused(both, reduction):
     def first(fake):
         fake.send(HI)
         fake.request()
@@ -157,17 +158,22 @@ def test_sums_of_two_daemons_make_what_the_function_declares_and_nothing_where_i
 
     def second(fake):
         fake.send(HI)
+        assert parse(fake.request()[3])[6]  # what the first one said
+        fake.send(frame(CREDIT, 1, number(1, 1)))
         assert fake.request()[2] == 0  # the other batch
         reply(fake, 1, 1)
         assert fake.request()[2] == END_STREAM
-        fake.send(summary(1, 5, 2, 1, True))
+        fake.send(summary(said, 15, 3, 1, True))
         fake.until_closed()
 
+    said = 2
     with serving(first, second) as address:
-        results, total = both.stream(address, "strange", [{"input": X}] * 2, attributes=attributes)
+        results, total = both.stream(address, "strange", [{"input": X}] * 2)
     assert len(results) == 2 and (total.batches, total.rows) == (2, 6)
-    assert total.values == ({} if loss is None else {"loss": loss})
-    assert total.state == ({"loss_sum": 15, "weight_sum": 6} if sums else {})
+    assert total.values == {"loss": 5} and total.state == {"loss_sum": 15, "weight_sum": 3}
+    said = 1  # as a daemon that does not know of Summaries to go on from
+    with serving(first, second) as address, pytest.raises(lossd.Internal, match="of 1 batches, 2 have been answered"):
+        both.stream(address, "strange", [{"input": X}] * 2)
 
 
 def test_a_stream_that_never_began_goes_to_the_next_daemon_even_without_a_batch(both):
@@ -290,11 +296,13 @@ def test_one_thread_that_sends_and_takes_in_turns_lives_through_a_drain():
 
     def second(fake):
         fake.send(HI)
+        fake.request()  # the function, and what the first one said
+        fake.send(frame(CREDIT, 1, number(1, 1)))
         for batch in range(1, 3):
             fake.request()
             reply(fake, 1, batch)
         fake.request()
-        fake.send(summary(2, 0, 1, 1, True))
+        fake.send(summary(3, 0, 1, 1, True))
         fake.until_closed()
 
     with serving(first, second) as address, lossd.connect(address) as client:

@@ -13,7 +13,7 @@ import pytest
 import lossd
 import lossd.testing
 from fakes import HI, answer, goaway, listed, serving, status, summary, tensor
-from wire import number, parse
+from wire import END_STREAM, number, parse
 
 X = np.array([0, 1, -1], np.float32)
 
@@ -238,7 +238,7 @@ def test_a_batch_whose_sums_did_not_come_is_evaluated_again_and_given_once(kind)
         fake.request(streams=(3,))
         one(fake, 3, last=False)  # and then it crashes
 
-    seen = []
+    seen, merged = [], []
 
     def second(fake):
         fake.send(HI)
@@ -246,6 +246,10 @@ def test_a_batch_whose_sums_did_not_come_is_evaluated_again_and_given_once(kind)
             item = fake.request()
             seen.append([parse(part)[1][0] for part in parse(item[3])[2]])
             one(fake, stream)
+        parts = fake.request()
+        merged.extend(parse(part)[1][0] for part in parse(parts[3])[6])
+        assert parts[2] == END_STREAM and parse(parts[3])[1] == [b"binary_cross_entropy"]
+        fake.send(summary(3, 9, 3, 3, True))
         fake.until_closed()
 
     weight = np.array([1, 2, 3], np.float32)
@@ -254,6 +258,7 @@ def test_a_batch_whose_sums_did_not_come_is_evaluated_again_and_given_once(kind)
         results, total = kind.stream(address, 20, "binary_cross_entropy", batches, window=2)
     assert len(results) == 3 and (total.batches, total.rows, total.loss) == (3, 9, 3.0)
     assert all(names == [b"weight", b"input"] for names in seen)  # what stays comes along
+    assert merged == [1, 1, 1]  # the batches' own Summaries, which the daemon merges
 
 
 def test_streams_with_retry_by_hand_and_without_batches(kind, daemon):

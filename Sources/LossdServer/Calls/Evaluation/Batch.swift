@@ -39,7 +39,10 @@ final class Batch {
   /// It has its batches, and outlives them.
   private var owner: Unretained<EvaluationHandler>?
 
-  func begin(_ owner: EvaluationHandler) { self.owner = Unretained(owner) }
+  func begin(_ owner: EvaluationHandler) {
+    assert(state == .received && foreign == nil && !isGivenUp, "a batch begins empty")
+    self.owner = Unretained(owner)
+  }
 
   /// Empty again, for another request.
   func reset() {
@@ -65,9 +68,13 @@ final class Batch {
   var hasInputs: Bool { !isCopying && (job.kept.isEmpty || job.kept.allSatisfy(\.isReady)) }
 
   /// Its plan is that of the request before.
-  func repeats() { state = .planned }
+  func repeats() {
+    assert(state == .received)
+    state = .planned
+  }
 
   func fail(_ error: StatusError) {
+    assert(foreign == nil, "what is under way ends first")
     self.error = error
     state = .failed
   }
@@ -82,6 +89,8 @@ final class Batch {
   /// Goes on as far as it can without waiting: to `planned` where there is no memory now, to what
   /// runs elsewhere, or to its end.
   func advance(_ call: Call, _ context: CallLoop) {
+    context.loop.assertConfined()
+    assert((state == .received && hasInputs) || state == .planned)
     job.withEvaluation { evaluation in
       do throws(StatusError) {
         if state == .received { try plan(evaluation, call, context) }
@@ -102,7 +111,7 @@ final class Batch {
       state = .planned
       return
     }
-    try evaluation.checkRequired()
+    try evaluation.request.checkRequired()
     guard job.findCopiesIn(), let pool = context.foreign.pool(evaluation.entry) else {
       return planElsewhere(evaluation, call, context)
     }
@@ -145,6 +154,7 @@ final class Batch {
   }
 
   private func computed(_ evaluation: Evaluation) {
+    assert(state == .planned || state == .computing)
     if let error = evaluation.error { fail(error) } else { state = .computed }
   }
 
@@ -162,6 +172,8 @@ final class Batch {
   }
 
   private func foreignDone(_ foreign: ForeignCall, _ call: Call, _ context: CallLoop) {
+    assert(
+      self.foreign === foreign && (state == .planning || state == .computing || state == .merging))
     self.foreign = nil
     if foreign.isGivenUp {
       isGivenUp = true
@@ -174,7 +186,7 @@ final class Batch {
       case .merging:
         merged = foreign.total
         state = .computed
-      case _ where evaluation.isComputed: try bringOut(evaluation, call, context)
+      case _ where evaluation.progress.isComputed: try bringOut(evaluation, call, context)
       default:
         try context.checkSize(job, call)
         state = .planned
@@ -199,9 +211,10 @@ final class Batch {
   /// Has its plugin add its sums to those of the batches before: computed -> merging -> computed.
   /// - Parameter template: the stream's evaluation.
   func merge(into total: Accumulator, _ template: Evaluation, _ call: Call, _ context: CallLoop) {
+    assert(state == .computed && merged == nil)
     guard let evaluation = job.evaluation else { return }
     state = .merging
-    start(.merge(into: total, evaluation.accumulator), template, call, context)
+    start(.merge(into: total, evaluation.progress.accumulator), template, call, context)
   }
 
   /// Has workers copy, and goes on, unless the copy has failed or the call is to end.

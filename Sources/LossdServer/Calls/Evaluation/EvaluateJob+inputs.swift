@@ -22,12 +22,12 @@ extension EvaluateJob {
     guard let evaluation else { throw StatusError(.internal, "no evaluation") }
     for index in 0..<request.attributeCount {
       let (name, value) = request.attribute(index)
-      try evaluation.setAttribute(name, value)
+      try evaluation.request.setAttribute(name, value)
     }
     shared.places.removeAll()
     for index in 0..<request.outputCount {
       let (name, into) = request.output(index)
-      try evaluation.want(name)
+      try evaluation.request.want(name)
       guard let into else { continue }
       try prefixed(entry.name) { () throws(StatusError) in
         guard mayPlace else {
@@ -40,7 +40,7 @@ extension EvaluateJob {
         try place(index, displayText(name), into, call)
       }
     }
-    if request.outputCount == 0 { evaluation.wantDefault() }
+    if request.outputCount == 0 { evaluation.request.wantDefault() }
     noteBegun()
     return evaluation
   }
@@ -73,9 +73,9 @@ extension EvaluateJob {
       } else if !isPayloadThere {
         view = TensorView(data: nil, shape: view.shape, count: view.count, dataType: view.dataType)
       }
-      try evaluation.setInput(input.name, view)
+      try evaluation.request.setInput(input.name, view)
     }
-    evaluation.ownInputs = ownInputs(request, evaluation)
+    evaluation.request.ownInputs = ownInputs(request, evaluation)
     hasSetInputs = true
   }
 
@@ -85,15 +85,15 @@ extension EvaluateJob {
       guard case .payload(let begin, let length) = request.input(index).storage, length > 0,
         let place = evaluation.entry.input(named: request.input(index).name)
       else { continue }
-      evaluation.moveInput(place, to: payloadBase + Int(begin))
+      evaluation.request.moveInput(place, to: payloadBase + Int(begin))
     }
   }
 
   /// Inputs of the stream that this batch did not bring itself.
   func addKept(_ inputs: [KeptInput]) throws(StatusError) {
     guard let evaluation, kept.isEmpty else { return }
-    for input in inputs where !evaluation.hasInput(input.index) {
-      try evaluation.setInput(input.name, input.view)
+    for input in inputs where !evaluation.request.hasInput(input.index) {
+      try evaluation.request.setInput(input.name, input.view)
       kept.append(input)
     }
   }

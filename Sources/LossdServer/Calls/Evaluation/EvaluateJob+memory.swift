@@ -83,7 +83,7 @@ extension EvaluateJob {
   var bringsBatch: Bool {
     guard let evaluation else { return false }
     return (0..<evaluation.entry.inputs.count).contains {
-      evaluation.hasInput($0) && !evaluation.entry.isKept($0)
+      evaluation.request.hasInput($0) && !evaluation.entry.isKept($0)
     }
   }
 
@@ -95,9 +95,10 @@ extension EvaluateJob {
 
   /// Each of them is at most 2^46 (`Evaluation` checks plans), so the sum does not overflow.
   private func neededBytes(_ evaluation: Evaluation, workers: Int) -> Int {
-    (evaluation.resultBytes > ownResults.count ? evaluation.resultBytes : 0)
-      + (evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes ? evaluation.workspaceBytes : 0)
-      + (evaluation.scratchBytes > 1 << 16 ? evaluation.scratchBytes * workers : 0)
+    (evaluation.plan.resultBytes > ownResults.count ? evaluation.plan.resultBytes : 0)
+      + (evaluation.plan.workspaceBytes > EvaluateJob.ownWorkspaceBytes
+        ? evaluation.plan.workspaceBytes : 0)
+      + (evaluation.plan.scratchBytes > 1 << 16 ? evaluation.plan.scratchBytes * workers : 0)
   }
 
   /// Takes the memory for results and work; or returns where there is no room for it now.
@@ -117,7 +118,7 @@ extension EvaluateJob {
     if needed == 0 && runReserved == 0 && !evaluation.entry.isElsewhere {
       try evaluation.bind(
         results: ownResults.base,
-        workspace: evaluation.workspaceBytes > 0 ? ownWorkspace : nil)
+        workspace: evaluation.plan.workspaceBytes > 0 ? ownWorkspace : nil)
       return nil
     }
     let account = charge(call)
@@ -127,10 +128,12 @@ extension EvaluateJob {
       account.release(runReserved - needed)
     }
     runReserved = 0
-    if evaluation.scratchBytes > 1 << 16 { scratchReserved = evaluation.scratchBytes * workers }
-    if evaluation.resultBytes > ownResults.count {
+    if evaluation.plan.scratchBytes > 1 << 16 {
+      scratchReserved = evaluation.plan.scratchBytes * workers
+    }
+    if evaluation.plan.resultBytes > ownResults.count {
       do throws(StatusError) {
-        results = try buffer(evaluation.resultBytes, account, pool, isInput: false)
+        results = try buffer(evaluation.plan.resultBytes, account, pool, isInput: false)
       } catch {
         // The scratch's is released by itself.
         runReserved = needed - scratchReserved
@@ -139,23 +142,23 @@ extension EvaluateJob {
     }
     if evaluation.entry.isElsewhere {
       // Its process has its own workspace, which is reserved here.
-      if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
-        runReserved = evaluation.workspaceBytes
+      if evaluation.plan.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
+        runReserved = evaluation.plan.workspaceBytes
       }
       evaluation.bindAdopted(results: results?.base ?? ownResults.base)
       return nil
     }
     var memory: AlignedBuffer?
-    if evaluation.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
+    if evaluation.plan.workspaceBytes > EvaluateJob.ownWorkspaceBytes {
       do throws(StatusError) {
-        let buffer = try PayloadBuffer(reserved: evaluation.workspaceBytes, account, pool)
+        let buffer = try PayloadBuffer(reserved: evaluation.plan.workspaceBytes, account, pool)
         workspace = buffer
         memory = buffer.aligned
       } catch {
-        runReserved = evaluation.workspaceBytes
+        runReserved = evaluation.plan.workspaceBytes
         throw error
       }
-    } else if evaluation.workspaceBytes > 0 {
+    } else if evaluation.plan.workspaceBytes > 0 {
       memory = ownWorkspace
     }
     try evaluation.bind(results: results?.base ?? ownResults.base, workspace: memory)

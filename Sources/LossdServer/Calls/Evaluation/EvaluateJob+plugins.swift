@@ -52,12 +52,12 @@ extension EvaluateJob {
   func adoptResults(_ bytes: UnsafeRawBufferPointer) throws(StatusError) {
     guard let evaluation else { return }
     if results != nil { return try clearGaps(evaluation) }
-    guard bytes.count == evaluation.resultBytes, bytes.count <= ownResults.count else {
+    guard bytes.count == evaluation.plan.resultBytes, bytes.count <= ownResults.count else {
       throw StatusError(
         .internal,
         "\(evaluation.entry.name): the plugin \(evaluation.entry.plugin)'s process sent "
           + "\(bytes.count) bytes of "
-          + "results, expected \(evaluation.resultBytes)")
+          + "results, expected \(evaluation.plan.resultBytes)")
     }
     evaluation.adoptResults(bytes, to: ownResults.base)
   }
@@ -65,12 +65,12 @@ extension EvaluateJob {
   /// What lies between results is sent with them: zeros, whatever the process has left there.
   private func clearGaps(_ evaluation: Evaluation) throws(StatusError) {
     var begin = 0
-    for position in evaluation.wantedOutputs.indices {
+    for position in evaluation.request.wantedOutputs.indices {
       let (view, offset, _) = evaluation.result(position)
       try clearGap(begin, offset)
       begin = offset + view.byteCount
     }
-    try clearGap(begin, evaluation.resultBytes)
+    try clearGap(begin, evaluation.plan.resultBytes)
   }
 
   private func clearGap(_ begin: Int, _ end: Int) throws(StatusError) {

@@ -15,7 +15,7 @@ extension EvaluateJob {
     _ call: Call, _ evaluation: Evaluation, isLast: Bool
   ) throws(StatusError) {
     guard let id = request?.id else { return }
-    let count = evaluation.wantedOutputs.count
+    let count = evaluation.request.wantedOutputs.count
     let pieces = sentPieces(evaluation)
     var failure: StatusError?
     withUnsafeTemporaryAllocation(of: OutgoingTensor.self, capacity: max(count, 1)) { tensors in
@@ -65,7 +65,7 @@ extension EvaluateJob {
     else { return nil }
     var sent = 0
     var pieces: [SentPiece] = []
-    for position in evaluation.wantedOutputs.indices
+    for position in evaluation.request.wantedOutputs.indices
     where !shared.places.contains(where: { $0.position == position }) {
       let (view, offset, _) = evaluation.result(position)
       sent = TensorLayout.align64(sent)
@@ -91,12 +91,12 @@ extension EvaluateJob {
       }
     }
     var bytes = ResultBytes(
-      buffer: results, small: ownResults.base, count: evaluation.payloadBytes,
-      total: evaluation.payloadBytes)
-    if evaluation.overwrites.isEmpty { return bytes }
-    bytes.count = evaluation.resultBytes
+      buffer: results, small: ownResults.base, count: evaluation.plan.payloadBytes,
+      total: evaluation.plan.payloadBytes)
+    if evaluation.plan.overwrites.isEmpty { return bytes }
+    bytes.count = evaluation.plan.resultBytes
     bytes.request = payload
-    bytes.pieces = evaluation.overwrites.map { position, _ in
+    bytes.pieces = evaluation.plan.overwrites.map { position, _ in
       let view = evaluation.result(position).view
       return ((view.data ?? payloadBase) - payloadBase, view.byteCount)
     }

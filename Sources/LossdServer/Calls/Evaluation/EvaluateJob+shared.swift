@@ -26,7 +26,7 @@ extension EvaluateJob {
     let entry = evaluation.entry
     guard let index = entry.input(named: input.name) else {
       // Says which there are.
-      return try evaluation.setInput(
+      return try evaluation.request.setInput(
         input.name,
         TensorView(data: nil, shape: layout.shape, count: 0, dataType: layout.dataType))
     }
@@ -39,16 +39,18 @@ extension EvaluateJob {
     shared.use(region)
     if layout.count == 0 || entry.isKept(index) && call.method.isStreaming {
       // One that stays is copied anyway.
-      return try evaluation.setInput(index, view(source))
+      return try evaluation.request.setInput(index, view(source))
     }
     if entry.isElsewhere {
       shared.copies.append(
         SharedTensors.Copy(input: index, from: source, count: layout.byteCount))
-      return try evaluation.setInput(index, view(source))
+      return try evaluation.request.setInput(index, view(source))
     }
-    if layout.dataType.isFloatingPoint { return try evaluation.setInput(index, view(source)) }
+    if layout.dataType.isFloatingPoint {
+      return try evaluation.request.setInput(index, view(source))
+    }
     let copy = try sharedCopy(layout.byteCount, call)
-    try evaluation.setInput(index, view(copy), copiedFrom: source)
+    try evaluation.request.setInput(index, view(copy), copiedFrom: source)
   }
 
   private func sharedCopy(_ bytes: Int, _ call: Call) throws(StatusError) -> UnsafeMutableRawPointer
@@ -102,7 +104,7 @@ extension EvaluateJob {
     shared.places.append(place)
     // A library's function does not get to see the client's memory.
     if !evaluation.entry.isForeign {
-      evaluation.place(position, at: place.base, count: place.count)
+      evaluation.request.place(position, at: place.base, count: place.count)
     }
   }
 
@@ -143,7 +145,8 @@ extension EvaluateJob {
     var loose: [SharedTensors.Copy] = []
     var bytes = 0
     for index in 0..<evaluation.entry.inputs.count {
-      guard let view = evaluation.inputView(index), let data = view.data, view.byteCount > 0,
+      guard let view = evaluation.request.inputView(index), let data = view.data,
+        view.byteCount > 0,
         !shared.copies.contains(where: { $0.input == index }),
         !shown.contains(where: { data >= $0.0 && data - $0.0 + view.byteCount <= $0.1 })
       else { continue }
@@ -188,7 +191,7 @@ extension EvaluateJob {
   func copiedIn() {
     guard let evaluation, var place = shared.segment?.base else { return }
     for copy in shared.copies {
-      evaluation.moveInput(copy.input, to: place)
+      evaluation.request.moveInput(copy.input, to: place)
       place += TensorLayout.align64(copy.count)
     }
     shared.copies.removeAll()

@@ -12,7 +12,7 @@ extension EvaluationHandler {
     var isBatch = false
     var copies: [KeptInput] = []
     for index in 0..<evaluation.entry.inputs.count {
-      guard let view = evaluation.inputView(index) else { continue }
+      guard let view = evaluation.request.inputView(index) else { continue }
       guard evaluation.entry.isKept(index) else {
         isBatch = true
         continue

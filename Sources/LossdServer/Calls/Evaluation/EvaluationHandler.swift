@@ -57,6 +57,8 @@ final class EvaluationHandler: CallHandler {
   // MARK: - Requests
 
   override func requestArriving(_ message: UnsafeRawBufferPointer) throws(StatusError) {
+    context.loop.assertConfined()
+    assert(ending == nil && (arriving == nil || !isStream), "one request arrives at a time")
     if !isStream && requestCount > 0 {
       throw StatusError(.invalidArgument, "a second request of a method that takes one")
     }
@@ -167,8 +169,15 @@ final class EvaluationHandler: CallHandler {
         functionFound(evaluation, call)
         if isStream, let evaluation = job.takeEvaluation() {
           template = evaluation
-          summary.total = StreamTotal(evaluation.entry)
+          try summary.begin(evaluation.entry, job.request)
           job.beginBatch(like: evaluation)
+          summary.mergeParts(evaluation, call, context) { [self] error in
+            if let error { cancel(error) } else { pump() }
+          }
+        } else if let request = job.request, request.summaryCount > 0 {
+          throw StatusError(
+            .invalidArgument,
+            "\(evaluation.entry.name): Summaries to go on from are for EvaluateStream")
         }
       }
     }
@@ -201,6 +210,7 @@ final class EvaluationHandler: CallHandler {
 
   /// Starts what may start, answers what is done, ends what is over.
   func pump() {
+    context.loop.assertConfined()
     // Work that runs at once comes back here from within.
     if isPumping { return }
     isPumping = true
@@ -218,6 +228,7 @@ final class EvaluationHandler: CallHandler {
     }
     guard let evaluation = batch.job.evaluation else { return false }
     if isStream, evaluation.entry.isForeign, evaluation.entry.mergesByItself, batch.merged == nil {
+      if summary.isUnderWay { return false }
       if let template { batch.merge(into: summary.total.sums, template, call, context) }
       return false
     }
@@ -265,7 +276,9 @@ final class EvaluationHandler: CallHandler {
 
   override var holding: Holding {
     guard let call else { return .nothing }
-    let isWorking = copyingCount > 0 || batches.contains { $0.isUnderWay || $0.state == .planned }
+    let isWorking =
+      copyingCount > 0 || summary.isUnderWay
+      || batches.contains { $0.isUnderWay || $0.state == .planned }
     return isWorking
       ? .working
       : .idle(steps: requestCount &+ Int(truncatingIfNeeded: call.object.responseCredit))
@@ -274,6 +287,7 @@ final class EvaluationHandler: CallHandler {
   // MARK: - The end
 
   override func cancel(_ reason: StatusError) {
+    context.loop.assertConfined()
     if ending == nil { ending = reason }
     call?.object.dropRequests()
     for batch in batches { batch.stop(context) }
@@ -350,7 +364,7 @@ final class EvaluationHandler: CallHandler {
     let time = Clock.now - batch.job.completeTime
     batch.job.withEvaluation { evaluation in
       batch.job.withCounter(context.metrics, evaluation.entry) {
-        $0.ended(code, nanoseconds: time, rows: code == .ok ? evaluation.rows : 0)
+        $0.ended(code, nanoseconds: time, rows: code == .ok ? evaluation.plan.rows : 0)
       }
     }
   }
@@ -376,11 +390,11 @@ extension Evaluation {
         "\(entry.name): a later request names the function `\(displayText(request.function))`; a "
           + "stream is of one")
     }
-    if request.attributeCount > 0 || request.outputCount > 0 {
+    if request.attributeCount > 0 || request.outputCount > 0 || request.summaryCount > 0 {
       throw StatusError(
         .invalidArgument,
-        "\(entry.name): a later request brings attributes or outputs; the first one's are the "
-          + "stream's")
+        "\(entry.name): a later request brings attributes or outputs, or Summaries to go on "
+          + "from; the first one's are the stream's")
     }
   }
 }

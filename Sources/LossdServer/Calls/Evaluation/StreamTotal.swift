@@ -14,15 +14,48 @@ struct StreamTotal {
   init() { sums = Accumulator(fields: 0) }
   init(_ entry: FunctionEntry) { sums = Accumulator(fields: entry.accumulatorCount) }
 
+  /// The sums that a Summary of the same function says, whose counts are added at once.
+  ///
+  /// INVALID_ARGUMENT where its sums are not those of the function; their values may be any.
+  mutating func count(
+    _ summary: SummaryMessage, _ entry: FunctionEntry
+  ) throws(StatusError) -> Accumulator {
+    let names = (0..<entry.accumulatorCount).map { String(cString: entry.accumulatorName($0)) }
+    // A part without a batch may say nothing.
+    var sums = Accumulator(fields: 0)
+    if summary.batches > 0 {
+      if let other = summary.state.keys.filter({ !names.contains($0) }).min() {
+        let other = Array(other.utf8).withUnsafeBytes { displayText($0) }
+        throw StatusError(
+          .invalidArgument,
+          "\(entry.name): a Summary to go on from has the sum `\(other)`, which is not "
+            + "one of the function's")
+      }
+      var values: [Double] = []
+      for name in names {
+        guard let value = summary.state[name] else {
+          throw StatusError(
+            .invalidArgument,
+            "\(entry.name): a Summary to go on from lacks the function's sum `\(name)`")
+        }
+        values.append(value)
+      }
+      sums = Accumulator(sums: values, compensations: values.map { _ in 0 })
+    }
+    batches = batches.addingSaturated(summary.batches)
+    rows = rows.addingSaturated(summary.rows)
+    return sums
+  }
+
   /// Adds a computed batch; `merged`: the sums with the batch's, where a plugin has added them.
   mutating func add(_ evaluation: Evaluation, merged: Accumulator?) throws(StatusError) {
     if let merged {
       sums = merged
     } else {
-      try sums.merge(evaluation.accumulator, evaluation.entry)
+      try sums.merge(evaluation.progress.accumulator, evaluation.entry)
     }
     batches = batches.addingSaturated(1)
-    rows = rows.addingSaturated(UInt64(max(evaluation.rows, 0)))
+    rows = rows.addingSaturated(UInt64(max(evaluation.plan.rows, 0)))
   }
 
   /// Sends it as the response after those of the batches.
@@ -50,16 +83,77 @@ struct StreamTotal {
   }
 }
 
-/// The Summary of a stream, from its sums to the function's values. Confined to its loop's thread.
+/// The Summary of a stream, from the Summaries that it goes on from to the function's values.
+/// Confined to its loop's thread.
 final class StreamSummary {
+  /// Summaries that a stream may go on from.
+  static let partsMax = 256
+
   var total = StreamTotal()
-  /// A plugin computes the values.
-  private var finishing: ForeignCall?
+  /// Sums that a plugin is to merge, the next one last.
+  private var parts: [Accumulator] = []
+  /// A plugin merges those, or computes the values.
+  private var foreign: ForeignCall?
 
-  var isUnderWay: Bool { finishing != nil }
+  var isUnderWay: Bool { foreign != nil }
 
-  /// Asks a plugin that computes the values to stop.
-  func stop(_ context: CallLoop) { if let finishing { context.foreign.stop(finishing) } }
+  /// Asks a plugin that is at it to stop.
+  func stop(_ context: CallLoop) { if let foreign { context.foreign.stop(foreign) } }
+
+  /// Begins with what the first request's Summaries say; sums that a plugin merges come after, by
+  /// `mergeParts`.
+  func begin(
+    _ entry: FunctionEntry, _ request: EvaluateRequestMessage?
+  ) throws(StatusError) {
+    total = StreamTotal(entry)
+    parts = []
+    guard let request, request.summaryCount > 0 else { return }
+    if request.summaryCount > StreamSummary.partsMax {
+      throw StatusError(
+        .invalidArgument,
+        "\(entry.name): a stream goes on from up to \(StreamSummary.partsMax) Summaries, the "
+          + "request brings \(request.summaryCount)")
+    }
+    for index in 0..<request.summaryCount {
+      let sums = try total.count(request.summary(index), entry)
+      if entry.isForeign && entry.mergesByItself {
+        if !sums.sums.isEmpty { parts.append(sums) }
+      } else {
+        try total.sums.merge(sums, entry)
+      }
+    }
+    parts.reverse()
+  }
+
+  /// Has the plugin merge what the stream goes on from, where there is something, and tells of the
+  /// end, or of what went wrong.
+  func mergeParts(
+    _ template: Evaluation, _ call: Call, _ context: CallLoop,
+    then next: @escaping (StatusError?) -> Void
+  ) {
+    guard let part = parts.popLast() else { return }
+    start(.merge(into: total.sums, part), template, call, context) {
+      [self, bound = Unretained(call)] merged in
+      if let error = merged.error { return next(error) }
+      total.sums = merged.total
+      if parts.isEmpty { return next(nil) }
+      mergeParts(template, bound.object, context, then: next)
+    }
+  }
+
+  private func start(
+    _ task: ForeignCall.Task, _ template: Evaluation, _ call: Call, _ context: CallLoop,
+    then next: @escaping (ForeignCall) -> Void
+  ) {
+    let started = ForeignCall(
+      task, template, call.group, deadline: call.deadline
+    ) { [self] ended in
+      foreign = nil
+      next(ended)
+    }
+    foreign = started
+    context.foreign.start(started)
+  }
 
   /// Computes the values of all batches' sums, and goes on with what went wrong; at once where no
   /// plugin does it.
@@ -74,14 +168,9 @@ final class StreamSummary {
       }
       return next(failure)
     }
-    let foreign = ForeignCall(
-      .finish(total.sums), template, call.group, deadline: call.deadline
-    ) { [self] foreign in
-      finishing = nil
-      total.values = foreign.values
-      next(foreign.error)
+    start(.finish(total.sums), template, call, context) { [self] finished in
+      total.values = finished.values
+      next(finished.error)
     }
-    finishing = foreign
-    context.foreign.start(foreign)
   }
 }

@@ -115,7 +115,7 @@ final class ProcessLink {
     give(call) { [self] () throws(OrderFailure) in
       call.job?.setHome(self)
       try link.run(
-        call.evaluation, results: call.job?.resultSegment, bytes: call.evaluation.resultBytes)
+        call.evaluation, results: call.job?.resultSegment, bytes: call.evaluation.plan.resultBytes)
     }
   }
 

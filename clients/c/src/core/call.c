@@ -66,6 +66,7 @@ void call_free(lossd_call *call) {
   free(call->results);
   free(call->function);
   bytes_free(&call->message);
+  bytes_free(&call->before);
   bytes_free(&call->answer);
   free(call);
 }

@@ -63,6 +63,7 @@ struct lossd_call {
   int is_encoded;
   uint64_t payload_length;
   uint64_t input_bytes;
+  struct bytes before; /* field `summaries` of a stream's first request, behind the message that is kept */
 
   /* placement.c's: the same request with its tensors in shared memory. */
   struct bytes shared_message;

@@ -89,7 +89,7 @@ void connection_drop_flight(struct connection *connection, uint32_t id) {
 }
 
 int connection_fits(const struct connection *connection, const lossd_call *call, lossd_error *error) {
-  size_t length = call->is_shared ? call->shared_message.length : call->message.length;
+  size_t length = (call->is_shared ? call->shared_message.length : call->message.length) + call->before.length;
   uint64_t payload = call->is_shared ? 0 : call->payload_length;
   if (length + 16 <= connection->message_max && payload <= connection->payload_max) return 1; /* 16: a batch's id */
   if (!connection->has_hello) return 0;
@@ -98,7 +98,7 @@ int connection_fits(const struct connection *connection, const lossd_call *call,
          (unsigned long long)call->payload_length, (unsigned long long)connection->payload_max);
   } else {
     fail(error, LOSSD_RESOURCE_EXHAUSTED, "the request's message takes %zu bytes, the daemon takes %u",
-         call->message.length, connection->message_max);
+         length, connection->message_max);
   }
   return -1;
 }

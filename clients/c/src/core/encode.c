@@ -139,6 +139,15 @@ lossd_code call_encode(lossd_call *call, lossd_error *error) {
   return LOSSD_OK;
 }
 
+int call_encode_before(lossd_call *call, const Lossd__V1__Summary *summary) {
+  Lossd__V1__EvaluateRequest request = LOSSD__V1__EVALUATE_REQUEST__INIT;
+  Lossd__V1__Summary part = *summary, *parts[] = {&part};
+  part.n_values = 0; /* the next daemon says its own */
+  request.n_summaries = 1;
+  request.summaries = parts;
+  return pack(&call->before, &request.base);
+}
+
 int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64_t batch, int is_last) {
   /* The batch's id is field 5, a varint, behind the message that is kept. */
   unsigned char id[11];
@@ -152,14 +161,16 @@ int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64
   }
   const struct bytes *message = call->is_shared ? &call->shared_message : &call->message;
   size_t borrowed = call->is_shared ? 0 : call->input_count;
-  size_t length = message->length + id_length;
+  size_t length = message->length + call->before.length + id_length;
   if (!output_reserve(output, FRAME_HEADER + length + borrowed * ALIGNMENT, 1 + 2 * borrowed)) return 0;
   struct frame frame = {call->is_shared ? 0 : (uint32_t)call->payload_length, (uint32_t)length, stream, FRAME_MESSAGE,
                         is_last ? FLAG_END_STREAM : 0};
   unsigned char *to = output_append(output, FRAME_HEADER + length);
   frame_write(to, &frame);
   memcpy(to + FRAME_HEADER, message->base, message->length);
-  memcpy(to + FRAME_HEADER + message->length, id, id_length);
+  to += FRAME_HEADER + message->length;
+  memcpy(to, id, id_length);
+  if (call->before.length > 0) memcpy(to + id_length, call->before.base, call->before.length);
   uint64_t offset = 0;
   for (size_t index = 0; index < borrowed; index++) {
     size_t gap = (size_t)(-offset % ALIGNMENT);

@@ -15,6 +15,8 @@ struct place_in {
 lossd_code call_encode(lossd_call *call, lossd_error *error);
 /* Makes `shared_message`: `places` has one for each input, results go where they are asked to; 0 without memory. */
 int call_encode_shared(lossd_call *call, const struct place_in *places);
+/* Makes `before` current: the stream goes on from this Summary. 0 without memory. */
+int call_encode_before(lossd_call *call, const Lossd__V1__Summary *summary);
 /* Queues MESSAGE with the call's request, and its tensors where those are not shared; `batch`: its id, else UINT64_MAX.
  * 0 without memory, and nothing is queued. */
 int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64_t batch, int is_last);

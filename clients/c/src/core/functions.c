@@ -1,32 +1,6 @@
-/* ListFunctions, as far as streams need it: which inputs stay, and how sums make a loss. */
+/* ListFunctions, as far as streams need it: which inputs stay. */
 #include "functions.h"
 #include "core.h"
-
-/* The value of an attribute that `first` gives; NULL where it gives none, or one that is no string. */
-static const char *given_string(const lossd_call *first, const char *name) {
-  for (size_t index = 0; index < first->attribute_count; index++) {
-    const struct attribute *attribute = &first->attributes[index];
-    if (strcmp(attribute->name, name) == 0) {
-      return attribute->value.kind_case == LOSSD__V1__VALUE__KIND_STRING_VALUE ? attribute->value.string_value : NULL;
-    }
-  }
-  return NULL;
-}
-
-static enum reduction reduction_of(const Lossd__V1__Function *function, const lossd_call *first) {
-  for (size_t index = 0; index < function->n_attributes; index++) {
-    const Lossd__V1__FunctionAttribute *attribute = function->attributes[index];
-    if (strcmp(attribute->role, "reduction") != 0) continue;
-    const char *value = given_string(first, attribute->name);
-    const Lossd__V1__Value *own = attribute->default_;
-    if (value == NULL && own != NULL && own->kind_case == LOSSD__V1__VALUE__KIND_STRING_VALUE) {
-      value = own->string_value;
-    }
-    if (value != NULL && strcmp(value, "mean") == 0) return REDUCTION_MEAN;
-    return value != NULL && strcmp(value, "sum") == 0 ? REDUCTION_SUM : REDUCTION_OTHER;
-  }
-  return REDUCTION_UNKNOWN;
-}
 
 lossd_code functions_read(lossd_stream *stream, const struct bytes *answer, lossd_error *error) {
   struct arena *arena = &stream->core->arena;
@@ -38,7 +12,6 @@ lossd_code functions_read(lossd_stream *stream, const struct bytes *answer, loss
     return fail(error, LOSSD_INTERNAL, "the daemon's list of functions has others than the one asked for");
   }
   const Lossd__V1__Function *function = list->functions[0];
-  stream->reduction = reduction_of(function, stream->head);
   stream->kept = calloc(function->n_inputs + 1, sizeof *stream->kept);
   for (size_t index = 0; stream->kept != NULL && index < function->n_inputs; index++) {
     if (!function->inputs[index]->kept) continue;

@@ -36,8 +36,7 @@ static int open_leg(lossd_stream *stream, struct connection *connection) {
   stream->is_credit_early = !connection->has_hello;
   stream->is_head_sent = stream->is_half_closed = 0;
   stream->arriving = ARRIVES_NOTHING;
-  stream->answered_here = 0;
-  memset(&stream->part, 0, sizeof stream->part);
+  stream->has_summary = 0;
   return 1;
 }
 
@@ -99,10 +98,12 @@ void stream_credit(lossd_stream *stream, uint32_t count) {
 
 static lossd_code take_summary(lossd_stream *stream, const Lossd__V1__Summary *summary, int is_last,
                                lossd_error *error) {
-  sums_read(&stream->part, summary);
-  if (stream->part.batches != stream->answered_here) {
-    return fail(error, LOSSD_INTERNAL, "the daemon's summary is of %llu batches, it has answered %llu",
-                (unsigned long long)stream->part.batches, (unsigned long long)stream->answered_here);
+  if (summary->batches != stream->answered_ever) {
+    return fail(error, LOSSD_INTERNAL, "the daemon's summary is of %llu batches, %llu have been answered",
+                (unsigned long long)summary->batches, (unsigned long long)stream->answered_ever);
+  }
+  if (!stream_keep_summary(stream, summary)) {
+    return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the stream's summary");
   }
   if (is_last && (!stream->is_half_closed || stream->batch_count > stream->answered)) {
     return fail(error, LOSSD_INTERNAL, "the daemon ended the stream before all batches were answered");
@@ -119,7 +120,7 @@ lossd_code stream_take(lossd_stream *stream, const Lossd__V1__EvaluateResponse *
   }
   if (is_last) return fail(error, LOSSD_INTERNAL, "the daemon ended the stream without a summary");
   const struct batch *batch = &stream->batches[stream->answered];
-  if (stream->part.is_there || stream->answered == stream->batch_count || !batch->is_sent) {
+  if (stream->has_summary || stream->answered == stream->batch_count || !batch->is_sent) {
     return fail(error, LOSSD_INTERNAL, "the daemon answered a batch that was not sent");
   }
   if (response->id != batch->number) {
@@ -144,7 +145,7 @@ void stream_payload_ended(lossd_stream *stream) {
   lossd_call *call = stream->batches[stream->answered].call;
   call_detach(call);
   stream->answered++;
-  stream->answered_here++;
+  stream->answered_ever++;
   stream->fruitless = 0;
   stream->core->retry_until = 0;
   source_raise(&stream->core->sources, &stream->source, CORE_BATCH);
@@ -187,13 +188,11 @@ void stream_leave(lossd_stream *stream) {
 
 void stream_ended(lossd_stream *stream, lossd_code code, const char *text, int never_began) {
   stream_leave(stream);
-  int is_drained = code == LOSSD_UNAVAILABLE && stream->part.is_there;
+  int is_drained = code == LOSSD_UNAVAILABLE && stream->has_summary;
   if (!never_began && !is_drained) {
     stream_fail(stream, code, "%s", text);
     return;
   }
-  if (is_drained) sums_carry(&stream->carried, &stream->part, stream->reduction);
-  memset(&stream->part, 0, sizeof stream->part);
   if (stream->fruitless++ >= FRUITLESS_MAX) {
     stream_fail(stream, LOSSD_UNAVAILABLE, "the daemon keeps ending the stream");
   }

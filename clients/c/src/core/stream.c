@@ -206,39 +206,25 @@ lossd_call *stream_take_answered(lossd_stream *stream) {
   return call;
 }
 
-/* ---- The sums ---- */
+/* ---- The Summary ---- */
 
-void sums_read(struct sums *sums, const Lossd__V1__Summary *summary) {
-  sums->is_there = 1;
-  sums->batches = summary->batches;
-  sums->rows = summary->rows;
-  sums->has_loss = 0;
-  sums->loss_sum = sums->weight_sum = NAN;
+int stream_keep_summary(lossd_stream *stream, const Lossd__V1__Summary *summary) {
+  lossd_summary *kept = &stream->summary;
+  stream->has_summary = 1;
+  kept->batches = summary->batches;
+  kept->rows = summary->rows;
+  kept->has_loss = 0;
+  kept->loss = kept->loss_sum = kept->weight_sum = NAN;
   for (size_t index = 0; index < summary->n_values; index++) {
     if (strcmp(summary->values[index]->key, "loss") != 0) continue;
-    sums->has_loss = 1;
-    sums->loss = summary->values[index]->value;
+    kept->has_loss = 1;
+    kept->loss = summary->values[index]->value;
   }
   for (size_t index = 0; index < summary->n_state; index++) {
-    if (strcmp(summary->state[index]->key, "loss_sum") == 0) sums->loss_sum = summary->state[index]->value;
-    if (strcmp(summary->state[index]->key, "weight_sum") == 0) sums->weight_sum = summary->state[index]->value;
+    if (strcmp(summary->state[index]->key, "loss_sum") == 0) kept->loss_sum = summary->state[index]->value;
+    if (strcmp(summary->state[index]->key, "weight_sum") == 0) kept->weight_sum = summary->state[index]->value;
   }
-}
-
-void sums_carry(struct sums *carried, const struct sums *part, enum reduction reduction) {
-  if (!carried->is_there || carried->batches == 0) {
-    *carried = *part;
-    return;
-  }
-  if (part->batches == 0) return;
-  carried->batches += part->batches;
-  carried->rows += part->rows;
-  carried->loss_sum += part->loss_sum;
-  carried->weight_sum += part->weight_sum;
-  /* A daemon's own loss is that of its part. */
-  carried->has_loss = part->has_loss && (reduction == REDUCTION_MEAN || reduction == REDUCTION_SUM);
-  carried->loss = reduction == REDUCTION_SUM ? carried->loss_sum : carried->loss_sum / carried->weight_sum;
-  if (reduction == REDUCTION_UNKNOWN) carried->loss_sum = carried->weight_sum = NAN;
+  return call_encode_before(stream->head, summary);
 }
 
 lossd_code lossd_stream_summary(const lossd_stream *stream, lossd_summary *summary, lossd_error *error) {
@@ -248,13 +234,6 @@ lossd_code lossd_stream_summary(const lossd_stream *stream, lossd_summary *summa
                ? fail(error, stream->failure.code, "%s", stream->failure.text)
                : fail(error, LOSSD_FAILED_PRECONDITION, "the stream has not come to its end");
   }
-  struct sums total = stream->carried;
-  sums_carry(&total, &stream->part, stream->reduction);
-  summary->batches = total.batches;
-  summary->rows = total.rows;
-  summary->has_loss = total.has_loss;
-  summary->loss = total.has_loss ? total.loss : NAN;
-  summary->loss_sum = total.loss_sum;
-  summary->weight_sum = total.weight_sum;
+  *summary = stream->summary;
   return succeed(error);
 }

@@ -10,24 +10,6 @@ struct batch {
   int is_sent;
 };
 
-/* How a function's sums make its loss, as the function declares it. */
-enum reduction {
-  REDUCTION_UNKNOWN, /* it declares nothing: a plugin may merge its sums in a way of its own */
-  REDUCTION_OTHER,   /* there is no loss of the whole data set */
-  REDUCTION_MEAN,    /* loss_sum over weight_sum */
-  REDUCTION_SUM      /* loss_sum */
-};
-
-struct sums {
-  int is_there;
-  uint64_t batches;
-  uint64_t rows;
-  int has_loss;
-  double loss;
-  double loss_sum;
-  double weight_sum;
-};
-
 struct lossd_stream {
   struct source source;
   struct core *core;
@@ -37,7 +19,6 @@ struct lossd_stream {
   int is_ready;            /* it has been answered */
   char **kept;             /* names of inputs that may stay */
   size_t kept_count;
-  enum reduction reduction;
   uint64_t deadline;
   /* The call of EvaluateStream under way; there are several, one after another, when daemons come and go. */
   struct connection *connection;
@@ -46,7 +27,6 @@ struct lossd_stream {
   int is_credit_early; /* HELLO had not come when it was opened */
   int is_head_sent;
   int is_half_closed;
-  uint64_t answered_here;
   enum { ARRIVES_NOTHING, ARRIVES_BATCH, ARRIVES_END } arriving; /* whose frame's payload is still to come */
   unsigned fruitless; /* such calls in a row that answered no batch */
   /* Batches that have not been given back: answered ones, then the others. */
@@ -56,8 +36,9 @@ struct lossd_stream {
   size_t answered;
   uint64_t next_number;
   int is_finishing;
-  struct sums carried; /* of daemons that are gone */
-  struct sums part;    /* of this one */
+  uint64_t answered_ever; /* batches, of all daemons */
+  int has_summary;        /* this daemon has said one, of the whole stream so far */
+  lossd_summary summary;
   int is_complete;
   lossd_error failure;
 };
@@ -80,9 +61,7 @@ void stream_fail(lossd_stream *stream, lossd_code code, const char *format, ...)
 void stream_forget(lossd_stream *stream, lossd_call *call);
 int stream_keeps(const lossd_stream *stream, const char *name);
 
-void sums_read(struct sums *sums, const Lossd__V1__Summary *summary);
-/* Adds the sums of a part, those of different daemons. Of a function whose reduction is not known, two parts have
- * counts alone: no number is better than a wrong one. */
-void sums_carry(struct sums *carried, const struct sums *part, enum reduction reduction);
+/* Takes what a daemon says that the stream came to so far; the next daemon is told of it. 0 without memory. */
+int stream_keep_summary(lossd_stream *stream, const Lossd__V1__Summary *summary);
 
 #endif

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Deque, Dict, Optional, Tuple
+from contextlib import contextmanager
+from typing import Any, Deque, Dict, Iterator, Optional, Tuple
 
 from . import _wire as wire
 from ._aconnection import AsyncCall, AsyncConnection, within
@@ -41,7 +42,7 @@ class RepeatedAsyncStream(AsyncStream):
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
         self._parts: Deque[_Part] = deque()
-        self._sums = Sums(self._progress)
+        self._sums = Sums()
         self._taking = asyncio.Lock()
         self._changed = asyncio.Event()
         self._is_described = False
@@ -118,6 +119,7 @@ class RepeatedAsyncStream(AsyncStream):
                 while True:
                     part = await self._next_part()
                     if part is None:
+                        await self._merge(is_last=True)
                         if self.summary is None:
                             self.summary = self._sums.total()
                         raise StopAsyncIteration
@@ -142,24 +144,46 @@ class RepeatedAsyncStream(AsyncStream):
             await within(self._changed.wait(), self._deadline, "the stream did not end")
 
     async def _take(self, part: _Part) -> Answer:
-        try:
-            while True:
-                try:
-                    answer, summary = await self._receive(part)
-                    break
-                except Unavailable as error:
-                    part.end_lease()
-                    await asyncio.sleep(part.outage.after(error, True))
-                    if self._error is not None:
-                        raise self._error
-                    await self._open_part(part)
-            part.end_lease()
+        with self._failing():
+            answer, summary = await self._answered(part)
             self._sums.add(summary, part.item.is_batch)
+        await self._merge(is_last=False)
+        self._parts.popleft()
+        return answer
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What goes wrong within ends the stream."""
+        try:
+            yield
         except BaseException as error:
             self._fail(error if isinstance(error, LossdError) else Cancelled("the stream was cancelled"))
             self._cancel_call()
             raise
-        self._parts.popleft()
+
+    async def _merge(self, is_last: bool) -> None:
+        """Has the daemon merge the batches' Summaries, where it is time."""
+        item = self._sums.due(is_last)
+        if item is None:
+            return
+        with self._failing():
+            part = _Part(item, self._client._outage(self._deadline))
+            await self._open_part(part)
+            self._sums.merged((await self._answered(part))[1])
+
+    async def _answered(self, part: _Part) -> Tuple[Answer, Summary]:
+        """The part's answer, from whichever daemon gives it."""
+        while True:
+            try:
+                answer = await self._receive(part)
+                break
+            except Unavailable as error:
+                part.end_lease()
+                await asyncio.sleep(part.outage.after(error, True))
+                if self._error is not None:
+                    raise self._error
+                await self._open_part(part)
+        part.end_lease()
         return answer
 
     async def _receive(self, part: _Part) -> Tuple[Answer, Summary]:

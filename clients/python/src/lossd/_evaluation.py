@@ -28,9 +28,10 @@ class Evaluation:
 
     def __init__(self, function: str, inputs: Mapping[str, Any], attributes: Optional[Mapping[str, Any]],
                  outputs: Union[str, Sequence[str]], id: int,
-                 arrays: Optional[wire.Arrays] = None, defaults: Mapping[str, Sequence[str]] = {}):
+                 arrays: Optional[wire.Arrays] = None, defaults: Mapping[str, Sequence[str]] = {},
+                 summaries: Sequence[Any] = ()):
         """`arrays`: the inputs, where they have been made arrays before. `defaults`: the results that functions are
-        thought to give, by function, where no outputs are named."""
+        thought to give, by function, where no outputs are named. `summaries`: those that a stream goes on from."""
         if not isinstance(function, str):
             raise InvalidArgument(f"function is {function!r}, expected a function's name")
         if attributes is not None and not hasattr(attributes, "items"):
@@ -41,6 +42,7 @@ class Evaluation:
         self.outputs = wire.names(outputs)
         self._results = self.outputs or tuple(defaults.get(function, ()))
         self.id = id
+        self._summaries = summaries
         self._plain: Optional[wire.Request] = None
         self.bytes = sum(array.nbytes for array, _ in self.arrays.values())
 
@@ -51,7 +53,8 @@ class Evaluation:
 
     def plain(self) -> wire.Request:
         if self._plain is None:
-            self._plain = wire.request(self.function, self.arrays, self.attributes, self.outputs, self.id)
+            self._plain = wire.request(self.function, self.arrays, self.attributes, self.outputs, self.id,
+                                       summaries=self._summaries)
         return self._plain
 
     def expected(self) -> Dict[str, int]:
@@ -103,4 +106,4 @@ class Evaluation:
         if not places and not into:
             return None
         outputs = self._results if into else self.outputs
-        return wire.request(self.function, self.arrays, self.attributes, outputs, self.id, places, into)
+        return wire.request(self.function, self.arrays, self.attributes, outputs, self.id, places, into, self._summaries)

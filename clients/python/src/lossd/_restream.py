@@ -5,40 +5,54 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Any, Deque, Dict, Optional, Tuple
+from contextlib import contextmanager
+from typing import Any, Deque, Dict, Iterator, List, Optional, Tuple
 
 from . import _wire as wire
 from ._clock import left_until
 from ._connection import Call, Connection
-from ._resume import Item, Progress, Summary
+from ._resume import Item, Summary
 from ._retry import Outage
 from .errors import DeadlineExceeded, FailedPrecondition, Internal, LossdError, Unavailable
 from .stream import Stream
 
 
 class Sums:
-    """What the batches came to, one Summary each."""
+    """What the batches came to, one Summary each, in order; the daemon merges so many at a time."""
 
-    def __init__(self, progress: Progress):
-        self._progress = progress
-        self._last: Optional[Summary] = None
+    #: Summaries that one request may bring.
+    PARTS_MAX = 256
+
+    def __init__(self) -> None:
+        self._parts: List[Summary] = []
 
     def add(self, summary: Summary, is_batch: bool) -> None:
         """Internal where it is none of one batch."""
         if summary.batches != is_batch:
             raise Internal(f"the daemon's summary is of {summary.batches} batches, it has answered {int(is_batch)}")
-        if self._last is not None:
-            self._progress.carry(self._last)
-        self._last = summary
+        self._parts.append(summary)
+
+    def due(self, is_last: bool) -> Optional[Item]:
+        """The request that merges what has been added, where it is time; `is_last`: nothing more is added."""
+        count = len(self._parts)
+        is_due = count > 1 if is_last else count >= self.PARTS_MAX
+        return Item({}, 0, False, tuple(self._parts)) if is_due else None
+
+    def merged(self, summary: Summary) -> None:
+        """Internal where it is not of what has been added."""
+        count = sum(part.batches for part in self._parts)
+        if summary.batches != count:
+            raise Internal(f"the daemon's summary is of {summary.batches} batches, {count} have been answered")
+        self._parts = [summary]
 
     @property
     def is_empty(self) -> bool:
-        return self._last is None
+        return not self._parts
 
     def total(self) -> Summary:
-        if self._last is None:
+        if len(self._parts) != 1:
             raise Internal("the daemon did not say what the stream came to")
-        return self._progress.total(self._last)
+        return self._parts[0]
 
 
 class Answer:
@@ -87,7 +101,7 @@ class RepeatedStream(Stream):
     def _begin(self) -> None:
         # Nothing is opened yet.
         self._parts: Deque[_Part] = deque()
-        self._sums = Sums(self._progress)
+        self._sums = Sums()
         self._taking = threading.Lock()
 
     # ---- Sending
@@ -152,6 +166,7 @@ class RepeatedStream(Stream):
             while True:
                 part = self._next_part()
                 if part is None:
+                    self._merge(is_last=True)
                     if self.summary is None:
                         self.summary = self._sums.total()
                     raise StopIteration
@@ -172,26 +187,48 @@ class RepeatedStream(Stream):
                     raise DeadlineExceeded("the stream's timeout is over")
 
     def _take(self, part: _Part) -> Answer:
-        try:
-            while True:
-                try:
-                    answer, summary = self._receive(part)
-                    break
-                except Unavailable as error:
-                    part.end_lease()
-                    time.sleep(part.outage.after(error, True))
-                    if self._error is not None:
-                        raise self._error
-                    self._open_part(part)
-            part.end_lease()
+        with self._failing():
+            answer, summary = self._answered(part)
             self._sums.add(summary, part.item.is_batch)
+        self._merge(is_last=False)
+        self._parts.popleft()
+        if part.item.is_batch:
+            self._room.release()
+        return answer
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What goes wrong within ends the stream."""
+        try:
+            yield
         except BaseException as error:
             self._fail(error if isinstance(error, LossdError) else FailedPrecondition("the stream was interrupted"))
             self._cancel_calls()
             raise
-        self._parts.popleft()
-        if part.item.is_batch:
-            self._room.release()
+
+    def _merge(self, is_last: bool) -> None:
+        """Has the daemon merge the batches' Summaries, where it is time."""
+        item = self._sums.due(is_last)
+        if item is None:
+            return
+        with self._failing():
+            part = _Part(item, self._client._outage(self._deadline))
+            self._open_part(part)
+            self._sums.merged(self._answered(part)[1])
+
+    def _answered(self, part: _Part) -> Tuple[Answer, Summary]:
+        """The part's answer, from whichever daemon gives it."""
+        while True:
+            try:
+                answer = self._receive(part)
+                break
+            except Unavailable as error:
+                part.end_lease()
+                time.sleep(part.outage.after(error, True))
+                if self._error is not None:
+                    raise self._error
+                self._open_part(part)
+        part.end_lease()
         return answer
 
     def _receive(self, part: _Part) -> Tuple[Answer, Summary]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Deque, Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
-
-import numpy as np
+from typing import Any, Deque, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import _wire as wire
 from ._evaluation import Evaluation
@@ -13,23 +11,6 @@ from ._messages import FunctionDescription
 from ._shm import Lease
 from ._wire import Arrays
 from .errors import Internal
-
-
-class Item:
-    """A request of a stream."""
-
-    def __init__(self, inputs: Arrays, id: int, is_batch: bool):
-        self.inputs = inputs
-        self.id = id
-        #: It brings an input that does not stay, and so gets an answer.
-        self.is_batch = is_batch
-        #: Shared memory that it uses while it is under way.
-        self.lease: Optional[Lease] = None
-
-    def end_lease(self, is_safe: bool) -> None:
-        if self.lease is not None:
-            self.lease.end(is_safe)
-            self.lease = None
 
 
 class Summary:
@@ -48,7 +29,7 @@ class Summary:
     @property
     def loss(self) -> float:
         """What one call over the whole data set would have returned; KeyError for reduction="none" and for
-        activations, and where several daemons evaluated the stream of a function that declares no reduction."""
+        activations."""
         return self.values["loss"]
 
     def __repr__(self) -> str:
@@ -56,51 +37,22 @@ class Summary:
                 f"state={self.state})")
 
 
-class SummaryRule:
-    """How the Summary of a data set follows from the Summaries of its parts, which several daemons evaluated: by what
-    the function declares, never by its name.
+class Item:
+    """A request of a stream; `summaries`: what parts of the data set came to before."""
 
-    A function that declares a reduction has the sums loss_sum and weight_sum, which add up, and its value is loss_sum,
-    or loss_sum over weight_sum for a mean. Of other functions nothing is known: a plugin may merge its sums in a way of
-    its own. Their total has counts alone, since no number is better than a wrong one.
-    """
+    def __init__(self, inputs: Arrays, id: int, is_batch: bool, summaries: Sequence[Summary] = ()):
+        self.inputs = inputs
+        self.id = id
+        self.summaries = summaries
+        #: It brings an input that does not stay, and so gets an answer.
+        self.is_batch = is_batch
+        #: Shared memory that it uses while it is under way.
+        self.lease: Optional[Lease] = None
 
-    #: The sums that a declared reduction has.
-    SUMS = ("loss_sum", "weight_sum")
-
-    def __init__(self, description: Optional[FunctionDescription], attributes: Mapping[str, Any]):
-        declared = [item for item in description.attributes if item.role == "reduction"] if description else []
-        #: "none", "mean" or "sum"; None: the function declares no reduction.
-        self.reduction: Optional[str] = None
-        if declared:
-            given = attributes.get(declared[0].name)
-            self.reduction = str(declared[0].default.string_value if given is None else given)
-
-    def added(self, first: Summary, second: Summary) -> Summary:
-        """Both parts together, without a value unless one of them is of no batch."""
-        if first.batches == 0:
-            return second
-        if second.batches == 0:
-            return first
-        state = {}
-        if self.reduction is not None:
-            for name in self.SUMS:
-                parts = [part.state[name] for part in (first, second) if name in part.state]
-                if parts:
-                    state[name] = sum(parts[1:], parts[0])
-        return Summary(first.batches + second.batches, first.rows + second.rows, {}, state)
-
-    def valued(self, total: Summary, last: Summary) -> Summary:
-        """`total` with the value of the whole data set, where `last`, the last part, has one of its own."""
-        if len(last.values) != 1 or "loss_sum" not in total.state:
-            return total
-        (name,) = last.values
-        if self.reduction == "sum":
-            total.values[name] = total.state["loss_sum"]
-        elif self.reduction == "mean" and "weight_sum" in total.state:
-            with np.errstate(all="ignore"):
-                total.values[name] = float(np.float64(total.state["loss_sum"]) / np.float64(total.state["weight_sum"]))
-        return total
+    def end_lease(self, is_safe: bool) -> None:
+        if self.lease is not None:
+            self.lease.end(is_safe)
+            self.lease = None
 
 
 class Progress:
@@ -111,18 +63,17 @@ class Progress:
         self.function = function
         self.attributes = dict(attributes or {})
         self.outputs = wire.names(outputs)
-        #: Names of inputs that stay, and how sums add up; known once the daemon has been asked.
+        #: Names of inputs that stay; known once the daemon has been asked.
         self.kept_names: FrozenSet[str] = frozenset()
-        self.rule = SummaryRule(None, self.attributes)
         self._kept: Arrays = {}
         self._unanswered: Deque[Item] = deque()
-        self._carried: Optional[Summary] = None
-        self.answered_here = 0
+        #: What the stream had come to when the last daemon was shut down.
+        self._carried: Tuple[Summary, ...] = ()
+        self._answered_count = 0
 
     def describe(self, description: FunctionDescription) -> None:
         """What the daemon says of the function."""
         self.kept_names = frozenset(item.name for item in description.inputs if item.kept)
-        self.rule = SummaryRule(description, self.attributes)
 
     def item(self, inputs: Mapping[str, Any], id: int) -> Item:
         """InvalidArgument where something is no array: nothing has been sent then."""
@@ -132,7 +83,8 @@ class Progress:
     def evaluation(self, item: Item, is_first: bool) -> Evaluation:
         """The item as a request; the first one of a call names the function."""
         if is_first:
-            return Evaluation(self.function, {}, self.attributes, self.outputs, item.id, item.inputs)
+            return Evaluation(self.function, {}, self.attributes, self.outputs, item.id, item.inputs,
+                              summaries=item.summaries)
         return Evaluation("", {}, None, (), item.id, item.inputs)
 
     def keep(self, item: Item) -> Item:
@@ -152,21 +104,21 @@ class Progress:
             item.end_lease(is_safe=True)
             self._kept.update({name: value for name, value in item.inputs.items() if name in self.kept_names})
             if item.is_batch:
-                self.answered_here += 1
+                self._answered_count += 1
                 return item
 
     def check(self, summary: Summary, is_last: bool, is_finished: bool) -> Optional[Summary]:
         """What the whole stream came to, when this is its end; None when a daemon says how far it came. Internal
         where it does not go with what was answered."""
-        if summary.batches != self.answered_here:
-            raise Internal(f"the daemon's summary is of {summary.batches} batches, it has answered "
-                           f"{self.answered_here}")
+        if summary.batches != self._answered_count:
+            raise Internal(f"the daemon's summary is of {summary.batches} batches, {self._answered_count} have been "
+                           "answered")
         if not is_last:
             return None
         if not is_finished or self.has_unanswered:
             raise Internal("the daemon ended the stream before all batches were answered")
         self.end_leases()
-        return self.total(summary)
+        return summary
 
     @property
     def has_unanswered(self) -> bool:
@@ -178,18 +130,12 @@ class Progress:
             item.end_lease(is_safe=False)
 
     def again(self) -> List[Item]:
-        """What a new call begins with: the inputs that stay, and every request without an answer."""
-        self.answered_here = 0
-        kept = [Item(dict(self._kept), 0, False)] if self._kept else []
-        return kept + list(self._unanswered)
+        """What a new call begins with: how far the stream had come, the inputs that stay, and every request without
+        an answer."""
+        is_begun = bool(self._kept or self._carried)
+        return [Item(dict(self._kept), 0, False, self._carried)] * is_begun + list(self._unanswered)
 
     def carry(self, summary: Optional[Summary]) -> None:
-        """A daemon that is shut down had come so far."""
+        """A daemon that is shut down had come so far with the whole stream."""
         if summary is not None:
-            self._carried = summary if self._carried is None else self.rule.added(self._carried, summary)
-
-    def total(self, summary: Summary) -> Summary:
-        """Of all daemons together, `summary` being the last one's."""
-        if self._carried is None:
-            return summary
-        return self.rule.valued(self.rule.added(self._carried, summary), summary)
+            self._carried = (summary,)

@@ -239,9 +239,9 @@ def names(outputs: Any) -> Tuple[str, ...]:
 
 def request(function: str, inputs: Arrays, attributes: Optional[Mapping[str, Any]], outputs: Sequence[str], id: int,
             places: Optional[Dict[str, Tuple[int, int]]] = None,
-            into: Optional[Dict[str, Tuple[int, int, int]]] = None) -> Request:
+            into: Optional[Dict[str, Tuple[int, int, int]]] = None, summaries: Sequence[Any] = ()) -> Request:
     """An EvaluateRequest, its tensors borrowed. `places`: region and offset of inputs that lie in shared memory;
-    `into`: region, offset and length of results that shall."""
+    `into`: region, offset and length of results that shall; `summaries`: those that a stream goes on from."""
     message = EvaluateRequest(function=function, id=id)
     parts: List[Any] = []
     length = 0
@@ -267,6 +267,8 @@ def request(function: str, inputs: Arrays, attributes: Optional[Mapping[str, Any
         output = message.outputs.add(name=name)
         if into is not None and name in into:
             output.into.region, output.into.offset, output.into.length = into[name]
+    for summary in summaries:
+        message.summaries.add(batches=summary.batches, rows=summary.rows, state=summary.state)
     return Request(message.SerializeToString(), parts, length)
 
 

@@ -3,8 +3,8 @@ import LossdTensor
 import LossdWire
 
 /// EvaluateRequests with inline tensors, parted as they come. An input is a byte that says how many
-/// bytes of cuts follow, the cuts, and the request. Cuts change nothing, and what comes out says the
-/// same as the request: the message that is left, and each tensor's bytes.
+/// bytes of cuts follow, the cuts, and the request. Cuts change nothing, and what comes out says
+/// the same as the request: the message that is left, and each tensor's bytes.
 @main struct Splits {
   static func main() {
     fuzz { input in
@@ -26,7 +26,8 @@ import LossdWire
       guard let before = try? EvaluateRequestMessage(decoding: request, in: first),
         let after = try? EvaluateRequestMessage(decoding: head, in: second)
       else { return }
-      require(before.function.elementsEqual(after.function) && before.id == after.id, "other fields")
+      require(before.function.elementsEqual(after.function), "another function")
+      require(before.id == after.id, "another id")
       require(
         before.inputCount == after.inputCount && before.attributeCount == after.attributeCount
           && before.outputCount == after.outputCount, "other counts")

@@ -126,10 +126,13 @@ final class Peer: HTTP2Sink {
     }
   }
 
-  func sendBody(_ context: UnsafeMutableRawPointer, header: UnsafeRawBufferPointer, count: Int) {
+  func sendBody(
+    _ context: UnsafeMutableRawPointer, header: UnsafeRawBufferPointer, count: Int
+  ) -> Bool {
     let body = Unmanaged<Body>.fromOpaque(context).takeUnretainedValue()
     require(header.count == 9 && count <= body.left, "more than there is")
     body.left -= count
+    return true
   }
 
   func answeredEarly(_ stream: Int32) { connection?.reset(stream, .noError) }

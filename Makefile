@@ -32,7 +32,7 @@ install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
 	@packaging/deb.sh
 
-test: test-swift test-kernels test-arm64 test-c test-python test-system test-systemd ## all set-up, then every test
+test: test-swift test-kernels test-arm64 test-c test-python test-system test-grpc test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	@scripts/swift-test.sh
@@ -63,6 +63,15 @@ $(PYTHON_ENV)/bin/pytest:
 test-python: build $(PYTHON_ENV)/bin/pytest ## the Python client, installed, against the built daemon
 	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(PYTHON_ENV)/bin/pytest -q -p no:cacheprovider clients/python/tests
+
+GRPC_ENV := .venv-grpc
+$(GRPC_ENV)/ready:
+	$(PYTHON) -m venv $(GRPC_ENV)
+	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2
+	@touch $@
+
+test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC's own Python client, and frame by frame
+	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v
 
 TORCH_ENV := .venv-torch
 $(TORCH_ENV)/bin/pytest:
@@ -137,19 +146,24 @@ fuzz: setup ## everything that reads hostile bytes under libFuzzer, for TIME=120
 	@scripts/setup.sh gcc
 	@scripts/fuzz.sh run $(TIME) $(SEED)
 
-proto: setup ## regenerate what is made of proto/lossd.proto: C code, the Python client's schema
-	cd proto && protoc-c --c_out=../$(PROTO_C)/include lossd.proto
-	mv $(PROTO_C)/include/lossd.pb-c.c $(PROTO_C)/
+PROTOS := lossd grpc/health/v1/health grpc/reflection/v1/reflection
+
+proto: setup ## regenerate what is made of proto/: C code, descriptors, the Python client's schema
+	cd proto && protoc-c --c_out=../$(PROTO_C)/include $(PROTOS:=.proto)
+	for file in $(PROTOS); do mv $(PROTO_C)/include/$$file.pb-c.c $(PROTO_C)/; done
+	$(PYTHON) scripts/make_descriptors.py
 	$(PYTHON) clients/python/make_schema.py
 
 client-functions: build ## the Python client's methods, from the built daemon's declarations
 	$(PYTHON) clients/python/make_functions.py .build/release/lossctl
 
-check-proto: setup ## fail when the committed code is not proto/lossd.proto's
+check-proto: setup ## fail when the committed code is not proto/'s
 	@$(PYTHON) clients/python/make_schema.py --print | diff -q - clients/python/src/lossd/_schema.py
-	@out=$$(mktemp -d) && cd proto && protoc-c --c_out=$$out lossd.proto && cd .. \
-	  && diff -q $$out/lossd.pb-c.c $(PROTO_C)/lossd.pb-c.c \
-	  && diff -q $$out/lossd.pb-c.h $(PROTO_C)/include/lossd.pb-c.h; \
+	@out=$$(mktemp -d) && cd proto && protoc-c --c_out=$$out $(PROTOS:=.proto) && cd .. \
+	  && $(PYTHON) scripts/make_descriptors.py $$out && diff -q $$out/descriptors.c $(PROTO_C)/descriptors.c \
+	  && for file in $(PROTOS); do \
+	    diff -q $$out/$$file.pb-c.c $(PROTO_C)/$$(basename $$file).pb-c.c \
+	      && diff -q $$out/$$file.pb-c.h $(PROTO_C)/include/$$file.pb-c.h || exit 1; done; \
 	  status=$$?; rm -rf $$out; exit $$status
 
 check: ## before a commit, in less than a minute: generated code, format, version, quick tests

@@ -96,6 +96,9 @@ let package = Package(
       name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
     .systemLibrary(name: "CDigest", pkgConfig: "libmd", providers: [.apt(["libmd-dev"])]),
     .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    .systemLibrary(
+      name: "CNGHTTP2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CLinux"),
     .target(name: "CLossdProto", dependencies: ["CProtobufC"]),
     .target(name: "CLossdPlugin"),
@@ -112,6 +115,9 @@ let package = Package(
     .target(name: "LossdYAML", dependencies: ["CYAML", "LossdTensor"]),
     .target(
       name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"],
+      swiftSettings: hot),
+    .target(
+      name: "LossdHTTP", dependencies: ["CNGHTTP2", "CZlib", "LossdTensor"],
       swiftSettings: hot),
     .target(name: "LossdKernelTable", path: "Sources/LossdKernels/Table"),
     .target(name: "CLossdLanes", path: "Sources/LossdKernels/Lanes"),
@@ -147,8 +153,8 @@ let package = Package(
     .target(
       name: "LossdServer",
       dependencies: [
-        "CLinux", "CLossdPlugin", "LossdEngine", "LossdLoop", "LossdPluginHost", "LossdSocket",
-        "LossdTensor", "LossdThreads", "LossdWire",
+        "CLinux", "CLossdPlugin", "LossdEngine", "LossdHTTP", "LossdLoop", "LossdPluginHost",
+        "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
       ],
       exclude: ["Calls", "Channels", "Limits", "Services", "Sessions"].map { $0 + "/README.md" },
       swiftSettings: hot),
@@ -208,6 +214,7 @@ let package = Package(
       ]),
     .testTarget(
       name: "LossdClientTests", dependencies: ["LossdClient", "LossdTensor", "LossdWire"]),
+    .testTarget(name: "LossdHTTPTests", dependencies: ["LossdHTTP", "LossdTensor"]),
     .testTarget(name: "LossdLoopTests", dependencies: ["LossdLoop", "LossdThreads"]),
     .testTarget(name: "LossdSocketTests", dependencies: ["LossdSocket"]),
     .testTarget(
@@ -215,8 +222,9 @@ let package = Package(
     .testTarget(
       name: "LossdServerTests",
       dependencies: [
-        "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdLoop", "LossdPluginHost",
-        "LossdPluginKit", "LossdServer", "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
+        "CLossdPlugin", "LossdCatalogue", "LossdEngine", "LossdHTTP", "LossdLoop",
+        "LossdPluginHost", "LossdPluginKit", "LossdServer", "LossdSocket", "LossdTensor",
+        "LossdThreads", "LossdWire",
       ]),
     .testTarget(name: "LossdSystemdTests", dependencies: ["LossdSystemd"]),
     .testTarget(name: "LossdTensorTests", dependencies: ["LossdTensor"]),

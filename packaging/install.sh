@@ -26,7 +26,7 @@ done
 install -m 644 systemd/lossd.sysusers "$to/lib/sysusers.d/lossd.conf"
 install -m 644 systemd/dropins/* "$to/share/doc/lossd/examples/systemd/"
 # Pages, and what they link to: programs of clients, the wire's messages, the C client's header.
-for page in operations limits security functions clients protocol plugins; do
+for page in operations limits security functions clients protocol grpc plugins; do
   packaging/page.sh "docs/$page.md" "$prefix" ../proto/lossd.proto=lossd.proto ../clients/c/include/lossd.h=lossd.h \
     ../examples=examples > "$to/share/doc/lossd/$page.md"
 done

@@ -3,7 +3,7 @@
 # the user's.
 set -euo pipefail
 missing=()
-for package in libprotobuf-c-dev protobuf-c-compiler libuv1-dev libseccomp-dev libmd-dev libyaml-dev g++ pkg-config "$@"; do
+for package in libprotobuf-c-dev protobuf-c-compiler libuv1-dev libseccomp-dev libmd-dev libyaml-dev libnghttp2-dev zlib1g-dev g++ pkg-config "$@"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 if ((${#missing[@]})); then

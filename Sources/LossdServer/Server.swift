@@ -31,6 +31,9 @@ public final class Server: @unchecked Sendable {
     public var accessLog = false
     /// Who may administer.
     public var adminPeers = AdminPeers.owner
+    /// What is spoken where clients connect, and where administrators do.
+    public var protocols = WireProtocol.allCases
+    public var adminProtocols = WireProtocol.allCases
 
     public init() {}
   }
@@ -43,6 +46,8 @@ public final class Server: @unchecked Sendable {
   private var liveness: Liveness?
   private var accessLog: AccessLog?
   private let adminPeers: AdminPeers
+  private let protocols: [WireProtocol]
+  private let adminProtocols: [WireProtocol]
   private var nextLoop = 0
   private var drainedLoops = 0
 
@@ -51,6 +56,8 @@ public final class Server: @unchecked Sendable {
     _ registry: Registry, _ settings: Settings, plugins: PluginManager? = nil
   ) throws(LoopError) {
     adminPeers = settings.adminPeers
+    protocols = settings.protocols
+    adminProtocols = settings.adminProtocols
     Server.setCallCost(settings.limits)
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
@@ -90,6 +97,7 @@ public final class Server: @unchecked Sendable {
 
   /// Serves a socket from now on. Before `run`.
   public func listen(_ socket: ListeningSocket, isAdmin: Bool = false) throws(LoopError) {
+    let protocols = isAdmin ? adminProtocols : protocols
     var lastPause: UInt64 = 0
     var lastRefusal: UInt64 = 0
     let acceptor = try Acceptor(
@@ -116,9 +124,9 @@ public final class Server: @unchecked Sendable {
         }
         let what = administration
         if target === loops[0] {
-          target.adopt(descriptor, what)
+          target.adopt(descriptor, what, protocols)
         } else {
-          target.loop.execute { target.adopt(descriptor, what) }
+          target.loop.execute { target.adopt(descriptor, what, protocols) }
         }
       })
     acceptors.append(acceptor)

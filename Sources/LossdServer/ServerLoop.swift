@@ -1,5 +1,6 @@
 import Glibc
 import LossdEngine
+import LossdHTTP
 import LossdLoop
 import LossdSocket
 import LossdTensor
@@ -9,18 +10,14 @@ import Synchronization
 /// One event loop of the server: it binds channels, sessions and calls together. Confined to its
 /// thread, but for `loop.execute`.
 final class ServerLoop: CallLoop, @unchecked Sendable {
-  /// Refused connections that are open for a moment more, and for how long, nanoseconds.
-  private static let refusedMax = 64
-  private static let refusedTime: UInt64 = 250_000_000
-
   private(set) lazy var channels = ChannelTable(self, busyPoll: busyPoll)
   private let busyPoll: UInt64
   let spareCalls: SpareCalls
+  let spareGRPCCalls = SpareGRPCCalls()
   private var nextNumber: UInt64 = 0
   private var turnHook: TurnHook?
   private var drainEntries: [DeadlineEntry] = []
-  private var refused: [Int32] = []
-  private var refusedEntry: DeadlineEntry?
+  private(set) lazy var refused = RefusedConnections(self)
   private var isDraining = false
   private var onDrained: (() -> Void)?
 
@@ -38,7 +35,7 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
   /// Lets the loop's handles go; afterwards it cannot run again.
   func tearDown() {
     channels.close()
-    while !refused.isEmpty { closeOldestRefused() }
+    refused.close()
     foreign.close()
     turnHook?.close()
     deadlines.close()
@@ -48,6 +45,7 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
     channels.serveTurns()
     turnEnded()
     spareCalls.turnEnded()
+    spareGRPCCalls.turnEnded()
     channels.turnEnded { scheduler.queueDepth == 0 }
   }
 
@@ -57,7 +55,10 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
 
   /// Takes over a connection that was accepted. One that is its user's one too many is told so and
   /// closed.
-  func adopt(_ raw: Int32, _ administration: Administration) {
+  func adopt(
+    _ raw: Int32, _ administration: Administration,
+    _ protocols: [WireProtocol] = WireProtocol.allCases
+  ) {
     loop.assertConfined()
     nextNumber += 1
     let descriptor = Descriptor(adopting: raw)
@@ -66,65 +67,37 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
     guard let user = daemon.users.join(id, connectionsMax: limits.userConnectionsMax) else {
       daemon.connectionCount.subtract(1, ordering: .relaxed)
       metrics.update { $0.accepted += 1 }
-      return refuse(descriptor, id)
+      return refused.add(
+        descriptor, protocols,
+        "user \(id) has \(limits.userConnectionsMax) connections open, the most there may be "
+          + "(limits.user_connections)")
     }
     let channel = Channel(
       self, channels, descriptor, number: nextNumber, administration, channels.share(of: user))
     channels.add(channel)
-    do throws(LoopError) { try channel.start(firstSession(channel)) } catch { channel.close() }
+    do throws(LoopError) { try channel.start(firstSession(channel, protocols)) } catch {
+      channel.close()
+    }
     if isDraining { channel.drain() }
   }
 
-  /// What is spoken here.
-  func firstSession(_ channel: Channel) -> Session {
-    Sniffer(
-      channel,
-      [
-        Sniffer.Offer(preface: Array(preface.utf8)) { [unowned self] in
-          LossdSession($0, self, spareCalls)
-        }
-      ])
+  /// Finds out which of these is spoken.
+  func firstSession(
+    _ channel: Channel, _ protocols: [WireProtocol] = WireProtocol.allCases
+  ) -> Session {
+    Sniffer(channel, protocols.map(offer))
   }
 
-  /// Says why with GOAWAY, and closes soon: by then the client has sent its HELLO, and reads the
-  /// answer.
-  private func refuse(_ descriptor: consuming Descriptor, _ id: UserID) {
-    let frames = OutputBuffer()
-    LossdSession.refuse(
-      StatusError(
-        .resourceExhausted,
-        "user \(id) has \(limits.userConnectionsMax) connections open, the most there may be "
-          + "(limits.user_connections)"), self, frames)
-    var vector = iovec(
-      iov_base: UnsafeMutableRawPointer(mutating: frames.bytes.baseAddress),
-      iov_len: frames.count)
-    _ = withUnsafePointer(to: &vector) {
-      send(descriptor.raw, UnsafeBufferPointer(start: $0, count: 1))
-    }
-    shutdownWriting(descriptor.raw)
-    if refused.count >= ServerLoop.refusedMax { closeOldestRefused() }
-    refused.append(descriptor.take())
-    if refused.count == 1 { watchRefused() }
-  }
-
-  private func watchRefused() {
-    let entry =
-      refusedEntry
-      ?? DeadlineEntry { [unowned self] in
-        while !refused.isEmpty { closeOldestRefused() }
+  private func offer(_ spoken: WireProtocol) -> Sniffer.Offer {
+    switch spoken {
+    case .lossd:
+      Sniffer.Offer(preface: Array(preface.utf8)) { [unowned self] in
+        LossdSession($0, self, spareCalls)
       }
-    refusedEntry = entry
-    deadlines.set(entry, at: Clock.now + ServerLoop.refusedTime)
-  }
-
-  private func closeOldestRefused() {
-    if refused.isEmpty { return }
-    let raw = refused.removeFirst()
-    if mayHoldDescriptors(raw) {
-      // What it has sent may take for ever to be closed.
-      daemon.closer.close(raw, of: UserID(peerOf: raw, connection: 0))
-    } else {
-      _ = Glibc.close(raw)
+    case .grpc:
+      Sniffer.Offer(preface: Array(HTTP2Connection.preface.utf8)) { [unowned self] in
+        HTTP2Session($0, self, spareGRPCCalls)
+      }
     }
   }
 

@@ -31,6 +31,12 @@ extension Setting {
         }
         settings.server.adminPeers = peers
       }, show: { $0.server.adminPeers.rawValue }),
+    protocols(
+      "protocols", "what is spoken where clients connect: lossd's own wire, gRPC over HTTP/2",
+      \.server.protocols),
+    protocols(
+      "admin_protocols", "what is spoken where administrators connect; lossctl speaks lossd",
+      \.server.adminProtocols),
     .list("plugin_folders", "folders whose plugins are loaded", "absolute paths", \.pluginFolders) {
       if !$0.hasPrefix("/") { throw SettingError("\($0.asValue) is not an absolute path") }
     },
@@ -57,6 +63,24 @@ extension Setting {
         settings.socketMode = mode
       }, show: { "0" + String($0.socketMode, radix: 8) }),
   ]
+
+  private static func protocols(
+    _ name: String, _ help: String, _ path: Path<[WireProtocol]>
+  ) -> Setting {
+    Setting(
+      name: name, help: help, kind: "lossd, grpc or both", isList: true, needsRestart: true,
+      apply: { settings, text in
+        var protocols: [WireProtocol] = []
+        for name in text.split(separator: ",").map({ String($0).trimmed }) {
+          guard let spoken = WireProtocol(rawValue: name) else {
+            throw SettingError("\(name.asValue) is not lossd or grpc")
+          }
+          if !protocols.contains(spoken) { protocols.append(spoken) }
+        }
+        if protocols.isEmpty { throw SettingError("nothing would be spoken") }
+        settings[keyPath: path] = protocols
+      }, show: { $0[keyPath: path].map(\.rawValue).joined(separator: ",") })
+  }
 
   private static let program: [Setting] = [
     .number(

@@ -17,12 +17,13 @@ TARGETS = {
     "LossdFiles": "LossdTensor",
     "LossdLoop": "CUV",
     "LossdWire": "CLossdProto CProtobufC LossdTensor",
+    "LossdHTTP": "CNGHTTP2 CZlib LossdTensor",
     "LossdPluginKit": "CLossdPlugin LossdTensor",
     "LossdEngine": "CLinux CLossdPlugin CPluginCalls LossdTensor",
     "LossdPluginHost": "CDigest CLinux CLossdPlugin CPluginCalls CSeccomp LossdEngine LossdPluginKit LossdTensor "
                        "LossdThreads",
-    "LossdServer": "CLinux CLossdPlugin LossdEngine LossdLoop LossdPluginHost LossdSocket LossdTensor LossdThreads "
-                   "LossdWire",
+    "LossdServer": "CLinux CLossdPlugin LossdEngine LossdHTTP LossdLoop LossdPluginHost LossdSocket LossdTensor "
+                   "LossdThreads LossdWire",
     "LossdClient": "LossdSocket LossdTensor LossdThreads LossdWire",
 }
 

@@ -295,14 +295,14 @@ class Packages(unittest.TestCase):
         for path in ("usr/sbin/lossd", "usr/lib/systemd/system/lossd.service", "etc/lossd/lossd.yaml",
                      "usr/share/doc/lossd/copyright", "usr/share/man/man7/lossd-plugins.7.gz",
                      *(f"usr/share/doc/lossd/{name}" for name in (
-                         "operations.md", "functions.md", "clients.md", "protocol.md", "lossd.proto"))):
+                         "operations.md", "functions.md", "clients.md", "protocol.md", "grpc.md", "lossd.proto"))):
             self.assertIn(f"./{path}", contents["lossd"])
         self.assertIn("./usr/include/lossd/plugin.h", contents["lossd-dev"])
         depends = run("dpkg-deb", "-f", self.debs["lossd"], "Depends").stdout
         self.assertEqual(
             {each.split()[0] for each in depends.split(", ")},
-            {"libc6", "libgcc-s1", "libmd0", "libprotobuf-c1", "libseccomp2", "libstdc++6", "libuv1",
-             "libyaml-0-2", "systemd"})
+            {"libc6", "libgcc-s1", "libmd0", "libnghttp2-14", "libprotobuf-c1", "libseccomp2", "libstdc++6", "libuv1",
+             "libyaml-0-2", "systemd", "zlib1g"})
         for path in (LOSSD, LOSSCTL):
             self.assertNotIn("libswift", run("ldd", path).stdout)
 

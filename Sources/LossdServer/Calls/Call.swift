@@ -126,6 +126,14 @@ class Call {
   /// Sends the only response, which has no payload; the call is over.
   func respond(_ answer: Answer) throws(StatusError) { preconditionFailure("a session's") }
 
+  /// Sends a response whose message is what `encode` appends. For services of gRPC's own.
+  func respond(message encode: (OutputBuffer) -> Void) throws(StatusError) {
+    preconditionFailure("a session's of gRPC")
+  }
+
+  /// Ends the call well, after the responses so far. For services of gRPC's own.
+  func finish() { preconditionFailure("a session's of gRPC") }
+
   /// Lets the client send so many requests more.
   func grantRequests(_ count: UInt32) { preconditionFailure("a session's") }
 

@@ -24,6 +24,10 @@ class CallHandler {
     .refuse(StatusError(.invalidArgument, "a payload of \(byteCount) bytes, expected none"))
   }
 
+  /// In place of `destination`, after `requestArriving`: the payload has come already, and lies in
+  /// this buffer.
+  func payloadArrived(_ buffer: PayloadBuffer, _ byteCount: Int) {}
+
   /// The request that is arriving cannot be taken: it breaks a limit or does not decode. What is
   /// still to come of it is dropped.
   func refuseRequest(_ error: StatusError) { cancel(error) }
@@ -43,6 +47,9 @@ class CallHandler {
   /// Stop the work; once nothing touches the call's buffers any more, `call.end(reason)`. What
   /// arrives from now on is dropped by the transport.
   func cancel(_ reason: StatusError) {}
+
+  /// The daemon goes down. Calls have time to end.
+  func drainBegan() {}
 
   /// The daemon goes down and will not wait any longer: end at the next safe point.
   func drainExpired() {

@@ -9,6 +9,9 @@ extension Channel {
   /// loses more.
   private static let answersPerWrite = 32
 
+  /// How often a session fills the output in one turn.
+  private static let fillsMax = 8
+
   /// Queues what `encode` appends to the output's buffer; returns how many bytes that is.
   @discardableResult
   @inline(__always)
@@ -49,7 +52,7 @@ extension Channel {
     unwrittenAnswers = 0
     var written = 0
     let before = output.byteCount
-    let outcome = output.flush(descriptor, written: &written)
+    let outcome = write(&written)
     count(written: written)
     switch outcome {
     case .drained:
@@ -62,6 +65,26 @@ extension Channel {
     case .failed: close()
     }
     if phase != .closed { updateWatch() }
+  }
+
+  /// Writes until neither the queue nor the session has more, or the socket takes no more.
+  private func write(_ written: inout Int) -> OutputQueue.Outcome {
+    for _ in 0..<Channel.fillsMax {
+      if phase == .open { withSession { $0.fillOutput() } }
+      let outcome = output.flush(descriptor, written: &written)
+      guard case .drained = outcome, phase == .open,
+        withSession({ $0.hasMoreOutput }) == true
+      else { return outcome }
+    }
+    // Others have their turns meanwhile.
+    writeInNextTurn()
+    return .drained
+  }
+
+  /// The session has something to do for its output, in a turn of the channel's.
+  func writeInNextTurn() {
+    pendingEvents.insert(.writable)
+    queueTurn()
   }
 
   private func count(written: Int) {

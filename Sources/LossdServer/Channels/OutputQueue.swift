@@ -73,7 +73,8 @@ final class OutputQueue {
     }
   }
 
-  private func append(_ payload: PayloadBuffer, offset: Int, count: Int) {
+  /// Queues a part of a buffer, and keeps the buffer until it is written.
+  func append(_ payload: PayloadBuffer, offset: Int, count: Int) {
     if count == 0 { return }
     if count <= ResultBytes.copiedBytesMax {
       frames.append(UnsafeRawBufferPointer(start: payload.base + offset, count: count))

@@ -32,6 +32,12 @@ class Session {
   /// or where `channel.pausesReading()`; the channel gives the rest again.
   func take(_ bytes: UnsafeRawBufferPointer) -> Int { preconditionFailure("a protocol's") }
 
+  /// The channel is about to write: what waits for room in its output may be queued.
+  func fillOutput() {}
+
+  /// More waits than the last `fillOutput` has queued.
+  var hasMoreOutput: Bool { false }
+
   /// Where the channel may read straight into: the rest of a payload, of at least `minimum` bytes.
   func directDestination(minimum: Int) -> UnsafeMutableRawBufferPointer? { nil }
 

@@ -13,6 +13,8 @@ struct AccessRecord: Sendable {
   let method: String
   /// Empty where the call reached no function.
   var function = ""
+  /// W3C's `traceparent`, as the client sent it; empty: it sent none.
+  var trace = ""
   /// When the call's OPEN came; `end`: when the call ended. `Clock.now`'s nanoseconds.
   let begin: UInt64
   var end: UInt64 = 0
@@ -34,6 +36,6 @@ struct AccessRecord: Sendable {
     let method = String(method.map { $0.isWhitespace ? "?" : $0 })
     return "call \(peer) connection=\(connection) stream=\(stream) method=\(method) function="
       + "\(function.isEmpty ? "-" : function) code=\(code) us=\((end - begin) / 1000) "
-      + "received=\(received) sent=\(sent)"
+      + "received=\(received) sent=\(sent)" + (trace.isEmpty ? "" : " trace=\(trace)")
   }
 }

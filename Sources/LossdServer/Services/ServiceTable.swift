@@ -1,3 +1,4 @@
+import LossdTensor
 import LossdWire
 
 /// The services of the daemon and their methods: a new method is an entry here, and a handler.
@@ -16,6 +17,8 @@ struct ServiceTable {
     let prefix: StaticString
     /// Only administrators may call it.
     var isForAdmins = false
+    /// It is one of gRPC's own, for clients that speak gRPC.
+    var isForGRPC = false
     let methods: [Entry]
   }
 
@@ -50,24 +53,65 @@ struct ServiceTable {
           PluginHandler($0, PluginRequest.decodeUnload)
         },
       ]),
+    Service(
+      prefix: "/grpc.health.v1.Health/", isForGRPC: true,
+      methods: [
+        Entry(path: "/grpc.health.v1.Health/Check", makeHandler: { HealthCheckHandler($0) }),
+        Entry(
+          path: "/grpc.health.v1.Health/Watch", isStreaming: true,
+          makeHandler: { HealthWatchHandler($0) }),
+      ]),
+    Service(
+      prefix: "/grpc.reflection.v1.ServerReflection/", isForGRPC: true,
+      methods: [
+        Entry(
+          path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", isStreaming: true,
+          makeHandler: { ReflectionHandler($0) })
+      ]),
+    Service(
+      prefix: "/grpc.reflection.v1alpha.ServerReflection/", isForGRPC: true,
+      methods: [
+        Entry(
+          path: "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", isStreaming: true,
+          makeHandler: { ReflectionHandler($0) })
+      ]),
   ]
 
   /// All methods, by their numbers.
   private static let entries = services.flatMap(\.methods)
+  /// Those before this number are lossd's own.
+  private static let firstOfGRPC = services.filter { !$0.isForGRPC }.reduce(0) {
+    $0 + $1.methods.count
+  }
 
-  /// The method of this path; nil: there is none. Does not allocate.
-  static func method(_ path: UnsafeRawBufferPointer) -> Method? {
+  /// Full names of all services.
+  static let serviceNames = services.map { service in
+    service.prefix.withUTF8Buffer { String(decoding: $0.dropFirst().dropLast(), as: UTF8.self) }
+  }
+
+  /// The method that a client asks for. UNIMPLEMENTED: there is none; PERMISSION_DENIED: it is for
+  /// administrators. Does not allocate otherwise.
+  /// - Parameter isGRPC: the client speaks gRPC, whose own services are there as well.
+  static func method(
+    _ path: UnsafeRawBufferPointer, _ administration: Administration, isGRPC: Bool = false
+  ) throws(StatusError) -> Method {
+    if services.contains(where: { $0.isForAdmins && path.hasPrefix($0.prefix) }) {
+      switch administration {
+      case .allowed: break
+      case .elsewhere:
+        throw StatusError(
+          .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
+      case .refused(let reason):
+        throw StatusError(.permissionDenied, "\(displayText(path)): \(reason)")
+      }
+    }
     for (number, entry) in entries.enumerated() where path.equals(entry.path) {
+      if number >= firstOfGRPC && !isGRPC { break }
       return Method(
         number: number, path: entry.path, isStreaming: entry.isStreaming,
         isEvaluating: entry.isEvaluating)
     }
-    return nil
-  }
-
-  /// Whether the path belongs to a service that answers administrators alone.
-  static func isForAdmins(_ path: UnsafeRawBufferPointer) -> Bool {
-    services.contains { $0.isForAdmins && path.hasPrefix($0.prefix) }
+    throw StatusError(.unimplemented, "no method named `\(displayText(path))`")
   }
 
   static func makeHandler(_ method: Method, _ context: CallLoop) -> CallHandler {

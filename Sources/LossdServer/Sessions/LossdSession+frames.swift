@@ -1,4 +1,5 @@
 import LossdEngine
+import LossdHTTP
 import LossdTensor
 import LossdWire
 
@@ -178,6 +179,7 @@ extension LossdSession: FrameSink {
 
   private func openArrived(_ header: FrameHeader, _ message: UnsafeRawBufferPointer) {
     var path: UnsafeRawBufferPointer?
+    var trace = ""
     defer { arena.reset() }
     do throws(StatusError) {
       let isLogged = contextReference.with { $0.accessLog != nil }
@@ -185,7 +187,12 @@ extension LossdSession: FrameSink {
         lastOpen.forget()
         let open = try OpenMessage(decoding: message, in: arena)
         path = open.method
-        lastOpen.keep(message, try method(open.method), open)
+        if isLogged {
+          let value = open.value(of: "traceparent")
+          if GRPCRequestHead.isTraceParent(value) { trace = String(decoding: value, as: UTF8.self) }
+        }
+        lastOpen.keep(
+          message, try ServiceTable.method(open.method, channel.administration), open)
       }
       if streams.count >= Int(limits.streamsMax) {
         throw StatusError(
@@ -195,7 +202,10 @@ extension LossdSession: FrameSink {
       try takeStream()
       let call = takeCall()
       streams.add(header.streamID, call)
-      if isLogged { call.record = record(header, path) }
+      if isLogged {
+        call.record = record(header, path)
+        call.record?.trace = trace
+      }
       call.begin(self)
       if !lastOpen.method.isEvaluating { channel.isTurnCostly = true }
       call.begin(
@@ -219,23 +229,6 @@ extension LossdSession: FrameSink {
       throw StatusError(.resourceExhausted, "no memory now for a call: \(shortage.text)")
     }
     share.streams += 1
-  }
-
-  private func method(_ path: UnsafeRawBufferPointer) throws(StatusError) -> Method {
-    if ServiceTable.isForAdmins(path) {
-      switch channel.administration {
-      case .allowed: break
-      case .elsewhere:
-        throw StatusError(
-          .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
-      case .refused(let reason):
-        throw StatusError(.permissionDenied, "\(displayText(path)): \(reason)")
-      }
-    }
-    guard let method = ServiceTable.method(path) else {
-      throw StatusError(.unimplemented, "no method named `\(displayText(path))`")
-    }
-    return method
   }
 
   /// Refuses a call before it has a handler.

@@ -167,6 +167,7 @@ final class LossdSession: Session {
           lastStreamID: lastStream,
           status: StatusMessage(code: 0, message: "the daemon is shutting down")))
     }
+    for call in streams.calls { call.handler.object.drainBegan() }
   }
 
   override func drainExpired(force: Bool) {

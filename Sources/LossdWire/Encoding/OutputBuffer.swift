@@ -30,6 +30,13 @@ public final class OutputBuffer {
     storage.extend(by: byteCount)
   }
 
+  /// Writes four bytes over those at `index`, which are there.
+  public func set(bigEndian value: UInt32, at index: Int) {
+    for byte in 0..<4 {
+      storage.set(index + byte, UInt8(truncatingIfNeeded: value >> (24 - 8 * UInt32(byte))))
+    }
+  }
+
   public func removeAll() { storage.removeAll(retained: OutputBuffer.retainedBytes) }
 
   /// Takes the first `byteCount` bytes away; the rest moves to the front.

@@ -29,6 +29,12 @@ struct ByteBuffer: ~Copyable {
     extend(by: bytes.count).copyMemory(from: source, byteCount: bytes.count)
   }
 
+  /// `index` is below `count`.
+  func set(_ index: Int, _ byte: UInt8) {
+    precondition(index >= 0 && index < count)
+    base.storeBytes(of: byte, toByteOffset: index, as: UInt8.self)
+  }
+
   /// Empty again; a block over `retained` bytes is exchanged for one of that size.
   mutating func removeAll(retained: Int) {
     count = 0

@@ -36,6 +36,17 @@ public struct OpenMessage {
 
   public var metadataCount: Int { raw.pointee.n_metadata }
 
+  /// The first value of this key; empty: there is none.
+  public func value(of key: String) -> UnsafeRawBufferPointer {
+    for index in 0..<metadataCount {
+      guard let entry = raw.pointee.metadata?[index]?.pointee,
+        textBytes(entry.key).elementsEqual(key.utf8)
+      else { continue }
+      return UnsafeRawBufferPointer(start: entry.value.data, count: entry.value.len)
+    }
+    return UnsafeRawBufferPointer(start: nil, count: 0)
+  }
+
   /// Copies.
   public var metadata: [Metadatum] {
     mapList(raw.pointee.metadata, raw.pointee.n_metadata, Metadatum.init)

@@ -144,23 +144,44 @@ extension OutputBuffer {
     maxMessageBytes: UInt32
   ) throws(StatusError) {
     defer { scratch.reset() }
-    let (plugins, folders) = (response.plugins, response.folders)
     let header = FrameHeader(type: .message, streamID: stream, flags: .endStream)
     switch request {
-    case .list:
-      let raw = scratch.make(lossd__v1__list_plugins_response__init)
-      raw.pointee.n_plugins = plugins.count
-      raw.pointee.plugins = scratch.list(plugins.count) { plugins[$0].build(scratch) }
-      raw.pointee.n_folders = folders.count
-      raw.pointee.folders = scratch.list(folders.count) { scratch.text(folders[$0]) }
-      try appendFrame(header, packing: raw, atMost: maxMessageBytes)
+    case .list: try appendFrame(header, packing: buildList(response), atMost: maxMessageBytes)
     case .load, .reload:
-      // Both responses have the plugin in the same field.
-      let raw = scratch.make(lossd__v1__load_plugin_response__init)
-      raw.pointee.plugin = plugins.first?.build(scratch)
-      try appendFrame(header, packing: raw, atMost: maxMessageBytes)
+      try appendFrame(header, packing: buildOne(response), atMost: maxMessageBytes)
     case .unload: appendFrame(header)
     }
+  }
+
+  /// The message alone, for transports with frames of their own.
+  public func encodeMessage(plugins response: PluginsResponse, answering request: PluginRequest) {
+    defer { scratch.reset() }
+    switch request {
+    case .list: appendMessage(buildList(response))
+    case .load, .reload: appendMessage(buildOne(response))
+    case .unload: break
+    }
+  }
+
+  private func buildList(
+    _ response: PluginsResponse
+  ) -> UnsafeMutablePointer<Lossd__V1__ListPluginsResponse> {
+    let (plugins, folders) = (response.plugins, response.folders)
+    let raw = scratch.make(lossd__v1__list_plugins_response__init)
+    raw.pointee.n_plugins = plugins.count
+    raw.pointee.plugins = scratch.list(plugins.count) { plugins[$0].build(scratch) }
+    raw.pointee.n_folders = folders.count
+    raw.pointee.folders = scratch.list(folders.count) { scratch.text(folders[$0]) }
+    return raw
+  }
+
+  /// Both responses, to a load and to a reload, have the plugin in the same field.
+  private func buildOne(
+    _ response: PluginsResponse
+  ) -> UnsafeMutablePointer<Lossd__V1__LoadPluginResponse> {
+    let raw = scratch.make(lossd__v1__load_plugin_response__init)
+    raw.pointee.plugin = response.plugins.first?.build(scratch)
+    return raw
   }
 }
 

@@ -92,6 +92,12 @@ final class EvaluationHandler: CallHandler {
     return job.destination(byteCount, context, call.object)
   }
 
+  override func payloadArrived(_ buffer: PayloadBuffer, _ byteCount: Int) {
+    guard let arriving else { return }
+    arriving.job.payload = buffer
+    arriving.job.payloadBytes = byteCount
+  }
+
   /// The request that is arriving is a bad one: the call ends after the batches before it.
   override func refuseRequest(_ error: StatusError) {
     let batch = arriving ?? context.takeBatch()

@@ -1,0 +1,132 @@
+import LossdEngine
+import LossdHTTP
+import LossdTensor
+import LossdWire
+
+// From a request's fields to its call, or to the answer that there is none.
+extension HTTP2Session {
+  func beginCall(_ stream: Int32, isLast: Bool) {
+    if calls.count >= Int(limits.streamsMax) {
+      // Safe to be tried again: nothing of it has begun. Calls count until their work has stopped,
+      // not only until their streams are closed.
+      connection?.reset(stream, .refusedStream)
+      return
+    }
+    let method: Method
+    do throws(StatusError) {
+      method = try lastPath.method(head.path, channel.administration)
+      try takeStream()
+    } catch { return refuse(stream, error) }
+    let call = spareCalls.take(context)
+    calls[stream] = call
+    connection?.setContext(stream, Unmanaged.passUnretained(call).toOpaque())
+    if contextReference.with({ $0.accessLog != nil }) { call.record = record(stream) }
+    call.begin(self, stream, head)
+    if !method.isEvaluating { channel.isTurnCostly = true }
+    call.begin(
+      UInt32(bitPattern: stream), method, timeout: head.timeout ?? 0,
+      responses: GRPCCall.responseCredit, requests: limits.streamCredit,
+      makeHandler: ServiceTable.makeHandler)
+    watchLater()
+    if isLast { call.inputEnded() }
+  }
+
+  /// Counts a call for its user, with the memory that every call takes.
+  private func takeStream() throws(StatusError) {
+    if share.streams >= Int(limits.userStreamsMax) {
+      throw StatusError(
+        .resourceExhausted,
+        "user \(share.user.id) has \(share.streams) calls open, the most there can be "
+          + "(limits.user_streams)")
+    }
+    if let shortage = small.take(Call.ownBytes) {
+      throw StatusError(.resourceExhausted, "no memory now for a call: \(shortage.text)")
+    }
+    share.streams += 1
+  }
+
+  /// Answers a request that becomes no call.
+  func refuse(_ stream: Int32, _ error: StatusError) {
+    GRPCStatus.with(error, isAlone: true) {
+      _ = connection?.answer(stream, $0, body: nil)
+    }
+    if contextReference.with({ $0.accessLog != nil }) {
+      var record = record(stream)
+      record.end(error.code, context.accessLog)
+    }
+  }
+
+  /// Answers a request that is none of gRPC.
+  func answerHTTP(_ stream: Int32, _ status: UInt16) {
+    let field = HTTP2Field(":status", status == 405 ? "405" : "415")
+    withUnsafePointer(to: field) {
+      _ = connection?.answer(stream, UnsafeBufferPointer(start: $0, count: 1), body: nil)
+    }
+  }
+
+  /// The access log's record of a request.
+  private func record(_ stream: Int32) -> AccessRecord {
+    var record = AccessRecord(
+      peer: channel.peerText, connection: channel.number, stream: UInt32(bitPattern: stream),
+      method: displayText(head.path), begin: Clock.now)
+    record.trace = String(decoding: head.traceParent, as: UTF8.self)
+    return record
+  }
+}
+
+/// A connection's last path, and its method: most requests have the same.
+final class LastPath {
+  private var path: [UInt8] = []
+  private var known: Method?
+
+  func method(
+    _ path: UnsafeRawBufferPointer, _ administration: Administration
+  ) throws(StatusError) -> Method {
+    if let known, self.path.elementsEqual(path) { return known }
+    let method = try ServiceTable.method(path, administration, isGRPC: true)
+    self.path = Array(path)
+    known = method
+    return method
+  }
+}
+
+/// The fields that end an answer.
+enum GRPCStatus {
+  // What these refer to is in the program's constants, which nobody changes.
+  nonisolated(unsafe) static let begin: [HTTP2Field] = [
+    HTTP2Field(":status", "200"), HTTP2Field("content-type", "application/grpc"),
+  ]
+  nonisolated(unsafe) private static let ok = [HTTP2Field("grpc-status", "0")]
+  nonisolated(unsafe) private static let codes: [HTTP2Field] = [
+    HTTP2Field("grpc-status", "0"), HTTP2Field("grpc-status", "1"), HTTP2Field("grpc-status", "2"),
+    HTTP2Field("grpc-status", "3"), HTTP2Field("grpc-status", "4"), HTTP2Field("grpc-status", "5"),
+    HTTP2Field("grpc-status", "6"), HTTP2Field("grpc-status", "7"), HTTP2Field("grpc-status", "8"),
+    HTTP2Field("grpc-status", "9"), HTTP2Field("grpc-status", "10"),
+    HTTP2Field("grpc-status", "11"), HTTP2Field("grpc-status", "12"),
+    HTTP2Field("grpc-status", "13"), HTTP2Field("grpc-status", "14"),
+    HTTP2Field("grpc-status", "15"), HTTP2Field("grpc-status", "16"),
+  ]
+
+  /// - Parameter isAlone: nothing was answered before.
+  static func with(
+    _ status: StatusError, isAlone: Bool, _ body: (UnsafeBufferPointer<HTTP2Field>) -> Void
+  ) {
+    if status.code == .ok && !isAlone { return ok.withUnsafeBufferPointer(body) }
+    var fields = isAlone ? begin : []
+    fields.append(codes[Int(status.code.rawValue)])
+    // An unsupported encoding is told together with those that there are.
+    if status.code == .unimplemented {
+      fields.append(HTTP2Field("grpc-accept-encoding", "identity,gzip,deflate"))
+    }
+    GRPCText.encode(status.message).withUnsafeBytes { message in
+      if !message.isEmpty { fields.append(HTTP2Field("grpc-message", message)) }
+      Array((status.metadata[batchKey] ?? "").utf8).withUnsafeBytes { batch in
+        if !batch.isEmpty { fields.append(HTTP2Field("lossd-batch-id", batch)) }
+        fields.withUnsafeBufferPointer(body)
+      }
+    }
+  }
+
+  /// The only metadata that statuses have.
+  private static let batchKey = "lossd-batch-id"
+}

@@ -70,7 +70,9 @@ $(GRPC_ENV)/ready:
 	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2
 	@touch $@
 
-test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC's own Python client, and frame by frame
+test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC's own clients of four languages, and frame by frame
+	@scripts/setup.sh pkg-config protobuf-compiler libgrpc++-dev protobuf-compiler-grpc ruby-grpc ruby-grpc-tools \
+	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc
 	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v
 
 TORCH_ENV := .venv-torch
@@ -130,6 +132,10 @@ $(BENCH_ENV)/grpc: $(BENCH_ENV)/bin/python
 bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo and a gRPC service; to docs/benchmarks.md
 	@scripts/setup.sh gcc nghttp2-client
 	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
+
+bench-grpc: build ## gRPC calls beside nghttp2's own server, in one run
+	@scripts/setup.sh nghttp2-client nghttp2-server
+	@python3 Benchmarks/grpc.py --big
 
 bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
 	$(BENCH_ENV)/bin/python Benchmarks/shared.py

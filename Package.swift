@@ -238,6 +238,8 @@ let package = Package(
 let fuzzed: [(name: String, dependencies: [Target.Dependency])] = [
   ("Frames", ["LossdWire", "LossdTensor"]),
   ("Messages", ["LossdWire", "LossdTensor"]),
+  ("HTTP2", ["LossdHTTP", "LossdTensor"]),
+  ("Splits", ["LossdWire", "LossdTensor"]),
   ("Requests", ["FuzzEvaluation", "LossdEngine", "LossdWire", "LossdTensor"]),
   ("Plans", ["CLossdPlugin", "FuzzEvaluation", "LossdEngine", "LossdTensor"]),
   ("Files", ["LossdFiles", "LossdTensor"]),

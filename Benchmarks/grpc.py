@@ -116,7 +116,7 @@ def main():
                 bench = subprocess.run(
                     [program("lossctl"), "bench", "--server", daemon.unix, "--depth", "100", "--duration", "2", "--json"],
                     capture_output=True, text=True)
-                note("own wire, 100 at once", json.loads(bench.stdout)["calls_per_second"])
+                note("own wire, 100 at once", json.loads(bench.stdout)["rate"])
                 for kind, target, more in (("nghttpd", rival.url, []), ("lossd TCP", url, []), ("lossd Unix", url, unix)):
                     p50, p99 = percentiles(target, small, 20_000, *more)
                     note(f"{kind}, one by one, p50 us", p50)

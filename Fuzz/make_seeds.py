@@ -236,10 +236,51 @@ def settings():
             yield f"setting{setting}-{index}", bytes([3 + setting]) + value.encode()
 
 
+def h2(kind, flags=0, stream=0, body=b""):
+    return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
+
+
+def http2():
+    def fields(path, *more):
+        every = [(":method", "POST"), (":scheme", "http"), (":path", path), ("te", "trailers"),
+                 ("content-type", "application/grpc"), *more]
+        return b"".join(b"\0" + bytes([len(name)]) + name.encode() + bytes([len(item)]) + item.encode()
+                        for name, item in every)
+
+    def call(stream, *more):
+        return h2(1, 4, stream, fields("/a.B/C", *more)) + h2(0, 1, stream, b"\0\0\0\0\2ab")
+    control = (h2(6, 0, 0, b"12345678") + h2(8, 0, 0, b"\0\0\1\0") + h2(2, 0, 5, b"\0\0\0\0\1") + h2(42)
+               + h2(4, 0, 0, b"\0\4\0\0\0\x0a") + h2(3, 0, 1, b"\0\0\0\x08") + h2(7, 0, 0, bytes(8)))
+    talks = {
+        "calls": h2(4) + call(1) + call(3, ("grpc-timeout", "5S")) + h2(4, 1),
+        "control": h2(4) + call(1) + control,
+        "window": h2(4, 0, 0, b"\0\4\0\0\0\0") + call(1) + h2(8, 0, 1, b"\0\0\x10\0") + h2(8, 0, 1, b"\0\0\x10\0"),
+        "cut": h2(4) + h2(1, 0, 1, fields("/x")[:20]) + h2(9, 4, 1, fields("/x")[20:]) + h2(0, 0, 1, b"\0"),
+        "padded": h2(4) + h2(1, 4, 1, fields("/x")) + h2(0, 9, 1, b"\3abcdef\0\0\0"),
+        "indexed": h2(4) + h2(1, 5, 1, b"\x83\x86\x44\2/x\x40\2te\x08trailers\xbe\x3f\xe1\x1f"),
+        "trailers": h2(4) + h2(1, 4, 1, fields("/x")) + h2(1, 5, 1, b"\0\1x\1y"),
+        "refused": h2(4) + h2(1, 4, 2, fields("/x")), "get": h2(4) + h2(1, 5, 1, b"\x82\x86\x84"),
+    }
+    for index, (name, talk) in enumerate(talks.items()):
+        yield name, bytes([index & 1, 3, 5, 16, 7]) + talk
+
+
+def splits():
+    for name, call in CALLS.items():
+        function, inputs, attributes, outputs = call
+        message = block(1, function)
+        for input_name, item in inputs.items():
+            # A tensor's message without its place in a payload, and its bytes.
+            own = item.message(input_name, 0)
+            message += block(2, own[:own.rindex(b"\x2a")] + block(4, item.data))
+        message += request("", {}, attributes, outputs, 7)[0]
+        yield name, bytes([3, 1, 9, 30]) + message
+
+
 if __name__ == "__main__":
     root = pathlib.Path(sys.argv[1])
-    for target in (frames, messages, requests, plans, files, workers, libraries, settings):
-        folder = root / target.__name__.capitalize()
+    for target in (frames, messages, requests, plans, files, workers, libraries, settings, http2, splits):
+        folder = root / target.__name__.capitalize().replace("Http", "HTTP")
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in target():
             (folder / name).write_bytes(data)

@@ -68,7 +68,7 @@ extension HTTP2Connection {
         $0.sink.sendBody(
           source.unsafelyUnwrapped.pointee.ptr.unsafelyUnwrapped,
           header: UnsafeRawBufferPointer(start: header, count: 9), count: count)
-        return 0
+          ? 0 : NGHTTP2_ERR_WOULDBLOCK.rawValue
       }
     }
     nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks) {

@@ -127,8 +127,9 @@ public final class HTTP2Connection {
   /// The sink wants no more of the bytes that are being taken.
   public func stop() { isStopped = true }
 
-  /// Makes one frame to be sent, at most: `append` gets its bytes, which are borrowed; what a body
-  /// sends goes to the sink. False: there is nothing to be sent now.
+  /// Makes frames to be sent: `append` gets the bytes of one, which are borrowed; parts of bodies
+  /// go to the sink, as many before that one as it takes. False: there is nothing more to be sent
+  /// now, or no room for it.
   public func produce(_ append: (UnsafeRawBufferPointer) -> Void) -> Bool {
     precondition(!isTelling, "bytes are made while others are being taken")
     isTelling = true

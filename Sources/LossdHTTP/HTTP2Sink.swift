@@ -43,8 +43,10 @@ public protocol HTTP2Sink: AnyObject {
   func bodyEnded(_ stream: Int32, _ context: UnsafeMutableRawPointer)
 
   /// The next `count` bytes of the stream's answer are to be queued behind these 9 of a frame.
+  /// False: there is no room for them now, and the next `produce` asks again.
   func sendBody(
-    _ context: UnsafeMutableRawPointer, header: UnsafeRawBufferPointer, count: Int)
+    _ context: UnsafeMutableRawPointer, header: UnsafeRawBufferPointer, count: Int
+  ) -> Bool
 
   /// A frame with END_STREAM has been made, before the request's body had ended.
   func answeredEarly(_ stream: Int32)

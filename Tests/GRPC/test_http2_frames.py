@@ -323,6 +323,30 @@ class Conforming(Frames):
             _, answer, _ = peer.answer(1)
             self.assertEqual(len(pb.EvaluateResponse.FromString(answer[5:]).outputs[0].data), 4 * count)
 
+    def test_a_big_answer_does_not_keep_others_waiting(self):
+        """40 MB are on their way, which the client does not read yet, and it asks for something small."""
+        count = 10_000_000
+        body = message(request("relu", [tensor("input", bytes(4 * count), [count])]).SerializeToString())
+        with self.peer(settings={frames.SettingsFrame.INITIAL_WINDOW_SIZE: 1 << 30}, timeout=30) as peer:
+            peer.send(frames.WindowUpdateFrame(0, window_increment=1 << 30))
+            peer.send(peer.headers(1, fields()))
+            for begin in range(0, len(body), 1 << 20):
+                peer.send(peer.data(1, body[begin:begin + (1 << 20)], end=begin + (1 << 20) >= len(body)))
+            first = peer.until(lambda made: isinstance(made, frames.DataFrame))
+            peer.send(peer.headers(3, fields("/grpc.health.v1.Health/Check")), peer.data(3, message(b""), end=True))
+            time.sleep(0.2)
+            big = len(first[-1].data)
+            while True:
+                made = peer.receive()
+                if isinstance(made, frames.DataFrame) and made.stream_id == 1:
+                    big += len(made.data)
+                elif isinstance(made, frames.HeadersFrame) and made.stream_id == 3 and "END_STREAM" in made.flags:
+                    break
+            self.assertLess(big, 8 << 20)
+            rest, _ = peer.answer(1)[1:]
+            self.assertGreater(big + len(rest), 4 * count)
+        self.settles()
+
     def test_a_deadline_ends_a_call_that_sends_nothing(self):
         with self.peer() as peer:
             begin = time.monotonic()

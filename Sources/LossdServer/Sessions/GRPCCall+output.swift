@@ -99,6 +99,13 @@ extension GRPCCall {
   // MARK: - What nghttp2 asks for
 
   func bodyNeeded(_ length: Int) -> (count: Int, isEnd: Bool) {
+    if sent - roundBegin >= GRPCCall.roundBytes, body.count > 0, let session,
+      session.calls.count > 1
+    {
+      roundBegin = sent
+      session.park(stream)
+      return (0, false)
+    }
     let count = min(length, body.count)
     return (count, hasEnded && count == body.count)
   }

@@ -12,6 +12,8 @@ final class GRPCCall: Call {
   static let responseCredit: UInt32 = 8
   /// Bytes that wait for the client's window; beyond them nothing more is begun.
   static let bodyBytesMax = 1 << 20
+  /// What a stream sends before others of its connection have their turns.
+  static let roundBytes = 256 << 10
 
   /// nil: the call is not open. A session owns its calls, and so outlives them.
   private(set) var sessionReference: Unretained<HTTP2Session>?
@@ -70,6 +72,8 @@ final class GRPCCall: Call {
   /// The answer's first fields have been submitted.
   var isAnswered = false
   var sent = 0
+  /// `sent` when the stream's turn began.
+  var roundBegin = 0
   var status = StatusError(.ok, "")
 
   // MARK: - Times
@@ -120,6 +124,7 @@ final class GRPCCall: Call {
     sessionReference = nil
     isAnswered = false
     sent = 0
+    roundBegin = 0
     if status.code != .ok { status = StatusError(.ok, "") }
     checkedSent = 0
     checkedReceived = 0

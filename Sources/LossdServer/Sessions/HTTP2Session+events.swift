@@ -71,11 +71,15 @@ extension HTTP2Session: HTTP2Sink {
     GRPCCall.with(context) { $0.sendStatus() }
   }
 
-  func sendBody(_ context: UnsafeMutableRawPointer, header: UnsafeRawBufferPointer, count: Int) {
+  func sendBody(
+    _ context: UnsafeMutableRawPointer, header: UnsafeRawBufferPointer, count: Int
+  ) -> Bool {
+    if output.byteCount >= HTTP2Session.outputBytesMax { return false }
     flood.noteMessage()
     output.frames.append(header)
     output.framesAppended()
     GRPCCall.with(context) { $0.sendBody(count, to: output) }
+    return true
   }
 
   func answeredEarly(_ stream: Int32) {

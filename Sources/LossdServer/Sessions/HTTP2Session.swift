@@ -10,7 +10,7 @@ import LossdWire
 /// Of a call's own stream knows `GRPCCall`.
 final class HTTP2Session: Session {
   /// Output that is queued for the socket at a time. What is more waits with its calls.
-  private static let outputBytesMax = 256 << 10
+  static let outputBytesMax = 256 << 10
   /// Bytes that nghttp2 gets at a time where they are calls: between two pieces others may have
   /// their turns.
   private static let sliceBytes = 4 << 10
@@ -118,8 +118,14 @@ final class HTTP2Session: Session {
   }
 
   override var hasMoreOutput: Bool {
-    !hasEnded && !isBlocked && connection?.wantsToSend == true
+    !hasEnded && !isBlocked && (connection?.wantsToSend == true || !parked.isEmpty)
   }
+
+  /// A stream has sent its share, and others may have something to send.
+  func park(_ stream: Int32) { parked.append(stream) }
+
+  /// nghttp2 sends one stream to its end before the next: these have had their shares.
+  private var parked: [Int32] = []
 
   /// Nothing could be made although nghttp2 has something: windows are shut.
   private var isBlocked = false
@@ -132,10 +138,14 @@ final class HTTP2Session: Session {
         output.frames.append($0)
         output.framesAppended()
       }
-      if !hasMade {
+      if hasMade || output.byteCount >= HTTP2Session.outputBytesMax { continue }
+      if parked.isEmpty {
         isBlocked = true
         break
       }
+      // Everybody has had a share: another round.
+      for stream in parked { connection.resume(stream) }
+      parked.removeAll(keepingCapacity: true)
     }
     if connection.isBroken {
       channel.close()

@@ -168,7 +168,7 @@ class Installed(unittest.TestCase):
             doc = root / prefix / "share/doc"
             pages = {path.name for path in (doc / "lossd").glob("*.md")}
             self.assertEqual(pages, {f"{name}.md" for name in (
-                "clients", "functions", "limits", "operations", "plugins", "protocol", "security")})
+                "clients", "functions", "grpc", "limits", "operations", "plugins", "protocol", "security")})
             links = 0
             for path in (*doc.rglob("*.md"), *doc.rglob("README*")):
                 text = path.read_text()

@@ -70,7 +70,7 @@ $(GRPC_ENV)/ready:
 	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2
 	@touch $@
 
-test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC's own clients of four languages, and frame by frame
+test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC clients of five languages, and frame by frame
 	@scripts/setup.sh pkg-config protobuf-compiler libgrpc++-dev protobuf-compiler-grpc ruby-grpc ruby-grpc-tools \
 	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc nodejs
 	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v

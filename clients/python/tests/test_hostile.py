@@ -34,10 +34,14 @@ def evaluate(both, data, **options):
         return both.evaluate(address, "sigmoid", {"input": X}, **options)
 
 
+#: The system says "reset" where the server had not read all that the client sent.
+ENDED = "closed the connection|reset by peer"
+
+
 @pytest.mark.parametrize("data, text", [
-    (b"", "closed the connection"),
-    (HI[:20], "closed the connection"),
-    (HI + answer()[:-1], "closed the connection"),
+    (b"", ENDED),
+    (HI[:20], ENDED),
+    (HI + answer()[:-1], ENDED),
     (b"HTTP/1.1 400 Bad Request\r\n\r\n", "broke the protocol"),
     (answer(), "the first frame is no HELLO"),
     (HI + HI, "a second HELLO"),
@@ -161,7 +165,8 @@ def test_a_response_to_no_request_is_not_kept(both):
 
     with serving(serve) as address:
         first, _ = both.evaluate_many(address, 2, "sigmoid", {"input": X}, timeout=5)
-    assert isinstance(first, lossd.Unavailable) and "on stream 2 to no request" in str(first)
+    assert isinstance(first, lossd.Unavailable) and (
+        "on stream 2 to no request" in str(first) or "a response without END_STREAM" in str(first))
 
 
 def stream(both, data, batches=2):

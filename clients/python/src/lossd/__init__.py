@@ -17,6 +17,7 @@ from ._resume import Summary
 from .aio import AsyncClient
 from .astream import AsyncStream
 from .client import Client, Pending
+from ._prepared import Prepared
 from .errors import (
     Cancelled, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, LossdError, NeverBegan,
     NotFound, PermissionDenied, ResourceExhausted, Unavailable, Unimplemented)
@@ -27,7 +28,7 @@ __all__ = [
     "AsyncClient", "AsyncStream", "BFloat16Array", "Cancelled", "Client", "DeadlineExceeded",
     "FailedPrecondition", "FunctionAttribute", "FunctionDescription", "FunctionInput", "FunctionOutput",
     "Internal", "InvalidArgument", "LossdError", "NeverBegan", "NotFound", "Pending", "PermissionDenied",
-    "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad", "WithGrads",
+    "Prepared", "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad", "WithGrads",
     "connect", "connect_async",
 ]
 

@@ -1,0 +1,428 @@
+/* lossd._core: small evaluations over liblossd's core, for lossd._engine. Not for users.
+ *
+ * Engine(name, connect_timeout_us, connect): the calls of one client over one connection, for any threads.
+ *   `connect(seconds)` gives the descriptor of a connected socket, or raises LossdError.
+ * Engine.begin(function, inputs, attributes, outputs, timeout_us, below) and Engine.prepare(...): a Call, begun or not;
+ *   None where the arguments are not plain enough or the inputs have `below` bytes or more: see fill_call.
+ * Engine.close(), Engine.has_forked(), Call.wait(), Call.run(), Call.done(), Call.cancel(). */
+#include "module.h"
+
+#include <limits.h>
+#include <stddef.h>
+
+#include "engine.h"
+#include "life.h"
+
+#define SLICE_US 100000 /* a signal that another thread was given is looked for so often */
+
+struct given given;
+
+struct engine_object {
+  PyObject_HEAD
+  struct engine *engine;
+  char *name;
+  PyObject *connect;
+};
+
+/* A result of a prepared call, whose memory the next run's goes to. */
+struct kept {
+  PyObject *memory;
+  lossd_type type;
+  size_t rank;
+  int64_t shape[LOSSD_RANK_MAX];
+};
+
+struct call_object {
+  PyObject_HEAD
+  struct engine_object *owner;
+  lossd_call *call;
+  struct loans loans;
+  PyObject *results; /* `wait` has given: a dict; `run`: a tuple, in the order of the outputs */
+  struct kept *kept; /* as many as the results that `run` gave; NULL: none yet */
+  size_t kept_count;
+};
+
+static PyObject *engine_type, *call_type;
+
+/* ---- Errors ---- */
+
+/* Raises; NULL. */
+static PyObject *raise_code(const struct engine *engine, lossd_code code, const char *text) {
+  int is_closed = engine->is_closed && !engine_has_forked(engine) && code == LOSSD_UNAVAILABLE;
+  PyObject *error = PyObject_CallFunction(given.error, "isi", (int)code, text, is_closed);
+  if (error != NULL) {
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+  }
+  return NULL;
+}
+
+static PyObject *raise_forked(const struct engine *engine) {
+  return raise_code(engine, LOSSD_UNAVAILABLE, "the process has forked: the call is its parent's");
+}
+
+/* ---- Connecting ---- */
+
+/* What `connect` raised as the core's refusal; -1: it is the caller's to see. */
+static int refuse(struct engine *engine) {
+  PyObject *type, *error, *trace, *code = NULL, *message = NULL;
+  PyErr_Fetch(&type, &error, &trace);
+  PyErr_NormalizeException(&type, &error, &trace);
+  if (error != NULL && PyObject_IsInstance(error, given.lossd_error) == 1) {
+    code = PyObject_GetAttrString(error, "code");
+    message = code == NULL ? NULL : PyObject_GetAttrString(error, "message");
+  }
+  PyErr_Clear();
+  const char *text = message == NULL ? NULL : plain_text(message);
+  long number = code == NULL ? -1 : PyLong_AsLong(code);
+  PyErr_Clear();
+  int is_told = text != NULL && number > 0 && number <= 16 && number != LOSSD_CANCELLED;
+  engine_refused(engine, is_told ? (lossd_code)number : LOSSD_CANCELLED, is_told ? text : "interrupted");
+  Py_XDECREF(code);
+  Py_XDECREF(message);
+  if (is_told) {
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(trace);
+    return 0;
+  }
+  PyErr_Restore(type, error, trace);
+  return -1;
+}
+
+/* -1: an exception that is not about connecting, such as KeyboardInterrupt. */
+static int connect_engine(struct engine_object *self) {
+  struct engine *engine = self->engine;
+  pthread_mutex_lock(&engine->lock);
+  uint64_t until = core_connect_until(&engine->core), now = engine->core.now;
+  pthread_mutex_unlock(&engine->lock);
+  PyObject *descriptor = PyObject_CallFunction(self->connect, "d", until <= now ? 0.0 : (double)(until - now) / 1e6);
+  if (descriptor == NULL) return refuse(engine);
+  long number = PyLong_AsLong(descriptor);
+  Py_DECREF(descriptor);
+  if (number < 0 || number > INT_MAX) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "connect gave no descriptor");
+    return refuse(engine);
+  }
+  engine_connected(engine, (int)number);
+  return 0;
+}
+
+/* ---- Engine ---- */
+
+static PyObject *engine_make(PyTypeObject *type, PyObject *arguments, PyObject *options) {
+  const char *name;
+  unsigned long long timeout_us;
+  PyObject *connect;
+  (void)options;
+  if (given.ndarray == NULL) {
+    PyErr_SetString(PyExc_RuntimeError, "lossd._core has not been set up");
+    return NULL;
+  }
+  if (!PyArg_ParseTuple(arguments, "sKO", &name, &timeout_us, &connect)) return NULL;
+  struct engine_object *self = (struct engine_object *)PyType_GenericAlloc(type, 0);
+  if (self == NULL) return NULL;
+  self->name = strdup(name);
+  self->engine = self->name == NULL ? NULL : engine_new(self->name, timeout_us);
+  if (self->engine == NULL) {
+    Py_DECREF(self);
+    return PyErr_NoMemory();
+  }
+  Py_INCREF(connect);
+  self->connect = connect;
+  return (PyObject *)self;
+}
+
+static void engine_dealloc(PyObject *object) {
+  struct engine_object *self = (struct engine_object *)object;
+  PyTypeObject *type = Py_TYPE(object);
+  int has_forked = self->engine != NULL && engine_has_forked(self->engine);
+  engine_free(self->engine);
+  if (!has_forked) free(self->name); /* what was not freed has it */
+  Py_XDECREF(self->connect);
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+static struct call_object *new_call(struct engine_object *self, PyObject *arguments) {
+  PyObject *function, *inputs, *attributes, *outputs;
+  unsigned long long timeout_us, below;
+  if (!PyArg_ParseTuple(arguments, "OOOOKK", &function, &inputs, &attributes, &outputs, &timeout_us, &below)) return NULL;
+  if (engine_has_forked(self->engine)) return (struct call_object *)raise_forked(self->engine);
+  const char *text = plain_text(function);
+  struct call_object *call = PyObject_New(struct call_object, (PyTypeObject *)call_type);
+  if (call == NULL) return NULL;
+  memset(&call->owner, 0, sizeof *call - offsetof(struct call_object, owner));
+  Py_INCREF((PyObject *)self);
+  call->owner = self;
+  int outcome = text == NULL ? 0 : 1;
+  if (text != NULL) {
+    call->call = call_new(&self->engine->core, text);
+    if (call->call == NULL) PyErr_NoMemory();
+    outcome = call->call == NULL ? -1
+                                 : fill_call(call->call, inputs, attributes, outputs, (size_t)below, &call->loans);
+  }
+  if (outcome == 1) {
+    call->call->timeout_us = timeout_us;
+    return call;
+  }
+  Py_DECREF(call);
+  return NULL;
+}
+
+static PyObject *engine_prepare(PyObject *object, PyObject *arguments) {
+  struct call_object *call = new_call((struct engine_object *)object, arguments);
+  if (call != NULL) return (PyObject *)call;
+  if (PyErr_Occurred()) return NULL;
+  Py_RETURN_NONE;
+}
+
+/* -1: an exception. */
+static int start(struct call_object *call) {
+  struct engine_object *owner = call->owner;
+  lossd_error error;
+  lossd_code code = engine_start(owner->engine, call->call, &error);
+  if (code != LOSSD_OK) {
+    raise_code(owner->engine, code, error.text);
+    return -1;
+  }
+  if (owner->engine->wants_socket && engine_take_connect(owner->engine) && connect_engine(owner) != 0) {
+    engine_abandon(owner->engine, call->call);
+    return -1;
+  }
+  return 0;
+}
+
+static PyObject *engine_begin(PyObject *object, PyObject *arguments) {
+  PyObject *call = engine_prepare(object, arguments);
+  if (call == NULL || call == Py_None || start((struct call_object *)call) == 0) return call;
+  Py_DECREF(call);
+  return NULL;
+}
+
+static PyObject *engine_end(PyObject *object, PyObject *nothing) {
+  struct engine *engine = ((struct engine_object *)object)->engine;
+  (void)nothing;
+  if (!engine_has_forked(engine)) engine_close(engine);
+  Py_RETURN_NONE;
+}
+
+static PyObject *engine_forked(PyObject *object, PyObject *nothing) {
+  (void)nothing;
+  return PyBool_FromLong(engine_has_forked(((struct engine_object *)object)->engine));
+}
+
+/* ---- Call ---- */
+
+static void forget_kept(struct call_object *self) {
+  for (size_t index = 0; index < self->kept_count; index++) Py_XDECREF(self->kept[index].memory);
+  PyMem_Free(self->kept);
+  self->kept = NULL;
+  self->kept_count = 0;
+}
+
+static void call_dealloc(PyObject *object) {
+  struct call_object *self = (struct call_object *)object;
+  PyTypeObject *type = Py_TYPE(object);
+  struct engine *engine = self->owner->engine;
+  forget_kept(self);
+  if (self->call != NULL && !engine_has_forked(engine)) engine_drop(engine, self->call);
+  loans_end(&self->loans);
+  Py_XDECREF(self->results);
+  Py_DECREF((PyObject *)self->owner);
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+/* Until the call has ended, well or not; -1: an exception, and the call has been given up. */
+static int wait_for(struct call_object *self) {
+  struct engine *engine = self->owner->engine;
+  if (engine_is_done(engine, self->call)) return 0;
+  for (;;) {
+    enum engine_outcome outcome;
+    Py_BEGIN_ALLOW_THREADS
+    outcome = engine_wait(engine, self->call, SLICE_US);
+    Py_END_ALLOW_THREADS
+    if (outcome == ENGINE_ENDED) return 0;
+    if ((outcome == ENGINE_CONNECT && connect_engine(self->owner) != 0) || PyErr_CheckSignals() != 0) {
+      engine_abandon(engine, self->call);
+      return -1;
+    }
+  }
+}
+
+static PyObject *call_wait(PyObject *object, PyObject *nothing) {
+  struct call_object *self = (struct call_object *)object;
+  (void)nothing;
+  if (self->results == NULL) {
+    const struct engine *engine = self->owner->engine;
+    if (engine_has_forked(engine)) return raise_forked(engine);
+    if (wait_for(self) != 0) return NULL;
+    if (self->results == NULL) { /* else another thread was faster */
+      loans_end(&self->loans);
+      const lossd_error *outcome = &self->call->outcome;
+      if (self->call->state == CALL_IDLE) return raise_code(engine, LOSSD_FAILED_PRECONDITION, "the call has not begun");
+      if (outcome->code != LOSSD_OK) return raise_code(engine, outcome->code, outcome->text);
+      self->results = results_of(self->call);
+      if (self->results == NULL) return NULL;
+    }
+  }
+  Py_INCREF(self->results);
+  return self->results;
+}
+
+/* ---- Prepared calls ---- */
+
+/* The next run makes its results anew. */
+static void forget_results(struct call_object *self) {
+  for (size_t index = 0; index < self->call->result_count; index++) {
+    self->call->results[index].given = NULL;
+    self->call->results[index].given_bytes = 0;
+  }
+  forget_kept(self);
+  Py_CLEAR(self->results);
+}
+
+/* The results as arrays, whose memory is that of the next run's, too. NULL: an exception, and `forget_results` is to
+ * follow. */
+static PyObject *keep_results(struct call_object *self) {
+  lossd_call *call = self->call;
+  PyObject *results = PyTuple_New((Py_ssize_t)call->result_count);
+  self->kept = PyMem_Calloc(call->result_count + 1, sizeof *self->kept);
+  if (results == NULL || self->kept == NULL) {
+    Py_XDECREF(results);
+    return PyErr_NoMemory();
+  }
+  for (size_t index = 0; index < call->result_count; index++) {
+    struct result *result = &call->results[index];
+    struct kept *kept = &self->kept[index];
+    PyObject *array = array_of(result, &kept->memory);
+    if (array == NULL || PyTuple_SetItem(results, (Py_ssize_t)index, array) != 0) {
+      Py_DECREF(results);
+      return NULL;
+    }
+    self->kept_count++;
+    kept->type = result->tensor.type;
+    kept->rank = result->tensor.rank;
+    memcpy(kept->shape, result->shape, kept->rank * sizeof *kept->shape);
+    result->given = memory_base(kept->memory);
+    result->given_bytes = memory_bytes(kept->memory);
+  }
+  return results;
+}
+
+/* Whether the results are what they were, but for their elements. */
+static int is_as_before(const struct call_object *self) {
+  if (self->call->result_count != self->kept_count) return 0;
+  for (size_t index = 0; index < self->kept_count; index++) {
+    const struct result *result = &self->call->results[index];
+    const struct kept *kept = &self->kept[index];
+    if (!result->is_present || result->tensor.type != kept->type || result->tensor.rank != kept->rank ||
+        memcmp(result->shape, kept->shape, kept->rank * sizeof *kept->shape) != 0) {
+      return 0;
+    }
+  }
+  return 1;
+}
+
+static PyObject *call_run(PyObject *object, PyObject *nothing) {
+  struct call_object *self = (struct call_object *)object;
+  const struct engine *engine = self->owner->engine;
+  (void)nothing;
+  if (engine_has_forked(engine)) return raise_forked(engine);
+  for (;;) {
+    if (start(self) != 0 || wait_for(self) != 0) return NULL;
+    const lossd_error *outcome = &self->call->outcome;
+    if (outcome->code == LOSSD_OK && (self->results == NULL || is_as_before(self))) break;
+    if (self->results == NULL || (outcome->code != LOSSD_OK && outcome->code != LOSSD_INVALID_ARGUMENT)) {
+      return raise_code(engine, outcome->code, outcome->text);
+    }
+    forget_results(self); /* a result has another shape than last time */
+  }
+  if (self->results == NULL && (self->results = keep_results(self)) == NULL) {
+    forget_results(self);
+    return NULL;
+  }
+  Py_INCREF(self->results);
+  return self->results;
+}
+
+static PyObject *call_done(PyObject *object, PyObject *nothing) {
+  struct call_object *self = (struct call_object *)object;
+  struct engine *engine = self->owner->engine;
+  (void)nothing;
+  if (engine_has_forked(engine)) Py_RETURN_TRUE;
+  if (!engine_is_done(engine, self->call)) engine_turn(engine);
+  return PyBool_FromLong(engine_is_done(engine, self->call));
+}
+
+static PyObject *call_stop(PyObject *object, PyObject *nothing) {
+  struct call_object *self = (struct call_object *)object;
+  (void)nothing;
+  if (!engine_has_forked(self->owner->engine)) engine_cancel(self->owner->engine, self->call);
+  Py_RETURN_NONE;
+}
+
+/* ---- The module ---- */
+
+static PyObject *set_up(PyObject *module, PyObject *arguments) {
+  struct given now;
+  (void)module;
+  if (!PyArg_ParseTuple(arguments, "OO!OOO", &now.ndarray, &PyTuple_Type, &now.dtypes, &now.bfloat16, &now.error,
+                        &now.lossd_error)) {
+    return NULL;
+  }
+  if (PyTuple_Size(now.dtypes) != LOSSD_BOOL + 1) {
+    PyErr_SetString(PyExc_ValueError, "expected a data type for each of the wire's");
+    return NULL;
+  }
+  Py_INCREF(now.ndarray);
+  Py_INCREF(now.dtypes);
+  Py_INCREF(now.bfloat16);
+  Py_INCREF(now.error);
+  Py_INCREF(now.lossd_error);
+  given = now;
+  Py_RETURN_NONE;
+}
+
+static PyObject *type_of(const char *name, int size, newfunc make, destructor end, PyMethodDef *methods) {
+  PyType_Slot slots[] = {{Py_tp_dealloc, (void *)end}, {Py_tp_methods, methods}, {0, NULL}, {0, NULL}};
+  PyType_Spec spec = {name, size, 0, Py_TPFLAGS_DEFAULT, slots};
+  if (make != NULL) slots[2].slot = Py_tp_new, slots[2].pfunc = (void *)make;
+#if PY_VERSION_HEX >= 0x030a0000
+  if (make == NULL) spec.flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
+#endif
+  return PyType_FromSpec(&spec);
+}
+
+static PyMethodDef engine_methods[] = {{"begin", engine_begin, METH_VARARGS, NULL},
+                                       {"prepare", engine_prepare, METH_VARARGS, NULL},
+                                       {"close", engine_end, METH_NOARGS, NULL},
+                                       {"has_forked", engine_forked, METH_NOARGS, NULL},
+                                       {NULL, NULL, 0, NULL}};
+static PyMethodDef call_methods[] = {{"wait", call_wait, METH_NOARGS, NULL},
+                                     {"run", call_run, METH_NOARGS, NULL},
+                                     {"done", call_done, METH_NOARGS, NULL},
+                                     {"cancel", call_stop, METH_NOARGS, NULL},
+                                     {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {{"setup", set_up, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "lossd._core", NULL, -1, functions, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__core(void) {
+  if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+    PyErr_SetString(PyExc_ImportError, "lossd works in the main interpreter only, as numpy does");
+    return NULL;
+  }
+  if (!engine_watch_forks()) return PyErr_NoMemory();
+  PyObject *module = PyModule_Create(&definition);
+  engine_type = type_of("lossd._core.Engine", sizeof(struct engine_object), engine_make, engine_dealloc, engine_methods);
+  call_type = type_of("lossd._core.Call", sizeof(struct call_object), NULL, call_dealloc, call_methods);
+  if (module == NULL || engine_type == NULL || call_type == NULL || !memory_setup() ||
+      PyModule_AddObject(module, "Engine", engine_type) != 0 || PyModule_AddObject(module, "Call", call_type) != 0) {
+    return NULL;
+  }
+  Py_INCREF(engine_type);
+  Py_INCREF(call_type);
+  return module;
+}

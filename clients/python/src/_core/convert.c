@@ -83,12 +83,20 @@ static lossd_type type_of_format(const char *format, Py_ssize_t size) {
   }
 }
 
-/* 1, 0 and -1 as with fill_call. */
-static int add_input(lossd_call *call, PyObject *name, PyObject *value, size_t *bytes, size_t below,
-                     struct loans *loans) {
-  const char *text = plain_text(name);
+/* An input as a tensor, its memory on loan. 1, 0 and -1 as with fill_call. */
+struct tensor {
+  const char *name;
+  lossd_type type;
+  size_t rank;
+  int64_t shape[LOSSD_RANK_MAX + 1];
+  const void *data;
+  size_t bytes;
+};
+
+static int tensor_of(PyObject *name, PyObject *value, struct tensor *tensor, struct loans *loans) {
   PyObject *kind = NULL;
-  if (text == NULL) return 0;
+  tensor->name = plain_text(name);
+  if (tensor->name == NULL) return 0;
   if (PyTuple_Check(value) && PyTuple_Size(value) == 2) {
     kind = PyTuple_GetItem(value, 1);
     value = PyTuple_GetItem(value, 0);
@@ -100,23 +108,35 @@ static int add_input(lossd_call *call, PyObject *name, PyObject *value, size_t *
     return 0;
   }
   loans->count++;
-  lossd_type type = type_of_format(buffer->format, buffer->itemsize);
+  tensor->type = type_of_format(buffer->format, buffer->itemsize);
   if (kind != NULL && PyUnicode_CompareWithASCIIString(kind, "bfloat16") == 0) {
-    type = buffer->itemsize == 2 ? LOSSD_BFLOAT16 : 0;
+    tensor->type = buffer->itemsize == 2 ? LOSSD_BFLOAT16 : 0;
   }
-  *bytes += (size_t)buffer->len;
-  if (type == 0 || *bytes >= below || buffer->ndim > LOSSD_RANK_MAX) return 0;
-  int64_t shape[LOSSD_RANK_MAX + 1];
-  for (int index = 0; index < buffer->ndim; index++) shape[index] = buffer->shape[index];
+  if (tensor->type == 0 || buffer->ndim > LOSSD_RANK_MAX) return 0;
+  tensor->rank = (size_t)buffer->ndim;
+  for (size_t index = 0; index < tensor->rank; index++) tensor->shape[index] = buffer->shape[index];
   static const char nothing[1];
-  lossd_call_input(call, text, type, (size_t)buffer->ndim, shape, buffer->len == 0 ? nothing : buffer->buf);
+  tensor->data = buffer->len == 0 ? nothing : buffer->buf;
+  tensor->bytes = (size_t)buffer->len;
   return 1;
 }
 
-static int add_inputs(lossd_call *call, PyObject *inputs, size_t below, struct loans *loans) {
+/* Of the input of that place, which is to be the same as before: 1. */
+static int put_again(lossd_call *call, size_t place, const struct tensor *tensor) {
+  if (place >= call->input_count) return 0;
+  struct input *input = &call->inputs[place];
+  if (strcmp(input->name, tensor->name) != 0 || input->type != tensor->type || input->rank != tensor->rank ||
+      memcmp(input->shape, tensor->shape, tensor->rank * sizeof *tensor->shape) != 0) {
+    return 0;
+  }
+  input->data = tensor->data;
+  return 1;
+}
+
+static int add_inputs(lossd_call *call, PyObject *inputs, size_t below, struct loans *loans, int is_again) {
   PyObject *name, *value;
   Py_ssize_t position = 0;
-  size_t bytes = 0;
+  size_t bytes = 0, place = 0;
   if (!PyDict_CheckExact(inputs)) return 0;
   loans->buffers = PyMem_Malloc(((size_t)PyDict_Size(inputs) + 1) * sizeof *loans->buffers);
   if (loans->buffers == NULL) {
@@ -124,10 +144,19 @@ static int add_inputs(lossd_call *call, PyObject *inputs, size_t below, struct l
     return -1;
   }
   while (PyDict_Next(inputs, &position, &name, &value)) {
-    int outcome = value == Py_None ? 1 : add_input(call, name, value, &bytes, below, loans);
+    struct tensor tensor;
+    if (value == Py_None) continue;
+    int outcome = tensor_of(name, value, &tensor, loans);
     if (outcome != 1) return outcome;
+    bytes += tensor.bytes;
+    if (bytes >= below) return 0;
+    if (!is_again) {
+      lossd_call_input(call, tensor.name, tensor.type, tensor.rank, tensor.shape, tensor.data);
+    } else if (!put_again(call, place++, &tensor)) {
+      return 0;
+    }
   }
-  return 1;
+  return !is_again || place == call->input_count;
 }
 
 static int add_attribute(lossd_call *call, const char *name, PyObject *value) {
@@ -181,10 +210,64 @@ static int add_outputs(lossd_call *call, PyObject *outputs) {
 
 int fill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
               struct loans *loans) {
-  int outcome = add_inputs(call, inputs, below, loans);
+  int outcome = add_inputs(call, inputs, below, loans, 0);
   if (outcome == 1) outcome = add_attributes(call, attributes);
   if (outcome == 1) outcome = add_outputs(call, outputs);
   return outcome;
+}
+
+static int has_value(const Lossd__V1__Value *value, PyObject *object) {
+  if (PyBool_Check(object)) {
+    return value->kind_case == LOSSD__V1__VALUE__KIND_BOOL_VALUE && value->bool_value == (object == Py_True);
+  }
+  if (PyLong_CheckExact(object)) {
+    int is_outside = 0;
+    long long number = PyLong_AsLongLongAndOverflow(object, &is_outside);
+    return value->kind_case == LOSSD__V1__VALUE__KIND_INT_VALUE && !is_outside && value->int_value == number;
+  }
+  if (PyFloat_CheckExact(object)) {
+    double number = PyFloat_AsDouble(object);
+    return value->kind_case == LOSSD__V1__VALUE__KIND_FLOAT_VALUE &&
+           memcmp(&value->float_value, &number, sizeof number) == 0; /* -0.0 is another value than 0.0 */
+  }
+  const char *text = plain_text(object);
+  return text != NULL && value->kind_case == LOSSD__V1__VALUE__KIND_STRING_VALUE && strcmp(value->string_value, text) == 0;
+}
+
+static int has_attributes(const lossd_call *call, PyObject *attributes) {
+  PyObject *name, *value;
+  Py_ssize_t position = 0;
+  size_t place = 0;
+  if (attributes == Py_None) return call->attribute_count == 0;
+  if (!PyDict_CheckExact(attributes) || (size_t)PyDict_Size(attributes) != call->attribute_count) return 0;
+  while (PyDict_Next(attributes, &position, &name, &value)) {
+    const struct attribute *attribute = &call->attributes[place++];
+    const char *text = plain_text(name);
+    if (text == NULL || strcmp(attribute->name, text) != 0 || !has_value(&attribute->value, value)) return 0;
+  }
+  return 1;
+}
+
+static int has_outputs(const lossd_call *call, PyObject *outputs) {
+  int is_tuple = PyTuple_Check(outputs);
+  if (!is_tuple && !PyList_Check(outputs)) return 0;
+  size_t count = (size_t)(is_tuple ? PyTuple_Size(outputs) : PyList_Size(outputs)), asked = 0;
+  for (size_t index = 0; index < call->result_count; index++) {
+    const struct result *result = &call->results[index];
+    if (!result->is_asked) continue;
+    if (asked == count) return 0;
+    PyObject *name = is_tuple ? PyTuple_GetItem(outputs, (Py_ssize_t)asked) : PyList_GetItem(outputs, (Py_ssize_t)asked);
+    const char *text = plain_text(name);
+    if (text == NULL || strcmp(result->name, text) != 0) return 0;
+    asked++;
+  }
+  return asked == count;
+}
+
+int refill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
+                struct loans *loans) {
+  if (!has_attributes(call, attributes) || !has_outputs(call, outputs)) return 0;
+  return add_inputs(call, inputs, below, loans, 1);
 }
 
 /* ---- Results ---- */

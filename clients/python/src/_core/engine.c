@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,10 +34,16 @@ struct engine *engine_new(const char *name, uint64_t connect_timeout_us) {
     return NULL;
   }
   engine->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  engine->poller = -1;
   engine->forks = engine_forks;
   core_init(&engine->core, name, 0, mapping_memory()); /* not local: big tensors do not come here */
   engine->core.connect_timeout_us = connect_timeout_us;
   return engine;
+}
+
+int engine_make_poller(struct engine *engine) {
+  engine->poller = epoll_create1(EPOLL_CLOEXEC);
+  return engine->poller >= 0;
 }
 
 static void close_descriptors(struct engine *engine) {
@@ -45,6 +52,7 @@ static void close_descriptors(struct engine *engine) {
     item->descriptor = -1;
   }
   if (engine->wake >= 0) close(engine->wake);
+  if (engine->poller >= 0) close(engine->poller);
 }
 
 void engine_free(struct engine *engine) {
@@ -72,22 +80,33 @@ static void wake_waiters(struct engine *engine, int all) {
   }
 }
 
-static void take_events(struct engine *engine) {
+/* The next call that has ended, everything before that being seen to; NULL: there is none. */
+static lossd_call *next_ended(struct engine *engine) {
   struct core_event event;
-  int has_ended = 0;
   while (core_next_event(&engine->core, &event)) {
     struct connection *connection = event.subject;
+    if (event.kind == CORE_RESPONSE) return event.subject;
+    if (event.kind == CORE_CONNECT) engine->wants_socket = 1;
     if (event.kind == CORE_CLOSED) {
       if (connection->descriptor >= 0) close(connection->descriptor);
       connection_free(connection);
-    } else if (event.kind == CORE_CONNECT) {
-      engine->wants_socket = 1;
-    } else if (event.kind == CORE_RESPONSE) {
-      has_ended = 1;
     }
   }
+  return NULL;
+}
+
+static void take_events(struct engine *engine) {
+  int has_ended = 0;
+  if (engine->poller >= 0) return; /* engine_next_ended does */
+  while (next_ended(engine) != NULL) has_ended = 1;
   if (engine->wants_socket) wake_leader(engine); /* it may be the only one that waits */
   if (has_ended) wake_waiters(engine, 0);
+}
+
+/* What the poller looks for: also room to write, while something waits for it. */
+static void watch(struct engine *engine, const struct connection *connection, int operation) {
+  struct epoll_event event = {EPOLLIN | (connection->output.pending > 0 ? EPOLLOUT : 0u), {NULL}};
+  if (engine->poller >= 0) epoll_ctl(engine->poller, operation, connection->descriptor, &event);
 }
 
 /* Moves what waits to the connection and writes it. */
@@ -97,6 +116,10 @@ static void flush(struct engine *engine) {
     if (item->output.pending == 0) continue;
     socket_flush(item);
     if (item->output.pending > 0) wake_leader(engine); /* which waits for room, too */
+    if (item->output.pending > 0 || item->has_waited) {
+      item->has_waited = item->output.pending > 0;
+      watch(engine, item, EPOLL_CTL_MOD);
+    }
   }
   take_events(engine);
 }
@@ -120,7 +143,9 @@ lossd_code engine_start(struct engine *engine, lossd_call *call, lossd_error *er
   enter(engine);
   struct core *core = &engine->core;
   lossd_code code = engine->is_closed ? fail(error, LOSSD_UNAVAILABLE, "the client was closed") : call_start(call, error);
-  if (code == LOSSD_OK && (core->current == NULL || core->current->flight_count == 0)) {
+  if (engine->poller >= 0) {
+    /* With the loop's next turn. */
+  } else if (code == LOSSD_OK && (core->current == NULL || core->current->flight_count == 0)) {
     /* A daemon that has ended since is found out here, before anything is said to it. */
     if (core->current != NULL) socket_read(core->current);
     flush(engine);
@@ -135,6 +160,21 @@ void engine_turn(struct engine *engine) {
   enter(engine);
   turn(engine);
   leave(engine);
+}
+
+uint64_t engine_next_ended(struct engine *engine) {
+  enter(engine);
+  const lossd_call *call = next_ended(engine);
+  uint64_t token = call == NULL ? 0 : call->token;
+  leave(engine);
+  return token;
+}
+
+uint64_t engine_pause(struct engine *engine) {
+  enter(engine);
+  uint64_t deadline = core_deadline(&engine->core), now = engine->core.now;
+  leave(engine);
+  return deadline == NEVER ? NEVER : deadline <= now ? 0 : deadline - now;
 }
 
 int engine_is_done(struct engine *engine, const lossd_call *call) {
@@ -158,6 +198,12 @@ void engine_abandon(struct engine *engine, lossd_call *call) {
     call_abandon(call, LOSSD_CANCELLED, "the call was given up");
     flush(engine);
   }
+  leave(engine);
+}
+
+void engine_retire(struct engine *engine, lossd_call *call) {
+  enter(engine);
+  source_drop(&engine->core.sources, &call->source);
   leave(engine);
 }
 
@@ -193,9 +239,12 @@ int engine_take_connect(struct engine *engine) {
 
 void engine_connected(struct engine *engine, int descriptor) {
   enter(engine);
-  if (engine->is_closed || core_connected(&engine->core, descriptor) == NULL) {
+  struct connection *connection = engine->is_closed ? NULL : core_connected(&engine->core, descriptor);
+  if (connection == NULL) {
     engine->core.is_connecting = 0;
     close(descriptor);
+  } else {
+    watch(engine, connection, EPOLL_CTL_ADD);
   }
   flush(engine);
   wake_leader(engine); /* it has another socket to watch */

@@ -1,10 +1,14 @@
 /* lossd._core: small evaluations over liblossd's core, for lossd._engine. Not for users.
  *
  * Engine(name, connect_timeout_us, connect): the calls of one client over one connection, for any threads.
- *   `connect(seconds)` gives the descriptor of a connected socket, or raises LossdError.
+ *   `connect(seconds)` gives the descriptor of a connected socket, or raises LossdError; None: the engine is an event
+ *   loop's, which watches `fileno()`, calls `turn()` when that can be read, after `begin` and after its pause, and answers
+ *   a wish to connect by `connected(descriptor)` or `refused(code, text)`.
  * Engine.begin(function, inputs, attributes, outputs, timeout_us, below) and Engine.prepare(...): a Call, begun or not;
  *   None where the arguments are not plain enough or the inputs have `below` bytes or more: see fill_call.
- * Engine.close(), Engine.has_forked(), Call.wait(), Call.run(), Call.done(), Call.cancel(). */
+ * Engine.turn(): tokens of calls that have ended (of `begin`'s last argument), whether to connect, and seconds until the
+ *   next turn, or None.
+ * Engine.close(), Engine.has_forked(), Call.abandon(), Call.wait(), Call.run(), Call.done(), Call.cancel(). */
 #include "module.h"
 
 #include <limits.h>
@@ -17,11 +21,21 @@
 
 struct given given;
 
+/* Calls that have ended well, to be used again by ones that are made of the same: their messages are kept. */
+#define SPARE_FUNCTIONS 16
+#define SPARES 64
+
+struct spares {
+  lossd_call *calls[SPARES];
+  size_t count;
+};
+
 struct engine_object {
   PyObject_HEAD
   struct engine *engine;
   char *name;
   PyObject *connect;
+  struct spares spares[SPARE_FUNCTIONS]; /* by where the function's name lies, which most callers' does in one place */
 };
 
 /* A result of a prepared call, whose memory the next run's goes to. */
@@ -36,6 +50,7 @@ struct call_object {
   PyObject_HEAD
   struct engine_object *owner;
   lossd_call *call;
+  struct spares *place; /* where it goes when it has ended; NULL: nowhere */
   struct loans loans;
   PyObject *results; /* `wait` has given: a dict; `run`: a tuple, in the order of the outputs */
   struct kept *kept; /* as many as the results that `run` gave; NULL: none yet */
@@ -128,6 +143,10 @@ static PyObject *engine_make(PyTypeObject *type, PyObject *arguments, PyObject *
     Py_DECREF(self);
     return PyErr_NoMemory();
   }
+  if (connect == Py_None && !engine_make_poller(self->engine)) {
+    Py_DECREF(self);
+    return PyErr_SetFromErrno(PyExc_OSError);
+  }
   Py_INCREF(connect);
   self->connect = connect;
   return (PyObject *)self;
@@ -137,6 +156,10 @@ static void engine_dealloc(PyObject *object) {
   struct engine_object *self = (struct engine_object *)object;
   PyTypeObject *type = Py_TYPE(object);
   int has_forked = self->engine != NULL && engine_has_forked(self->engine);
+  for (size_t place = 0; !has_forked && self->engine != NULL && place < SPARE_FUNCTIONS; place++) {
+    struct spares *spares = &self->spares[place];
+    while (spares->count > 0) engine_drop(self->engine, spares->calls[--spares->count]);
+  }
   engine_free(self->engine);
   if (!has_forked) free(self->name); /* what was not freed has it */
   Py_XDECREF(self->connect);
@@ -146,8 +169,10 @@ static void engine_dealloc(PyObject *object) {
 
 static struct call_object *new_call(struct engine_object *self, PyObject *arguments) {
   PyObject *function, *inputs, *attributes, *outputs;
-  unsigned long long timeout_us, below;
-  if (!PyArg_ParseTuple(arguments, "OOOOKK", &function, &inputs, &attributes, &outputs, &timeout_us, &below)) return NULL;
+  unsigned long long timeout_us, below, token = 0;
+  if (!PyArg_ParseTuple(arguments, "OOOOKK|K", &function, &inputs, &attributes, &outputs, &timeout_us, &below, &token)) {
+    return NULL;
+  }
   if (engine_has_forked(self->engine)) return (struct call_object *)raise_forked(self->engine);
   const char *text = plain_text(function);
   struct call_object *call = PyObject_New(struct call_object, (PyTypeObject *)call_type);
@@ -155,8 +180,20 @@ static struct call_object *new_call(struct engine_object *self, PyObject *argume
   memset(&call->owner, 0, sizeof *call - offsetof(struct call_object, owner));
   Py_INCREF((PyObject *)self);
   call->owner = self;
-  int outcome = text == NULL ? 0 : 1;
+  int outcome = 0;
   if (text != NULL) {
+    call->place = &self->spares[(uintptr_t)function / 64 % SPARE_FUNCTIONS];
+    if (call->place->count > 0) call->call = call->place->calls[--call->place->count];
+  }
+  if (call->call != NULL && strcmp(call->call->function, text) == 0) {
+    outcome = refill_call(call->call, inputs, attributes, outputs, (size_t)below, &call->loans);
+  }
+  if (call->call != NULL && outcome == 0) {
+    loans_end(&call->loans);
+    engine_drop(self->engine, call->call);
+    call->call = NULL;
+  }
+  if (text != NULL && outcome == 0) {
     call->call = call_new(&self->engine->core, text);
     if (call->call == NULL) PyErr_NoMemory();
     outcome = call->call == NULL ? -1
@@ -164,6 +201,7 @@ static struct call_object *new_call(struct engine_object *self, PyObject *argume
   }
   if (outcome == 1) {
     call->call->timeout_us = timeout_us;
+    call->call->token = token;
     return call;
   }
   Py_DECREF(call);
@@ -186,7 +224,7 @@ static int start(struct call_object *call) {
     raise_code(owner->engine, code, error.text);
     return -1;
   }
-  if (owner->engine->wants_socket && engine_take_connect(owner->engine) && connect_engine(owner) != 0) {
+  if (owner->connect != Py_None && owner->engine->wants_socket && engine_take_connect(owner->engine) && connect_engine(owner) != 0) {
     engine_abandon(owner->engine, call->call);
     return -1;
   }
@@ -212,6 +250,52 @@ static PyObject *engine_forked(PyObject *object, PyObject *nothing) {
   return PyBool_FromLong(engine_has_forked(((struct engine_object *)object)->engine));
 }
 
+/* ---- For an event loop ---- */
+
+static PyObject *engine_fileno(PyObject *object, PyObject *nothing) {
+  (void)nothing;
+  return PyLong_FromLong(((struct engine_object *)object)->engine->poller);
+}
+
+static PyObject *engine_step(PyObject *object, PyObject *nothing) {
+  struct engine *engine = ((struct engine_object *)object)->engine;
+  (void)nothing;
+  if (engine_has_forked(engine)) return raise_forked(engine);
+  PyObject *tokens = PyList_New(0);
+  if (tokens == NULL) return NULL;
+  engine_turn(engine);
+  for (uint64_t token; (token = engine_next_ended(engine)) != 0;) {
+    PyObject *number = PyLong_FromUnsignedLongLong(token);
+    int is_added = number != NULL && PyList_Append(tokens, number) == 0;
+    Py_XDECREF(number);
+    if (!is_added) {
+      Py_DECREF(tokens);
+      return NULL;
+    }
+  }
+  uint64_t pause = engine_pause(engine);
+  PyObject *seconds = pause == NEVER ? Py_None : PyFloat_FromDouble((double)pause / 1e6);
+  if (pause == NEVER) Py_INCREF(Py_None);
+  return Py_BuildValue("NNN", tokens, PyBool_FromLong(engine_take_connect(engine)), seconds);
+}
+
+static PyObject *engine_take_socket(PyObject *object, PyObject *descriptor) {
+  long number = PyLong_AsLong(descriptor);
+  if (number < 0 || number > INT_MAX) {
+    return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no descriptor: %ld", number);
+  }
+  engine_connected(((struct engine_object *)object)->engine, (int)number);
+  Py_RETURN_NONE;
+}
+
+static PyObject *engine_be_refused(PyObject *object, PyObject *arguments) {
+  int code;
+  const char *text;
+  if (!PyArg_ParseTuple(arguments, "is", &code, &text)) return NULL;
+  engine_refused(((struct engine_object *)object)->engine, (lossd_code)code, text);
+  Py_RETURN_NONE;
+}
+
 /* ---- Call ---- */
 
 static void forget_kept(struct call_object *self) {
@@ -226,7 +310,23 @@ static void call_dealloc(PyObject *object) {
   PyTypeObject *type = Py_TYPE(object);
   struct engine *engine = self->owner->engine;
   forget_kept(self);
-  if (self->call != NULL && !engine_has_forked(engine)) engine_drop(engine, self->call);
+  if (self->call != NULL && !engine_has_forked(engine)) {
+    struct spares *place = self->place;
+    int is_spare = place != NULL && place->count < SPARES && engine_is_done(engine, self->call) &&
+                   self->call->state == CALL_DONE && self->call->outcome.code == LOSSD_OK;
+    if (is_spare) {
+      engine_retire(engine, self->call);
+      for (size_t index = 0; index < self->call->result_count; index++) {
+        struct result *result = &self->call->results[index];
+        free(result->owned); /* where nobody took it */
+        result->owned = NULL;
+        result->owned_bytes = 0;
+      }
+      place->calls[place->count++] = self->call;
+    } else {
+      engine_drop(engine, self->call);
+    }
+  }
   loans_end(&self->loans);
   Py_XDECREF(self->results);
   Py_DECREF((PyObject *)self->owner);
@@ -238,6 +338,10 @@ static void call_dealloc(PyObject *object) {
 static int wait_for(struct call_object *self) {
   struct engine *engine = self->owner->engine;
   if (engine_is_done(engine, self->call)) return 0;
+  if (self->owner->connect == Py_None) {
+    raise_code(engine, LOSSD_FAILED_PRECONDITION, "the call is under way, and its event loop is to wait for it");
+    return -1;
+  }
   for (;;) {
     enum engine_outcome outcome;
     Py_BEGIN_ALLOW_THREADS
@@ -330,6 +434,7 @@ static PyObject *call_run(PyObject *object, PyObject *nothing) {
   const struct engine *engine = self->owner->engine;
   (void)nothing;
   if (engine_has_forked(engine)) return raise_forked(engine);
+  self->place = NULL; /* its results' memory is given: it is not for others */
   for (;;) {
     if (start(self) != 0 || wait_for(self) != 0) return NULL;
     const lossd_error *outcome = &self->call->outcome;
@@ -354,6 +459,14 @@ static PyObject *call_done(PyObject *object, PyObject *nothing) {
   if (engine_has_forked(engine)) Py_RETURN_TRUE;
   if (!engine_is_done(engine, self->call)) engine_turn(engine);
   return PyBool_FromLong(engine_is_done(engine, self->call));
+}
+
+static PyObject *call_give_up(PyObject *object, PyObject *nothing) {
+  struct call_object *self = (struct call_object *)object;
+  (void)nothing;
+  if (!engine_has_forked(self->owner->engine)) engine_abandon(self->owner->engine, self->call);
+  loans_end(&self->loans);
+  Py_RETURN_NONE;
 }
 
 static PyObject *call_stop(PyObject *object, PyObject *nothing) {
@@ -397,12 +510,17 @@ static PyObject *type_of(const char *name, int size, newfunc make, destructor en
 
 static PyMethodDef engine_methods[] = {{"begin", engine_begin, METH_VARARGS, NULL},
                                        {"prepare", engine_prepare, METH_VARARGS, NULL},
+                                       {"fileno", engine_fileno, METH_NOARGS, NULL},
+                                       {"turn", engine_step, METH_NOARGS, NULL},
+                                       {"connected", engine_take_socket, METH_O, NULL},
+                                       {"refused", engine_be_refused, METH_VARARGS, NULL},
                                        {"close", engine_end, METH_NOARGS, NULL},
                                        {"has_forked", engine_forked, METH_NOARGS, NULL},
                                        {NULL, NULL, 0, NULL}};
 static PyMethodDef call_methods[] = {{"wait", call_wait, METH_NOARGS, NULL},
                                      {"run", call_run, METH_NOARGS, NULL},
                                      {"done", call_done, METH_NOARGS, NULL},
+                                     {"abandon", call_give_up, METH_NOARGS, NULL},
                                      {"cancel", call_stop, METH_NOARGS, NULL},
                                      {NULL, NULL, 0, NULL}};
 static PyMethodDef functions[] = {{"setup", set_up, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};

@@ -39,6 +39,10 @@ void loans_end(struct loans *loans);
  * `attributes`: None, or a dict of bools, ints, floats and strings. `outputs`: a string, a list or tuple of them. */
 int fill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
               struct loans *loans);
+/* The same for a call that was made for such arguments before, whose message is kept; 0: it was made for others, and is to
+ * be given up. */
+int refill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
+                struct loans *loans);
 /* UTF-8 without a zero inside; NULL: it is none, no exception. */
 const char *plain_text(PyObject *object);
 

@@ -91,8 +91,10 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
     def _begin_small(self, function: Any, inputs: Any, attributes: Any, outputs: Any,
                      deadline: Optional[float]) -> Optional[_core.Call]:
         """None: the inputs are big, or what there is is not as plain as most calls have it."""
-        return self._engine().begin(
-            function, inputs, attributes, outputs, _engine.microseconds(deadline), _shm.THRESHOLD)
+        # As short as can be: it is a good part of what a small call takes.
+        engine = self._engines.get(os.getpid()) or self._engine()
+        left = 0 if deadline is None else _engine.microseconds(deadline)
+        return engine.begin(function, inputs, attributes, outputs, left, _shm.THRESHOLD)
 
     def _begin_plain(self, evaluation: Evaluation, deadline: Optional[float]) -> Optional[_core.Call]:
         """The same for what was not plain enough as it came."""
@@ -157,7 +159,7 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
             client.evaluate("cross_entropy", {"input": x, "target": y}, {"reduction": "sum"}, ["loss", "grad.input"])
         """
         if not self.retry:
-            small = self._begin_small(function, inputs, attributes, outputs, deadline_after(timeout))
+            small = self._begin_small(function, inputs, attributes, outputs, None if timeout is None else deadline_after(timeout))
             if small is not None:
                 return small.wait()
         return self.submit(function, inputs, attributes, outputs, timeout).result()
@@ -241,15 +243,17 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
 class Pending:
     """An evaluation under way, made by `Client.submit`. One thread at a time."""
 
+    _result: Optional[Dict[str, Any]] = None
+    _error: Optional[LossdError] = None
+    _is_cancelled = False
+
     def __init__(self, client: Client, function: str, inputs: Mapping[str, Any], attributes: Optional[Mapping[str, Any]],
                  outputs: Union[str, Sequence[str]], timeout: Optional[float]):
+        deadline = None if timeout is None else deadline_after(timeout)
         self._client = client
-        self._deadline = deadline_after(timeout)
-        self._result: Optional[Dict[str, Any]] = None
-        self._error: Optional[LossdError] = None
-        self._is_cancelled = False
+        self._deadline = deadline
         #: Where the inputs are small: all that there is.
-        self._small = client._begin_small(function, inputs, attributes, outputs, self._deadline)
+        self._small = client._begin_small(function, inputs, attributes, outputs, deadline)
         if self._small is not None and not client.retry:
             return
         self._evaluation = Evaluation(function, inputs, attributes, outputs, 1, defaults=client._defaults)

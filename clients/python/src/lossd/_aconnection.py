@@ -18,6 +18,7 @@ from ._connection import PINGS_MAX
 from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
+from ._sockets import connected_socket, unavailable
 from ._shm import Lease, Pool, Segment
 from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
@@ -82,8 +83,10 @@ class AsyncConnection:
             connected = await asyncio.wait_for(open_socket(address), _clock.CONNECT_TIMEOUT)
         except asyncio.TimeoutError:
             raise Unavailable(f"{address}: not connected in time") from None
+        except LossdError:
+            raise
         except OSError as error:
-            raise Unavailable(f"{address}: {error.strerror or error}") from error
+            raise unavailable(address, error) from error
         connection = cls(connected)
         connection.loop.call_later(_clock.CONNECT_TIMEOUT, connection._check_hello, address)
         return connection
@@ -466,6 +469,11 @@ async def open_socket(address: str) -> socket.socket:
     kind, target = wire.parse_address(address)
     if kind == "unix":
         return await _connect(loop, socket.AF_UNIX, target)
+    if kind == "private":
+        # It may have to start the daemon, and waits for it.
+        connected = await loop.run_in_executor(None, connected_socket, address, _clock.CONNECT_TIMEOUT)
+        connected.setblocking(False)
+        return connected
     problem: Optional[OSError] = None
     for family, _, _, _, place in await loop.getaddrinfo(*target, type=socket.SOCK_STREAM):
         try:

@@ -9,6 +9,8 @@ from typing import Any, Dict, Optional
 from . import _clock, _core
 from ._aconnection import open_socket
 from ._engine import microseconds
+from ._sockets import unavailable
+from .errors import LossdError
 
 #: gRPC's numbers.
 CANCELLED, UNAVAILABLE = 1, 14
@@ -91,8 +93,10 @@ class AsyncEngine:
             self._core.connected(connected.detach())
         except asyncio.TimeoutError:
             self._core.refused(UNAVAILABLE, f"{self._address}: not connected in time")
+        except LossdError as error:
+            self._core.refused(error.code, error.message)
         except OSError as error:
-            self._core.refused(UNAVAILABLE, f"{self._address}: {error.strerror or error}")
+            self._core.refused(UNAVAILABLE, unavailable(self._address, error).message)
         except BaseException:
             self._core.refused(CANCELLED, "interrupted")
             raise

@@ -49,7 +49,6 @@ class Connection:
     """A socket with its reader. Any thread."""
 
     def __init__(self, address: str, deadline: Optional[float] = None):
-        kind, _ = wire.parse_address(address)
         timeout = _clock.CONNECT_TIMEOUT if deadline is None else max(0.001, min(_clock.CONNECT_TIMEOUT, deadline - time.monotonic()))
         try:
             self._socket = connected_socket(address, timeout)
@@ -70,7 +69,7 @@ class Connection:
         self._is_draining = False
         #: Calls that have a place and no number yet.
         self._reserved: Set[Call] = set()
-        self._is_unix = kind == "unix"
+        self._is_unix = self._socket.family == socket.AF_UNIX
         #: Memory that its daemon shares with us.
         self.pool = Pool()
         self._pings_sent = self._pings_answered = 0

@@ -12,6 +12,8 @@ from ._frames import HEADER, HELLO, MESSAGE_MAX, OPEN, PAYLOAD_MAX
 from ._version import __version__
 from .errors import Internal, InvalidArgument, LossdError, ResourceExhausted
 
+#: Of the system's daemon.
+DEFAULT_ADDRESS = "unix:/run/lossd/lossd.sock"
 PREFACE = b"LOSSD/1\n"
 SOFTWARE = f"lossd-python/{__version__}"
 #: The feature of HELLO that brings REGION and RELEASE.
@@ -308,7 +310,9 @@ def response(message: bytes, payload: memoryview, lease: Any = None) -> Tuple[in
 
 
 def parse_address(text: str) -> Tuple[str, Any]:
-    """('unix', path) or ('tcp', (host, port))."""
+    """('unix', path), ('tcp', (host, port)) or ('private', None)."""
+    if text == "private:":
+        return "private", None
     if text.startswith("unix:") and len(text) > 5:
         return "unix", text[5:]
     if text.startswith("tcp:"):
@@ -320,4 +324,4 @@ def parse_address(text: str) -> Tuple[str, Any]:
             host, _, port = rest.partition(":")
         if host and (not port or port.isdigit()):
             return "tcp", (host, int(port or 5677))
-    raise ValueError(f"address {text!r}: expected unix:PATH or tcp:HOST:PORT")
+    raise ValueError(f"address {text!r}: expected unix:PATH, tcp:HOST:PORT or private:")

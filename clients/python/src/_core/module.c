@@ -1,6 +1,6 @@
 /* lossd._core: small evaluations over liblossd's core, for lossd._engine. Not for users.
  *
- * Engine(name, connect_timeout_us, connect): the calls of one client over one connection, for any threads.
+ * Engine(name, connect_timeout_us, connect, tries_unheard): the calls of one client over one connection, for any threads.
  *   `connect(seconds)` gives the descriptor of a connected socket, or raises LossdError; None: the engine is an event
  *   loop's, which watches `fileno()`, calls `turn()` when that can be read, after `begin` and after its pause, and answers
  *   a wish to connect by `connected(descriptor)` or `refused(code, text)`.
@@ -129,12 +129,13 @@ static PyObject *engine_make(PyTypeObject *type, PyObject *arguments, PyObject *
   const char *name;
   unsigned long long timeout_us;
   PyObject *connect;
+  int tries_unheard;
   (void)options;
   if (given.ndarray == NULL) {
     PyErr_SetString(PyExc_RuntimeError, "lossd._core has not been set up");
     return NULL;
   }
-  if (!PyArg_ParseTuple(arguments, "sKO", &name, &timeout_us, &connect)) return NULL;
+  if (!PyArg_ParseTuple(arguments, "sKOp", &name, &timeout_us, &connect, &tries_unheard)) return NULL;
   struct engine_object *self = (struct engine_object *)PyType_GenericAlloc(type, 0);
   if (self == NULL) return NULL;
   self->name = strdup(name);
@@ -143,6 +144,7 @@ static PyObject *engine_make(PyTypeObject *type, PyObject *arguments, PyObject *
     Py_DECREF(self);
     return PyErr_NoMemory();
   }
+  self->engine->core.tries_unheard = tries_unheard;
   if (connect == Py_None && !engine_make_poller(self->engine)) {
     Py_DECREF(self);
     return PyErr_SetFromErrno(PyExc_OSError);

@@ -54,6 +54,7 @@ class AsyncConnection:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._is_unix = connected.family == socket.AF_UNIX
+        self._is_private = False
         self.loop = asyncio.get_running_loop()
         self.process = os.getpid()
         self._reader = FrameReader()
@@ -88,6 +89,7 @@ class AsyncConnection:
         except OSError as error:
             raise unavailable(address, error) from error
         connection = cls(connected)
+        connection._is_private = address == wire.PRIVATE_ADDRESS
         connection.loop.call_later(_clock.CONNECT_TIMEOUT, connection._check_hello, address)
         return connection
 
@@ -428,7 +430,9 @@ class AsyncConnection:
             return
         self.error = error
         if not self._hello.done():
-            self._hello.set_exception(error)
+            # A private daemon was going when we came.
+            is_gone = self._is_private and not isinstance(error, Closed)
+            self._hello.set_exception(NeverBegan(error.message) if is_gone else error)
             self._hello.exception()  # Nobody may be waiting for it.
         for stream, call in list(self._calls.items()):
             if call.lease is not None:

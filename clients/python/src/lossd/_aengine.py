@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from typing import Any, Dict, Optional
 
-from . import _clock, _core
+from . import _clock, _core, _wire as wire
 from ._aconnection import open_socket
 from ._engine import microseconds
 from ._sockets import unavailable
@@ -22,7 +22,7 @@ class AsyncEngine:
     def __init__(self, address: str) -> None:
         self.loop = asyncio.get_running_loop()
         self._address = address
-        self._core = _core.Engine(address, int(_clock.CONNECT_TIMEOUT * 1e6), None)
+        self._core = _core.Engine(address, int(_clock.CONNECT_TIMEOUT * 1e6), None, address == wire.PRIVATE_ADDRESS)
         self._waiting: Dict[int, "asyncio.Future[None]"] = {}
         self._tokens = itertools.count(1)
         self._is_due = False  # a turn

@@ -102,7 +102,10 @@ class Connection:
                     raise DeadlineExceeded(f"{self._address}: the daemon did not say HELLO within the timeout")
                 self.close(Unavailable(f"{self._address}: the daemon did not say HELLO in time"))
             if self._hello is None:
-                raise self._failed()
+                error = self._failed()
+                if self._address == wire.PRIVATE_ADDRESS and not isinstance(error, Closed):
+                    raise NeverBegan(error.message) from error  # it was going when we came
+                raise error
             return self._hello
 
     def _reserve(self, call: Call, hello: Any, deadline: Optional[float]) -> None:

@@ -3,7 +3,8 @@
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 class Engine:
-    def __new__(cls, name: str, connect_timeout_us: int, connect: Optional[Callable[[float], int]], /) -> Engine: ...
+    def __new__(cls, name: str, connect_timeout_us: int, connect: Optional[Callable[[float], int]],
+                tries_unheard: bool, /) -> Engine: ...
     def begin(self, function: Any, inputs: Any, attributes: Any, outputs: Any, timeout_us: int, below: int,
               token: int = 0, /) -> Optional[Call]: ...
     def prepare(self, function: Any, inputs: Any, attributes: Any, outputs: Any, timeout_us: int, below: int,

@@ -37,7 +37,8 @@ def _connect(address: str, seconds: float) -> int:
 
 
 def engine(address: str) -> _core.Engine:
-    return _core.Engine(address, int(_clock.CONNECT_TIMEOUT * 1e6), functools.partial(_connect, address))
+    return _core.Engine(
+        address, int(_clock.CONNECT_TIMEOUT * 1e6), functools.partial(_connect, address), address == wire.PRIVATE_ADDRESS)
 
 
 def microseconds(deadline: Optional[float]) -> int:

@@ -27,6 +27,8 @@ from .errors import Unavailable
 IDLE_EXIT = "60s"
 #: Seconds between two looks at a daemon that comes or goes.
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05
+#: How often one client starts it: one that ends at once will do so again.
+STARTS_MAX = 3
 #: Of the log, that an error shows.
 TAIL = 2000
 #: Bytes of a Unix socket's path, less the zero.
@@ -120,7 +122,7 @@ def connected_socket(timeout: float) -> socket.socket:
     `timeout` seconds; the text has the end of its log."""
     deadline = time.monotonic() + timeout
     paths = _paths(folder())
-    pause, has_started = FIRST_PAUSE, False
+    pause, starts = FIRST_PAUSE, 0
     while True:
         connected = _connect(paths, deadline)
         if connected is not None:
@@ -132,10 +134,10 @@ def connected_socket(timeout: float) -> socket.socket:
                 connected = _connect(paths, deadline)
                 if connected is not None:
                     return connected
-                if has_started:
+                if starts == STARTS_MAX:
                     raise Unavailable(f"private: the daemon has ended at once; {_tail(paths)}")
                 _start(paths, lock)
-                has_started = True
+                starts, pause = starts + 1, FIRST_PAUSE
             finally:
                 os.close(lock)
         if time.monotonic() >= deadline:
@@ -189,8 +191,9 @@ def _start(paths: Paths, lock: int) -> None:
         path = program()
     except FileNotFoundError as error:
         raise Unavailable(f"private: {error}") from error
+    # No folder of plugins: there is none where none is named.
     arguments = [path, "--listen", f"unix:{paths.socket}", "--workers", str(workers()), "--set", f"idle_exit={IDLE_EXIT}",
-                 "--set", "socket_mode=0600", "--set", "plugin_folders="]
+                 "--set", "socket_mode=0600"]
     try:
         log = os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:

@@ -14,6 +14,8 @@ from .errors import Internal, InvalidArgument, LossdError, ResourceExhausted
 
 #: Of the system's daemon.
 DEFAULT_ADDRESS = "unix:/run/lossd/lossd.sock"
+#: Of a daemon of the user's own, which comes and goes.
+PRIVATE_ADDRESS = "private:"
 PREFACE = b"LOSSD/1\n"
 SOFTWARE = f"lossd-python/{__version__}"
 #: The feature of HELLO that brings REGION and RELEASE.
@@ -311,7 +313,7 @@ def response(message: bytes, payload: memoryview, lease: Any = None) -> Tuple[in
 
 def parse_address(text: str) -> Tuple[str, Any]:
     """('unix', path), ('tcp', (host, port)) or ('private', None)."""
-    if text == "private:":
+    if text == PRIVATE_ADDRESS:
         return "private", None
     if text.startswith("unix:") and len(text) > 5:
         return "unix", text[5:]

@@ -137,7 +137,12 @@ bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo a
 	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
 
 bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
+	$(BENCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	$(BENCH_ENV)/bin/python Benchmarks/shared.py
+
+bench-python: build $(PYTHON_ENV)/bin/pytest ## small calls from Python beside lossctl bench on the same daemon, in one run
+	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
+	$(PYTHON_ENV)/bin/python Benchmarks/python_calls.py
 
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	scripts/sanitize.sh thread

@@ -273,6 +273,10 @@ int refill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObje
 /* ---- Results ---- */
 
 PyObject *array_of(struct result *result, PyObject **memory) {
+  if (result->owned == NULL) {
+    PyErr_SetString(PyExc_RuntimeError, "the result has been taken");
+    return NULL;
+  }
   PyObject *shape = PyTuple_New((Py_ssize_t)result->tensor.rank);
   for (size_t index = 0; shape != NULL && index < result->tensor.rank; index++) {
     PyObject *size = PyLong_FromLongLong(result->shape[index]);

@@ -51,7 +51,9 @@ struct call_object {
   struct engine_object *owner;
   lossd_call *call;
   struct spares *place; /* where it goes when it has ended; NULL: nowhere */
-  struct loans loans;
+  struct loans loans; /* of a prepared call as long as it lives, else until it has ended */
+  int is_prepared;
+  int is_busy; /* a thread runs it, or makes its results, which may let other threads of the interpreter in */
   PyObject *results; /* `wait` has given: a dict; `run`: a tuple, in the order of the outputs */
   struct kept *kept; /* as many as the results that `run` gave; NULL: none yet */
   size_t kept_count;
@@ -74,6 +76,10 @@ static PyObject *raise_code(const struct engine *engine, lossd_code code, const 
 
 static PyObject *raise_forked(const struct engine *engine) {
   return raise_code(engine, LOSSD_UNAVAILABLE, "the process has forked: the call is its parent's");
+}
+
+static PyObject *raise_busy(const struct engine *engine) {
+  return raise_code(engine, LOSSD_FAILED_PRECONDITION, "another thread has the call");
 }
 
 /* ---- Connecting ---- */
@@ -212,7 +218,11 @@ static struct call_object *new_call(struct engine_object *self, PyObject *argume
 
 static PyObject *engine_prepare(PyObject *object, PyObject *arguments) {
   struct call_object *call = new_call((struct engine_object *)object, arguments);
-  if (call != NULL) return (PyObject *)call;
+  if (call != NULL) {
+    call->is_prepared = 1;
+    call->place = NULL; /* its results' memory is given: it is not for others */
+    return (PyObject *)call;
+  }
   if (PyErr_Occurred()) return NULL;
   Py_RETURN_NONE;
 }
@@ -234,9 +244,10 @@ static int start(struct call_object *call) {
 }
 
 static PyObject *engine_begin(PyObject *object, PyObject *arguments) {
-  PyObject *call = engine_prepare(object, arguments);
-  if (call == NULL || call == Py_None || start((struct call_object *)call) == 0) return call;
-  Py_DECREF(call);
+  struct call_object *call = new_call((struct engine_object *)object, arguments);
+  if (call == NULL && !PyErr_Occurred()) Py_RETURN_NONE;
+  if (call == NULL || start(call) == 0) return (PyObject *)call;
+  Py_DECREF((PyObject *)call);
   return NULL;
 }
 
@@ -363,13 +374,16 @@ static PyObject *call_wait(PyObject *object, PyObject *nothing) {
   if (self->results == NULL) {
     const struct engine *engine = self->owner->engine;
     if (engine_has_forked(engine)) return raise_forked(engine);
+    if (self->is_prepared) return raise_code(engine, LOSSD_FAILED_PRECONDITION, "a prepared call is run");
     if (wait_for(self) != 0) return NULL;
     if (self->results == NULL) { /* else another thread was faster */
       loans_end(&self->loans);
       const lossd_error *outcome = &self->call->outcome;
-      if (self->call->state == CALL_IDLE) return raise_code(engine, LOSSD_FAILED_PRECONDITION, "the call has not begun");
       if (outcome->code != LOSSD_OK) return raise_code(engine, outcome->code, outcome->text);
+      if (self->is_busy) return raise_busy(engine);
+      self->is_busy = 1;
       self->results = results_of(self->call);
+      self->is_busy = 0;
       if (self->results == NULL) return NULL;
     }
   }
@@ -431,12 +445,10 @@ static int is_as_before(const struct call_object *self) {
   return 1;
 }
 
-static PyObject *call_run(PyObject *object, PyObject *nothing) {
-  struct call_object *self = (struct call_object *)object;
+static PyObject *run(struct call_object *self) {
   const struct engine *engine = self->owner->engine;
-  (void)nothing;
   if (engine_has_forked(engine)) return raise_forked(engine);
-  self->place = NULL; /* its results' memory is given: it is not for others */
+  if (!self->is_prepared) return raise_code(engine, LOSSD_FAILED_PRECONDITION, "a call that has begun is waited for");
   for (;;) {
     if (start(self) != 0 || wait_for(self) != 0) return NULL;
     const lossd_error *outcome = &self->call->outcome;
@@ -454,6 +466,16 @@ static PyObject *call_run(PyObject *object, PyObject *nothing) {
   return self->results;
 }
 
+static PyObject *call_run(PyObject *object, PyObject *nothing) {
+  struct call_object *self = (struct call_object *)object;
+  (void)nothing;
+  if (self->is_busy) return raise_busy(self->owner->engine);
+  self->is_busy = 1;
+  PyObject *results = run(self);
+  self->is_busy = 0;
+  return results;
+}
+
 static PyObject *call_done(PyObject *object, PyObject *nothing) {
   struct call_object *self = (struct call_object *)object;
   struct engine *engine = self->owner->engine;
@@ -467,7 +489,7 @@ static PyObject *call_give_up(PyObject *object, PyObject *nothing) {
   struct call_object *self = (struct call_object *)object;
   (void)nothing;
   if (!engine_has_forked(self->owner->engine)) engine_abandon(self->owner->engine, self->call);
-  loans_end(&self->loans);
+  if (!self->is_prepared) loans_end(&self->loans);
   Py_RETURN_NONE;
 }
 

@@ -46,7 +46,7 @@ def program() -> str:
             return candidate
     raise FileNotFoundError(
         "this installation of lossd has no daemon: install a wheel of lossd for this machine, which brings it, or lossd "
-        "itself (docs/install.md), or set LOSSD_BINARY")
+        "itself (docs/operations.md), or set LOSSD_BINARY")
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
     python Benchmarks/python_calls.py [ROUNDS]
 
-cross_entropy of 1 x 10 float32 logits, which is lossctl bench's, on a daemon with one worker: one call after another (p50),
-prepared, as a method and by name; then many at once from one thread, and in one event loop. One round of each after
-another, so that a busy machine is busy for all: medians of the rounds, and the ratio of each to lossctl's of the same round.
+cross_entropy of 1 x 10 float32 logits, which is lossctl bench's, on a daemon with one worker: one call after another
+(p50), prepared, as a method and by name; then many at once from one thread, and in one event loop. One round of each
+after another, so that a busy machine is busy for all: medians of the rounds, and the ratio of each to lossctl's of the
+same round.
 """
 
 import asyncio
@@ -87,7 +88,8 @@ def main():
             for _ in range(ROUNDS):
                 rows.setdefault("lossctl bench, us", []).append(lossctl(address)[0])
                 rows.setdefault("prepared, us", []).append(p50(prepared))
-                rows.setdefault("client.cross_entropy, us", []).append(p50(lambda: client.cross_entropy(LOGITS, LABELS)))
+                rows.setdefault("client.cross_entropy, us", []).append(
+                    p50(lambda: client.cross_entropy(LOGITS, LABELS)))
                 rows.setdefault("client.evaluate, us", []).append(
                     p50(lambda: client.evaluate("cross_entropy", INPUTS, None, ("loss",))))
                 rows.setdefault(f"lossctl bench --depth {WINDOW}, calls/s", []).append(

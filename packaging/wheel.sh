@@ -40,7 +40,8 @@ cp /usr/share/common-licenses/LGPL-2.1 "$stage/tree/licenses/LGPL-2.1"
 # Libraries that not every system has come along, with names of their own; what a system may lack of glibc is an error.
 PATH=$(dirname "$(realpath -s "$(command -v "$python")")"):$PATH \
   "$python" -m auditwheel repair --plat "$platform" -w "$out" "$stage"/wheel/*.whl
-"$python" -m auditwheel show "$out"/*.whl | grep -q "$platform" || { echo "the wheel is not $platform" >&2; exit 1; }
+said=$("$python" -m auditwheel show "$out"/*.whl)
+[[ $said = *"\"$platform\""* ]] || { echo "the wheel is not $platform: $said" >&2; exit 1; }
 bytes=$(stat -c %s "$out"/*.whl)
 echo "$(basename "$out"/*.whl): $((bytes / 1000)) kB"
 ((bytes <= 15000000)) || { echo "the wheel has more than 15 MB" >&2; exit 1; }

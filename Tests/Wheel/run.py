@@ -26,7 +26,8 @@ assert said.strip() == f"lossd {lossd.__version__}", said
 with lossd.connect("private:") as client:
     client.ping()
     address = f"unix:{os.environ['XDG_RUNTIME_DIR']}/lossd/lossd-{lossd.__version__}.sock"
-    said = subprocess.run([commands / "lossctl", "--server", address, "ping"], capture_output=True, text=True, check=True)
+    ping = [commands / "lossctl", "--server", address, "ping"]
+    said = subprocess.run(ping, capture_output=True, text=True, check=True)
     assert said.stdout.startswith(f"lossd/{lossd.__version__} at "), said
 files = [str(file) for file in importlib.metadata.files("lossd")]
 for name in ("LICENSE", "LGPL-2.1", "libseccomp2.copyright", "lossd.copyright"):
@@ -49,7 +50,8 @@ def main() -> None:
         folder = pathlib.Path(name)
         runtime = folder / "run"
         runtime.mkdir(0o700)
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "-d", folder / "needed", "numpy", "protobuf"], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "-d", folder / "needed", "numpy", "protobuf"],
+                       check=True)
         venv.create(folder / "env", with_pip=True)
         python = folder / "env" / "bin" / "python"
         shutil.copy(wheel, folder)

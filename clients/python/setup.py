@@ -33,7 +33,8 @@ def copy_sources() -> None:
 
 
 copy_sources()
-# One build for all Pythons from 3.11 on, which has buffers in its limited API; others and free-threaded ones build theirs.
+# One build for all Pythons from 3.11 on, which has buffers in its limited API; others and free-threaded ones build
+# theirs.
 IS_LIMITED = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 # -iquote: the names of liblossd's headers are also some of the system's.
 FOLDERS = [COPIES, COPIES / "core", HERE / "src" / "_core"]

@@ -16,7 +16,7 @@ import pytest
 
 import lossd
 from fakes import HI, serving
-from lossd import _core, _engine
+from lossd import _core, _driver
 
 X = np.array([[2.0, 0.5, -1.0], [0.1, 1.5, 0.3]], np.float32)
 Y = np.array([0, 1])
@@ -50,8 +50,10 @@ def test_a_prepared_call_reads_its_arrays_anew_and_writes_to_the_same_results(cl
 @pytest.mark.parametrize("name, arguments, options", [
     ("sigmoid", (X,), {}), ("sigmoid", (X.astype(">f8"),), {}), ("softmax", ([[1.0, 2.0]],), {"dim": 0}),
     ("cross_entropy", (X[:, ::-1], Y), {"reduction": "none", "label_smoothing": 0.1}),
-    ("mse_loss", (X, X + 1), {"with_grad": ("input", "target")}), ("cross_entropy", (X, Y), {"weight": np.ones(3, np.float32)}),
-    ("sigmoid", (np.zeros((0, 3), np.float32),), {}), ("sigmoid", (lossd.BFloat16Array(np.array([16256], np.uint16)),), {}),
+    ("mse_loss", (X, X + 1), {"with_grad": ("input", "target")}),
+    ("cross_entropy", (X, Y), {"weight": np.ones(3, np.float32)}),
+    ("sigmoid", (np.zeros((0, 3), np.float32),), {}),
+    ("sigmoid", (lossd.BFloat16Array(np.array([16256], np.uint16)),), {}),
     ("sigmoid", (np.zeros(100_000, np.float32),), {"with_grad": True}), ("relu", (np.array(3),), {}),
     ("gelu", (X,), {"approximate": "tanh", "timeout": 20}),
 ])
@@ -139,10 +141,12 @@ class Odd:
         raise RuntimeError(name)
 
 
-OBJECTS = [None, True, 0, -1, 2**63, 2**70, 0.5, float("nan"), 1j, "", "input", "a\0b", "\ud800", b"x", (), (1,), [], {}, set(), Odd(),
+OBJECTS = [None, True, 0, -1, 2**63, 2**70, 0.5, float("nan"), 1j, "", "input", "a\0b", "\ud800", b"x", (), (1,), [], {},
+           set(), Odd(),
            X, Y, X.T, X.astype(">f4"), X.astype(complex), np.array("text"), np.array([None]), np.zeros((0,), np.float32),
-           np.ma.masked_array(X), memoryview(X), (X, "float32"), (X, "bfloat16"), (X.astype(np.float16), "bfloat16"), (X, 5),
-           {"input": X}, {"input": (X, None)}, {5: X}, {"a\0b": X}, {"input": Odd()}, {"input": X, "target": Y}, ["loss"], ("loss", 3),
+           np.ma.masked_array(X), memoryview(X), (X, "float32"), (X, "bfloat16"), (X.astype(np.float16), "bfloat16"),
+           (X, 5), {"input": X}, {"input": (X, None)}, {5: X}, {"a\0b": X}, {"input": Odd()}, {"input": X, "target": Y},
+           ["loss"], ("loss", 3),
            lossd, type, np.float32, np.dtype("float32"), iter([]), object(), 10**400, np.zeros([1] * 64, np.float32),
            np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1 << 20, 1 << 20), (0, 0))]
 
@@ -151,7 +155,7 @@ def test_no_object_ends_the_process(address):
     seed = int(os.environ.get("LOSSD_SEED", "0")) or random.randrange(1 << 30)
     chance = random.Random(seed)
     print("LOSSD_SEED =", seed)
-    engine = _engine.engine(address)
+    driver = _driver.driver(address)
     begun = 0
     for _ in range(10_000):
         values = [chance.choice(OBJECTS) for _ in range(6)]
@@ -159,22 +163,23 @@ def test_no_object_ends_the_process(address):
             values[0] = chance.choice(["sigmoid", "cross_entropy", "softmax"])
             values[1] = chance.choice(OBJECTS[-15:] + [{"input": X}])
             if chance.random() < 0.5:
-                values[2:4] = [chance.choice([None, {}, {"reduction": "sum"}]), chance.choice([(), "output", ["loss"], ("loss", "grad.input")])]
+                values[2] = chance.choice([None, {}, {"reduction": "sum"}])
+                values[3] = chance.choice([(), "output", ["loss"], ("loss", "grad.input")])
             values[4:] = [chance.choice([0, 1, 10**6]), chance.choice([0, 100, 1 << 40])]
         try:
-            call = chance.choice([engine.begin, engine.prepare])(*values[:chance.choice([6, 6, 6, 5])])
+            call = chance.choice([driver.begin, driver.prepare])(*values[:chance.choice([6, 6, 6, 5])])
             if call is not None:
                 begun += 1
                 chance.choice([call.wait, call.run, call.done, call.cancel, call.abandon])()
         except (TypeError, ValueError, OverflowError, RuntimeError, lossd.LossdError):
             pass
-        for make in (lambda: _core.Engine(*values[:4]), lambda: _core.setup(*values[:5]), lambda: _core.Call()):
+        for make in (lambda: _core.Driver(*values[:4]), lambda: _core.setup(*values[:5]), lambda: _core.Call()):
             if chance.random() < 0.05:
                 with pytest.raises((TypeError, ValueError, OverflowError, UnicodeEncodeError)):
                     found = make()
                     raise TypeError(found)
     assert begun > 100
-    engine.close()
+    driver.close()
     with lossd.connect(address) as client:
         assert client.sigmoid(np.float32(0)) == 0.5
 

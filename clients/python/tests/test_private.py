@@ -271,8 +271,8 @@ def test_serve_runs_one_of_ones_own():
 
 
 def test_the_module_serves_too(runtime):
-    process = subprocess.Popen([sys.executable, "-m", "lossd", "serve"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               text=True)
+    process = subprocess.Popen([sys.executable, "-m", "lossd", "serve"], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
     try:
         name, _, address = process.stdout.readline().strip().partition("=")
         assert name == "LOSSD_ADDRESS" and address.startswith(f"unix:{runtime}/lossd/serve-")

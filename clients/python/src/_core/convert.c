@@ -231,7 +231,8 @@ static int has_value(const Lossd__V1__Value *value, PyObject *object) {
            memcmp(&value->float_value, &number, sizeof number) == 0; /* -0.0 is another value than 0.0 */
   }
   const char *text = plain_text(object);
-  return text != NULL && value->kind_case == LOSSD__V1__VALUE__KIND_STRING_VALUE && strcmp(value->string_value, text) == 0;
+  return text != NULL && value->kind_case == LOSSD__V1__VALUE__KIND_STRING_VALUE &&
+         strcmp(value->string_value, text) == 0;
 }
 
 static int has_attributes(const lossd_call *call, PyObject *attributes) {
@@ -256,7 +257,8 @@ static int has_outputs(const lossd_call *call, PyObject *outputs) {
     const struct result *result = &call->results[index];
     if (!result->is_asked) continue;
     if (asked == count) return 0;
-    PyObject *name = is_tuple ? PyTuple_GetItem(outputs, (Py_ssize_t)asked) : PyList_GetItem(outputs, (Py_ssize_t)asked);
+    Py_ssize_t place = (Py_ssize_t)asked;
+    PyObject *name = is_tuple ? PyTuple_GetItem(outputs, place) : PyList_GetItem(outputs, place);
     const char *text = plain_text(name);
     if (text == NULL || strcmp(result->name, text) != 0) return 0;
     asked++;

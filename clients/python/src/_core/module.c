@@ -1,20 +1,20 @@
-/* lossd._core: small evaluations over liblossd's core, for lossd._engine. Not for users.
+/* lossd._core: small evaluations over liblossd's core, for lossd._driver. Not for users.
  *
- * Engine(name, connect_timeout_us, connect, tries_unheard): the calls of one client over one connection, for any threads.
- *   `connect(seconds)` gives the descriptor of a connected socket, or raises LossdError; None: the engine is an event
- *   loop's, which watches `fileno()`, calls `turn()` when that can be read, after `begin` and after its pause, and answers
- *   a wish to connect by `connected(descriptor)` or `refused(code, text)`.
- * Engine.begin(function, inputs, attributes, outputs, timeout_us, below) and Engine.prepare(...): a Call, begun or not;
+ * Driver(name, connect_timeout_us, connect, tries_unheard): the calls of one client, for any threads.
+ *   `connect(seconds)` gives the descriptor of a connected socket, or raises LossdError; None: the driver is an event
+ *   loop's, which watches `fileno()`, calls `turn()` when that can be read, after `begin` and after its pause, and
+ *   answers a wish to connect by `connected(descriptor)` or `refused(code, text)`.
+ * Driver.begin(function, inputs, attributes, outputs, timeout_us, below) and Driver.prepare(...): a Call, begun or not;
  *   None where the arguments are not plain enough or the inputs have `below` bytes or more: see fill_call.
- * Engine.turn(): tokens of calls that have ended (of `begin`'s last argument), whether to connect, and seconds until the
- *   next turn, or None.
- * Engine.close(), Engine.has_forked(), Call.abandon(), Call.wait(), Call.run(), Call.done(), Call.cancel(). */
+ * Driver.turn(): tokens of calls that have ended (of `begin`'s last argument), whether to connect, and seconds until
+ *   the next turn, or None.
+ * Driver.close(), Driver.has_forked(), Call.abandon(), Call.wait(), Call.run(), Call.done(), Call.cancel(). */
 #include "module.h"
 
 #include <limits.h>
 #include <stddef.h>
 
-#include "engine.h"
+#include "driver.h"
 #include "life.h"
 
 #define SLICE_US 100000 /* a signal that another thread was given is looked for so often */
@@ -30,9 +30,9 @@ struct spares {
   size_t count;
 };
 
-struct engine_object {
+struct driver_object {
   PyObject_HEAD
-  struct engine *engine;
+  struct driver *driver;
   char *name;
   PyObject *connect;
   struct spares spares[SPARE_FUNCTIONS]; /* by where the function's name lies, which most callers' does in one place */
@@ -48,7 +48,7 @@ struct kept {
 
 struct call_object {
   PyObject_HEAD
-  struct engine_object *owner;
+  struct driver_object *owner;
   lossd_call *call;
   struct spares *place; /* where it goes when it has ended; NULL: nowhere */
   struct loans loans; /* of a prepared call as long as it lives, else until it has ended */
@@ -59,13 +59,13 @@ struct call_object {
   size_t kept_count;
 };
 
-static PyObject *engine_type, *call_type;
+static PyObject *driver_type, *call_type;
 
 /* ---- Errors ---- */
 
 /* Raises; NULL. */
-static PyObject *raise_code(const struct engine *engine, lossd_code code, const char *text) {
-  int is_closed = engine->is_closed && !engine_has_forked(engine) && code == LOSSD_UNAVAILABLE;
+static PyObject *raise_code(const struct driver *driver, lossd_code code, const char *text) {
+  int is_closed = driver->is_closed && !driver_has_forked(driver) && code == LOSSD_UNAVAILABLE;
   PyObject *error = PyObject_CallFunction(given.error, "isi", (int)code, text, is_closed);
   if (error != NULL) {
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -74,18 +74,18 @@ static PyObject *raise_code(const struct engine *engine, lossd_code code, const 
   return NULL;
 }
 
-static PyObject *raise_forked(const struct engine *engine) {
-  return raise_code(engine, LOSSD_UNAVAILABLE, "the process has forked: the call is its parent's");
+static PyObject *raise_forked(const struct driver *driver) {
+  return raise_code(driver, LOSSD_UNAVAILABLE, "the process has forked: the call is its parent's");
 }
 
-static PyObject *raise_busy(const struct engine *engine) {
-  return raise_code(engine, LOSSD_FAILED_PRECONDITION, "another thread has the call");
+static PyObject *raise_busy(const struct driver *driver) {
+  return raise_code(driver, LOSSD_FAILED_PRECONDITION, "another thread has the call");
 }
 
 /* ---- Connecting ---- */
 
 /* What `connect` raised as the core's refusal; -1: it is the caller's to see. */
-static int refuse(struct engine *engine) {
+static int refuse(struct driver *driver) {
   PyObject *type, *error, *trace, *code = NULL, *message = NULL;
   PyErr_Fetch(&type, &error, &trace);
   PyErr_NormalizeException(&type, &error, &trace);
@@ -98,7 +98,7 @@ static int refuse(struct engine *engine) {
   long number = code == NULL ? -1 : PyLong_AsLong(code);
   PyErr_Clear();
   int is_told = text != NULL && number > 0 && number <= 16 && number != LOSSD_CANCELLED;
-  engine_refused(engine, is_told ? (lossd_code)number : LOSSD_CANCELLED, is_told ? text : "interrupted");
+  driver_refused(driver, is_told ? (lossd_code)number : LOSSD_CANCELLED, is_told ? text : "interrupted");
   Py_XDECREF(code);
   Py_XDECREF(message);
   if (is_told) {
@@ -112,26 +112,26 @@ static int refuse(struct engine *engine) {
 }
 
 /* -1: an exception that is not about connecting, such as KeyboardInterrupt. */
-static int connect_engine(struct engine_object *self) {
-  struct engine *engine = self->engine;
-  pthread_mutex_lock(&engine->lock);
-  uint64_t until = core_connect_until(&engine->core), now = engine->core.now;
-  pthread_mutex_unlock(&engine->lock);
+static int connect_driver(struct driver_object *self) {
+  struct driver *driver = self->driver;
+  pthread_mutex_lock(&driver->lock);
+  uint64_t until = core_connect_until(&driver->core), now = driver->core.now;
+  pthread_mutex_unlock(&driver->lock);
   PyObject *descriptor = PyObject_CallFunction(self->connect, "d", until <= now ? 0.0 : (double)(until - now) / 1e6);
-  if (descriptor == NULL) return refuse(engine);
+  if (descriptor == NULL) return refuse(driver);
   long number = PyLong_AsLong(descriptor);
   Py_DECREF(descriptor);
   if (number < 0 || number > INT_MAX) {
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "connect gave no descriptor");
-    return refuse(engine);
+    return refuse(driver);
   }
-  engine_connected(engine, (int)number);
+  driver_connected(driver, (int)number);
   return 0;
 }
 
-/* ---- Engine ---- */
+/* ---- Driver ---- */
 
-static PyObject *engine_make(PyTypeObject *type, PyObject *arguments, PyObject *options) {
+static PyObject *driver_make(PyTypeObject *type, PyObject *arguments, PyObject *options) {
   const char *name;
   unsigned long long timeout_us;
   PyObject *connect;
@@ -142,16 +142,16 @@ static PyObject *engine_make(PyTypeObject *type, PyObject *arguments, PyObject *
     return NULL;
   }
   if (!PyArg_ParseTuple(arguments, "sKOp", &name, &timeout_us, &connect, &tries_unheard)) return NULL;
-  struct engine_object *self = (struct engine_object *)PyType_GenericAlloc(type, 0);
+  struct driver_object *self = (struct driver_object *)PyType_GenericAlloc(type, 0);
   if (self == NULL) return NULL;
   self->name = strdup(name);
-  self->engine = self->name == NULL ? NULL : engine_new(self->name, timeout_us);
-  if (self->engine == NULL) {
+  self->driver = self->name == NULL ? NULL : driver_new(self->name, timeout_us);
+  if (self->driver == NULL) {
     Py_DECREF(self);
     return PyErr_NoMemory();
   }
-  self->engine->core.tries_unheard = tries_unheard;
-  if (connect == Py_None && !engine_make_poller(self->engine)) {
+  self->driver->core.tries_unheard = tries_unheard;
+  if (connect == Py_None && !driver_make_poller(self->driver)) {
     Py_DECREF(self);
     return PyErr_SetFromErrno(PyExc_OSError);
   }
@@ -160,28 +160,29 @@ static PyObject *engine_make(PyTypeObject *type, PyObject *arguments, PyObject *
   return (PyObject *)self;
 }
 
-static void engine_dealloc(PyObject *object) {
-  struct engine_object *self = (struct engine_object *)object;
+static void driver_dealloc(PyObject *object) {
+  struct driver_object *self = (struct driver_object *)object;
   PyTypeObject *type = Py_TYPE(object);
-  int has_forked = self->engine != NULL && engine_has_forked(self->engine);
-  for (size_t place = 0; !has_forked && self->engine != NULL && place < SPARE_FUNCTIONS; place++) {
+  int has_forked = self->driver != NULL && driver_has_forked(self->driver);
+  for (size_t place = 0; !has_forked && self->driver != NULL && place < SPARE_FUNCTIONS; place++) {
     struct spares *spares = &self->spares[place];
-    while (spares->count > 0) engine_drop(self->engine, spares->calls[--spares->count]);
+    while (spares->count > 0) driver_drop(self->driver, spares->calls[--spares->count]);
   }
-  engine_free(self->engine);
+  driver_free(self->driver);
   if (!has_forked) free(self->name); /* what was not freed has it */
   Py_XDECREF(self->connect);
   PyObject_Free(self);
   Py_DECREF(type);
 }
 
-static struct call_object *new_call(struct engine_object *self, PyObject *arguments) {
+static struct call_object *new_call(struct driver_object *self, PyObject *arguments) {
   PyObject *function, *inputs, *attributes, *outputs;
   unsigned long long timeout_us, below, token = 0;
-  if (!PyArg_ParseTuple(arguments, "OOOOKK|K", &function, &inputs, &attributes, &outputs, &timeout_us, &below, &token)) {
+  if (!PyArg_ParseTuple(arguments, "OOOOKK|K", &function, &inputs, &attributes, &outputs, &timeout_us, &below,
+                        &token)) {
     return NULL;
   }
-  if (engine_has_forked(self->engine)) return (struct call_object *)raise_forked(self->engine);
+  if (driver_has_forked(self->driver)) return (struct call_object *)raise_forked(self->driver);
   const char *text = plain_text(function);
   struct call_object *call = PyObject_New(struct call_object, (PyTypeObject *)call_type);
   if (call == NULL) return NULL;
@@ -198,11 +199,11 @@ static struct call_object *new_call(struct engine_object *self, PyObject *argume
   }
   if (call->call != NULL && outcome == 0) {
     loans_end(&call->loans);
-    engine_drop(self->engine, call->call);
+    driver_drop(self->driver, call->call);
     call->call = NULL;
   }
   if (text != NULL && outcome == 0) {
-    call->call = call_new(&self->engine->core, text);
+    call->call = call_new(&self->driver->core, text);
     if (call->call == NULL) PyErr_NoMemory();
     outcome = call->call == NULL ? -1
                                  : fill_call(call->call, inputs, attributes, outputs, (size_t)below, &call->loans);
@@ -216,8 +217,8 @@ static struct call_object *new_call(struct engine_object *self, PyObject *argume
   return NULL;
 }
 
-static PyObject *engine_prepare(PyObject *object, PyObject *arguments) {
-  struct call_object *call = new_call((struct engine_object *)object, arguments);
+static PyObject *driver_prepare(PyObject *object, PyObject *arguments) {
+  struct call_object *call = new_call((struct driver_object *)object, arguments);
   if (call != NULL) {
     call->is_prepared = 1;
     call->place = NULL; /* its results' memory is given: it is not for others */
@@ -229,55 +230,56 @@ static PyObject *engine_prepare(PyObject *object, PyObject *arguments) {
 
 /* -1: an exception. */
 static int start(struct call_object *call) {
-  struct engine_object *owner = call->owner;
+  struct driver_object *owner = call->owner;
   lossd_error error;
-  lossd_code code = engine_start(owner->engine, call->call, &error);
+  lossd_code code = driver_start(owner->driver, call->call, &error);
   if (code != LOSSD_OK) {
-    raise_code(owner->engine, code, error.text);
+    raise_code(owner->driver, code, error.text);
     return -1;
   }
-  if (owner->connect != Py_None && owner->engine->wants_socket && engine_take_connect(owner->engine) && connect_engine(owner) != 0) {
-    engine_abandon(owner->engine, call->call);
+  if (owner->connect != Py_None && owner->driver->wants_socket && driver_take_connect(owner->driver) &&
+      connect_driver(owner) != 0) {
+    driver_abandon(owner->driver, call->call);
     return -1;
   }
   return 0;
 }
 
-static PyObject *engine_begin(PyObject *object, PyObject *arguments) {
-  struct call_object *call = new_call((struct engine_object *)object, arguments);
+static PyObject *driver_begin(PyObject *object, PyObject *arguments) {
+  struct call_object *call = new_call((struct driver_object *)object, arguments);
   if (call == NULL && !PyErr_Occurred()) Py_RETURN_NONE;
   if (call == NULL || start(call) == 0) return (PyObject *)call;
   Py_DECREF((PyObject *)call);
   return NULL;
 }
 
-static PyObject *engine_end(PyObject *object, PyObject *nothing) {
-  struct engine *engine = ((struct engine_object *)object)->engine;
+static PyObject *driver_end(PyObject *object, PyObject *nothing) {
+  struct driver *driver = ((struct driver_object *)object)->driver;
   (void)nothing;
-  if (!engine_has_forked(engine)) engine_close(engine);
+  if (!driver_has_forked(driver)) driver_close(driver);
   Py_RETURN_NONE;
 }
 
-static PyObject *engine_forked(PyObject *object, PyObject *nothing) {
+static PyObject *driver_forked(PyObject *object, PyObject *nothing) {
   (void)nothing;
-  return PyBool_FromLong(engine_has_forked(((struct engine_object *)object)->engine));
+  return PyBool_FromLong(driver_has_forked(((struct driver_object *)object)->driver));
 }
 
 /* ---- For an event loop ---- */
 
-static PyObject *engine_fileno(PyObject *object, PyObject *nothing) {
+static PyObject *driver_fileno(PyObject *object, PyObject *nothing) {
   (void)nothing;
-  return PyLong_FromLong(((struct engine_object *)object)->engine->poller);
+  return PyLong_FromLong(((struct driver_object *)object)->driver->poller);
 }
 
-static PyObject *engine_step(PyObject *object, PyObject *nothing) {
-  struct engine *engine = ((struct engine_object *)object)->engine;
+static PyObject *driver_step(PyObject *object, PyObject *nothing) {
+  struct driver *driver = ((struct driver_object *)object)->driver;
   (void)nothing;
-  if (engine_has_forked(engine)) return raise_forked(engine);
+  if (driver_has_forked(driver)) return raise_forked(driver);
   PyObject *tokens = PyList_New(0);
   if (tokens == NULL) return NULL;
-  engine_turn(engine);
-  for (uint64_t token; (token = engine_next_ended(engine)) != 0;) {
+  driver_turn(driver);
+  for (uint64_t token; (token = driver_next_ended(driver)) != 0;) {
     PyObject *number = PyLong_FromUnsignedLongLong(token);
     int is_added = number != NULL && PyList_Append(tokens, number) == 0;
     Py_XDECREF(number);
@@ -286,26 +288,26 @@ static PyObject *engine_step(PyObject *object, PyObject *nothing) {
       return NULL;
     }
   }
-  uint64_t pause = engine_pause(engine);
+  uint64_t pause = driver_pause(driver);
   PyObject *seconds = pause == NEVER ? Py_None : PyFloat_FromDouble((double)pause / 1e6);
   if (pause == NEVER) Py_INCREF(Py_None);
-  return Py_BuildValue("NNN", tokens, PyBool_FromLong(engine_take_connect(engine)), seconds);
+  return Py_BuildValue("NNN", tokens, PyBool_FromLong(driver_take_connect(driver)), seconds);
 }
 
-static PyObject *engine_take_socket(PyObject *object, PyObject *descriptor) {
+static PyObject *driver_take_socket(PyObject *object, PyObject *descriptor) {
   long number = PyLong_AsLong(descriptor);
   if (number < 0 || number > INT_MAX) {
     return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no descriptor: %ld", number);
   }
-  engine_connected(((struct engine_object *)object)->engine, (int)number);
+  driver_connected(((struct driver_object *)object)->driver, (int)number);
   Py_RETURN_NONE;
 }
 
-static PyObject *engine_be_refused(PyObject *object, PyObject *arguments) {
+static PyObject *driver_be_refused(PyObject *object, PyObject *arguments) {
   int code;
   const char *text;
   if (!PyArg_ParseTuple(arguments, "is", &code, &text)) return NULL;
-  engine_refused(((struct engine_object *)object)->engine, (lossd_code)code, text);
+  driver_refused(((struct driver_object *)object)->driver, (lossd_code)code, text);
   Py_RETURN_NONE;
 }
 
@@ -321,14 +323,14 @@ static void forget_kept(struct call_object *self) {
 static void call_dealloc(PyObject *object) {
   struct call_object *self = (struct call_object *)object;
   PyTypeObject *type = Py_TYPE(object);
-  struct engine *engine = self->owner->engine;
+  struct driver *driver = self->owner->driver;
   forget_kept(self);
-  if (self->call != NULL && !engine_has_forked(engine)) {
+  if (self->call != NULL && !driver_has_forked(driver)) {
     struct spares *place = self->place;
-    int is_spare = place != NULL && place->count < SPARES && engine_is_done(engine, self->call) &&
+    int is_spare = place != NULL && place->count < SPARES && driver_is_done(driver, self->call) &&
                    self->call->state == CALL_DONE && self->call->outcome.code == LOSSD_OK;
     if (is_spare) {
-      engine_retire(engine, self->call);
+      driver_retire(driver, self->call);
       for (size_t index = 0; index < self->call->result_count; index++) {
         struct result *result = &self->call->results[index];
         free(result->owned); /* where nobody took it */
@@ -337,7 +339,7 @@ static void call_dealloc(PyObject *object) {
       }
       place->calls[place->count++] = self->call;
     } else {
-      engine_drop(engine, self->call);
+      driver_drop(driver, self->call);
     }
   }
   loans_end(&self->loans);
@@ -349,20 +351,20 @@ static void call_dealloc(PyObject *object) {
 
 /* Until the call has ended, well or not; -1: an exception, and the call has been given up. */
 static int wait_for(struct call_object *self) {
-  struct engine *engine = self->owner->engine;
-  if (engine_is_done(engine, self->call)) return 0;
+  struct driver *driver = self->owner->driver;
+  if (driver_is_done(driver, self->call)) return 0;
   if (self->owner->connect == Py_None) {
-    raise_code(engine, LOSSD_FAILED_PRECONDITION, "the call is under way, and its event loop is to wait for it");
+    raise_code(driver, LOSSD_FAILED_PRECONDITION, "the call is under way, and its event loop is to wait for it");
     return -1;
   }
   for (;;) {
-    enum engine_outcome outcome;
+    enum driver_outcome outcome;
     Py_BEGIN_ALLOW_THREADS
-    outcome = engine_wait(engine, self->call, SLICE_US);
+    outcome = driver_wait(driver, self->call, SLICE_US);
     Py_END_ALLOW_THREADS
-    if (outcome == ENGINE_ENDED) return 0;
-    if ((outcome == ENGINE_CONNECT && connect_engine(self->owner) != 0) || PyErr_CheckSignals() != 0) {
-      engine_abandon(engine, self->call);
+    if (outcome == DRIVER_ENDED) return 0;
+    if ((outcome == DRIVER_CONNECT && connect_driver(self->owner) != 0) || PyErr_CheckSignals() != 0) {
+      driver_abandon(driver, self->call);
       return -1;
     }
   }
@@ -372,15 +374,15 @@ static PyObject *call_wait(PyObject *object, PyObject *nothing) {
   struct call_object *self = (struct call_object *)object;
   (void)nothing;
   if (self->results == NULL) {
-    const struct engine *engine = self->owner->engine;
-    if (engine_has_forked(engine)) return raise_forked(engine);
-    if (self->is_prepared) return raise_code(engine, LOSSD_FAILED_PRECONDITION, "a prepared call is run");
+    const struct driver *driver = self->owner->driver;
+    if (driver_has_forked(driver)) return raise_forked(driver);
+    if (self->is_prepared) return raise_code(driver, LOSSD_FAILED_PRECONDITION, "a prepared call is run");
     if (wait_for(self) != 0) return NULL;
     if (self->results == NULL) { /* else another thread was faster */
       loans_end(&self->loans);
       const lossd_error *outcome = &self->call->outcome;
-      if (outcome->code != LOSSD_OK) return raise_code(engine, outcome->code, outcome->text);
-      if (self->is_busy) return raise_busy(engine);
+      if (outcome->code != LOSSD_OK) return raise_code(driver, outcome->code, outcome->text);
+      if (self->is_busy) return raise_busy(driver);
       self->is_busy = 1;
       self->results = results_of(self->call);
       self->is_busy = 0;
@@ -446,15 +448,15 @@ static int is_as_before(const struct call_object *self) {
 }
 
 static PyObject *run(struct call_object *self) {
-  const struct engine *engine = self->owner->engine;
-  if (engine_has_forked(engine)) return raise_forked(engine);
-  if (!self->is_prepared) return raise_code(engine, LOSSD_FAILED_PRECONDITION, "a call that has begun is waited for");
+  const struct driver *driver = self->owner->driver;
+  if (driver_has_forked(driver)) return raise_forked(driver);
+  if (!self->is_prepared) return raise_code(driver, LOSSD_FAILED_PRECONDITION, "a call that has begun is waited for");
   for (;;) {
     if (start(self) != 0 || wait_for(self) != 0) return NULL;
     const lossd_error *outcome = &self->call->outcome;
     if (outcome->code == LOSSD_OK && (self->results == NULL || is_as_before(self))) break;
     if (self->results == NULL || (outcome->code != LOSSD_OK && outcome->code != LOSSD_INVALID_ARGUMENT)) {
-      return raise_code(engine, outcome->code, outcome->text);
+      return raise_code(driver, outcome->code, outcome->text);
     }
     forget_results(self); /* a result has another shape than last time */
   }
@@ -469,7 +471,7 @@ static PyObject *run(struct call_object *self) {
 static PyObject *call_run(PyObject *object, PyObject *nothing) {
   struct call_object *self = (struct call_object *)object;
   (void)nothing;
-  if (self->is_busy) return raise_busy(self->owner->engine);
+  if (self->is_busy) return raise_busy(self->owner->driver);
   self->is_busy = 1;
   PyObject *results = run(self);
   self->is_busy = 0;
@@ -478,17 +480,17 @@ static PyObject *call_run(PyObject *object, PyObject *nothing) {
 
 static PyObject *call_done(PyObject *object, PyObject *nothing) {
   struct call_object *self = (struct call_object *)object;
-  struct engine *engine = self->owner->engine;
+  struct driver *driver = self->owner->driver;
   (void)nothing;
-  if (engine_has_forked(engine)) Py_RETURN_TRUE;
-  if (!engine_is_done(engine, self->call)) engine_turn(engine);
-  return PyBool_FromLong(engine_is_done(engine, self->call));
+  if (driver_has_forked(driver)) Py_RETURN_TRUE;
+  if (!driver_is_done(driver, self->call)) driver_turn(driver);
+  return PyBool_FromLong(driver_is_done(driver, self->call));
 }
 
 static PyObject *call_give_up(PyObject *object, PyObject *nothing) {
   struct call_object *self = (struct call_object *)object;
   (void)nothing;
-  if (!engine_has_forked(self->owner->engine)) engine_abandon(self->owner->engine, self->call);
+  if (!driver_has_forked(self->owner->driver)) driver_abandon(self->owner->driver, self->call);
   if (!self->is_prepared) loans_end(&self->loans);
   Py_RETURN_NONE;
 }
@@ -496,7 +498,7 @@ static PyObject *call_give_up(PyObject *object, PyObject *nothing) {
 static PyObject *call_stop(PyObject *object, PyObject *nothing) {
   struct call_object *self = (struct call_object *)object;
   (void)nothing;
-  if (!engine_has_forked(self->owner->engine)) engine_cancel(self->owner->engine, self->call);
+  if (!driver_has_forked(self->owner->driver)) driver_cancel(self->owner->driver, self->call);
   Py_RETURN_NONE;
 }
 
@@ -522,24 +524,28 @@ static PyObject *set_up(PyObject *module, PyObject *arguments) {
   Py_RETURN_NONE;
 }
 
+/* A Call comes of a Driver alone. */
+static PyObject *make_nothing(PyTypeObject *type, PyObject *arguments, PyObject *options) {
+  (void)type, (void)arguments, (void)options;
+  PyErr_SetString(PyExc_TypeError, "expected Driver.begin or Driver.prepare");
+  return NULL;
+}
+
 static PyObject *type_of(const char *name, int size, newfunc make, destructor end, PyMethodDef *methods) {
-  PyType_Slot slots[] = {{Py_tp_dealloc, (void *)end}, {Py_tp_methods, methods}, {0, NULL}, {0, NULL}};
+  PyType_Slot slots[] = {
+      {Py_tp_dealloc, (void *)end}, {Py_tp_methods, methods}, {Py_tp_new, (void *)make}, {0, NULL}};
   PyType_Spec spec = {name, size, 0, Py_TPFLAGS_DEFAULT, slots};
-  if (make != NULL) slots[2].slot = Py_tp_new, slots[2].pfunc = (void *)make;
-#if PY_VERSION_HEX >= 0x030a0000
-  if (make == NULL) spec.flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
-#endif
   return PyType_FromSpec(&spec);
 }
 
-static PyMethodDef engine_methods[] = {{"begin", engine_begin, METH_VARARGS, NULL},
-                                       {"prepare", engine_prepare, METH_VARARGS, NULL},
-                                       {"fileno", engine_fileno, METH_NOARGS, NULL},
-                                       {"turn", engine_step, METH_NOARGS, NULL},
-                                       {"connected", engine_take_socket, METH_O, NULL},
-                                       {"refused", engine_be_refused, METH_VARARGS, NULL},
-                                       {"close", engine_end, METH_NOARGS, NULL},
-                                       {"has_forked", engine_forked, METH_NOARGS, NULL},
+static PyMethodDef driver_methods[] = {{"begin", driver_begin, METH_VARARGS, NULL},
+                                       {"prepare", driver_prepare, METH_VARARGS, NULL},
+                                       {"fileno", driver_fileno, METH_NOARGS, NULL},
+                                       {"turn", driver_step, METH_NOARGS, NULL},
+                                       {"connected", driver_take_socket, METH_O, NULL},
+                                       {"refused", driver_be_refused, METH_VARARGS, NULL},
+                                       {"close", driver_end, METH_NOARGS, NULL},
+                                       {"has_forked", driver_forked, METH_NOARGS, NULL},
                                        {NULL, NULL, 0, NULL}};
 static PyMethodDef call_methods[] = {{"wait", call_wait, METH_NOARGS, NULL},
                                      {"run", call_run, METH_NOARGS, NULL},
@@ -556,15 +562,16 @@ PyMODINIT_FUNC PyInit__core(void) {
     PyErr_SetString(PyExc_ImportError, "lossd works in the main interpreter only, as numpy does");
     return NULL;
   }
-  if (!engine_watch_forks()) return PyErr_NoMemory();
+  if (!driver_watch_forks()) return PyErr_NoMemory();
   PyObject *module = PyModule_Create(&definition);
-  engine_type = type_of("lossd._core.Engine", sizeof(struct engine_object), engine_make, engine_dealloc, engine_methods);
-  call_type = type_of("lossd._core.Call", sizeof(struct call_object), NULL, call_dealloc, call_methods);
-  if (module == NULL || engine_type == NULL || call_type == NULL || !memory_setup() ||
-      PyModule_AddObject(module, "Engine", engine_type) != 0 || PyModule_AddObject(module, "Call", call_type) != 0) {
+  driver_type =
+      type_of("lossd._core.Driver", sizeof(struct driver_object), driver_make, driver_dealloc, driver_methods);
+  call_type = type_of("lossd._core.Call", sizeof(struct call_object), make_nothing, call_dealloc, call_methods);
+  if (module == NULL || driver_type == NULL || call_type == NULL || !memory_setup() ||
+      PyModule_AddObject(module, "Driver", driver_type) != 0 || PyModule_AddObject(module, "Call", call_type) != 0) {
     return NULL;
   }
-  Py_INCREF(engine_type);
+  Py_INCREF(driver_type);
   Py_INCREF(call_type);
   return module;
 }

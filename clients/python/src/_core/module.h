@@ -7,7 +7,7 @@
 
 #include "call.h"
 
-/* What lossd._engine gave to `setup`, for the life of the process. */
+/* What lossd._driver gave to `setup`, for the life of the process. */
 struct given {
   PyObject *ndarray;         /* numpy's class */
   PyObject *dtypes;          /* a tuple: numpy's data type by lossd_type */
@@ -35,12 +35,13 @@ struct loans {
 void loans_end(struct loans *loans);
 
 /* 1: the call has it all; 0: the objects are not what this takes, the caller is to make them plain; -1: an exception.
- * `inputs`: a dict of C-contiguous numpy arrays, or (array, name of its type), or None; fewer than `below` bytes in all.
+ * `inputs`: a dict of C-contiguous numpy arrays, or (array, name of its type), or None; fewer than `below` bytes in
+ * all.
  * `attributes`: None, or a dict of bools, ints, floats and strings. `outputs`: a string, a list or tuple of them. */
 int fill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
               struct loans *loans);
-/* The same for a call that was made for such arguments before, whose message is kept; 0: it was made for others, and is to
- * be given up. */
+/* The same for a call that was made for such arguments before, whose message is kept; 0: it was made for others, and
+ * is to be given up. */
 int refill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
                 struct loans *loans);
 /* UTF-8 without a zero inside; NULL: it is none, no exception. */

@@ -2,9 +2,9 @@
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-class Engine:
+class Driver:
     def __new__(cls, name: str, connect_timeout_us: int, connect: Optional[Callable[[float], int]],
-                tries_unheard: bool, /) -> Engine: ...
+                tries_unheard: bool, /) -> Driver: ...
     def begin(self, function: Any, inputs: Any, attributes: Any, outputs: Any, timeout_us: int, below: int,
               token: int = 0, /) -> Optional[Call]: ...
     def prepare(self, function: Any, inputs: Any, attributes: Any, outputs: Any, timeout_us: int, below: int,

@@ -47,7 +47,8 @@ def folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     try:
         path = os.path.join(runtime, "lossd")
-        if not os.path.isabs(runtime) or not _is_ours(os.lstat(runtime)) or len(_paths(path).socket.encode()) > PATH_MAX:
+        is_short = len(os.fsencode(_paths(path).socket)) <= PATH_MAX
+        if not (os.path.isabs(runtime) and _is_ours(os.lstat(runtime)) and is_short):
             path = os.path.join(tempfile.gettempdir(), f"lossd-{os.getuid()}")
     except OSError:
         path = os.path.join(tempfile.gettempdir(), f"lossd-{os.getuid()}")
@@ -192,14 +193,15 @@ def _start(paths: Paths, lock: int) -> None:
     except FileNotFoundError as error:
         raise Unavailable(f"private: {error}") from error
     # No folder of plugins: there is none where none is named.
-    arguments = [path, "--listen", f"unix:{paths.socket}", "--workers", str(workers()), "--set", f"idle_exit={IDLE_EXIT}",
-                 "--set", "socket_mode=0600"]
+    arguments = [path, "--listen", f"unix:{paths.socket}", "--workers", str(workers()),
+                 "--set", f"idle_exit={IDLE_EXIT}", "--set", "socket_mode=0600"]
     try:
-        log = os.open(paths.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        log = os.open(paths.log, flags, 0o600)
         try:
             # By a shell that ends at once: the daemon is nobody's child then, and leaves no zombie.
-            subprocess.run(["/bin/sh", "-c", '"$@" &', "sh", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                           pass_fds=[lock], start_new_session=True, cwd="/", env=_environment(), check=True)
+            subprocess.run(["/bin/sh", "-c", '"$@" &', "sh", *arguments], stdin=subprocess.DEVNULL, stdout=log,
+                           stderr=log, pass_fds=[lock], start_new_session=True, cwd="/", env=_environment(), check=True)
         finally:
             os.close(log)
     except (OSError, subprocess.SubprocessError) as error:

@@ -45,8 +45,8 @@ def program() -> str:
         if _is_program(candidate):
             return candidate
     raise FileNotFoundError(
-        "this installation of lossd has no daemon: install a wheel of lossd for this machine, which brings it, or lossd "
-        "itself (docs/operations.md), or set LOSSD_BINARY")
+        "this installation of lossd has no daemon: install a wheel of lossd for this machine, which brings it, or "
+        "lossd itself (docs/operations.md), or set LOSSD_BINARY")
 
 
 @contextlib.contextmanager

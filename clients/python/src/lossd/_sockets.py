@@ -36,6 +36,6 @@ def unavailable(address: str, error: OSError) -> Unavailable:
     """What connecting came to."""
     text = f"{address}: {error.strerror or error}"
     if address == wire.DEFAULT_ADDRESS and isinstance(error, FileNotFoundError):
-        text += (": there is no system's daemon here; start one (docs/operations.md), or set LOSSD_ADDRESS to where one is, or "
-                 'take one of your own: lossd.connect("private:"), or LOSSD_ADDRESS=private:')
+        text += (": there is no system's daemon here; start one (docs/operations.md), or set LOSSD_ADDRESS to where one "
+                 'is, or take one of your own: lossd.connect("private:"), or LOSSD_ADDRESS=private:')
     return Unavailable(text)

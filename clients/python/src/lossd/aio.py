@@ -11,9 +11,9 @@ from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequ
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _clock, _engine, _named, _shm, _wire as wire
+from . import _clock, _driver, _named, _shm, _wire as wire
 from ._aconnection import AsyncConnection
-from ._aengine import AsyncEngine
+from ._adriver import AsyncDriver
 from ._clock import deadline_after, left_until
 from ._functions import Functions
 from ._functions_base import Asked, WithGrad, WithGrads
@@ -46,7 +46,7 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
         self._defaults: Dict[str, Tuple[str, ...]] = {}
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
         #: Of small evaluations.
-        self._small: Optional[AsyncEngine] = None
+        self._small: Optional[AsyncDriver] = None
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -67,14 +67,14 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
             self._small.close()
             self._small = None
 
-    def _engine(self) -> Optional[AsyncEngine]:
+    def _driver(self) -> Optional[AsyncDriver]:
         """For small evaluations: of the loop that runs. None where the process has no room for its descriptor."""
         small = self._small
         if small is None or not small.is_usable or small.loop is not asyncio.get_running_loop():
             if small is not None:
                 small.close()
             try:
-                small = self._small = AsyncEngine(self.address)
+                small = self._small = AsyncDriver(self.address)
             except OSError:
                 return None
         return small
@@ -133,9 +133,9 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
                        timeout: Optional[float] = None) -> Dict[str, NDArray[Any]]:
         """One evaluation of any function: results by name. Arguments and errors are Client.evaluate's."""
         deadline = None if timeout is None else deadline_after(timeout)
-        engine = None if self.retry else self._engine()
-        if engine is not None:
-            small = await engine.evaluate(function, inputs, attributes, outputs, deadline, _shm.THRESHOLD)
+        driver = None if self.retry else self._driver()
+        if driver is not None:
+            small = await driver.evaluate(function, inputs, attributes, outputs, deadline, _shm.THRESHOLD)
             if small is not None:
                 return small
         evaluation = Evaluation(function, inputs, attributes, outputs, 1, defaults=self._defaults)
@@ -151,13 +151,13 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
     async def _plain(self, evaluation: Evaluation, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
         """A small one that was not plain enough as it came, or is repeated while the daemon is away."""
         outage = self._outage(deadline)
-        inputs, attributes = _engine.plain(evaluation)
+        inputs, attributes = _driver.plain(evaluation)
         while True:
-            engine = self._engine()
-            if engine is None:
+            driver = self._driver()
+            if driver is None:
                 return None
             try:
-                return await engine.evaluate(
+                return await driver.evaluate(
                     evaluation.function, inputs, attributes, evaluation.outputs, deadline, sys.maxsize)
             except Unavailable as error:
                 if not self.retry:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _clock, _core, _engine, _named, _shm, _wire as wire
+from . import _clock, _core, _driver, _named, _shm, _wire as wire
 from ._clock import deadline_after
 from ._connection import Call, Connection
 from ._functions import Functions
@@ -51,7 +51,7 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
         #: What functions gave, by their names, where no outputs were named.
         self._defaults: Dict[str, Tuple[str, ...]] = {}
         #: Of small evaluations: this process's, by its id. A dict, since threads may come to it at once.
-        self._engines: Dict[int, _core.Engine] = {}
+        self._drivers: Dict[int, _core.Driver] = {}
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -74,35 +74,35 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
             if self._current is not None:
                 self._current.close()
                 self._current = None
-        engine = self._engines.pop(os.getpid(), None)
-        if engine is not None:
-            engine.close()
+        driver = self._drivers.pop(os.getpid(), None)
+        if driver is not None:
+            driver.close()
 
-    def _engine(self) -> _core.Engine:
+    def _driver(self) -> _core.Driver:
         """For small evaluations; another one after `close`, and in a child."""
         process = os.getpid()
-        engine = self._engines.get(process)
-        if engine is None:
-            for other in list(self._engines):
-                self._engines.pop(other, None)
-            engine = self._engines.setdefault(process, _engine.engine(self.address))
-        return engine
+        driver = self._drivers.get(process)
+        if driver is None:
+            for other in list(self._drivers):
+                self._drivers.pop(other, None)
+            driver = self._drivers.setdefault(process, _driver.driver(self.address))
+        return driver
 
     def _begin_small(self, function: Any, inputs: Any, attributes: Any, outputs: Any,
                      deadline: Optional[float]) -> Optional[_core.Call]:
         """None: the inputs are big, or what there is is not as plain as most calls have it."""
         # As short as can be: it is a good part of what a small call takes.
-        engine = self._engines.get(os.getpid()) or self._engine()
-        left = 0 if deadline is None else _engine.microseconds(deadline)
-        return engine.begin(function, inputs, attributes, outputs, left, _shm.THRESHOLD)
+        driver = self._drivers.get(os.getpid()) or self._driver()
+        left = 0 if deadline is None else _driver.microseconds(deadline)
+        return driver.begin(function, inputs, attributes, outputs, left, _shm.THRESHOLD)
 
     def _begin_plain(self, evaluation: Evaluation, deadline: Optional[float]) -> Optional[_core.Call]:
         """The same for what was not plain enough as it came."""
         if evaluation.is_big:
             return None
-        inputs, attributes = _engine.plain(evaluation)
-        return self._engine().begin(
-            evaluation.function, inputs, attributes, evaluation.outputs, _engine.microseconds(deadline), sys.maxsize)
+        inputs, attributes = _driver.plain(evaluation)
+        return self._driver().begin(
+            evaluation.function, inputs, attributes, evaluation.outputs, _driver.microseconds(deadline), sys.maxsize)
 
     def _connection(self, deadline: Optional[float] = None) -> Connection:
         if self._current is not None and self._current.process != os.getpid():
@@ -159,7 +159,8 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
             client.evaluate("cross_entropy", {"input": x, "target": y}, {"reduction": "sum"}, ["loss", "grad.input"])
         """
         if not self.retry:
-            small = self._begin_small(function, inputs, attributes, outputs, None if timeout is None else deadline_after(timeout))
+            deadline = None if timeout is None else deadline_after(timeout)
+            small = self._begin_small(function, inputs, attributes, outputs, deadline)
             if small is not None:
                 return small.wait()
         return self.submit(function, inputs, attributes, outputs, timeout).result()
@@ -247,8 +248,8 @@ class Pending:
     _error: Optional[LossdError] = None
     _is_cancelled = False
 
-    def __init__(self, client: Client, function: str, inputs: Mapping[str, Any], attributes: Optional[Mapping[str, Any]],
-                 outputs: Union[str, Sequence[str]], timeout: Optional[float]):
+    def __init__(self, client: Client, function: str, inputs: Mapping[str, Any],
+                 attributes: Optional[Mapping[str, Any]], outputs: Union[str, Sequence[str]], timeout: Optional[float]):
         deadline = None if timeout is None else deadline_after(timeout)
         self._client = client
         self._deadline = deadline

@@ -1,4 +1,4 @@
-"""Small evaluations, through liblossd's core in C: one engine a client, made when it is first used."""
+"""Small evaluations, through liblossd's core in C: one driver a client, made when it is first used."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def _connect(address: str, seconds: float) -> int:
     return connected_socket(address, max(0.001, seconds)).detach()
 
 
-def engine(address: str) -> _core.Engine:
-    return _core.Engine(
-        address, int(_clock.CONNECT_TIMEOUT * 1e6), functools.partial(_connect, address), address == wire.PRIVATE_ADDRESS)
+def driver(address: str) -> _core.Driver:
+    return _core.Driver(
+        address, int(_clock.CONNECT_TIMEOUT * 1e6), functools.partial(_connect, address),
+        address == wire.PRIVATE_ADDRESS)
 
 
 def microseconds(deadline: Optional[float]) -> int:

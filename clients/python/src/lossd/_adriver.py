@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 
 from . import _clock, _core, _wire as wire
 from ._aconnection import open_socket
-from ._engine import microseconds
+from ._driver import microseconds
 from ._sockets import unavailable
 from .errors import LossdError
 
@@ -16,13 +16,13 @@ from .errors import LossdError
 CANCELLED, UNAVAILABLE = 1, 14
 
 
-class AsyncEngine:
+class AsyncDriver:
     """What begins in one turn of the loop is written together, with the next."""
 
     def __init__(self, address: str) -> None:
         self.loop = asyncio.get_running_loop()
         self._address = address
-        self._core = _core.Engine(address, int(_clock.CONNECT_TIMEOUT * 1e6), None, address == wire.PRIVATE_ADDRESS)
+        self._core = _core.Driver(address, int(_clock.CONNECT_TIMEOUT * 1e6), None, address == wire.PRIVATE_ADDRESS)
         self._waiting: Dict[int, "asyncio.Future[None]"] = {}
         self._tokens = itertools.count(1)
         self._is_due = False  # a turn

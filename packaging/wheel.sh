@@ -18,13 +18,12 @@ mkdir "$stage/tree"
 tar -xzf "$stage"/sdist/*.tar.gz -C "$stage/tree" --strip-components=1
 
 # One program: the daemon, and lossctl where it is called so.
-mkdir "$stage/tree/src/lossd/bin" "$stage/tree/licenses"
+mkdir "$stage/tree/src/lossd/bin"
 cp "$build/lossd" "$stage/tree/src/lossd/bin/lossd"
 strip -s "$stage/tree/src/lossd/bin/lossd"
 chmod 755 "$stage/tree/src/lossd/bin/lossd"
 
 # Whose code comes along: ours, Swift's and its packages', and the libraries that are bundled, libseccomp of them LGPL.
-cp LICENSE "$stage/tree/licenses/LICENSE"
 cp packaging/debian/copyright "$stage/tree/licenses/lossd.copyright"
 for path in $(ldd "$build/lossd" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p'); do
   case $(basename "$path") in

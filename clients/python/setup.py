@@ -9,7 +9,7 @@ import sysconfig
 from setuptools import Extension, setup
 
 HERE = pathlib.Path(__file__).resolve().parent
-#: Copies of liblossd's sources, so that an sdist has them.
+#: Copies of liblossd's sources, so that an sdist has them. Licences are copied, too.
 COPIES = HERE / "csrc"
 ROOT = HERE.parents[1]
 LIBLOSSD = ROOT / "clients" / "c"
@@ -30,6 +30,8 @@ def copy_sources() -> None:
         (COPIES / folder).mkdir(parents=True, exist_ok=True)
         for file in files:
             shutil.copy(file, COPIES / folder)
+    (HERE / "licenses").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "LICENSE", HERE / "licenses")
 
 
 copy_sources()

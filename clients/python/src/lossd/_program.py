@@ -40,7 +40,7 @@ def program() -> str:
     FileNotFoundError, which says what to do, where there is none."""
     given = os.environ.get("LOSSD_BINARY")
     if given:
-        return given
+        return os.path.abspath(given)  # whoever starts it may be in another folder
     for candidate in _candidates():
         if _is_program(candidate):
             return candidate

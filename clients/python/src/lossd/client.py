@@ -177,8 +177,8 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
         """A call to be made again and again: arguments are those of the method of that name, or of `function(name)`,
         `with_grad`, `grad` and `timeout` among them.
 
-        Each call reads the arrays as they are then, and gives the same result objects, whose elements it writes anew:
-        copy what is to outlive the next one. What is no C-contiguous numpy array (a list, a tensor, a strided view) is
+        Each call reads the arrays as they are then. Where the inputs have less than 256 KiB, and the client no `retry`, it
+        gives the same result objects, whose elements it writes anew: copy what is to outlive the next one. What is no C-contiguous numpy array (a list, a tensor, a strided view) is
         read once, here. One thread at a time. Raises what the function would.
 
             step = client.prepare("cross_entropy", logits, labels, with_grad=True)

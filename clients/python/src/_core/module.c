@@ -299,6 +299,8 @@ static PyObject *driver_take_socket(PyObject *object, PyObject *descriptor) {
   if (number < 0 || number > INT_MAX) {
     return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "no descriptor: %ld", number);
   }
+  const struct driver *driver = ((struct driver_object *)object)->driver;
+  if (driver_has_forked(driver)) return raise_forked(driver);
   driver_connected(((struct driver_object *)object)->driver, (int)number);
   Py_RETURN_NONE;
 }
@@ -307,6 +309,8 @@ static PyObject *driver_be_refused(PyObject *object, PyObject *arguments) {
   int code;
   const char *text;
   if (!PyArg_ParseTuple(arguments, "is", &code, &text)) return NULL;
+  const struct driver *driver = ((struct driver_object *)object)->driver;
+  if (driver_has_forked(driver)) return raise_forked(driver);
   driver_refused(((struct driver_object *)object)->driver, (lossd_code)code, text);
   Py_RETURN_NONE;
 }

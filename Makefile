@@ -73,7 +73,7 @@ $(GRPC_ENV)/ready:
 
 test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC's own clients of four languages, and frame by frame
 	@scripts/setup.sh pkg-config protobuf-compiler libgrpc++-dev protobuf-compiler-grpc ruby-grpc ruby-grpc-tools \
-	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc
+	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc nodejs
 	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v
 
 WHEEL_ENV := .venv-wheel

@@ -1,6 +1,6 @@
 """Calls over gRPC beside nghttp2's own server, in one run: h2load against the daemon and against nghttpd, in turns.
 
-    python3 Benchmarks/grpc.py [--rounds 3] [--seconds 3] [--big]
+    python3 Benchmarks/grpc.py [--rounds 3] [--calls 400000] [--big]
 
 Needs nghttp2-client (h2load) and nghttp2-server (nghttpd), and a release build. Both servers get the same requests: POST
 with the fields of a gRPC call and a body of an EvaluateRequest, cross_entropy of 1 x 10. nghttpd answers with a file of as
@@ -63,6 +63,14 @@ def percentiles(url, data, calls, *more):
     return times[len(times) // 2], times[len(times) * 99 // 100]
 
 
+def own(daemon, *options):
+    """Calls a second on lossd's own wire, by the Unix socket."""
+    report = subprocess.run(
+        [program("lossctl"), "bench", "--server", daemon.unix, "--duration", "2", "--json", *options],
+        capture_output=True, text=True, check=True).stdout
+    return json.loads(report)["rate"]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -113,10 +121,7 @@ def main():
                 note("nghttpd, c8 m32", h2load(rival.url, small, options.calls, 8, 32)[0])
                 note("lossd TCP, c8 m32", h2load(url, small, options.calls, 8, 32)[0])
                 note("lossd Unix, c8 m32", h2load(url, small, options.calls, 8, 32, *unix)[0])
-                bench = subprocess.run(
-                    [program("lossctl"), "bench", "--server", daemon.unix, "--depth", "100", "--duration", "2", "--json"],
-                    capture_output=True, text=True)
-                note("own wire, 100 at once", json.loads(bench.stdout)["rate"])
+                note("own wire, 100 at once", own(daemon, "--depth", "100"))
                 for kind, target, more in (("nghttpd", rival.url, []), ("lossd TCP", url, []), ("lossd Unix", url, unix)):
                     p50, p99 = percentiles(target, small, 20_000, *more)
                     note(f"{kind}, one by one, p50 us", p50)
@@ -127,6 +132,8 @@ def main():
                 for _ in range(options.rounds):
                     note("256 x 50257 with gradient, lossd Unix, ms",
                          1000 / h2load(url, big, 20, 1, 1, "-w30", "-W30", *unix)[0])
+                    note("256 x 50257 with gradient, own wire, ms",
+                         1000 / own(daemon, "--shape", "256x50257", "--gradient"))
         finally:
             rival.process.terminate()
             rival.process.wait()

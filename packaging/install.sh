@@ -33,6 +33,8 @@ done
 install -m 644 proto/lossd.proto clients/c/include/lossd.h "$to/share/doc/lossd/"
 install -d "$to/share/doc/lossd/examples/data"
 install -m 644 examples/*.{c,py,md} "$to/share/doc/lossd/examples/"
+install -d "$to/share/doc/lossd/examples/grpc"
+install -m 644 examples/grpc/evaluate.* "$to/share/doc/lossd/examples/grpc/"
 install -m 644 examples/data/* "$to/share/doc/lossd/examples/data/"
 
 # Settings: all of them as comments, made from the daemon's own list.

@@ -79,6 +79,10 @@ class Examples(unittest.TestCase):
         self.run_in_folder("go", "build", "-o", "evaluate", EXAMPLES / "evaluate.go", **path)
         self.prints(self.folder / "evaluate", unix="unix://")
 
+    def test_node(self):
+        self.needs("node")
+        self.prints("node", EXAMPLES / "evaluate.mjs")
+
     def test_ruby(self):
         self.needs("ruby", "protoc", "grpc_ruby_plugin")
         if subprocess.run(["ruby", "-e", "require 'grpc'"], capture_output=True, check=False).returncode != 0:

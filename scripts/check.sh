@@ -38,6 +38,7 @@ step "rules of the repository" "$python" -m unittest discover -s Tests/Checks
 # The Python client against servers that a test plays.
 pytest=.venv-python/bin/pytest
 if [[ -x $pytest ]]; then
+  step "the Python client's part in C" env -C clients/python "$PWD/.venv-python/bin/python" setup.py -q build_ext --inplace
   step "the Python client, no daemon" env PYTHONPATH=clients/python/src "$pytest" -q -p no:cacheprovider --without-daemon \
     clients/python/tests/test_package.py clients/python/tests/test_hostile.py clients/python/tests/test_restarts.py \
     --deselect clients/python/tests/test_package.py::test_the_types_are_right

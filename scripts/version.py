@@ -54,7 +54,7 @@ def strangers(wanted: str) -> Iterator[str]:
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             name = str(file.relative_to(ROOT))
             parts = set(file.relative_to(ROOT).parts)
-            if file.suffix not in ENDINGS or not file.is_file() or name in known or parts & {"build", "tests"}:
+            if file.suffix not in ENDINGS or not file.is_file() or name in known or parts & {"build", "csrc", "tests"}:
                 continue
             for number, line in enumerate(file.read_text(errors="replace").split("\n"), 1):
                 if whole.search(line):

@@ -44,6 +44,7 @@ public final class Server: @unchecked Sendable {
   private let loops: [ServerLoop]
   private var acceptors: [Acceptor] = []
   private var liveness: Liveness?
+  private var idleWatch: IdleWatch?
   private var accessLog: AccessLog?
   private let adminPeers: AdminPeers
   private let protocols: [WireProtocol]
@@ -153,6 +154,12 @@ public final class Server: @unchecked Sendable {
     liveness = Liveness(loops, daemon.scheduler, period: period, onAlive: onAlive)
   }
 
+  /// Calls `onIdle` once, on the first loop's thread, when no connection has been open for `time`
+  /// nanoseconds. Before `run`.
+  public func watchIdleness(for time: UInt64, onIdle: @escaping () -> Void) {
+    idleWatch = IdleWatch(loop, daemon, time: time, onIdle: onIdle)
+  }
+
   /// Runs until it has been drained.
   public func run() {
     var threads: [pthread_t] = []
@@ -176,6 +183,7 @@ public final class Server: @unchecked Sendable {
     loop.run()
     for thread in threads { pthread_join(thread, nil) }
     liveness?.close()
+    idleWatch?.close()
     loops[0].tearDown()
     daemon.scheduler.stop()
     daemon.regions.keeper.stop()

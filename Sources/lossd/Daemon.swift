@@ -51,6 +51,12 @@ final class Daemon {
     if let time = manager.watchdogTime {
       server.watch(every: time / 2) { manager.alive() }
     }
+    if settings.idleExitTime > 0 {
+      server.watchIdleness(for: settings.idleExitTime) { [unowned self] in
+        if !isStopping { log.notice("no connection for \(settings.idleExitTime / 1_000_000) ms") }
+        stop()
+      }
+    }
   }
 
   /// Plugins in the daemon have so long to stop, nanoseconds.

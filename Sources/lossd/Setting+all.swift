@@ -100,6 +100,9 @@ extension Setting {
         }
         settings.logLevel = text
       }, show: { $0.logLevel }),
+    .duration(
+      "idle_exit", "without a connection, after which the daemon ends in order; 0: it does not",
+      \.idleExitTime, needsRestart: true),
     .flag(
       "access_log", "a line a call: who, method, function, outcome, duration, bytes",
       \.server.accessLog),

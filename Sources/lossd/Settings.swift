@@ -24,6 +24,8 @@ struct Settings: Sendable {
   /// Permission bits of Unix sockets' files.
   var socketMode: UInt32 = 0o660
   var logLevel = "info"
+  /// Nanoseconds without a connection after which the daemon ends; 0: it does not.
+  var idleExitTime: UInt64 = 0
   var server = Server.Settings()
 
   /// What `logLevel` names.

@@ -31,6 +31,10 @@ def python_with(*modules):
 
 class ClientsPage(unittest.TestCase):
     def run_block(self, code, python=sys.executable):
+        if python != sys.executable:
+            # The package's part in C, of this tree.
+            subprocess.run([python, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT / "clients" / "python", check=True,
+                           capture_output=True)
         with Daemon() as daemon:
             result = subprocess.run(
                 [python, "-c", code], capture_output=True, text=True, timeout=60,

@@ -44,6 +44,9 @@ final class DaemonState: Sendable {
     connectionNumbers.add(1, ordering: .relaxed).newValue
   }
 
+  /// How many connections there have been.
+  var connectionsBegun: UInt64 { connectionNumbers.load(ordering: .relaxed) }
+
   /// Says once that there are peers whose user cannot be told.
   func warnOfUnknownPeers() {
     if hasWarnedOfPeers.exchange(true, ordering: .relaxed) { return }

@@ -468,6 +468,43 @@ TEST("a driver that cannot connect is asked again only for a daemon that is bein
   driver_end(&driver);
 }
 
+TEST("where daemons come and go, one that ends before its first word is followed by the next, for a time") {
+  static struct driver driver;
+  struct core *core = &driver.core;
+  lossd_error error;
+  driver_begin(&driver, 0);
+  core->tries_unheard = 1;
+  lossd_call *call = call_of(&driver, "sigmoid");
+  CHECK_CODE(LOSSD_OK, call_start(call, &error));
+  driver_turn(&driver);
+  CHECK(call->state == CALL_SENT && driver.told[CORE_CONNECT] == 1);
+  /* The first is gone: at once; the second, too: after a pause. */
+  connection_close(driver.connection, LOSSD_UNAVAILABLE, "gone");
+  driver_turn(&driver);
+  CHECK(call->state == CALL_SENT && driver.told[CORE_CONNECT] == 2 && driver.told[CORE_CLOSED] == 1);
+  connection_close(driver.connection, LOSSD_UNAVAILABLE, "gone");
+  driver_turn(&driver);
+  CHECK(call->state == CALL_PENDING && driver.told[CORE_CONNECT] == 2);
+  core_set_time(core, core->now + RETRY_PAUSE_US);
+  driver_turn(&driver);
+  CHECK(call->state == CALL_SENT && driver.told[CORE_CONNECT] == 3);
+  /* One that has spoken is no such: what was under way there is not sent again. */
+  say_hello();
+  hear(&driver, NULL, 0);
+  connection_close(driver.connection, LOSSD_UNAVAILABLE, "broken");
+  CHECK(call->outcome.code == LOSSD_UNAVAILABLE && strcmp(call->outcome.text, "broken") == 0);
+  /* Nobody says a word until the time for connecting is over. */
+  CHECK_CODE(LOSSD_OK, call_start(call, &error));
+  for (int step = 0; step < 1000 && call_is_under_way(call); step++) {
+    driver_turn(&driver);
+    if (driver.connection != NULL) connection_close(driver.connection, LOSSD_UNAVAILABLE, "gone");
+    core_set_time(core, core->now + RETRY_PAUSE_US);
+  }
+  CHECK(call->outcome.code == LOSSD_UNAVAILABLE && strstr(call->outcome.text, "keeps shutting down") != NULL);
+  call_free(call);
+  driver_end(&driver);
+}
+
 /* ---- Shared memory ---- */
 
 TEST("descriptors come with the bytes, memory is kept when its connection ends, and nothing is left open") {

@@ -34,10 +34,14 @@ def evaluate(both, data, **options):
         return both.evaluate(address, "sigmoid", {"input": X}, **options)
 
 
+#: The system says "reset" where the server had not read all that the client sent.
+ENDED = "closed the connection|reset by peer"
+
+
 @pytest.mark.parametrize("data, text", [
-    (b"", "closed the connection"),
-    (HI[:20], "closed the connection"),
-    (HI + answer()[:-1], "closed the connection"),
+    (b"", ENDED),
+    (HI[:20], ENDED),
+    (HI + answer()[:-1], ENDED),
     (b"HTTP/1.1 400 Bad Request\r\n\r\n", "broke the protocol"),
     (answer(), "the first frame is no HELLO"),
     (HI + HI, "a second HELLO"),
@@ -161,7 +165,8 @@ def test_a_response_to_no_request_is_not_kept(both):
 
     with serving(serve) as address:
         first, _ = both.evaluate_many(address, 2, "sigmoid", {"input": X}, timeout=5)
-    assert isinstance(first, lossd.Unavailable) and "on stream 2 to no request" in str(first)
+    assert isinstance(first, lossd.Unavailable) and (
+        "on stream 2 to no request" in str(first) or "a response without END_STREAM" in str(first))
 
 
 def stream(both, data, batches=2):
@@ -179,7 +184,7 @@ def stream(both, data, batches=2):
 
 @pytest.mark.parametrize("data, kind, text", [
     (answer(stream=2, flags=0) * 2, lossd.Internal, "a batch that was not sent"),
-    (frame(MESSAGE, 2, block(3, number(1, 7))), lossd.Internal, "summary is of 7 batches, it has answered 0"),
+    (frame(MESSAGE, 2, block(3, number(1, 7))), lossd.Internal, "summary is of 7 batches, 0 have been answered"),
     (frame(MESSAGE, 2, block(3, b""), b"", 1), lossd.Internal, "before all batches were answered"),
     (answer(b"\x12\xff", stream=2, flags=0), lossd.Internal, "makes no sense"),
     (status(3, "batch 0: bad", 2), lossd.InvalidArgument, "batch 0: bad"),

@@ -63,13 +63,17 @@ with lossd.connect(sys.argv[1]) as client:
 """
 
 
-def test_a_wheel_is_built_and_works_in_a_clean_environment(tmp_path, address):
-    tree = shutil.copytree(SOURCE, tmp_path / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "tests"))
+def test_an_sdist_becomes_a_wheel_that_works_in_a_clean_environment(tmp_path, address):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, tree], check=True,
+    subprocess.run([sys.executable, "-c", "import setuptools.build_meta, sys; setuptools.build_meta.build_sdist(sys.argv[1])",
+                    tmp_path], check=True, env=clean, cwd=SOURCE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (sources,) = tmp_path.glob("*.tar.gz")
+    # Without the source tree around it.
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, sources], check=True,
                    env=clean)
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.name == f"lossd-{lossd.__version__}-py3-none-any.whl"  # pure Python
+    build = "cp311-abi3" if sys.version_info >= (3, 11) else f"cp3{sys.version_info[1]}-cp3{sys.version_info[1]}"
+    assert wheel.name.startswith(f"lossd-{lossd.__version__}-{build}-"), wheel.name
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True, env=clean)

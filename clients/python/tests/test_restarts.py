@@ -58,8 +58,7 @@ def test_what_the_daemon_was_at_when_it_vanished_is_unavailable(both):
 
 def test_a_daemon_that_keeps_shutting_down_is_not_waited_for_forever(both, monkeypatch):
     import lossd.aio
-    import lossd.client
-    monkeypatch.setattr(lossd.client, "TRIES", 5)
+    monkeypatch.setattr(lossd._clock, "CONNECT_TIMEOUT", 0.5)
     monkeypatch.setattr(lossd.aio, "TRIES", 5)
 
     def refuse(fake):

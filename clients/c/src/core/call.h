@@ -41,6 +41,7 @@ enum call_state { CALL_IDLE, CALL_PENDING, CALL_SENT, CALL_IN_STREAM, CALL_DONE 
 struct lossd_call {
   struct source source;
   struct core *core;
+  uint64_t token;   /* its driver's own */
   lossd_call *next; /* in the core's list of pending ones */
   lossd_call *previous;
   const char *method; /* a constant */

@@ -154,14 +154,19 @@ void connection_close(struct connection *connection, lossd_code code, const char
   if (core->current == connection) core->current = NULL;
   /* Before the daemon knows: it then frees what lies in its memory. */
   segments_end(connection);
+  int is_unheard = !connection->has_hello && code == LOSSD_UNAVAILABLE && core->tries_unheard;
   for (size_t index = 0; index < FLIGHTS_MAX; index++) {
     struct flight flight = connection->flights[index];
     if (flight.kind == FLIGHT_NONE) continue;
     end_flight(connection, &connection->flights[index]);
     if (flight.kind == FLIGHT_CALL) uses_end(core, &((lossd_call *)flight.owner)->uses, 0);
-    end_owner(&flight, code, connection->error.text, 0);
+    end_owner(&flight, code, connection->error.text, is_unheard);
   }
   source_raise(&core->sources, &connection->source, CORE_CLOSED);
+  if (is_unheard) {
+    core_drained(core);
+    return;
+  }
   if (!connection->has_hello) core_no_word(core, &connection->error);
 }
 

@@ -22,7 +22,8 @@ struct connection {
   struct source source;
   struct connection *next; /* the core's */
   struct core *core;
-  int descriptor;        /* the driver's own: it is not looked at here */
+  int descriptor;        /* the driver's own, as is the next: they are not looked at here */
+  int has_waited;        /* for room to write */
   int is_closed;
   lossd_error error;     /* why; OK: it has nothing left to do */
   int is_draining;       /* the server's GOAWAY with code 0 */

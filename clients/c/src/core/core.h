@@ -35,6 +35,7 @@ struct core {
   uint64_t connect_timeout_us;
   uint64_t payload_max;
   size_t shared_min;
+  int tries_unheard; /* the daemon comes and goes: where one closes before its first word, the next one is asked */
   struct connection *current; /* takes new calls; one of `connections` */
   struct connection *connections;
   lossd_call *pending; /* not sent yet, in order */

@@ -80,8 +80,8 @@ static lossd_code take_tensor(lossd_call *call, const Lossd__V1__Tensor *tensor,
     uint64_t offset = tensor->payload->offset, length = tensor->payload->length;
     if (offset % ALIGNMENT != 0 || length != (uint64_t)bytes || length > payload_length ||
         offset > payload_length - length) {
-      /* An empty tensor may stand at the payload's end, wherever that is. */
-      if (length != 0 || bytes != 0 || offset != payload_length) {
+      /* An empty tensor may stand anywhere in the payload. */
+      if (length != 0 || bytes != 0 || offset > payload_length) {
         return fail(error, LOSSD_INTERNAL, "the daemon's answer has a tensor outside of its payload");
       }
     }

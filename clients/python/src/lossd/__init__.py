@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-from ._wire import BFloat16Array
+from ._program import serve
+from ._wire import BFloat16Array, DEFAULT_ADDRESS
 from ._functions_base import Reduction as Reduction, WithGrad, WithGrads
 from ._messages import FunctionAttribute, FunctionDescription, FunctionInput, FunctionOutput, Status
 from ._resume import Summary
 from .aio import AsyncClient
 from .astream import AsyncStream
 from .client import Client, Pending
+from ._prepared import Prepared
 from .errors import (
     Cancelled, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, LossdError, NeverBegan,
     NotFound, PermissionDenied, ResourceExhausted, Unavailable, Unimplemented)
@@ -27,11 +29,9 @@ __all__ = [
     "AsyncClient", "AsyncStream", "BFloat16Array", "Cancelled", "Client", "DeadlineExceeded",
     "FailedPrecondition", "FunctionAttribute", "FunctionDescription", "FunctionInput", "FunctionOutput",
     "Internal", "InvalidArgument", "LossdError", "NeverBegan", "NotFound", "Pending", "PermissionDenied",
-    "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad", "WithGrads",
-    "connect", "connect_async",
+    "Prepared", "ResourceExhausted", "Status", "Stream", "Summary", "Unavailable", "Unimplemented", "WithGrad", "WithGrads",
+    "connect", "connect_async", "serve",
 ]
-
-DEFAULT_ADDRESS = "unix:/run/lossd/lossd.sock"
 
 
 def _address(address: Optional[str]) -> str:
@@ -39,8 +39,11 @@ def _address(address: Optional[str]) -> str:
 
 
 def connect(address: Optional[str] = None, retry: Optional[float] = None) -> Client:
-    """A client of the daemon at `address` (unix:PATH or tcp:HOST:PORT), else at $LOSSD_ADDRESS, else at
+    """A client of the daemon at `address` (unix:PATH, tcp:HOST:PORT or private:), else at $LOSSD_ADDRESS, else at
     the system's socket. It connects when it is first used.
+
+    `private:` is a daemon of this user's own, of this version of lossd: the first of the user's processes that wants it
+    starts it, all share it, and it ends a minute after the last has gone. It loads no plugins.
 
     `retry`: seconds for which each evaluation, and each batch of a stream, is repeated while the daemon is away, be it
     that it crashed, is restarted or has not been started yet; infinity waits as long as it takes. None, or 0: calls

@@ -18,6 +18,7 @@ from ._connection import PINGS_MAX
 from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
+from ._sockets import connected_socket, unavailable
 from ._shm import Lease, Pool, Segment
 from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
@@ -53,6 +54,7 @@ class AsyncConnection:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._is_unix = connected.family == socket.AF_UNIX
+        self._is_private = False
         self.loop = asyncio.get_running_loop()
         self.process = os.getpid()
         self._reader = FrameReader()
@@ -82,9 +84,12 @@ class AsyncConnection:
             connected = await asyncio.wait_for(open_socket(address), _clock.CONNECT_TIMEOUT)
         except asyncio.TimeoutError:
             raise Unavailable(f"{address}: not connected in time") from None
+        except LossdError:
+            raise
         except OSError as error:
-            raise Unavailable(f"{address}: {error.strerror or error}") from error
+            raise unavailable(address, error) from error
         connection = cls(connected)
+        connection._is_private = address == wire.PRIVATE_ADDRESS
         connection.loop.call_later(_clock.CONNECT_TIMEOUT, connection._check_hello, address)
         return connection
 
@@ -425,7 +430,9 @@ class AsyncConnection:
             return
         self.error = error
         if not self._hello.done():
-            self._hello.set_exception(error)
+            # A private daemon was going when we came.
+            is_gone = self._is_private and not isinstance(error, Closed)
+            self._hello.set_exception(NeverBegan(error.message) if is_gone else error)
             self._hello.exception()  # Nobody may be waiting for it.
         for stream, call in list(self._calls.items()):
             if call.lease is not None:
@@ -466,6 +473,11 @@ async def open_socket(address: str) -> socket.socket:
     kind, target = wire.parse_address(address)
     if kind == "unix":
         return await _connect(loop, socket.AF_UNIX, target)
+    if kind == "private":
+        # It may have to start the daemon, and waits for it.
+        connected = await loop.run_in_executor(None, connected_socket, address, _clock.CONNECT_TIMEOUT)
+        connected.setblocking(False)
+        return connected
     problem: Optional[OSError] = None
     for family, _, _, _, place in await loop.getaddrinfo(*target, type=socket.SOCK_STREAM):
         try:

@@ -18,6 +18,7 @@ from ._frames import (
     ACK, BadFrame, CANCEL, CREDIT, END_STREAM, Frame, FrameReader, GOAWAY, HELLO, MESSAGE, PING, REGION, RELEASE, STATUS)
 from ._evaluation import Evaluation
 from ._shm import Lease, Pool, Segment
+from ._sockets import connected_socket
 from ._writer import Turn, Writer
 from .errors import Closed, DeadlineExceeded, LossdError, NeverBegan, Unavailable, from_status
 
@@ -48,26 +49,13 @@ class Connection:
     """A socket with its reader. Any thread."""
 
     def __init__(self, address: str, deadline: Optional[float] = None):
-        kind, target = wire.parse_address(address)
         timeout = _clock.CONNECT_TIMEOUT if deadline is None else max(0.001, min(_clock.CONNECT_TIMEOUT, deadline - time.monotonic()))
         try:
-            if kind == "unix":
-                self._socket = socket.socket(socket.AF_UNIX)
-                try:
-                    self._socket.settimeout(timeout)
-                    self._socket.connect(target)
-                except OSError:
-                    self._socket.close()
-                    raise
-            else:
-                self._socket = socket.create_connection(target, timeout)
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        except OSError as error:
+            self._socket = connected_socket(address, timeout)
+        except Unavailable as error:
             if deadline is not None and time.monotonic() >= deadline:
                 raise DeadlineExceeded(f"{address}: not connected within the timeout") from error
-            raise Unavailable(f"{address}: {error.strerror or error}") from error
-        self._socket.settimeout(None)
+            raise
         self._address = address
         self.process = os.getpid()
         self._hello_deadline = time.monotonic() + _clock.CONNECT_TIMEOUT
@@ -81,7 +69,7 @@ class Connection:
         self._is_draining = False
         #: Calls that have a place and no number yet.
         self._reserved: Set[Call] = set()
-        self._is_unix = kind == "unix"
+        self._is_unix = self._socket.family == socket.AF_UNIX
         #: Memory that its daemon shares with us.
         self.pool = Pool()
         self._pings_sent = self._pings_answered = 0
@@ -114,7 +102,10 @@ class Connection:
                     raise DeadlineExceeded(f"{self._address}: the daemon did not say HELLO within the timeout")
                 self.close(Unavailable(f"{self._address}: the daemon did not say HELLO in time"))
             if self._hello is None:
-                raise self._failed()
+                error = self._failed()
+                if self._address == wire.PRIVATE_ADDRESS and not isinstance(error, Closed):
+                    raise NeverBegan(error.message) from error  # it was going when we came
+                raise error
             return self._hello
 
     def _reserve(self, call: Call, hello: Any, deadline: Optional[float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from ._frames import HEADER, HELLO, MESSAGE_MAX, OPEN, PAYLOAD_MAX
 from ._version import __version__
 from .errors import Internal, InvalidArgument, LossdError, ResourceExhausted
 
+#: Of the system's daemon.
+DEFAULT_ADDRESS = "unix:/run/lossd/lossd.sock"
+#: Of a daemon of the user's own, which comes and goes.
+PRIVATE_ADDRESS = "private:"
 PREFACE = b"LOSSD/1\n"
 SOFTWARE = f"lossd-python/{__version__}"
 #: The feature of HELLO that brings REGION and RELEASE.
@@ -137,8 +141,7 @@ def _plain(value: Any, name: str) -> Any:
 
 def from_payload(tensor: Any, payload: memoryview, lease: Any) -> Any:
     """The array of a response's tensor, sharing the payload's memory, or in shared memory."""
-    name = _NAMES[tensor.data_type]
-    dtype = np.dtype("<u2") if name == "bfloat16" else np.dtype(name).newbyteorder("<")
+    dtype = dtype_of(tensor.data_type)
     shape = tuple(tensor.shape)
     if any(size < 0 for size in shape):  # to reshape -1 is "whatever is left"
         raise ValueError(f"{tensor.name} has the shape {shape}")
@@ -154,30 +157,49 @@ def from_payload(tensor: Any, payload: memoryview, lease: Any) -> Any:
                 raise ValueError(f"{tensor.name} lies outside of the payload")
             data = payload[begin:begin + length]
         array = np.frombuffer(data, dtype).reshape(shape)
-    if name != "bfloat16":
-        return array
+    return bfloat16(array) if _NAMES[tensor.data_type] == "bfloat16" else array
+
+
+def dtype_of(number: int) -> Any:
+    """numpy's data type for the wire's of that number; bfloat16's elements are their bits."""
+    name = _NAMES[number]
+    return np.dtype("<u2") if name == "bfloat16" else np.dtype(name).newbyteorder("<")
+
+
+def bfloat16(bits: np.ndarray) -> Any:
+    """The array of those elements."""
     try:
         import ml_dtypes
     except ImportError:
-        return BFloat16Array(array)
-    return array.view(ml_dtypes.bfloat16)
+        return BFloat16Array(bits)
+    return bits.view(ml_dtypes.bfloat16)
 
 
-def _value(message: Any, value: Any, name: str) -> None:
+def plain_value(value: Any, name: str) -> Union[bool, int, float, str]:
+    """An attribute's value as one of the wire's kinds."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()  # a number of numpy's or of torch's
     if isinstance(value, bool):
-        message.bool_value = value
-    elif isinstance(value, int):
+        return value
+    if isinstance(value, int):
         if not -2**63 <= value < 2**63:
             raise InvalidArgument(f"attribute {name}: {value} is outside of int64")
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    return value if isinstance(value, str) else _type_name(value, name)
+
+
+def _set_value(message: Any, value: Any, name: str) -> None:
+    value = plain_value(value, name)
+    if isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, int):
         message.int_value = value
     elif isinstance(value, float):
         message.float_value = value
-    elif isinstance(value, str):
-        message.string_value = value
     else:
-        message.string_value = _type_name(value, name)
+        message.string_value = value
 
 
 def _type_name(value: Any, name: str) -> str:
@@ -262,7 +284,7 @@ def request(function: str, inputs: Arrays, attributes: Optional[Mapping[str, Any
             parts.append(array.reshape(-1).view(np.uint8).data)
         length += array.nbytes
     for name, value in (attributes or {}).items():
-        _value(message.attributes[name], value, name)
+        _set_value(message.attributes[name], value, name)
     for name in outputs:
         output = message.outputs.add(name=name)
         if into is not None and name in into:
@@ -292,7 +314,9 @@ def response(message: bytes, payload: memoryview, lease: Any = None) -> Tuple[in
 
 
 def parse_address(text: str) -> Tuple[str, Any]:
-    """('unix', path) or ('tcp', (host, port))."""
+    """('unix', path), ('tcp', (host, port)) or ('private', None)."""
+    if text == PRIVATE_ADDRESS:
+        return "private", None
     if text.startswith("unix:") and len(text) > 5:
         return "unix", text[5:]
     if text.startswith("tcp:"):
@@ -304,4 +328,4 @@ def parse_address(text: str) -> Tuple[str, Any]:
             host, _, port = rest.partition(":")
         if host and (not port or port.isdigit()):
             return "tcp", (host, int(port or 5677))
-    raise ValueError(f"address {text!r}: expected unix:PATH or tcp:HOST:PORT")
+    raise ValueError(f"address {text!r}: expected unix:PATH, tcp:HOST:PORT or private:")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _clock, _named, _wire as wire
+from . import _clock, _driver, _named, _shm, _wire as wire
 from ._aconnection import AsyncConnection
+from ._adriver import AsyncDriver
 from ._clock import deadline_after, left_until
 from ._functions import Functions
 from ._functions_base import Asked, WithGrad, WithGrads
@@ -43,6 +45,8 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
         #: What functions gave, by their names, where no outputs were named.
         self._defaults: Dict[str, Tuple[str, ...]] = {}
         self._connecting: Optional["asyncio.Future[AsyncConnection]"] = None
+        #: Of small evaluations.
+        self._small: Optional[AsyncDriver] = None
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -59,6 +63,21 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
         if self._current is not None:
             await self._current.close()
             self._current = None
+        if self._small is not None:
+            self._small.close()
+            self._small = None
+
+    def _driver(self) -> Optional[AsyncDriver]:
+        """For small evaluations: of the loop that runs. None where the process has no room for its descriptor."""
+        small = self._small
+        if small is None or not small.is_usable or small.loop is not asyncio.get_running_loop():
+            if small is not None:
+                small.close()
+            try:
+                small = self._small = AsyncDriver(self.address)
+            except OSError:
+                return None
+        return small
 
     async def _connection(self, deadline: Optional[float] = None) -> AsyncConnection:
         loop = asyncio.get_running_loop()
@@ -113,12 +132,37 @@ class AsyncClient(Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad], Awaita
                        attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
                        timeout: Optional[float] = None) -> Dict[str, NDArray[Any]]:
         """One evaluation of any function: results by name. Arguments and errors are Client.evaluate's."""
-        deadline = deadline_after(timeout)
+        deadline = None if timeout is None else deadline_after(timeout)
+        driver = None if self.retry else self._driver()
+        if driver is not None:
+            small = await driver.evaluate(function, inputs, attributes, outputs, deadline, _shm.THRESHOLD)
+            if small is not None:
+                return small
         evaluation = Evaluation(function, inputs, attributes, outputs, 1, defaults=self._defaults)
+        if not evaluation.is_big:
+            small = await self._plain(evaluation, deadline)
+            if small is not None:
+                return small
         result = await self._evaluated(evaluation, deadline)
         if not evaluation.outputs:
             self._defaults[function] = tuple(result)
         return result
+
+    async def _plain(self, evaluation: Evaluation, deadline: Optional[float]) -> Optional[Dict[str, Any]]:
+        """A small one that was not plain enough as it came, or is repeated while the daemon is away."""
+        outage = self._outage(deadline)
+        inputs, attributes = _driver.plain(evaluation)
+        while True:
+            driver = self._driver()
+            if driver is None:
+                return None
+            try:
+                return await driver.evaluate(
+                    evaluation.function, inputs, attributes, evaluation.outputs, deadline, sys.maxsize)
+            except Unavailable as error:
+                if not self.retry:
+                    raise
+                await asyncio.sleep(outage.after(error, True))
 
     async def _evaluated(self, evaluation: Evaluation, deadline: Optional[float]) -> Dict[str, Any]:
         is_other_size = evaluation.function in self._other_sizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar, Union
@@ -10,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _clock, _named, _wire as wire
+from . import _clock, _core, _driver, _named, _shm, _wire as wire
 from ._clock import deadline_after
 from ._connection import Call, Connection
 from ._functions import Functions
@@ -18,6 +19,7 @@ from ._functions_base import Asked, WithGrad, WithGrads
 from ._evaluation import Evaluation
 from ._messages import FunctionDescription, Status
 from ._named import Named
+from ._prepared import Preparation, Prepared
 from ._restream import RepeatedStream
 from ._retry import Outage
 from ._shm import Lease
@@ -48,6 +50,8 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
         self._other_sizes: Set[str] = set()
         #: What functions gave, by their names, where no outputs were named.
         self._defaults: Dict[str, Tuple[str, ...]] = {}
+        #: Of small evaluations: this process's, by its id. A dict, since threads may come to it at once.
+        self._drivers: Dict[int, _core.Driver] = {}
 
     def __reduce__(self) -> Any:
         # A copy, also in another process, connects anew.
@@ -70,6 +74,35 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
             if self._current is not None:
                 self._current.close()
                 self._current = None
+        driver = self._drivers.pop(os.getpid(), None)
+        if driver is not None:
+            driver.close()
+
+    def _driver(self) -> _core.Driver:
+        """For small evaluations; another one after `close`, and in a child."""
+        process = os.getpid()
+        driver = self._drivers.get(process)
+        if driver is None:
+            for other in list(self._drivers):
+                self._drivers.pop(other, None)
+            driver = self._drivers.setdefault(process, _driver.driver(self.address))
+        return driver
+
+    def _begin_small(self, function: Any, inputs: Any, attributes: Any, outputs: Any,
+                     deadline: Optional[float]) -> Optional[_core.Call]:
+        """None: the inputs are big, or what there is is not as plain as most calls have it."""
+        # As short as can be: it is a good part of what a small call takes.
+        driver = self._drivers.get(os.getpid()) or self._driver()
+        left = 0 if deadline is None else _driver.microseconds(deadline)
+        return driver.begin(function, inputs, attributes, outputs, left, _shm.THRESHOLD)
+
+    def _begin_plain(self, evaluation: Evaluation, deadline: Optional[float]) -> Optional[_core.Call]:
+        """The same for what was not plain enough as it came."""
+        if evaluation.is_big:
+            return None
+        inputs, attributes = _driver.plain(evaluation)
+        return self._driver().begin(
+            evaluation.function, inputs, attributes, evaluation.outputs, _driver.microseconds(deadline), sys.maxsize)
 
     def _connection(self, deadline: Optional[float] = None) -> Connection:
         if self._current is not None and self._current.process != os.getpid():
@@ -125,15 +158,33 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
 
             client.evaluate("cross_entropy", {"input": x, "target": y}, {"reduction": "sum"}, ["loss", "grad.input"])
         """
+        if not self.retry:
+            deadline = None if timeout is None else deadline_after(timeout)
+            small = self._begin_small(function, inputs, attributes, outputs, deadline)
+            if small is not None:
+                return small.wait()
         return self.submit(function, inputs, attributes, outputs, timeout).result()
 
     def submit(self, function: str, inputs: Mapping[str, Any],
                attributes: Optional[Mapping[str, Any]] = None, outputs: Union[str, Sequence[str]] = (),
                timeout: Optional[float] = None) -> "Pending":
         """Begins an evaluation without waiting for it: many can be under way at once on the connection, in one
-        thread. The arrays must stay as they are until its result has been taken."""
-        return Pending(
-            self, Evaluation(function, inputs, attributes, outputs, 1, defaults=self._defaults), timeout)
+        thread. The arrays must stay as they are until its result has been taken. Small calls are sent many at a time,
+        at the latest when one of them is waited for or asked whether it is done."""
+        return Pending(self, function, inputs, attributes, outputs, timeout)
+
+    def prepare(self, function: str, *arguments: Any, **options: Any) -> Prepared:
+        """A call to be made again and again: arguments are those of the method of that name, or of `function(name)`,
+        `with_grad`, `grad` and `timeout` among them.
+
+        Each call reads the arrays as they are then. Where the inputs have less than 256 KiB, and the client no `retry`, it
+        gives the same result objects, whose elements it writes anew: copy what is to outlive the next one. What is no C-contiguous numpy array (a list, a tensor, a strided view) is
+        read once, here. One thread at a time. Raises what the function would.
+
+            step = client.prepare("cross_entropy", logits, labels, with_grad=True)
+            loss, grad = step()
+        """
+        return Preparation(self).prepare(function, arguments, options)
 
     def empty(self, shape: Any, dtype: Any = np.float32) -> NDArray[Any]:
         """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no
@@ -193,16 +244,27 @@ class Client(Functions[NDArray[Any], WithGrad, WithGrads]):
 class Pending:
     """An evaluation under way, made by `Client.submit`. One thread at a time."""
 
-    def __init__(self, client: Client, evaluation: Evaluation, timeout: Optional[float]):
+    _result: Optional[Dict[str, Any]] = None
+    _error: Optional[LossdError] = None
+    _is_cancelled = False
+
+    def __init__(self, client: Client, function: str, inputs: Mapping[str, Any],
+                 attributes: Optional[Mapping[str, Any]], outputs: Union[str, Sequence[str]], timeout: Optional[float]):
+        deadline = None if timeout is None else deadline_after(timeout)
         self._client = client
-        self._evaluation = evaluation
-        self._deadline = deadline_after(timeout)
-        self._result: Optional[Dict[str, Any]] = None
-        self._error: Optional[LossdError] = None
-        self._is_cancelled = False
-        # Until the daemon says that one has another size.
-        self._has_results_in_place = evaluation.function not in client._other_sizes
+        self._deadline = deadline
+        #: Where the inputs are small: all that there is.
+        self._small = client._begin_small(function, inputs, attributes, outputs, deadline)
+        if self._small is not None and not client.retry:
+            return
+        self._evaluation = Evaluation(function, inputs, attributes, outputs, 1, defaults=client._defaults)
         self._outage = client._outage(self._deadline)
+        if self._small is None:
+            self._small = client._begin_plain(self._evaluation, self._deadline)
+        if self._small is not None:
+            return
+        # Until the daemon says that one has another size.
+        self._has_results_in_place = function not in client._other_sizes
         self._connection, self._call = client._retry(self._begin, self._deadline, outage=self._outage)
 
     def _begin(self, connection: Connection) -> Tuple[Connection, Call]:
@@ -216,12 +278,17 @@ class Pending:
 
     def done(self) -> bool:
         """Whether `result` would return, or raise, at once."""
-        return self._result is not None or self._error is not None or not self._call.events.empty()
+        if self._result is not None or self._error is not None:
+            return True
+        return self._small.done() if self._small is not None else not self._call.events.empty()
 
     def cancel(self) -> None:
         """Asks the daemon to stop: `result` then raises Cancelled, unless the call had ended before."""
         self._is_cancelled = True
-        self._connection.cancel(self._call)
+        if self._small is not None:
+            self._small.cancel()
+        else:
+            self._connection.cancel(self._call)
 
     def result(self) -> Dict[str, NDArray[Any]]:
         """Waits; results by name, also when asked again."""
@@ -229,6 +296,9 @@ class Pending:
             if self._error is not None:
                 raise self._error
             try:
+                if self._small is not None:
+                    self._result = self._small.wait()
+                    break
                 self._result = self._receive()
                 if not self._evaluation.outputs:
                     self._client._defaults[self._evaluation.function] = tuple(self._result)
@@ -239,7 +309,8 @@ class Pending:
         return self._result
 
     def _begin_again(self, error: Unavailable) -> None:
-        if not isinstance(error, NeverBegan) and not self._client.retry:
+        is_small = self._small is not None
+        if not self._client.retry and (is_small or not isinstance(error, NeverBegan)):
             self._error = error
         elif self._is_cancelled:
             self._error = Cancelled("the call was cancelled before it began")
@@ -247,6 +318,9 @@ class Pending:
             try:
                 if self._client.retry:
                     time.sleep(self._outage.after(error, True))
+                if is_small:
+                    self._small = self._client._begin_plain(self._evaluation, self._deadline)
+                    return
                 outage = self._outage if self._client.retry else self._client._outage(self._deadline, True)
                 self._connection, self._call = self._client._retry(self._begin, self._deadline, outage=outage)
             except LossdError as last:

@@ -99,12 +99,16 @@ _BY_CODE: Dict[int, Type[LossdError]] = {
 }
 
 
+def from_code(code: int, message: str, metadata: Optional[Dict[str, bytes]] = None) -> LossdError:
+    """The exception for one of gRPC's codes."""
+    kind = _BY_CODE.get(code)
+    if kind is not None:
+        return kind(message, metadata)
+    error = LossdError(message, metadata)
+    error.code = code
+    return error
+
+
 def from_status(status: Any) -> LossdError:
     """The exception for a Status message."""
-    metadata = {item.key: item.value for item in status.metadata}
-    kind = _BY_CODE.get(status.code)
-    if kind is None:
-        error = LossdError(status.message, metadata)
-        error.code = status.code
-        return error
-    return kind(status.message, metadata)
+    return from_code(status.code, status.message, {item.key: item.value for item in status.metadata})

@@ -68,7 +68,7 @@ test-python: build $(PYTHON_ENV)/bin/pytest ## the Python client, installed, aga
 GRPC_ENV := .venv-grpc
 $(GRPC_ENV)/ready:
 	$(PYTHON) -m venv $(GRPC_ENV)
-	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2
+	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2 numpy
 	@touch $@
 
 test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC clients of five languages, and frame by frame

@@ -3,13 +3,13 @@ import LossdHTTP
 import LossdTensor
 import LossdWire
 
-// Compressed messages: decompressed as they come, a bounded part of a turn, up to a bound. Tensors
-// hardly compress, so that big ones come as they are.
+// Compressed messages: decompressed as they come, and copied to where they belong, a bounded part of
+// a turn.
 extension GRPCCall {
   /// What one turn of a call decompresses.
   private static let turnBytes = 128 << 10
-  /// What a compressed message may become: it is copied once more, on the loop.
-  private static let inflatedBytesMax = 8 << 20
+  /// What one turn of a call copies.
+  private static let copiedBytes = 1 << 20
   /// Memory is charged in such steps.
   private static let stepBytes = 16 << 10
 
@@ -34,9 +34,7 @@ extension GRPCCall {
   ) throws(StatusError) -> Int {
     let limits = session?.limits ?? context.limits
     let limit =
-      method.isEvaluating
-      ? min(Int(clamping: limits.payloadBytesMax), GRPCCall.inflatedBytesMax)
-      : Int(limits.messageBytesMax)
+      method.isEvaluating ? Int(clamping: limits.payloadBytesMax) : Int(limits.messageBytesMax)
     var used = 0
     var made = 0
     while !inflater.isDone {
@@ -51,11 +49,11 @@ extension GRPCCall {
       used += step.used
       messageReceived += step.used
       made += step.made
-      if message.count > limit {
+      if inflated.count > limit {
         throw StatusError(
           .resourceExhausted,
-          "a compressed request has over \(limit) bytes when it is decompressed, the most there "
-            + "may be; send big tensors uncompressed")
+          "a compressed request has over \(limit) bytes when it is decompressed, the limit of "
+            + (method.isEvaluating ? "limits.payload_bytes" : "limits.message_bytes"))
       }
       if step.made < GRPCCall.stepBytes && used == bytes.count && !inflater.isDone {
         if messageReceived == messageBytes {
@@ -72,7 +70,7 @@ extension GRPCCall {
     if messageReceived < messageBytes {
       throw StatusError(.internal, "bytes follow a compressed message")
     }
-    try inflated()
+    try messageInflated()
     return used
   }
 
@@ -85,7 +83,7 @@ extension GRPCCall {
       output -> (used: Int, made: Int) in
       do throws(StatusError) {
         let step = try inflater.inflate(bytes, into: output)
-        message.append(UnsafeRawBufferPointer(rebasing: output[..<step.made]))
+        inflated.append(UnsafeRawBufferPointer(rebasing: output[..<step.made]))
         return step
       } catch {
         failure = error
@@ -100,29 +98,38 @@ extension GRPCCall {
   }
 
   /// The message is whole, and decompressed.
-  private func inflated() throws(StatusError) {
+  private func messageInflated() throws(StatusError) {
     input = .prefix
-    if !method.isEvaluating || message.count <= RequestParts.requestBytesMax {
+    if !method.isEvaluating || inflated.count <= RequestParts.requestBytesMax {
+      while inflated.count > 0 { inflated.takeFirst { message.append($0) } }
       return try arriveCollected()
     }
-    messageBytes = message.count
+    messageBytes = inflated.count
     isCollected = true
     input = .waiting
     _ = reserve()
   }
 
-  /// The collected message has its buffer.
-  func collectedReserved(_ buffer: PayloadBuffer) {
-    isCollected = false
-    input = .prefix
-    var failure: StatusError?
-    message.withBytes { bytes in
-      do throws(StatusError) { try splitter.take(bytes) } catch { failure = error }
-    }
-    giveMessage()
+  /// Copies a turn's share of the decompressed message to its buffer. Where more is left, the call
+  /// goes on later; whether nothing is.
+  func copyCollected(to buffer: PayloadBuffer) -> Bool {
     do throws(StatusError) {
+      var failure: StatusError?
+      let rest = max(inflated.count - GRPCCall.copiedBytes, 0)
+      while inflated.count > rest, failure == nil {
+        inflated.takeFirst { bytes in
+          do throws(StatusError) { try splitter.take(bytes) } catch { failure = error }
+        }
+      }
       if let failure { throw failure }
+      if inflated.count > 0 {
+        session?.continueLater(self)
+        return false
+      }
+      giveMessage()
+      input = .prefix
       try partsArrived(buffer)
     } catch { refuse(error) }
+    return true
   }
 }

@@ -30,7 +30,7 @@ extension GRPCCall {
     if isDroppingRequests || hasEnded || !held.isEmpty || isRemoteClosed { return false }
     switch input {
     case .prefix: return prefixCount > 0
-    case .waiting: return false
+    case .waiting, .collected: return false
     case .whole, .parts, .compressed: return true
     }
   }
@@ -123,6 +123,7 @@ extension GRPCCall {
   func continueInput() {
     if isFeeding || isDroppingRequests || hasEnded || isStreamClosed { return }
     if case .waiting = input, !reserve() { return }
+    if case .collected(let buffer) = input, !copyCollected(to: buffer) { return }
     if hasMoreInflated && held.isEmpty { _ = feed(UnsafeRawBufferPointer(start: nil, count: 0)) }
     while !held.isEmpty {
       // `feed` lets go of what is held when the call ends.
@@ -139,8 +140,10 @@ extension GRPCCall {
 
   /// Everything has come, and the call has still to do something with it.
   private var isWaitingWithin: Bool {
-    if case .waiting = input { return true }
-    return hasMoreInflated
+    switch input {
+    case .waiting, .collected: true
+    default: hasMoreInflated
+    }
   }
 
   // MARK: - Messages
@@ -199,7 +202,7 @@ extension GRPCCall {
         try arriveCollected()
       }
       return part
-    case .waiting: return 0
+    case .waiting, .collected: return 0
     case .parts(let buffer):
       let part = min(messageBytes - messageReceived, bytes.count)
       try splitter.take(UnsafeRawBufferPointer(rebasing: bytes[..<part]))
@@ -272,6 +275,7 @@ extension GRPCCall {
 
   func giveMessage() {
     message.removeAll()
+    if inflated.count > 0 { inflated.removeAll() }
     if messageCharged > 0 {
       small.with { $0.give(messageCharged) }
       messageCharged = 0
@@ -364,8 +368,9 @@ extension GRPCCall {
     splitter.begin(
       messageBytes, payload: buffer.base, headBytesMax: Int(session.limits.messageBytesMax))
     if isCollected {
-      collectedReserved(buffer)
-      return true
+      isCollected = false
+      input = .collected(buffer)
+      return copyCollected(to: buffer)
     }
     input = .parts(buffer)
     // One WINDOW_UPDATE for all of it.

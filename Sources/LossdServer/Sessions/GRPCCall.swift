@@ -39,6 +39,8 @@ final class GRPCCall: Call {
     case parts(PayloadBuffer)
     /// A message that is compressed.
     case compressed(Inflater)
+    /// One that has been decompressed, and is copied to where its tensors belong.
+    case collected(PayloadBuffer)
   }
   var input = Input.prefix
   var prefix: UInt64 = 0
@@ -54,7 +56,9 @@ final class GRPCCall: Call {
   var isCollected = false
   /// There is more to decompress of what has come.
   var hasMoreInflated = false
-  /// Charged for `message`.
+  /// What a compressed message has become so far.
+  var inflated = InflatedBytes()
+  /// Charged for `message` and `inflated`.
   var messageCharged = 0
   var isFeeding = false
   /// END_STREAM has come.
@@ -215,7 +219,10 @@ final class GRPCCall: Call {
 
   /// Others wait for memory: ends the call where it holds memory and its client does not get on.
   func inspectStream(_ now: UInt64, _ timeout: UInt64, progress: Int) {
-    if case .waiting = input, !hasEnded { return }
+    switch input {
+    case .waiting where !hasEnded, .collected where !hasEnded: return
+    default: break
+    }
     if !hasEnded {
       return inspect(now, timeout, received: received &+ sent, progress: progress)
     }
@@ -260,5 +267,37 @@ struct HeldBytes {
 
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
     bytes.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[begin...])) }
+  }
+}
+
+/// Bytes of a message of any size, in pieces that never move.
+struct InflatedBytes {
+  private static let pieceBytes = 256 << 10
+
+  private var pieces: [[UInt8]] = []
+  private var first = 0
+  private(set) var count = 0
+
+  mutating func append(_ more: UnsafeRawBufferPointer) {
+    count += more.count
+    let isFull = (pieces.last?.count ?? .max) > InflatedBytes.pieceBytes - more.count
+    if pieces.isEmpty || isFull { pieces.append([]) }
+    pieces[pieces.count - 1].append(contentsOf: more)
+  }
+
+  /// Gives the next piece to `body`, and lets go of it.
+  mutating func takeFirst(_ body: (UnsafeRawBufferPointer) -> Void) {
+    guard first < pieces.count else { return }
+    pieces[first].withUnsafeBytes(body)
+    count -= pieces[first].count
+    pieces[first] = []
+    first += 1
+    if first == pieces.count { removeAll() }
+  }
+
+  mutating func removeAll() {
+    pieces = []
+    first = 0
+    count = 0
   }
 }

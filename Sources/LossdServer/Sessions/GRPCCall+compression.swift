@@ -3,8 +3,8 @@ import LossdHTTP
 import LossdTensor
 import LossdWire
 
-// Compressed messages: decompressed as they come, and copied to where they belong, a bounded part of
-// a turn.
+// Compressed messages: decompressed as they come, and copied to where they belong, a bounded part
+// of a turn.
 extension GRPCCall {
   /// What one turn of a call decompresses.
   private static let turnBytes = 128 << 10

@@ -103,11 +103,11 @@ public struct Trial {
   private func check(_ evaluation: Evaluation) {
     require(
       evaluation.plan.resultBytes >= 0
-        && evaluation.plan.resultBytes <= Evaluation.resultBytesMax + 64,
+        && evaluation.plan.resultBytes <= Evaluation.Plan.resultBytesMax + 64,
       "\(evaluation.plan.resultBytes) bytes of results")
     require(
       evaluation.plan.payloadBytes >= 0
-        && evaluation.plan.payloadBytes <= Evaluation.resultBytesMax,
+        && evaluation.plan.payloadBytes <= Evaluation.Plan.resultBytesMax,
       "\(evaluation.plan.payloadBytes) bytes of payload")
     require(
       evaluation.plan.workspaceBytes >= 0 && evaluation.plan.scratchBytes >= 0,

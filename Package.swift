@@ -75,6 +75,9 @@ let hot: [SwiftSetting] =
   ? []
   : [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]
 
+/// What runs once in a while: the program is as small as its package's bound wants.
+let cold: [SwiftSetting] = [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+
 let package = Package(
   name: "lossd",
   products: [
@@ -110,9 +113,11 @@ let package = Package(
     .target(
       name: "LossdSocket", dependencies: ["CLinux"],
       swiftSettings: hot),
-    .target(name: "LossdSystemd", dependencies: ["LossdSocket", "LossdThreads"]),
+    .target(
+      name: "LossdSystemd", dependencies: ["LossdSocket", "LossdThreads"], swiftSettings: cold),
     .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
-    .target(name: "LossdYAML", dependencies: ["CYAML", "LossdTensor"]),
+    .target(
+      name: "LossdYAML", dependencies: ["CYAML", "LossdTensor"], swiftSettings: cold),
     .target(
       name: "LossdWire", dependencies: ["CLossdProto", "CProtobufC", "LossdTensor"],
       swiftSettings: hot),
@@ -172,8 +177,11 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
         .product(name: "SystemPackage", package: "swift-system"),
       ],
-      // Plugins get a table of functions and no symbols.
-      linkerSettings: [.unsafeFlags(["-Xlinker", "--no-export-dynamic"])]),
+      // Plugins get a table of functions and no symbols. Functions of the same code, whose
+      // addresses nobody takes, are one.
+      linkerSettings: [
+        .unsafeFlags(["-Xlinker", "--no-export-dynamic", "-Xlinker", "--icf=safe"])
+      ]),
     // Within the program lossd: one program under two names is little more than half of two.
     .target(
       name: "lossctl",
@@ -182,7 +190,8 @@ let package = Package(
         "LossdPluginKit",
         "LossdServer", "LossdSocket", "LossdTensor", "LossdThreads", "LossdWire",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ]),
+      ],
+      swiftSettings: cold),
     .executableTarget(
       name: "FunctionBenchmark",
       dependencies: [

@@ -124,8 +124,8 @@ public final class Client: Sendable {
 
   /// What parts of a data set came to together, as one stream of all of it would have said: the
   /// daemon merges their sums in this order, whatever the function. One request takes up to 256.
-  /// INVALID_ARGUMENT where there are more, or where the sums are not the function's; INTERNAL where
-  /// the daemon is older than this and passes over them.
+  /// INVALID_ARGUMENT where there are more, or where the sums are not the function's; INTERNAL
+  /// where the daemon is older than this and passes over them.
   public func merge(
     _ function: String, _ parts: [SummaryMessage], options: EvaluationOptions = EvaluationOptions()
   ) async throws(StatusError) -> SummaryMessage {

@@ -29,7 +29,8 @@ for path in $(ldd "$build/lossd" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p'); do
   case $(basename "$path") in
     libc.so* | libm.so* | libgcc_s.so* | libstdc++.so* | libpthread.so* | libdl.so* | librt.so*) continue ;;
   esac
-  package=$(dpkg-query -S "$(realpath "$path")" 2> /dev/null | sed 's/:.*//' | head -1)
+  # By its name alone: where /lib is /usr/lib, packages know their files by either.
+  package=$(dpkg-query -S "*/$(basename "$(realpath "$path")")" 2> /dev/null | sed 's/:.*//;q' || true)
   [[ -s /usr/share/doc/$package/copyright ]] || { echo "no licence of $path is here" >&2; exit 1; }
   cp "/usr/share/doc/$package/copyright" "$stage/tree/licenses/$package.copyright"
 done

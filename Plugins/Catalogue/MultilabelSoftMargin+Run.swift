@@ -54,16 +54,17 @@ extension MultilabelSoftMarginLoss {
       if state.isVector, let kernels = Kernels.chosen {
         runVector(kernels, call, state, chunk, input, target)
       } else {
-        chunk.sums[Sums.losses] += runRows(call, state, chunk.range, input, target)
+        runRows(call, state, chunk.range, input, target, ChunkTotal(chunk, Sums.losses))
       }
       if state.isOneForAll {
-        chunk.sums[Sums.weights] += Double(state.positions)
+        chunk.add(Double(state.positions), to: Sums.weights)
         return
       }
       // A row counts once, with its first piece.
       let rows = (chunk.range.upperBound + state.pieces - 1) / state.pieces
-      chunk.sums[Sums.weights] += Double(
-        rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces)
+      chunk.add(
+        Double(rows - (chunk.range.lowerBound + state.pieces - 1) / state.pieces),
+        to: Sums.weights)
     case passes.mergedRows:
       guard let loss = call.output(ClassPlaces.loss) else { return }
       merge(call, chunk, loss, pieces: state.pieces, divisor: state.classes)
@@ -80,10 +81,11 @@ extension MultilabelSoftMarginLoss {
     }
   }
 
-  /// Writes what is wanted of these units and returns the sum of their losses.
+  /// Writes what is wanted of these units, and adds their losses up.
   static func runRows(
-    _ call: Call, _ state: State, _ units: Range<Int>, _ input: TensorView, _ target: TensorView
-  ) -> Double {
+    _ call: Call, _ state: State, _ units: Range<Int>, _ input: TensorView, _ target: TensorView,
+    _ losses: ChunkTotal
+  ) {
     let extremes = Extremes(input.dataType)
     let reduction = LossReduction(call.attributes)
     let weight = call.input(ClassPlaces.weight)
@@ -93,7 +95,6 @@ extension MultilabelSoftMarginLoss {
       state.passes.targetSums < 0 ? call.output(ClassPlaces.gradientOfLabels) : nil
     let partials = call.workspace(when: state.passes.mergedRows >= 0)
     let space = state.space
-    var losses = CompensatedSum()
     for unit in units {
       let (position, piece) = unit.quotientAndRemainder(dividingBy: state.pieces)
       let base = space.offsets(position) { $0 != state.axis }
@@ -118,7 +119,6 @@ extension MultilabelSoftMarginLoss {
       partials?[unit] = sum.value
       if state.pieces == 1 { perRow?[position] = sum.value / state.classes }
     }
-    return losses.value
   }
 
   /// Partial sums of the gradient of a tensor that was repeated, over pieces of the repetitions.

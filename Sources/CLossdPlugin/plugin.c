@@ -6,7 +6,7 @@
  * the header before the change in Tests/System/abi, which a test builds plugins against for ever. */
 #include "lossd/plugin.h"
 
-#if LOSSD_ABI_MAJOR != 1 || LOSSD_ABI_MINOR != 2
+#if LOSSD_ABI_MAJOR != 1 || LOSSD_ABI_MINOR != 3
 #error "plugin.h has a version whose layout is written down nowhere: see the comment above"
 #endif
 
@@ -27,3 +27,4 @@
 #include "layout_1_0.h"
 #include "layout_1_1.h"
 #include "layout_1_2.h"
+#include "layout_1_3.h"

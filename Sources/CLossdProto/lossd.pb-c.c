@@ -745,6 +745,96 @@ void   lossd__v1__summary__free_unpacked
   assert(message->base.descriptor == &lossd__v1__summary__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   lossd__v1__state__init
+                     (Lossd__V1__State         *message)
+{
+  static const Lossd__V1__State init_value = LOSSD__V1__STATE__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__state__get_packed_size
+                     (const Lossd__V1__State *message)
+{
+  assert(message->base.descriptor == &lossd__v1__state__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__state__pack
+                     (const Lossd__V1__State *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__state__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__state__pack_to_buffer
+                     (const Lossd__V1__State *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__state__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__State *
+       lossd__v1__state__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__State *)
+     protobuf_c_message_unpack (&lossd__v1__state__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__state__free_unpacked
+                     (Lossd__V1__State *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__state__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   lossd__v1__sum__init
+                     (Lossd__V1__Sum         *message)
+{
+  static const Lossd__V1__Sum init_value = LOSSD__V1__SUM__INIT;
+  *message = init_value;
+}
+size_t lossd__v1__sum__get_packed_size
+                     (const Lossd__V1__Sum *message)
+{
+  assert(message->base.descriptor == &lossd__v1__sum__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t lossd__v1__sum__pack
+                     (const Lossd__V1__Sum *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &lossd__v1__sum__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t lossd__v1__sum__pack_to_buffer
+                     (const Lossd__V1__Sum *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &lossd__v1__sum__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Lossd__V1__Sum *
+       lossd__v1__sum__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Lossd__V1__Sum *)
+     protobuf_c_message_unpack (&lossd__v1__sum__descriptor,
+                                allocator, len, data);
+}
+void   lossd__v1__sum__free_unpacked
+                     (Lossd__V1__Sum *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &lossd__v1__sum__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   lossd__v1__list_functions_request__init
                      (Lossd__V1__ListFunctionsRequest         *message)
 {
@@ -2842,7 +2932,7 @@ const ProtobufCMessageDescriptor lossd__v1__summary__state_entry__descriptor =
   (ProtobufCMessageInit) lossd__v1__summary__state_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__summary__field_descriptors[4] =
+static const ProtobufCFieldDescriptor lossd__v1__summary__field_descriptors[5] =
 {
   {
     "batches",
@@ -2892,17 +2982,30 @@ static const ProtobufCFieldDescriptor lossd__v1__summary__field_descriptors[4] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "whole",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Summary, whole),
+    &lossd__v1__state__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__summary__field_indices_by_name[] = {
   0,   /* field[0] = batches */
   1,   /* field[1] = rows */
   3,   /* field[3] = state */
   2,   /* field[2] = values */
+  4,   /* field[4] = whole */
 };
 static const ProtobufCIntRange lossd__v1__summary__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor lossd__v1__summary__descriptor =
 {
@@ -2912,11 +3015,126 @@ const ProtobufCMessageDescriptor lossd__v1__summary__descriptor =
   "Lossd__V1__Summary",
   "lossd.v1",
   sizeof(Lossd__V1__Summary),
-  4,
+  5,
   lossd__v1__summary__field_descriptors,
   lossd__v1__summary__field_indices_by_name,
   1,  lossd__v1__summary__number_ranges,
   (ProtobufCMessageInit) lossd__v1__summary__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__state__field_descriptors[3] =
+{
+  {
+    "function",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__State, function),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kernels",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__State, kernels),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "sums",
+    3,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Lossd__V1__State, n_sums),
+    offsetof(Lossd__V1__State, sums),
+    &lossd__v1__sum__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__state__field_indices_by_name[] = {
+  0,   /* field[0] = function */
+  1,   /* field[1] = kernels */
+  2,   /* field[2] = sums */
+};
+static const ProtobufCIntRange lossd__v1__state__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor lossd__v1__state__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.State",
+  "State",
+  "Lossd__V1__State",
+  "lossd.v1",
+  sizeof(Lossd__V1__State),
+  3,
+  lossd__v1__state__field_descriptors,
+  lossd__v1__state__field_indices_by_name,
+  1,  lossd__v1__state__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__state__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor lossd__v1__sum__field_descriptors[2] =
+{
+  {
+    "name",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Sum, name),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "exact",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Sum, exact),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned lossd__v1__sum__field_indices_by_name[] = {
+  1,   /* field[1] = exact */
+  0,   /* field[0] = name */
+};
+static const ProtobufCIntRange lossd__v1__sum__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor lossd__v1__sum__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "lossd.v1.Sum",
+  "Sum",
+  "Lossd__V1__Sum",
+  "lossd.v1",
+  sizeof(Lossd__V1__Sum),
+  2,
+  lossd__v1__sum__field_descriptors,
+  lossd__v1__sum__field_indices_by_name,
+  1,  lossd__v1__sum__number_ranges,
+  (ProtobufCMessageInit) lossd__v1__sum__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor lossd__v1__list_functions_request__field_descriptors[1] =
@@ -2995,7 +3213,7 @@ const ProtobufCMessageDescriptor lossd__v1__list_functions_response__descriptor 
   (ProtobufCMessageInit) lossd__v1__list_functions_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor lossd__v1__function__field_descriptors[8] =
+static const ProtobufCFieldDescriptor lossd__v1__function__field_descriptors[9] =
 {
   {
     "name",
@@ -3093,12 +3311,25 @@ static const ProtobufCFieldDescriptor lossd__v1__function__field_descriptors[8] 
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "order_free",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Lossd__V1__Function, order_free),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned lossd__v1__function__field_indices_by_name[] = {
   5,   /* field[5] = attributes */
   3,   /* field[3] = inputs */
   1,   /* field[1] = kind */
   0,   /* field[0] = name */
+  8,   /* field[8] = order_free */
   4,   /* field[4] = outputs */
   6,   /* field[6] = plugin */
   2,   /* field[2] = summary */
@@ -3107,7 +3338,7 @@ static const unsigned lossd__v1__function__field_indices_by_name[] = {
 static const ProtobufCIntRange lossd__v1__function__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor lossd__v1__function__descriptor =
 {
@@ -3117,7 +3348,7 @@ const ProtobufCMessageDescriptor lossd__v1__function__descriptor =
   "Lossd__V1__Function",
   "lossd.v1",
   sizeof(Lossd__V1__Function),
-  8,
+  9,
   lossd__v1__function__field_descriptors,
   lossd__v1__function__field_indices_by_name,
   1,  lossd__v1__function__number_ranges,

@@ -51,11 +51,24 @@ enum DescriptorCheck {
     try count(
       function.accumulator_count, LOSSD_ACCUMULATORS_MAX, function.accumulators != nil,
       "accumulators", text)
+    try kinds(function, text)
     try count(function.value_count, LOSSD_VALUES_MAX, function.values != nil, "values", text)
     guard function.state_bytes <= UInt32(LOSSD_STATE_BYTES_MAX) else {
       throw refusal("\(text) wants \(function.state_bytes) bytes of state")
     }
     try declarations(function, text)
+  }
+
+  private static func kinds(_ function: lossd_function, _ text: String) throws(StatusError) {
+    guard let kinds = function.kinds else { return }
+    for index in 0..<Int(function.accumulator_count) {
+      guard kinds[index] <= UInt32(LOSSD_SUM) else {
+        throw refusal("\(text)'s accumulator \(index) has the unknown kind \(kinds[index])")
+      }
+      guard kinds[index] == UInt32(LOSSD_PLAIN) || function.merge == nil else {
+        throw refusal("\(text) has a merge of its own and the sum \(index), which the host merges")
+      }
+    }
   }
 
   private static func declarations(

@@ -6,7 +6,7 @@ extension Evaluation {
   /// went. Under the workers' lock while they have it.
   public struct Progress: ~Copyable {
     /// The sums over all chunks, once it has run.
-    public internal(set) var accumulator = Accumulator(fields: 0)
+    public internal(set) var accumulator = Accumulator()
     /// Everything has been computed: the results are there.
     public internal(set) var isComputed = false
     /// A worker adds up a stage's sums, or finishes.
@@ -27,13 +27,18 @@ extension Evaluation {
     /// The sums of the passes before, rounded, while a pass runs.
     let totals: UnsafeMutablePointer<Double>
     let values: UnsafeMutablePointer<Double>
-    /// A stretch's sums, one slot a chunk: several threads write different ones at the same time.
+    /// `ChunkSums.plain` of the thread that runs the whole call.
+    let plain: UnsafeMutablePointer<Double>
+    /// A stretch's sums of a function that merges by itself, one slot a chunk: several threads
+    /// write different ones at the same time.
     private(set) var sumsBase: UnsafeMutablePointer<Double>
     private var sums = AlignedBuffer(count: 16 * MemoryLayout<Double>.stride)
 
     init(_ layout: inout CallLayout) {
       totals = layout.place(Int(LOSSD_ACCUMULATORS_MAX))
       values = layout.place(Int(LOSSD_VALUES_MAX))
+      plain = layout.place(Int(LOSSD_ACCUMULATORS_MAX))
+      plain.initialize(repeating: 0, count: Int(LOSSD_ACCUMULATORS_MAX))
       sumsBase = sums.base.assumingMemoryBound(to: Double.self)
     }
 
@@ -68,7 +73,7 @@ extension Evaluation {
     mutating func erase(_ entry: FunctionEntry, workspaceBytes: Int) {
       clearBytes(sums.base, sums.count)
       totals.initialize(repeating: 0, count: Int(LOSSD_ACCUMULATORS_MAX))
-      accumulator.reset(fields: entry.accumulatorCount)
+      accumulator.reset(entry)
       if let workspace { clearBytes(workspace.base, min(workspaceBytes, workspace.count)) }
     }
   }

@@ -24,7 +24,7 @@ extension Evaluation {
     if plan.clearsAtBind { clear(0, plan.layoutBytes) }
     progress.workspace = workspace
     request.call.pointee.workspace = workspace?.base
-    progress.accumulator.reset(fields: entry.accumulatorCount)
+    progress.accumulator.reset(entry)
     progress.accumulator.write(to: progress.totals)
     try beginStage()
   }
@@ -108,13 +108,16 @@ extension Evaluation {
     progress.nextChunk = progress.firstChunk
     progress.chunkEnd = min(
       plan.stages[progress.stage].chunks, progress.firstChunk + Chunking.stretch)
-    try progress.prepareSums((progress.chunkEnd - progress.firstChunk) * entry.accumulatorCount)
+    if entry.mergesByItself {
+      try progress.prepareSums((progress.chunkEnd - progress.firstChunk) * entry.accumulatorCount)
+    }
   }
 
-  /// Runs one chunk of the current stretch.
-  func runChunk(_ index: Int, sums: UnsafeMutablePointer<Double>, scratch: UnsafeMutableRawPointer)
-    throws(StatusError)
-  {
+  /// Runs one chunk of the current stretch, whose sums go to `sums`, but for a function that merges
+  /// by itself.
+  func runChunk(
+    _ index: Int, sums: ChunkSums, scratch: UnsafeMutableRawPointer
+  ) throws(StatusError) {
     let current = plan.stages[progress.stage]
     let begin = index * current.unitsPerChunk
     let end = min(begin + current.unitsPerChunk, current.units)
@@ -125,13 +128,20 @@ extension Evaluation {
     case .copyInput(let input): return copyInput(input, begin, end)
     case .checkBools(let input): return try checkBools(input, begin, end)
     }
+    let isOwn = entry.mergesByItself
     var chunk = lossd_chunk(
       struct_size: UInt32(MemoryLayout<lossd_chunk>.size), pass: UInt32(pass),
       begin: Int64(begin), end: Int64(end),
-      accumulator: sums + (index - progress.firstChunk) * entry.accumulatorCount, scratch: scratch)
+      accumulator: isOwn
+        ? progress.sumsBase + (index - progress.firstChunk) * entry.accumulatorCount : sums.plain,
+      scratch: scratch, sums: OpaquePointer(sums.sums))
     var error = FunctionEntry.noError()
     let code = entry.run(request.call, &chunk, &error)
-    if code != LOSSD_OK { throw StatusError(entry.name, code, error) }
+    if code != LOSSD_OK {
+      sums.clear(entry)
+      throw StatusError(entry.name, code, error)
+    }
+    if !isOwn { sums.settle(entry) }
   }
 
   private func clear(_ begin: Int, _ end: Int) {
@@ -172,7 +182,7 @@ extension Evaluation {
   func advance() throws(StatusError) -> Bool {
     let isWhole = progress.chunkEnd == plan.stages[progress.stage].chunks
     if case .functionPass = plan.stages[progress.stage].work, entry.accumulatorCount > 0 {
-      try Unretained(entry).with { (entry) throws(StatusError) in
+      if entry.mergesByItself {
         for chunk in 0..<progress.chunkEnd - progress.firstChunk {
           try progress.accumulator.add(progress.sumsBase + chunk * entry.accumulatorCount, entry)
         }
@@ -229,12 +239,9 @@ extension Evaluation {
 
   /// The values of a whole stream: what one call over all its batches would have given; nil for one
   /// that does not exist.
-  public func summaryValues(_ total: Accumulator) throws(StatusError) -> [Double?] {
-    var sums = [Double](repeating: 0, count: max(entry.accumulatorCount, 1))
-    sums.withUnsafeMutableBufferPointer { buffer in
-      if let base = buffer.baseAddress { total.write(to: base) }
-    }
-    let present = try computeValues(sums)
+  public func summaryValues(_ sums: [Double]) throws(StatusError) -> [Double?] {
+    precondition(sums.count == entry.accumulatorCount)
+    let present = try computeValues(sums.isEmpty ? [0] : sums)
     return (0..<entry.valueCount).map {
       present & (1 << UInt64($0)) != 0 ? progress.values[$0] : nil
     }
@@ -257,11 +264,24 @@ extension Evaluation {
     while progress.stage < plan.stages.count {
       for chunk in progress.firstChunk..<progress.chunkEnd {
         if let stop = reasonToStop() { throw stop }
-        try runChunk(chunk, sums: progress.sumsBase, scratch: scratch)
+        try runChunkHere(chunk, scratch: scratch)
       }
       _ = try advance()
     }
     try finishOutputs()
+  }
+
+  /// Runs a chunk that no other runs beside: its sums are the call's at once.
+  private func runChunkHere(
+    _ index: Int, scratch: UnsafeMutableRawPointer
+  ) throws(StatusError) {
+    // A function may look at the totals meanwhile, not at these.
+    var total = Accumulator()
+    swap(&total, &progress.accumulator)
+    defer { swap(&total, &progress.accumulator) }
+    try total.withChunk(plain: progress.plain) { (sums) throws(StatusError) in
+      try runChunk(index, sums: sums, scratch: scratch)
+    }
   }
 
   /// Runs everything in this thread; `error` says how it ended.

@@ -21,6 +21,8 @@ public final class FunctionEntry: @unchecked Sendable {
   public let plugin: String
   public let pluginVersion: String
   public let function: UnsafePointer<lossd_function>
+  /// Bit i: accumulator i is of plugin.h's kind LOSSD_SUM.
+  private let sumKinds: UInt64
   /// The library that the function is from; nil: the program itself.
   public let owner: (any FunctionOwner)?
   /// Whether it runs elsewhere, not in this engine.
@@ -33,6 +35,7 @@ public final class FunctionEntry: @unchecked Sendable {
     owner: (any FunctionOwner)? = nil
   ) {
     self.function = function
+    sumKinds = function.pointee.sumKinds
     self.owner = owner
     isElsewhere = owner?.isElsewhere ?? false
     activity =
@@ -65,6 +68,12 @@ public final class FunctionEntry: @unchecked Sendable {
 
   /// Whether sums are merged by a callback of the function's, not added.
   public var mergesByItself: Bool { function.pointee.merge != nil }
+  /// Whether an accumulator is added to by host->add_to_sum alone.
+  func isSum(_ index: Int) -> Bool { sumKinds & 1 << UInt64(index) != 0 }
+  /// Whether the function's sums do not depend on how the data was cut.
+  public var isOrderFree: Bool {
+    accumulatorCount > 0 && sumKinds == (1 << UInt64(accumulatorCount)) - 1
+  }
   public var accumulatorCount: Int { Int(function.pointee.accumulator_count) }
   public var valueCount: Int { Int(function.pointee.value_count) }
 
@@ -110,4 +119,24 @@ func matches(_ text: UnsafePointer<CChar>, _ bytes: UnsafeRawBufferPointer) -> B
     index += 1
   }
   return text[index] == 0
+}
+
+extension lossd_function {
+  /// LOSSD_PLAIN or LOSSD_SUM, of a checked function.
+  public func kind(ofAccumulator index: Int) -> UInt32 { kinds?[index] ?? UInt32(LOSSD_PLAIN) }
+
+  /// The kinds of its accumulators; nil: it is of a version that knows none, or all are PLAIN.
+  var kinds: UnsafePointer<UInt32>? {
+    let end = MemoryLayout<lossd_function>.offset(of: \.accumulator_kinds).map {
+      $0 + MemoryLayout<UnsafePointer<UInt32>?>.size
+    }
+    return Int(struct_size) >= end ?? .max ? accumulator_kinds : nil
+  }
+
+  fileprivate var sumKinds: UInt64 {
+    guard let kinds else { return 0 }
+    return (0..<UInt64(accumulator_count)).reduce(0) { bits, index in
+      kinds[Int(index)] == UInt32(LOSSD_SUM) ? bits | 1 << index : bits
+    }
+  }
 }

@@ -33,6 +33,13 @@ enum Host {
           let object = behind.load(as: UnsafeRawPointer.self)
           let evaluation = Unmanaged<Evaluation>.fromOpaque(object).takeUnretainedValue()
           return evaluation.reasonToStop() == nil ? 0 : 1
+        },
+        add_to_sum: { chunk, index, values, count in
+          guard let chunk, let values, let sums = chunk.pointee.sums,
+            index < UInt32(LOSSD_ACCUMULATORS_MAX)
+          else { return }
+          let sum = UnsafeMutablePointer<ExactSum>(sums) + Int(index)
+          sum.pointee.add(values, Int(count))
         }))
     return UnsafePointer(table)
   }()

@@ -14,6 +14,10 @@ final class WorkerThread: @unchecked Sendable {
   fileprivate(set) var isLost = false
   /// It is about to end.
   var isBack = false
+  /// Of its chunks, one after the other.
+  let sums = ChunkSums.allocate()
+
+  deinit { sums.deallocate() }
 
   /// Whether another thread has its place.
   var isReplaced: Bool { isRetiring || isLost }

@@ -43,7 +43,7 @@ extension WorkerThreads {
   ) {
     let values = Box<[Double?]>([])
     let task: Evaluation.Task = { (call, _) throws(StatusError) in
-      let result = try call.summaryValues(total)
+      let result = try call.summaryValues(total.values)
       values.content.withLock { $0 = result }
     }
     submit(evaluation, group, task) { _ in completion(values.content.withLock { $0 }) }

@@ -25,10 +25,11 @@ extension WorkerThreads {
             scratch = try AlignedBuffer(reserving: call.plan.scratchBytes)
           }
         } catch { return error }
-        return run(call, chunk, scratch)
+        return run(call, chunk, me.sums, scratch)
       }
       if me.isLost { return letGo(call) }
       call.progress.outstanding -= 1
+      if error == nil { call.progress.accumulator.take(me.sums) }
       if let error, call.progress.failure == nil || chunk < (call.progress.failure?.chunk ?? 0) {
         queue.remove(call, group)
         call.progress.failure = (call.progress.stage, chunk, error)
@@ -117,10 +118,10 @@ extension WorkerThreads {
     return completion
   }
 
-  private func run(_ call: Evaluation, _ chunk: Int, _ scratch: AlignedBuffer) -> StatusError? {
+  private func run(
+    _ call: Evaluation, _ chunk: Int, _ sums: ChunkSums, _ scratch: AlignedBuffer
+  ) -> StatusError? {
     defer { clear(scratch, call) }
-    // The array is not resized while a stage runs; each chunk writes its own slots.
-    let sums = call.progress.sumsBase
     do throws(StatusError) {
       try call.runChunk(chunk, sums: sums, scratch: scratch.base)
       return nil

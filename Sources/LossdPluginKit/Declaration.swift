@@ -15,15 +15,15 @@ public struct FunctionDeclaration: Sendable {
   public var inputs: [InputDeclaration]
   public var outputs: [OutputDeclaration]
   public var attributes: [AttributeDeclaration]
-  /// Names of the float64 sums that chunks, batches and machines add up.
-  public var accumulators: [String]
+  /// What chunks, batches and machines add up.
+  public var accumulators: [AccumulatorDeclaration]
   /// Names of what `finish` computes from the sums, `loss` first.
   public var values: [String]
 
   public init(
     name: String, kind: Kind, summary: String, inputs: [InputDeclaration],
     outputs: [OutputDeclaration], attributes: [AttributeDeclaration],
-    accumulators: [String] = [], values: [String] = []
+    accumulators: [AccumulatorDeclaration] = [], values: [String] = []
   ) {
     self.name = name
     self.kind = kind
@@ -34,6 +34,22 @@ public struct FunctionDeclaration: Sendable {
     self.accumulators = accumulators
     self.values = values
   }
+}
+
+/// plugin.h's accumulator. A text alone is the name of a plain one.
+public struct AccumulatorDeclaration: Sendable, ExpressibleByStringLiteral {
+  /// plugin.h's LOSSD_PLAIN and LOSSD_SUM.
+  public enum Kind: UInt32, Sendable { case plain, sum }
+
+  public var name: String
+  public var kind: Kind
+
+  public init(_ name: String, _ kind: Kind) {
+    self.name = name
+    self.kind = kind
+  }
+
+  public init(stringLiteral name: String) { self.init(name, .plain) }
 }
 
 public struct InputDeclaration: Sendable {

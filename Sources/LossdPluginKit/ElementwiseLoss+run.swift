@@ -43,7 +43,6 @@ extension ElementwiseLoss {
     let losses = tiles.losses
     let start = chunk.range.lowerBound &* Elementwise.unit
     let end = Swift.min(chunk.range.upperBound &* Elementwise.unit, state.pointee.count)
-    var sum = 0.0
     var at = start
     while at < end {
       let count = Swift.min(Elementwise.tile, end &- at)
@@ -57,7 +56,7 @@ extension ElementwiseLoss {
         lossLoop(state.pointee.loss, x, y, losses, count)
       }
       if let weights { multiply(losses, weights, count) }
-      sum += sumOf(losses, count)
+      chunk.add(losses, count, to: 0)
       if let perElement { T._store(losses, perElement, at, count) }
       if let gradient {
         tiles.scale(slopes, weights, at, count)
@@ -76,8 +75,7 @@ extension ElementwiseLoss {
       }
       at &+= Elementwise.tile
     }
-    chunk.sums[0] += sum
-    chunk.sums[1] += Double(end &- start)
+    chunk.add(Double(end &- start), to: 1)
   }
 
   // The hot loops, each a function by itself: in a larger one the optimiser loses them.

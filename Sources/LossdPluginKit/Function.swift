@@ -166,11 +166,47 @@ public struct Plan {
 /// A part of one pass.
 public struct Chunk {
   @usableFromInline let raw: UnsafePointer<lossd_chunk>
+  @usableFromInline let host: UnsafePointer<lossd_host>
 
   @inlinable public var pass: Int { Int(raw.pointee.pass) }
   @inlinable public var range: Range<Int> { Int(raw.pointee.begin)..<Int(raw.pointee.end) }
-  /// This chunk's sums, zero at its start.
+  /// This chunk's accumulators of kind `.plain`, zero at its start.
   @inlinable public var sums: UnsafeMutablePointer<Double> { raw.pointee.accumulator }
+
+  /// Adds a number to an accumulator of kind `.sum`, without rounding.
+  @inlinable public func add(_ value: Double, to index: Int) {
+    withUnsafePointer(to: value) { add($0, 1, to: index) }
+  }
+
+  /// Adds `count` numbers.
+  @inlinable public func add(_ values: UnsafePointer<Double>, _ count: Int, to index: Int) {
+    // The host has it: a plugin of this minor version is refused by those that have not.
+    host.pointee.add_to_sum.unsafelyUnwrapped(raw, UInt32(index), values, count)
+  }
+
+  /// Adds a number `count` times, as if one by one: the product may be no float64.
+  @inlinable public func add(_ value: Double, times count: Int, to index: Int) {
+    let factor = Double(count)
+    let product = value * factor
+    add(product, to: index)
+    let rest = (-product).addingProduct(value, factor)
+    if rest.isFinite { add(rest, to: index) }
+  }
+
+  /// Adds `count` numbers of what a loss computes in.
+  @inlinable func add<T: LossScalar>(_ values: UnsafePointer<T>, _ count: Int, to index: Int) {
+    let raw = UnsafeRawPointer(values)
+    if T.self == Double.self {
+      return add(raw.assumingMemoryBound(to: Double.self), count, to: index)
+    }
+    if let exact = ExactParts(raw.assumingMemoryBound(to: Float.self), count) {
+      return withUnsafeBytes(of: exact.parts) {
+        // Three of them, one behind the other.
+        add($0.assumingMemoryBound(to: Double.self).baseAddress.unsafelyUnwrapped, 3, to: index)
+      }
+    }
+    for place in 0..<count { add(values[place].double, to: index) }
+  }
   /// `Plan.setScratch`'s bytes, 64-byte-aligned, this chunk's alone.
   @inlinable public var scratch: UnsafeMutableRawPointer { raw.pointee.scratch }
 }

@@ -100,7 +100,7 @@ let runCallback:
     guard let call, let chunk, let error else { return LOSSD_INTERNAL }
     do throws(StatusError) {
       try withBox(call.pointee.function) { (box) throws(StatusError) in
-        try box.run(Call(raw: call), Chunk(raw: chunk))
+        try box.run(Call(raw: call), Chunk(raw: chunk, host: call.pointee.host))
       }
       return LOSSD_OK
     } catch let failure {

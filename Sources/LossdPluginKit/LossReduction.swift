@@ -18,7 +18,9 @@ public enum LossReduction: String, Sendable, BitwiseCopyable {
         + (hasBatchMean ? "; batchmean: the sum over input's first size" : ""))
   }
 
-  package static let accumulators = ["loss_sum", "weight_sum"]
+  package static let accumulators = [
+    AccumulatorDeclaration("loss_sum", .sum), AccumulatorDeclaration("weight_sum", .sum),
+  ]
   package static let values = ["loss"]
 
   /// Of a call whose attribute of this place it is.

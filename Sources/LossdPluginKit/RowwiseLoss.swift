@@ -224,7 +224,7 @@ extension RowwiseLoss {
       let weight = call.input(Place.weight)
       for row in chunk.range {
         if let label = try state.pointee.label(target, row) {
-          chunk.sums[1] += weight.map { element($0, label) } ?? 1
+          chunk.add(weight.map { element($0, label) } ?? 1, to: 1)
         }
       }
     } else if input.dataType == .float64 {
@@ -248,8 +248,8 @@ extension RowwiseLoss {
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
     if state.isOneForAll {
       let nothing = Row(view(input, 0, scratch, 0), 0)
-      chunk.sums[0] += state.loss.evaluate(nothing, 0, nothing, nil) * Double(places.rows)
-      chunk.sums[1] += Double(places.rows)
+      chunk.add(state.loss.evaluate(nothing, 0, nothing, nil), times: places.rows, to: 0)
+      chunk.add(Double(places.rows), to: 1)
       return
     }
     let (ownX, ownY) = (scratch, scratch + block &* classes)
@@ -281,8 +281,8 @@ extension RowwiseLoss {
         var value =
           own
           * state.loss.evaluate(x, label, y, gradient == nil ? nil : MutableRow(slopes, classes))
-        chunk.sums[0] += value
-        if !state.sumsWeightsFirst { chunk.sums[1] += own }
+        chunk.add(value, to: 0)
+        if !state.sumsWeightsFirst { chunk.add(own, to: 1) }
         if let perRow { Double._store(&value, perRow, index, 1) }
         guard let gradient else { continue }
         var factor = scale

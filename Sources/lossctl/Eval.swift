@@ -63,6 +63,12 @@ struct Eval: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Rows a batch.", valueName: "n"))
   var batchSize: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "Write what the data set came to, for lossctl merge.", valueName: "file"),
+    completion: .file())
+  var saveState: String?
+
   @Option(help: ArgumentHelp("Give up after so many seconds.", valueName: "seconds"))
   var timeout: Double?
 
@@ -126,6 +132,7 @@ struct Eval: AsyncParsableCommand {
     _ saves: [(name: String, value: String)]
   ) throws {
     if batchSize != nil { throw Complaint("--batch-size needs a daemon", status: 64) }
+    if saveState != nil { throw Complaint("--save-state needs a daemon", status: 64) }
     let engine = try EmbeddedEngine()
     let description = try engine.functions(named: function)[0]
     let results = try engine.evaluate(
@@ -170,6 +177,12 @@ struct Eval: AsyncParsableCommand {
     let limit = client.payloadBytesMax(try await client.hello(timeout: timeout))
     if let batches = try batches(client, description, inputs, options, saves, limit, retry) {
       let result = try await batches.run()
+      if let saveState {
+        try StateFile(
+          path: saveState, function: function, attributes: options.attributes,
+          summary: result.summary
+        ).write()
+      }
       print(json ? result.json(function).text : result.text)
     } else {
       try await evaluateAtOnce(client, description, inputs, options, saves, retry)
@@ -210,15 +223,16 @@ struct Eval: AsyncParsableCommand {
   ) throws -> BatchedEvaluation? {
     let bytes = BatchRule.payloadBytes(inputs.map { $0.stored.byteCount })
     let fits = bytes <= limit
-    if fits && batchSize == nil { return nil }
+    if fits && batchSize == nil && saveState == nil { return nil }
     let rule: BatchRule
     do throws(BatchRule.Uncuttable) {
       rule = try BatchRule(description, inputs, options.attributes, outputs: options.outputs)
     } catch {
       if fits {
+        let option = batchSize == nil ? "--save-state" : "--batch-size"
         throw Complaint(
-          "--batch-size: \(function) cannot be cut into batches: \(error.text); without "
-            + "--batch-size it is one call", status: 64)
+          "\(option): \(function) cannot be cut into batches: \(error.text); without "
+            + "\(option) it is one call", status: 64)
       }
       throw StatusError(
         .resourceExhausted,
@@ -226,7 +240,10 @@ struct Eval: AsyncParsableCommand {
           + "(limits.payload_bytes), and they cannot be cut into batches: \(error.text)")
     }
     // Of no rows there is no batch: one call says what a mean of nothing is.
-    if rule.rows == 0 { return nil }
+    if rule.rows == 0 {
+      if saveState == nil { return nil }
+      throw Complaint("--save-state: \(function) has no rows here, and so no state", status: 64)
+    }
     return try BatchedEvaluation(
       client: client, description: description, rule: rule, options: options, saves: saves,
       batchSize: batchSize, payloadBytesMax: limit, retry: retry)

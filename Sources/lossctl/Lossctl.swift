@@ -14,7 +14,9 @@ struct Lossctl: AsyncParsableCommand {
       The daemon's address is --server, else $LOSSD_ADDRESS, else unix:/run/lossd/lossd.sock.
       """,
     version: "lossctl \(lossdVersion)",
-    subcommands: [Eval.self, Functions.self, Plugin.self, Status.self, Ping.self, Bench.self])
+    subcommands: [
+      Eval.self, Merge.self, Functions.self, Plugin.self, Status.self, Ping.self, Bench.self,
+    ])
 
   static func main() async {
     if let text = wrongCommand(CommandLine.arguments.dropFirst()) {

@@ -63,7 +63,7 @@ struct IndexSet {
               labels: labels, rowWeights: rowWeights, scales: scales.baseAddress, losses: base,
               weights: weights.raw, weightSum: weightSum, smoothing: smoothing),
             scratch: scratch, isStreamed: isStreamed)
-          _ = item.table.rows(&call)
+          item.table.rows(&call)
         }
       }
     }
@@ -141,7 +141,7 @@ struct ProbabilitySet {
             classes: RowClasses(
               scales: scales.baseAddress, losses: base, weights: weights.raw,
               smoothing: smoothing), scratch: scratch, isStreamed: isStreamed)
-          _ = item.table.rows(&call)
+          item.table.rows(&call)
         }
       }
     }
@@ -171,5 +171,20 @@ struct ProbabilitySet {
           item.kind, name + " gradient \(c)")
       }
     }
+  }
+}
+
+extension KernelTable {
+  /// Computes the elements of a loss and returns the sum of the losses.
+  func total(_ call: inout ElementCall, isDouble: Bool) -> Double {
+    let losses = UnsafeMutableRawPointer.allocate(
+      byteCount: call.count * MemoryLayout<Double>.stride, alignment: 64)
+    defer { losses.deallocate() }
+    call.losses = losses
+    let rough = elements(&call)
+    if !rough.isFinite { return rough }
+    var parts = [0.0, 0.0, 0.0]
+    precondition(exactSum(losses, call.count, &parts), "three numbers hold no sum of these losses")
+    return parts[0] + parts[1] + parts[2]
   }
 }

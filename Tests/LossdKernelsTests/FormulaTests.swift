@@ -73,7 +73,7 @@ import Testing
         var call = ElementCall(
           .smoothL1, x: x.raw, y: y.raw, values: losses.raw, slopes: slopes.raw,
           slopesOfY: ofY.raw, constants: ElementConstants(beta), scale: 0.5, count: count)
-        let sum = item.table.elements(&call)
+        let sum = item.table.total(&call, isDouble: item.kind == .float64)
         var total: Truth = 0
         for i in 0..<count {
           let (a, b, c) = (Truth(x[i]), Truth(y[i]), Truth(beta))

@@ -31,7 +31,7 @@ import Testing
       var call = RowCall(
         isLogarithmic ? .logSoftmax : .softmax, x: x.raw, y: upstream?.raw, values: output?.raw,
         gradient: gradient?.raw, rows: layout.strided, scratch: scratch, isStreamed: isStreamed)
-      _ = item.table.rows(&call)
+      item.table.rows(&call)
     }
     item.table.settle()
   }
@@ -237,7 +237,7 @@ private final class BlockNumbers {
       rows: StridedRows(count: layout.rows, size: layout.size, step: 1, stride: layout.rows),
       scratch: scratch, step: .blockSums,
       sums: BlockSums(maxima: maxima, sums: sums, dots: shares))
-    _ = item.table.rows(&block)
+    item.table.rows(&block)
     block.step = .blockResults
     for row in 0..<layout.rows {
       switch (isLogarithmic, upstream == nil) {
@@ -258,7 +258,7 @@ private final class BlockNumbers {
 
   func write(_ output: Sample?, _ gradient: Sample?, _ isStreamed: Bool) {
     (block.values, block.gradient, block.isStreamed) = (output?.raw, gradient?.raw, isStreamed)
-    _ = item.table.rows(&block)
+    item.table.rows(&block)
     item.table.settle()
   }
 }

@@ -16,7 +16,7 @@ import Testing
 
   private func call(_ user: Int) -> ForeignCall {
     ForeignCall(
-      .finish(Accumulator(fields: 0)), Evaluation(entry), users[user], deadline: .max
+      .finish(Accumulator()), Evaluation(entry), users[user], deadline: .max
     ) { _ in }
   }
 

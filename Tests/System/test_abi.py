@@ -69,7 +69,7 @@ class ABI(unittest.TestCase):
             "a narrower field that moves others": ("  uint32_t rank;          /* at most", "  uint16_t rank;          /* at most"),
             "a longer text": ("char text[496]", "char text[504]"),
             "a number used otherwise": ("#define LOSSD_FLOAT16 3", "#define LOSSD_FLOAT16 4"),
-            "a version that is written down nowhere": ("#define LOSSD_ABI_MINOR 2", "#define LOSSD_ABI_MINOR 3"),
+            "a version that is written down nowhere": ("#define LOSSD_ABI_MINOR 3", "#define LOSSD_ABI_MINOR 4"),
         }
         include = self.folder / "lossd"
         include.mkdir()

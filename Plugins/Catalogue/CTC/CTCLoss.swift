@@ -203,7 +203,7 @@ enum CTCLoss: Function {
     let samples = memory.samples(call.workspace)
     let perSample = reduction == .none ? call.output(Place.loss) : nil
     let zeroesInfinity = call.attributes.bool(Place.zeroInfinity)
-    var losses = CompensatedSum()
+    let losses = ChunkTotal(chunk, Sums.losses)
     let alignment = CTCAlignment(call, state, memory, logs, targets, chunk.scratch)
     for sample in chunk.range {
       let loss = try alignment.evaluate(sample)
@@ -211,8 +211,7 @@ enum CTCLoss: Function {
       perSample?[sample] = shown
       losses.add(reduction == .mean ? shown / Double(max(samples[sample].labels, 1)) : shown)
     }
-    chunk.sums[0] += losses.value
-    chunk.sums[1] += Double(chunk.range.count)
+    chunk.add(Double(chunk.range.count), to: Sums.weights)
   }
 
   static func finish(

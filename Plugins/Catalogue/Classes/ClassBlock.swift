@@ -40,11 +40,11 @@ struct ClassBlock {
     kernelScratch = UnsafeMutableRawPointer(labels + ClassBlock.positions)
   }
 
-  /// Checks the targets of positions `first ..< first + count`; returns the sum of their weights.
+  /// Checks the targets of positions `first ..< first + count`, and adds their weights up.
   mutating func setLabels(
     _ kernels: KernelTable, _ call: Call, _ target: TensorView, _ classes: Int, _ first: Int,
-    _ count: Int
-  ) throws(StatusError) -> Double {
+    _ count: Int, _ total: ChunkTotal?
+  ) throws(StatusError) {
     self.count = count
     let ignored = call.attributes.int(ClassPlaces.ignoreIndex)
     var block = LabelBlock(
@@ -58,15 +58,15 @@ struct ClassBlock {
         if label != ignored { try checkLabel(label, position, target, classes) }
       }
     }
-    guard let weight = call.input(ClassPlaces.weight) else { return Double(kept) }
-    weights = allWeights
-    var sum = CompensatedSum()
-    for index in 0..<count {
-      let w = labels[index] < 0 ? 0 : weight[Int(labels[index])]
-      allWeights[index] = w
-      sum.add(w)
+    guard let weight = call.input(ClassPlaces.weight) else {
+      total?.add(Double(kept))
+      return
     }
-    return sum.value
+    weights = allWeights
+    for index in 0..<count {
+      allWeights[index] = labels[index] < 0 ? 0 : weight[Int(labels[index])]
+    }
+    total?.add(allWeights, count)
   }
 
   /// `count` positions that all count alike.
@@ -104,9 +104,9 @@ struct ClassBlock {
     return scales.map { Extremes.areIn($0, count, above: tiles) } ?? tiles.isExtreme(scale)
   }
 
-  /// Adds the losses to a sum, and writes them where each is wanted.
-  func finish(_ sum: inout CompensatedSum, _ perPosition: TensorView?, _ first: Int) {
-    sum.add(losses, count)
+  /// Adds the losses up, and writes them where each is wanted.
+  func finish(_ chunk: Chunk, _ perPosition: TensorView?, _ first: Int) {
+    ChunkTotal(chunk, Sums.losses).add(losses, count)
     guard let perPosition else { return }
     for index in 0..<count { perPosition[first + index] = losses[index] }
   }

@@ -59,18 +59,18 @@ extension ClassFormula {
       gradient: 2 * ClassCosts.block(input))
   }
 
-  func evaluate(_ rows: inout RowCall, _ work: ClassWork) -> Double? {
+  func evaluate(_ rows: inout RowCall, _ work: ClassWork) {
     let (scratch, block, tiles) = (FormulaBlock(work.scratch), work.block, work.tiles)
     let (goal, gradient) = (rows.gradient, work.call.output(ClassPlaces.gradient))
     rows.gradient = nil
     rows.classes = RowClasses(labels: block.labels, losses: block.losses)
-    _ = tiles.kernels.rows(&rows)
+    tiles.kernels.rows(&rows)
     let hasExtremes = transform(scratch, block, tiles, hasGradient: gradient != nil)
     if let gradient {
       rows.gradient = goal
       rows.classes.scales = UnsafePointer(scratch.factors)
       rows.classes.losses = scratch.unread
-      _ = tiles.kernels.rows(&rows)
+      tiles.kernels.rows(&rows)
       settleTargets(scratch, work, gradient)
     }
     if hasExtremes {
@@ -78,7 +78,6 @@ extension ClassFormula {
         block.losses[index] = settle(work.call, work.state, work.row(index))
       }
     }
-    return nil
   }
 
   /// From each position's cross entropy to its loss, and to what multiplies its gradient. Returns

@@ -88,7 +88,7 @@ extension ClassFunction {
     let scratch = chunk.scratch.assumingMemoryBound(to: T.self)
     let loss = Self(call.attributes)
     let shares = ClassShares(call, state, loss.smoothing)
-    var losses = CompensatedSum()
+    let losses = ChunkTotal(chunk, Sums.losses)
     for unit in chunk.range {
       let block = long.layout.block(unit)
       let x = LongTile(reading: input, block, type: input.dataType, scratch: scratch)
@@ -107,7 +107,6 @@ extension ClassFunction {
       if isMeasuring { continue }
       loss.differentiate(call, state, long, block, x, shares, scratch + LongLayout.blockElements)
     }
-    chunk.sums[Sums.losses] += losses.value
   }
 
   /// Merges the states, checks the targets and adds their own part of the loss.
@@ -125,7 +124,7 @@ extension ClassFunction {
       let block = long.layout.block(unit * long.layout.blocks)
       for row in block.row..<block.row + block.columns {
         if state.hasProbabilities {
-          chunk.sums[Sums.weights] += 1
+          chunk.add(1, to: Sums.weights)
           continue
         }
         var value = 0.0
@@ -134,8 +133,8 @@ extension ClassFunction {
           let x = input[state.layout.start(row) + label * state.layout.inner]
           value = loss.settle(
             &merged[row], logProbability: merged[row].logProbability(x), weight: w, extremes)
-          chunk.sums[Sums.losses] += value
-          if !state.sumsWeightsFirst { chunk.sums[Sums.weights] += w }
+          chunk.add(value, to: Sums.losses)
+          if !state.sumsWeightsFirst { chunk.add(w, to: Sums.weights) }
         }
         perRow?[row] = value
       }

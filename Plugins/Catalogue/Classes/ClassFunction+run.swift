@@ -39,13 +39,12 @@ extension ClassFunction {
     _ call: Call, _ state: ClassState, _ chunk: Chunk, _ target: TensorView
   ) throws(StatusError) {
     let weight = call.input(ClassPlaces.weight)
-    var weights = CompensatedSum()
+    let weights = ChunkTotal(chunk, Sums.weights)
     for position in chunk.range {
       if let label = try label(call, state, target, position) {
         weights.add(weight.map { $0[label] } ?? 1)
       }
     }
-    chunk.sums[Sums.weights] += weights.value
   }
 
   /// By the kernels.
@@ -58,16 +57,16 @@ extension ClassFunction {
     let perPosition =
       LossReduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
     var block = ClassBlock(chunk.scratch + headBytes)
-    var (losses, weights) = (CompensatedSum(), CompensatedSum())
+    let weights = ChunkTotal(chunk, Sums.weights)
     try state.units.eachRun(chunk.range, limit: positionsTogether(layout)) {
       first, count throws(StatusError) in
       if state.hasProbabilities {
         block.setAll(count)
         weights.add(Double(count))
       } else {
-        let weight = try block.setLabels(
-          tiles.kernels, call, target, layout.classes, first, count)
-        if !state.sumsWeightsFirst { weights.add(weight) }
+        try block.setLabels(
+          tiles.kernels, call, target, layout.classes, first, count,
+          state.sumsWeightsFirst ? nil : weights)
       }
       if gradient != nil { block.setScales(call, first, weightSum: state.weightSum(call)) }
       let start = layout.start(first)
@@ -78,23 +77,16 @@ extension ClassFunction {
         classes: RowClasses(
           labels: block.labels, rowWeights: UnsafePointer(block.weights),
           scales: UnsafePointer(block.scales), scale: block.scale,
-          losses: hasLogits || perPosition != nil ? block.losses : nil),
+          losses: block.losses),
         scratch: block.kernelScratch,
         isStreamed: Streaming.isWorthwhile(input.count, input.dataType))
       let work = ClassWork(
         call: call, state: state, input: input, tiles: tiles, block: block,
         scratch: chunk.scratch, first: first)
-      if let sum = loss.evaluate(&rows, work) {
-        losses.add(sum)
-      } else {
-        losses.add(block.losses, count)
-      }
-      guard let perPosition else { return }
-      for index in 0..<count { perPosition[first + index] = block.losses[index] }
+      loss.evaluate(&rows, work)
+      block.finish(chunk, perPosition, first)
     }
     if gradient != nil { tiles.kernels.settle() }
-    chunk.sums[Sums.losses] += losses.value
-    chunk.sums[Sums.weights] += weights.value
   }
 
   /// One by one, in float64.
@@ -104,7 +96,7 @@ extension ClassFunction {
     let (loss, reduction) = (Self(call.attributes), LossReduction(call.attributes))
     let weight = call.input(ClassPlaces.weight)
     let perPosition = reduction == .none ? call.output(ClassPlaces.loss) : nil
-    var (losses, weights) = (CompensatedSum(), CompensatedSum())
+    let (losses, weights) = (ChunkTotal(chunk, Sums.losses), ChunkTotal(chunk, Sums.weights))
     // torch's smoothed part is over the number of classes: 0 / 0 without any, for ignored targets
     // and none at all, too.
     if state.isVoid { losses.add(.nan) }
@@ -127,8 +119,6 @@ extension ClassFunction {
     if state.hasProbabilities && state.layout.classes > 0 {
       weights.add(Double(chunk.range.count))
     }
-    chunk.sums[Sums.losses] += losses.value
-    chunk.sums[Sums.weights] += weights.value
   }
 }
 

@@ -84,9 +84,8 @@ protocol ClassFunction: Function where State == ClassState {
   static func weigh(
     _ call: Call, _ state: ClassState, _ chunk: Chunk, _ target: TensorView) throws(StatusError)
 
-  /// Computes a block by the kernels, whose call is `rows`, and leaves each loss in it. Returns
-  /// their sum where it is known already.
-  func evaluate(_ rows: inout RowCall, _ work: ClassWork) -> Double?
+  /// Computes a block by the kernels, whose call is `rows`, and leaves each loss in it.
+  func evaluate(_ rows: inout RowCall, _ work: ClassWork)
   /// Writes the gradient of a position and returns its loss, 0 for an ignored one.
   func reference(
     _ call: Call, _ state: ClassState, _ row: ClassRow, _ scratch: UnsafeMutableRawPointer

@@ -73,12 +73,12 @@ struct CappedLogits {
     var known = ClassBlock(scratch + RowWork.blockBytes(classes) + RowsBlock.bytes(classes))
     let gradient = call.output(ClassPlaces.gradient)
     let perPosition = LossReduction(call.attributes) == .none ? call.output(ClassPlaces.loss) : nil
-    var (losses, weights) = (CompensatedSum(), CompensatedSum())
+    let weights = ChunkTotal(chunk, Sums.weights)
     for first in stride(from: chunk.range.lowerBound, to: chunk.range.upperBound, by: block.rows) {
       let count = min(block.rows, chunk.range.upperBound - first)
       let (start, elements) = (layout.start(first), count * classes)
-      let weight = try known.setLabels(kernels, call, target, classes, first, count)
-      if !state.sumsWeightsFirst { weights.add(weight) }
+      try known.setLabels(
+        kernels, call, target, classes, first, count, state.sumsWeightsFirst ? nil : weights)
       if gradient != nil { known.setScales(call, first, weightSum: call.totals[Sums.weights]) }
       for index in 0..<count {
         block.labels[index] = known.labels[index]
@@ -105,10 +105,8 @@ struct CappedLogits {
             label: label < 0 ? nil : label, weight: known.weight(index),
             scale: gradient == nil ? 0 : known.scale(index)))
       }
-      known.finish(&losses, perPosition, first)
+      known.finish(chunk, perPosition, first)
     }
-    chunk.sums[Sums.losses] += losses.value
-    chunk.sums[Sums.weights] += weights.value
     return true
   }
 

@@ -89,7 +89,7 @@ extension CrossEntropyFunction {
       UnsafeRawPointer(tiles.direct($0, 0))
     }
     rows.classes.smoothing = smoothing
-    _ = tiles.kernels.rows(&rows)
+    tiles.kernels.rows(&rows)
     // Infinities, NaN and overflows are the reference's.
     if !block.hasExtremes(tiles, wantsGradient: work.wantsGradient) { return }
     let reference = ProbabilityPosition(call, work.state)

@@ -129,32 +129,28 @@ extension CrossEntropyFunction {
     guard state.isVector, let build = Kernels.chosen, let input = call.input(ClassPlaces.input)
     else { return try weighEach(call, state, chunk, target) }
     var block = ClassBlock(chunk.scratch)
-    var weights = CompensatedSum()
+    let weights = ChunkTotal(chunk, Sums.weights)
     for first in stride(
       from: chunk.range.lowerBound, to: chunk.range.upperBound, by: ClassBlock.positions)
     {
       let count = min(ClassBlock.positions, chunk.range.upperBound - first)
-      weights.add(
-        try block.setLabels(
-          build.table(input.dataType), call, target, state.layout.classes, first, count))
+      try block.setLabels(
+        build.table(input.dataType), call, target, state.layout.classes, first, count, weights)
     }
-    chunk.sums[Sums.weights] += weights.value
   }
 
-  func evaluate(_ rows: inout RowCall, _ work: ClassWork) -> Double? {
+  func evaluate(_ rows: inout RowCall, _ work: ClassWork) {
     let kernels = work.tiles.kernels
     if work.state.hasProbabilities {
-      evaluateProbabilities(&rows, work)
-      return nil
+      return evaluateProbabilities(&rows, work)
     }
     if !Self.hasLogits { return kernels.rows(&rows) }
     let weights = ClassWeights(
       smoothing > 0 ? work.call.input(ClassPlaces.weight) : nil, work.state.layout.classes)
     rows.classes.weights = weights.weight.map { UnsafeRawPointer(work.tiles.direct($0, 0)) }
     (rows.classes.weightSum, rows.classes.smoothing) = (weights.sum, smoothing)
-    _ = kernels.rows(&rows)
+    kernels.rows(&rows)
     settleExtremes(work, weights)
-    return nil
   }
 
   /// Leaves positions with infinities, NaN or an overflow to the reference.

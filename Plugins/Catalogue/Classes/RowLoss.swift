@@ -133,7 +133,7 @@ extension RowLoss {
     let reduction = LossReduction(call.attributes)
     let gradient = call.output(ClassPlaces.gradient)
     let perRow = reduction == .none ? call.output(ClassPlaces.loss) : nil
-    var losses = CompensatedSum()
+    let losses = ChunkTotal(chunk, Sums.losses)
     for row in chunk.range {
       let scale =
         gradient == nil
@@ -149,8 +149,7 @@ extension RowLoss {
       losses.add(loss)
       perRow?[row] = loss
     }
-    chunk.sums[Sums.losses] += losses.value
-    chunk.sums[Sums.weights] += Double(chunk.range.count)
+    chunk.add(Double(chunk.range.count), to: Sums.weights)
   }
 
   static func finish(

@@ -57,7 +57,7 @@ struct RowsBlock {
       rows: StridedRows(count: count, size: classes, step: classes, stride: 1),
       classes: RowClasses(labels: labels, scales: factors, losses: losses),
       scratch: kernelScratch)
-    _ = kernels.rows(&call)
+    kernels.rows(&call)
   }
 
   /// Makes `x` the logarithms of the probabilities.
@@ -66,7 +66,7 @@ struct RowsBlock {
       .logSoftmax, x: x, values: x,
       rows: StridedRows(count: count, size: classes, step: classes, stride: 1),
       scratch: kernelScratch)
-    _ = kernels.rows(&call)
+    kernels.rows(&call)
   }
 
   /// Whether a row is not the kernels' to compute.
@@ -103,7 +103,7 @@ extension BlockLoss {
         ? 0
         : reduction.scale(call.input(ClassPlaces.upstream), row, weightSum: Double(state.rows))
     }
-    var losses = CompensatedSum()
+    let losses = ChunkTotal(chunk, Sums.losses)
     for first in stride(from: chunk.range.lowerBound, to: chunk.range.upperBound, by: block.rows) {
       let count = min(block.rows, chunk.range.upperBound - first)
       for index in 0..<count { block.factors[index] = scale(first + index) }
@@ -122,7 +122,6 @@ extension BlockLoss {
       guard let perRow else { continue }
       for index in 0..<count { perRow[first + index] = block.losses[index] }
     }
-    chunk.sums[Sums.losses] += losses.value
-    chunk.sums[Sums.weights] += Double(chunk.range.count)
+    chunk.add(Double(chunk.range.count), to: Sums.weights)
   }
 }

@@ -67,8 +67,8 @@ extension ElementFunction {
       if chunk.pass == state.elements {
         let range = Blocks.elements(chunk.range, of: state.count)
         if range.isEmpty { return }
-        let sum = try runBlocks(block, range)
-        if places.isLoss { addSums(sum, tensors, state, range, chunk) }
+        try runBlocks(block, range, chunk)
+        if places.isLoss { addWeights(tensors, state, range, chunk) }
         return
       }
       func run(_ pass: Int, _ operand: Int, _ tensor: TensorView?, _ gradient: TensorView?)

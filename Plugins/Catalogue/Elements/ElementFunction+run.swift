@@ -73,20 +73,18 @@ extension ElementFunction {
     }
     let block = ElementBlock(
       tiles, tensors, state, shape: tensors.input.shape, scale: scale, scratch: chunk.scratch)
-    let sum = try runBlocks(block, range)
-    if places.isLoss { addSums(sum, tensors, state, range, chunk) }
+    try runBlocks(block, range, chunk)
+    if places.isLoss { addWeights(tensors, state, range, chunk) }
   }
 
-  /// Adds what a stream's total is made of.
-  static func addSums(
-    _ sum: Double, _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>,
-    _ chunk: Chunk
+  /// Adds up what a mean divides by.
+  static func addWeights(
+    _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>, _ chunk: Chunk
   ) {
-    chunk.sums[Sums.losses] += sum
     if tensors.reduction == .batchMean {
-      if range.lowerBound == 0 { chunk.sums[Sums.weights] += tensors.batch }
+      if range.lowerBound == 0 { chunk.add(tensors.batch, to: Sums.weights) }
     } else if state.weights < 0 {
-      chunk.sums[Sums.weights] += Double(range.count)
+      chunk.add(Double(range.count), to: Sums.weights)
     }
   }
 
@@ -119,9 +117,9 @@ extension ElementFunction {
 
   private static func sumWeights(_ tensors: ElementTensors, _ chunk: Chunk) {
     guard let weight = tensors.weight else { return }
-    var sum = CompensatedSum()
-    for index in Blocks.elements(chunk.range, of: weight.count) { sum.add(weight[index]) }
-    chunk.sums[Sums.weights] += sum.value
+    for index in Blocks.elements(chunk.range, of: weight.count) {
+      chunk.add(weight[index], to: Sums.weights)
+    }
   }
 
   /// Whether the kernels take all tensors as they lie.
@@ -152,31 +150,35 @@ extension ElementFunction {
     if elements.isStreamed { tiles.kernels.settle() }
   }
 
-  /// Writes what is wanted of these elements, block by block, and returns the sum of their losses.
-  static func runBlocks(_ block: ElementBlock, _ range: Range<Int>) throws(StatusError) -> Double {
+  /// Writes what is wanted of these elements, block by block, and adds their losses up.
+  static func runBlocks(
+    _ block: ElementBlock, _ range: Range<Int>, _ chunk: Chunk
+  ) throws(StatusError) {
     let (tiles, tensors, state) = (block.tiles, block.tensors, block.state)
     if hasExtremes && tensors.hasSlopes && tiles.isExtreme(block.scale) {
-      return try runSingly(tensors, state, range)
+      return try runSingly(tensors, state, range, chunk)
     }
-    var sum = CompensatedSum()
+    let total = ChunkTotal(chunk, Sums.losses)
+    // Where values are not written in place they are the losses, in the lanes' type.
+    let losses = ElementTile.values.place(chunk.scratch)
     for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
       let count = min(Blocks.size, range.upperBound - begin)
       var elements = block.call(begin, count)
+      if places.isLoss && elements.values != losses { elements.losses = losses }
       let part = tiles.kernels.elements(&elements)
       // A weight of 0 may hide an overflow from the sum. An element outside the domain has made the sum NaN.
       if hasExtremes,
         tiles.isExtreme(part) || elements.weight != nil && tiles.hasExtremes(elements.x, count)
           || elements.upstream.map({ tiles.hasExtremes($0, count) }) ?? false
       {
-        sum.add(try runSingly(tensors, state, begin..<begin + count))
+        try runSingly(tensors, state, begin..<begin + count, chunk)
         continue
       }
       if hasDomain && part.isNaN { try checkDomain(tensors, block.shape, begin..<begin + count) }
-      sum.add(part)
+      if places.isLoss { total.add(losses, count, tiles.kernels, isDouble: tiles.isDouble) }
       block.commit(begin, count)
     }
     if block.isStreamed { tiles.kernels.settle() }
-    return sum.value
   }
 
   /// Refuses the first of these elements that is outside the function's domain.
@@ -193,10 +195,10 @@ extension ElementFunction {
     }
   }
 
-  /// Writes what is wanted of these elements, one by one in float64, and returns the sum of their losses.
+  /// Writes what is wanted of these elements, one by one in float64, and adds their losses up.
   private static func runSingly(
-    _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>
-  ) throws(StatusError) -> Double {
+    _ tensors: ElementTensors, _ state: ElementState, _ range: Range<Int>, _ chunk: Chunk
+  ) throws(StatusError) {
     let input = tensors.input
     let extremes = Extremes(input.dataType)
     var element = ScalarElement(x: 0)
@@ -205,7 +207,6 @@ extension ElementFunction {
       guard let tensor else { return missing }
       return tensor[tensor.broadcastIndex(index, input.shape)]
     }
-    var sum = CompensatedSum()
     for index in range {
       element.x = input[index]
       element.y = read(tensors.target, index, 0)
@@ -217,12 +218,11 @@ extension ElementFunction {
       }
       let isExtreme = element.isExtreme(extremes)
       let results = (isExtreme ? extreme(element, extremes) : nil) ?? computed(element, state)
-      sum.add(results.value)
+      if places.isLoss { chunk.add(results.value, to: Sums.losses) }
       tensors.values?[index] = results.value
       tensors.slopes?[index] = results.slope
       tensors.slopesOfTarget?[index] = results.slopeOfTarget
     }
-    return sum.value
   }
 
   /// The kernels' results of one element, in float64, with weight and scale. The fields of `ScalarResults` lie as they are

@@ -135,7 +135,7 @@ enum LogSumExpFunction: Function {
           labels: block.labels, scales: UnsafePointer(block.scales), losses: block.losses),
         scratch: block.kernelScratch,
         isStreamed: Streaming.isWorthwhile(input.count, input.dataType))
-      _ = tiles.kernels.rows(&rows)
+      tiles.kernels.rows(&rows)
       for index in 0..<count {
         let (row, l, g) = (layout.start(first + index), block.losses[index], block.scale(index))
         if tiles.isExtreme(l) || gradient != nil && tiles.isExtreme(g) {

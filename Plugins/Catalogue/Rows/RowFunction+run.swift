@@ -21,7 +21,6 @@ extension RowFunction {
       }
       return
     }
-    var losses = CompensatedSum()
     if state.way == .columns {
       try state.units.eachRun(chunk.range, limit: .max) { row, count throws(StatusError) in
         var done = 0
@@ -30,7 +29,7 @@ extension RowFunction {
           let batch = Batch(
             row: row + done, count: some, starts: state.space.starts(row + done),
             steps: BroadcastSpace.Offsets(repeating: 1))
-          try compute(call, state, tensors, chunk, batch, &losses)
+          try compute(call, state, tensors, chunk, batch)
           done += some
         }
       }
@@ -38,14 +37,13 @@ extension RowFunction {
       var row = chunk.range.lowerBound
       while row < chunk.range.upperBound {
         let batch = batch(state, row, chunk.range.upperBound - row)
-        try compute(call, state, tensors, chunk, batch, &losses)
+        try compute(call, state, tensors, chunk, batch)
         row += batch.count
       }
     }
     guard places.isLoss else { return }
-    let times = state.isOneForAll ? Double(state.space.rows) : 1
-    chunk.sums[Sums.losses] += losses.value * times
-    chunk.sums[Sums.weights] += Double(chunk.range.count) * times
+    let times = state.isOneForAll ? state.space.rows : 1
+    chunk.add(Double(chunk.range.count) * Double(times), to: Sums.weights)
   }
 
   /// The next rows that lie at constant distances.
@@ -64,8 +62,7 @@ extension RowFunction {
   }
 
   private static func compute(
-    _ call: Call, _ state: RowPlan, _ tensors: RowTensors, _ chunk: Chunk, _ batch: Batch,
-    _ losses: inout CompensatedSum
+    _ call: Call, _ state: RowPlan, _ tensors: RowTensors, _ chunk: Chunk, _ batch: Batch
   ) throws(StatusError) {
     let scratch = RowScratch(state)
     let base = chunk.scratch
@@ -77,7 +74,7 @@ extension RowFunction {
       needsTies = needsTies || state.hasGoals && state.norm.hasTies
     }
     if needsTies { try addUp(call, state, tensors, scratch, base, batch, isTies: true) }
-    settle(call, state, tensors, scratch, base, batch, hasTies: needsTies, &losses)
+    settle(call, state, tensors, scratch, chunk, batch, hasTies: needsTies)
     if tensors.hasOwnGoals { try write(call, state, tensors, scratch, base, batch) }
   }
 
@@ -158,8 +155,10 @@ extension RowFunction {
 
   private static func settle(
     _ call: Call, _ state: RowPlan, _ tensors: RowTensors, _ scratch: RowScratch,
-    _ base: UnsafeMutableRawPointer, _ batch: Batch, hasTies: Bool, _ losses: inout CompensatedSum
+    _ chunk: Chunk, _ batch: Batch, hasTies: Bool
   ) {
+    let base = chunk.scratch
+    let losses = ChunkTotal(chunk, Sums.losses)
     let (space, places) = (state.space, places)
     let (factors, room, needsFactors) = (scratch.factors(base, 0), scratch.room, state.hasGoals)
     for row in 0..<batch.count {
@@ -171,7 +170,7 @@ extension RowFunction {
         numbers, state, label: tensors.label(number),
         scale: needsFactors ? tensors.scale(number, space.rows) : 0)
       tensors.values?[number] = result.value
-      if places.isLoss { losses.add(result.value) }
+      if places.isLoss { losses.add(result.value, times: state.isOneForAll ? space.rows : 1) }
       if !needsFactors { continue }
       for index in 0..<2 * places.goals { factors[index * room + row] = result.factors[index] }
       if state.keepsFactors && space.length > 0 {

@@ -101,6 +101,45 @@ extension Plan {
 /// each dimension. The few that tensors have are in the functions' own costs.
 func broadcastCost(rank: Int) -> Double { 6 * Double(max(rank - 8, 0)) }
 
+/// The sum in float64, in sixteen parts that depend on nothing but the number of elements.
+func fixedSum(_ x: UnsafePointer<Float>, _ count: Int) -> Double {
+  fixedSum(count, { SIMD8<Double>(x.eight($0)) }, { Double(x[$0]) })
+}
+
+func fixedSum(_ x: UnsafePointer<Double>, _ count: Int) -> Double {
+  fixedSum(count, { x.eight($0) }, { x[$0] })
+}
+
+@inline(__always)
+private func fixedSum(
+  _ count: Int, _ eight: (Int) -> SIMD8<Double>, _ number: (Int) -> Double
+) -> Double {
+  var (sums, more) = (SIMD8<Double>(), SIMD8<Double>())
+  var index = 0
+  while index &+ 16 <= count {
+    sums += eight(index)
+    more += eight(index &+ 8)
+    index &+= 16
+  }
+  if index &+ 8 <= count {
+    sums += eight(index)
+    index &+= 8
+  }
+  var rest = 0.0
+  while index < count {
+    rest += number(index)
+    index &+= 1
+  }
+  return (sums + more).sum() + rest
+}
+
+extension UnsafePointer where Pointee: SIMDScalar {
+  @inline(__always)
+  fileprivate func eight(_ index: Int) -> SIMD8<Pointee> {
+    UnsafeRawPointer(self + index).loadUnaligned(as: SIMD8<Pointee>.self)
+  }
+}
+
 /// A sum in about twice float64's precision (Neumaier); infinities and NaN pass through.
 struct CompensatedSum {
   private var sum = 0.0

@@ -75,11 +75,11 @@ extension MultilabelSoftMarginLoss {
       scratch + index * Blocks.size * Tiles.elementBytes
     }
 
-    /// The sum of the losses of some elements, with their gradient; nil where there are infinities, NaN or
-    /// overflows, which are the reference's. `rowScales`: an upstream gradient each is in tile 5.
-    private func sum(
-      _ begin: Int, _ count: Int, scale: Double, keepsLosses: Bool, hasRowScales: Bool
-    ) -> Double? {
+    /// Leaves the losses of some elements in tile 3, with their gradient; false where there are infinities,
+    /// NaN or overflows, which are the reference's. `hasRowScales`: an upstream gradient each is in tile 5.
+    private func compute(
+      _ begin: Int, _ count: Int, scale: Double, hasRowScales: Bool
+    ) -> Bool {
       let gradient = call.output(ClassPlaces.gradient)
       var elements = ElementCall(
         .binaryLogits, x: tiles.read(input, begin, count, tile: place(0)),
@@ -87,26 +87,34 @@ extension MultilabelSoftMarginLoss {
         weight: call.input(ClassPlaces.weight).map {
           tiles.readBroadcast($0, begin, count, input.shape, tile: place(2))
         }, upstream: hasRowScales ? UnsafeRawPointer(place(5)) : nil,
-        values: keepsLosses ? place(3) : nil,
         slopes: gradient.map { tiles.target($0, begin, tile: place(4)) }, scale: scale,
-        count: count, isStreamed: isStreamed && !keepsLosses)
+        count: count, isStreamed: isStreamed)
+      elements.losses = place(3)
       let part = tiles.kernels.elements(&elements)
       // A weight of 0 may hide an overflow from the sum.
       if tiles.isExtreme(part) || gradient != nil && tiles.isExtreme(scale)
         || elements.weight != nil && tiles.hasExtremes(elements.x, count)
         || hasRowScales && tiles.hasExtremes(place(5), count)
       {
-        return nil
+        return false
       }
       if let gradient { tiles.commit(gradient, begin, count, tile: place(4)) }
-      return part
+      return true
+    }
+
+    /// The sum of some of the losses in tile 3, always in the same order.
+    private func sum(_ first: Int, _ count: Int) -> Double {
+      let losses = UnsafeRawPointer(place(3))
+      return tiles.isDouble
+        ? fixedSum(losses.assumingMemoryBound(to: Double.self) + first, count)
+        : fixedSum(losses.assumingMemoryBound(to: Float.self) + first, count)
     }
 
     /// Rows of at most a block: as many at a time as fit into one.
     func runShort(_ chunk: Chunk) {
       let length = state.length
       let rows = Blocks.size / length
-      var total = CompensatedSum()
+      let total = ChunkTotal(chunk, Sums.losses)
       var row = chunk.range.lowerBound
       while row < chunk.range.upperBound {
         let count = min(rows, chunk.range.upperBound - row)
@@ -114,34 +122,25 @@ extension MultilabelSoftMarginLoss {
         if let upstream {
           for index in 0..<elements { tiles.set(place(5), index, upstream[row + index / length]) }
         }
-        let part = sum(
-          row * length, elements, scale: scale, keepsLosses: perRow != nil,
-          hasRowScales: upstream != nil)
-        if let part {
-          total.add(part / state.classes)
-          if let perRow { writeRows(perRow, row, count) }
+        if compute(row * length, elements, scale: scale, hasRowScales: upstream != nil) {
+          // Where the input's copy was.
+          let losses = place(0).assumingMemoryBound(to: Double.self)
+          for index in 0..<count {
+            losses[index] = sum(index * length, length) / state.classes
+            perRow?[row + index] = losses[index]
+          }
+          total.add(losses, count)
         } else {
-          total.add(runRows(call, state, row..<row + count, input, target))
+          runRows(call, state, row..<row + count, input, target, total)
         }
         row += count
-      }
-      chunk.sums[Sums.losses] += total.value
-    }
-
-    private func writeRows(_ perRow: TensorView, _ row: Int, _ count: Int) {
-      for index in 0..<count {
-        var total = 0.0
-        for element in 0..<state.length {
-          total += tiles.get(place(3), index * state.length + element)
-        }
-        perRow[row + index] = total / state.classes
       }
     }
 
     /// Longer rows, or pieces of them: block by block.
     func runLong(_ chunk: Chunk) {
       let partials = call.workspace(when: state.passes.mergedRows >= 0)
-      var total = CompensatedSum()
+      let total = ChunkTotal(chunk, Sums.losses)
       for unit in chunk.range {
         let (position, piece) = unit.quotientAndRemainder(dividingBy: state.pieces)
         let range = Pieces.elements(piece, of: state.length)
@@ -149,21 +148,21 @@ extension MultilabelSoftMarginLoss {
         let unitScale = (upstream.map { $0[position] } ?? 1) * scale
         var part: CompensatedSum? = CompensatedSum()
         for begin in stride(from: range.lowerBound, to: range.upperBound, by: Blocks.size) {
-          let block = sum(
-            start + begin, min(Blocks.size, range.upperBound - begin), scale: unitScale,
-            keepsLosses: false, hasRowScales: false)
-          if let block { part?.add(block) } else { part = nil }
-          if part == nil { break }
+          let count = min(Blocks.size, range.upperBound - begin)
+          guard compute(start + begin, count, scale: unitScale, hasRowScales: false) else {
+            part = nil
+            break
+          }
+          part?.add(sum(0, count))
         }
         guard let part else {
-          total.add(runRows(call, state, unit..<unit + 1, input, target))
+          runRows(call, state, unit..<unit + 1, input, target, total)
           continue
         }
         total.add(part.value / state.classes)
         partials?[unit] = part.value
         if state.pieces == 1 { perRow?[position] = part.value / state.classes }
       }
-      chunk.sums[Sums.losses] += total.value
     }
   }
 }

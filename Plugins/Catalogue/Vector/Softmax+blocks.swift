@@ -118,7 +118,7 @@ extension SoftmaxFunction {
         step: pass == 0 ? .blockSums : .blockResults,
         sums: BlockSums(
           maxima: numbers(number, 0), sums: numbers(number, 1), dots: numbers(number, 2)))
-      _ = tiles.kernels.rows(&rows)
+      tiles.kernels.rows(&rows)
     }
     if isStreamed { tiles.kernels.settle() }
   }

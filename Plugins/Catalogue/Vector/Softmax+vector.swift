@@ -36,7 +36,7 @@ extension SoftmaxFunction {
         gradient: call.output(ActivationPlaces.gradient).map { tiles.direct($0, start) },
         rows: state.units.layout(count, size: size), scratch: chunk.scratch,
         isStreamed: isStreamed)
-      _ = tiles.kernels.rows(&rows)
+      tiles.kernels.rows(&rows)
     }
     if isStreamed { tiles.kernels.settle() }
   }

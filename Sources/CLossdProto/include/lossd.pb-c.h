@@ -34,6 +34,8 @@ typedef struct Lossd__V1__EvaluateResponse Lossd__V1__EvaluateResponse;
 typedef struct Lossd__V1__Summary Lossd__V1__Summary;
 typedef struct Lossd__V1__Summary__ValuesEntry Lossd__V1__Summary__ValuesEntry;
 typedef struct Lossd__V1__Summary__StateEntry Lossd__V1__Summary__StateEntry;
+typedef struct Lossd__V1__State Lossd__V1__State;
+typedef struct Lossd__V1__Sum Lossd__V1__Sum;
 typedef struct Lossd__V1__ListFunctionsRequest Lossd__V1__ListFunctionsRequest;
 typedef struct Lossd__V1__ListFunctionsResponse Lossd__V1__ListFunctionsResponse;
 typedef struct Lossd__V1__Function Lossd__V1__Function;
@@ -411,14 +413,52 @@ struct  Lossd__V1__Summary
   size_t n_values;
   Lossd__V1__Summary__ValuesEntry **values;
   /*
-   * the mergeable sums behind it
+   * the mergeable sums behind it, rounded
    */
   size_t n_state;
   Lossd__V1__Summary__StateEntry **state;
+  /*
+   * the same before rounding; absent: a plugin's own merge makes the sums
+   */
+  Lossd__V1__State *whole;
 };
 #define LOSSD__V1__SUMMARY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__summary__descriptor) \
-    , 0, 0, 0,NULL, 0,NULL }
+    , 0, 0, 0,NULL, 0,NULL, NULL }
+
+
+/*
+ * What a function has added up. Where its sums are order_free (see Function), the same rows give the same bytes however
+ * they were cut into batches, parts and machines, with kernels of the same name.
+ */
+struct  Lossd__V1__State
+{
+  ProtobufCMessage base;
+  char *function;
+  /*
+   * what computed it: the name that GetStatus says, several in order with commas between
+   */
+  char *kernels;
+  size_t n_sums;
+  Lossd__V1__Sum **sums;
+};
+#define LOSSD__V1__STATE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__state__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL }
+
+
+struct  Lossd__V1__Sum
+{
+  ProtobufCMessage base;
+  char *name;
+  /*
+   * docs/protocol.md has the bytes
+   */
+  ProtobufCBinaryData exact;
+};
+#define LOSSD__V1__SUM__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__sum__descriptor) \
+    , (char *)protobuf_c_empty_string, {0,NULL} }
 
 
 struct  Lossd__V1__ListFunctionsRequest
@@ -468,10 +508,14 @@ struct  Lossd__V1__Function
    * that plugin's version
    */
   char *version;
+  /*
+   * its sums do not depend on how the data was cut
+   */
+  protobuf_c_boolean order_free;
 };
 #define LOSSD__V1__FUNCTION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&lossd__v1__function__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0,NULL, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Lossd__V1__FunctionInput
@@ -1188,6 +1232,44 @@ Lossd__V1__Summary *
 void   lossd__v1__summary__free_unpacked
                      (Lossd__V1__Summary *message,
                       ProtobufCAllocator *allocator);
+/* Lossd__V1__State methods */
+void   lossd__v1__state__init
+                     (Lossd__V1__State         *message);
+size_t lossd__v1__state__get_packed_size
+                     (const Lossd__V1__State   *message);
+size_t lossd__v1__state__pack
+                     (const Lossd__V1__State   *message,
+                      uint8_t             *out);
+size_t lossd__v1__state__pack_to_buffer
+                     (const Lossd__V1__State   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__State *
+       lossd__v1__state__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__state__free_unpacked
+                     (Lossd__V1__State *message,
+                      ProtobufCAllocator *allocator);
+/* Lossd__V1__Sum methods */
+void   lossd__v1__sum__init
+                     (Lossd__V1__Sum         *message);
+size_t lossd__v1__sum__get_packed_size
+                     (const Lossd__V1__Sum   *message);
+size_t lossd__v1__sum__pack
+                     (const Lossd__V1__Sum   *message,
+                      uint8_t             *out);
+size_t lossd__v1__sum__pack_to_buffer
+                     (const Lossd__V1__Sum   *message,
+                      ProtobufCBuffer     *buffer);
+Lossd__V1__Sum *
+       lossd__v1__sum__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   lossd__v1__sum__free_unpacked
+                     (Lossd__V1__Sum *message,
+                      ProtobufCAllocator *allocator);
 /* Lossd__V1__ListFunctionsRequest methods */
 void   lossd__v1__list_functions_request__init
                      (Lossd__V1__ListFunctionsRequest         *message);
@@ -1646,6 +1728,12 @@ typedef void (*Lossd__V1__Summary__StateEntry_Closure)
 typedef void (*Lossd__V1__Summary_Closure)
                  (const Lossd__V1__Summary *message,
                   void *closure_data);
+typedef void (*Lossd__V1__State_Closure)
+                 (const Lossd__V1__State *message,
+                  void *closure_data);
+typedef void (*Lossd__V1__Sum_Closure)
+                 (const Lossd__V1__Sum *message,
+                  void *closure_data);
 typedef void (*Lossd__V1__ListFunctionsRequest_Closure)
                  (const Lossd__V1__ListFunctionsRequest *message,
                   void *closure_data);
@@ -1843,6 +1931,8 @@ extern const ProtobufCMessageDescriptor lossd__v1__evaluate_response__descriptor
 extern const ProtobufCMessageDescriptor lossd__v1__summary__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__summary__values_entry__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__summary__state_entry__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__state__descriptor;
+extern const ProtobufCMessageDescriptor lossd__v1__sum__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__list_functions_request__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__list_functions_response__descriptor;
 extern const ProtobufCMessageDescriptor lossd__v1__function__descriptor;

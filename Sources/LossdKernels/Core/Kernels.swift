@@ -5,6 +5,7 @@ import LossdKernelTable
 public func makeKernelTable() -> KernelTable {
   KernelTable(
     rows: { computeRows($0.assumingMemoryBound(to: RowCall.self)) },
+    exactSum: { addUpExactly(scalars($0), $1, $2) },
     elements: { computeElements($0.assumingMemoryBound(to: ElementCall.self)) },
     labels: { checkedLabels($0.assumingMemoryBound(to: LabelBlock.self)) },
     alignment: alignment,

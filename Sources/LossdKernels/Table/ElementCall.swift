@@ -42,8 +42,8 @@ public struct ElementConstants: BitwiseCopyable {
   }
 }
 
-/// Elements of an activation or of a loss with their derivatives. The kernel returns the sum of the losses, 0 for
-/// an activation.
+/// Elements of an activation or of a loss with their derivatives. The kernel returns the sum of the losses in the lanes'
+/// precision, by which infinities and NaN are seen; 0 for an activation.
 ///
 /// With w the weight and g the upstream gradient, a loss is w f(x, y, z) and its slope w scale g f'(x, y, z); an
 /// activation is f(x, y) and its slope g f'(x, y).
@@ -63,6 +63,8 @@ public struct ElementCall {
   public var slopes: UnsafeMutableRawPointer?
   public var slopesOfY: UnsafeMutableRawPointer?
   public var slopesOfZ: UnsafeMutableRawPointer?
+  /// Each loss, not rounded to 16 bits: float32, or float64 for float64; nil: not wanted.
+  public var losses: UnsafeMutableRawPointer?
   public var constants: ElementConstants
   /// What every slope of a loss is multiplied by.
   public var scale: Double

@@ -12,10 +12,10 @@
 /// Infinities and NaN among the inputs of a row or of a block of elements make its loss infinite or
 /// NaN; which of the two, and what else they spoil, is the scalar reference's to say.
 public struct KernelTable: Sendable {
-  /// A struct of its parameters: `SummedRows` or `MixedRows`.
+  /// A struct of its parameters: `RowCall`, `SummedRows` or `MixedRows`.
   public typealias Kernel = @convention(c) (UnsafeRawPointer) -> Void
-  /// A `RowCall` or an `ElementCall`; returns the sum of the losses. An `AlignmentStep`;
-  /// returns what its probabilities are divided by.
+  /// An `ElementCall`; returns the sum of the losses in the lanes' precision, which is infinite or NaN where one of
+  /// them is. An `AlignmentStep`; returns what its probabilities are divided by.
   public typealias Loss = @convention(c) (UnsafeRawPointer) -> Double
   /// A `LabelBlock`; returns how many are kept, or -1 where a label is out of range.
   public typealias Labels = @convention(c) (UnsafeRawPointer) -> Int
@@ -35,7 +35,13 @@ public struct KernelTable: Sendable {
   public typealias WeightedExponentials =
     @convention(c) (UnsafeRawPointer, UnsafeMutableRawPointer, Int, Double) -> Void
 
-  public let rows: Loss
+  /// Numbers of the lanes' type, count (at most 1024), where three float64 go: their sum is exactly that of the numbers.
+  /// False where three do not hold it.
+  public typealias ExactSum =
+    @convention(c) (UnsafeRawPointer, Int, UnsafeMutablePointer<Double>) -> Bool
+
+  public let rows: Kernel
+  public let exactSum: ExactSum
   public let elements: Loss
   public let labels: Labels
   /// nil but in float64's table.
@@ -57,7 +63,8 @@ public struct KernelTable: Sendable {
   public let settle: @convention(c) () -> Void
 
   public init(
-    rows: @escaping Loss, elements: @escaping Loss, labels: @escaping Labels, alignment: Loss?,
+    rows: @escaping Kernel, exactSum: @escaping ExactSum, elements: @escaping Loss,
+    labels: @escaping Labels, alignment: Loss?,
     summedRows: @escaping Kernel,
     mixedRows: @escaping Kernel, sumOfExponentials: @escaping RowSum,
     scaledExponentials: @escaping ScaledExponentials, exp: @escaping Elementwise,
@@ -66,6 +73,7 @@ public struct KernelTable: Sendable {
     narrow: @escaping Elementwise, settle: @escaping @convention(c) () -> Void
   ) {
     self.rows = rows
+    self.exactSum = exactSum
     self.elements = elements
     self.labels = labels
     self.alignment = alignment

@@ -8,7 +8,7 @@ public enum RowFormulaID: Sendable, BitwiseCopyable {
 }
 
 /// Rows and what is computed of them: values and gradients like x, or a loss each with its
-/// gradient. The kernel returns the sum of the losses of `likelihood`, else 0.
+/// gradient.
 ///
 /// Rows across memory that are too long for a tile are computed block by block, along the memory,
 /// in steps of their own: softmax and log-softmax of at least 16 rows. A block is some elements of
@@ -68,7 +68,7 @@ public struct RowClasses {
   /// What each row's gradient is multiplied by; nil: `scale`.
   public var scales: UnsafePointer<Double>?
   public var scale: Double
-  /// The loss of each row, 0 for an ignored one; needed, but by the likelihood.
+  /// The loss of each row, 0 for an ignored one; needed by losses.
   public var losses: UnsafeMutablePointer<Double>?
   /// The weights of the classes, of x's type; nil: ones. With class indices for smoothing alone.
   public var weights: UnsafeRawPointer?

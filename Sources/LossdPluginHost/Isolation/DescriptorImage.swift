@@ -87,6 +87,7 @@ final class DescriptorImage: @unchecked Sendable {
       attribute(&bytes)
     }
     let accumulators = texts(&bytes, LOSSD_ACCUMULATORS_MAX)
+    let kinds = accumulators.map { _ in bytes.take(UInt32.self) }
     let values = texts(&bytes, LOSSD_VALUES_MAX)
     function.inputs = UnsafePointer(array(inputs))
     function.input_count = UInt32(inputs.count)
@@ -96,6 +97,7 @@ final class DescriptorImage: @unchecked Sendable {
     function.attribute_count = UInt32(attributes.count)
     function.accumulators = array(accumulators).map { UnsafePointer($0) }
     function.accumulator_count = UInt32(accumulators.count)
+    function.accumulator_kinds = UnsafePointer(array(kinds))
     function.values = array(values).map { UnsafePointer($0) }
     function.value_count = UInt32(values.count)
     function.plan = { _, _, _ in LOSSD_INTERNAL }
@@ -171,6 +173,9 @@ final class DescriptorImage: @unchecked Sendable {
     for index in 0..<Int(function.attribute_count) { pack(function.attributes[index], &bytes) }
     bytes.put(function.accumulator_count)
     for index in 0..<Int(function.accumulator_count) { bytes.put(function.accumulators[index]) }
+    for index in 0..<Int(function.accumulator_count) {
+      bytes.put(function.kind(ofAccumulator: index))
+    }
     bytes.put(function.value_count)
     for index in 0..<Int(function.value_count) { bytes.put(function.values[index]) }
     bytes.put(UInt8(function.merge == nil ? 0 : 1))

@@ -51,8 +51,8 @@ enum AnswerKind: UInt32 {
   case failed = 0
   /// `run` is to follow. The plan.
   case planned = 1
-  /// 1 and the plan, or 0; sums, compensations; the results where they are not in the segment that
-  /// `run` gave.
+  /// 1 and the plan, or 0; the sums of a function that merges by itself, the host's sums; the
+  /// results where they are not in the segment that `run` gave.
   case computed = 2
   /// Of `finish`: a count of pairs, present or not, and the value.
   case values = 3
@@ -86,6 +86,12 @@ extension Packer {
   mutating func put(_ values: [Double]) {
     put(UInt32(values.count))
     for value in values { put(value) }
+  }
+
+  mutating func put(_ accumulator: Accumulator) {
+    put(accumulator.own)
+    put(UInt32(accumulator.sums.count))
+    for sum in accumulator.sums { sum.bytes.withUnsafeBytes { put($0) } }
   }
 
   mutating func put(planOf evaluation: Evaluation) {
@@ -125,8 +131,7 @@ extension Packer {
     put(AnswerKind.computed.rawValue)
     put(UInt32(bringsPlan ? 1 : 0))
     if bringsPlan { put(planOf: evaluation) }
-    put(evaluation.progress.accumulator.sums)
-    put(evaluation.progress.accumulator.compensations)
+    put(evaluation.progress.accumulator)
     let count = results == nil ? 0 : evaluation.plan.resultBytes
     put(UInt32(count))
     if count > 0, let results, let place = room(count, alignment: 64) {
@@ -157,6 +162,17 @@ extension Unpacker {
       _ = take(Int64.self)
       return .none
     }
+  }
+
+  /// nil: it is none of a function's.
+  mutating func takeAccumulator(of entry: FunctionEntry) -> Accumulator? {
+    let own = takeDoubles()
+    let sums = (0..<takeCount(4, max: Int(LOSSD_ACCUMULATORS_MAX))).map { _ in
+      ExactSum(takeData())
+    }
+    let known = sums.compactMap { $0 }
+    let accumulator = known.isEmpty ? Accumulator(own: own) : Accumulator(sums: known)
+    return known.count == sums.count && accumulator.belongs(to: entry) ? accumulator : nil
   }
 
   mutating func takeDoubles() -> [Double] { (0..<takeCount(8)).map { _ in take() } }

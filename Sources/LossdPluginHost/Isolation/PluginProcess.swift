@@ -351,8 +351,7 @@ public final class PluginProcess: @unchecked Sendable {
         try evaluation.request.setAttribute(index, value)
       }
       let sums = try takeSums(&order, evaluation)
-      let values = try evaluation.summaryValues(
-        Accumulator(sums: sums, compensations: sums.map { _ in 0 }))
+      let values = try evaluation.summaryValues(sums)
       var answer = Packer(outgoing.all)
       answer.put(Order.answer, id)
       answer.put(AnswerKind.values.rawValue)
@@ -371,13 +370,15 @@ public final class PluginProcess: @unchecked Sendable {
       let evaluation = try beginSums(&order)
       let into = try takeSums(&order, evaluation)
       let from = try takeSums(&order, evaluation)
-      var total = Accumulator(sums: into, compensations: into.map { _ in 0 })
-      try total.merge(
-        Accumulator(sums: from, compensations: from.map { _ in 0 }), evaluation.entry)
+      guard evaluation.entry.mergesByItself else {
+        throw StatusError(.internal, "the daemon asked for a merge that is its own")
+      }
+      var total = Accumulator(own: into)
+      try total.merge(Accumulator(own: from), evaluation.entry)
       var answer = Packer(outgoing.all)
       answer.put(Order.answer, id)
       answer.put(AnswerKind.merged.rawValue)
-      answer.put(total.sums)
+      answer.put(total.own)
       PluginProcess.send(answer.bytes)
       outgoing.clear(answer.count)
     } catch { fail(id, error) }

@@ -95,14 +95,12 @@ extension WorkerLink {
         })
     case (.merged, .sums):
       let sums = answer.takeDoubles()
-      guard sums.count == evaluation.entry.accumulatorCount else { return wrong(sums, evaluation) }
+      guard sums.count == evaluation.entry.accumulatorCount else {
+        return .broken("sent \(sums.count) sums, expected \(evaluation.entry.accumulatorCount)")
+      }
       return .merged(sums)
     default: return WorkerLink.unasked
     }
-  }
-
-  private func wrong(_ sums: [Double], _ evaluation: Evaluation) -> WorkerEvent {
-    .broken("sent \(sums.count) sums, expected \(evaluation.entry.accumulatorCount)")
   }
 
   private func samePlan(_ answer: inout Unpacker, _ evaluation: Evaluation) -> WorkerEvent {
@@ -126,12 +124,11 @@ extension WorkerLink {
   }
 
   private func results(_ answer: inout Unpacker, _ evaluation: Evaluation) -> WorkerEvent {
-    let (sums, compensations) = (answer.takeDoubles(), answer.takeDoubles())
+    let sums = answer.takeAccumulator(of: evaluation.entry)
     let count = Int(answer.take(UInt32.self))
     let bytes = count > 0 ? answer.takeBytes(count, alignment: 64) : nil
-    guard sums.count == evaluation.entry.accumulatorCount, compensations.count == sums.count
-    else { return wrong(sums, evaluation) }
-    evaluation.adoptResult(Accumulator(sums: sums, compensations: compensations))
+    guard let sums else { return .broken("sent sums that are none of the function's") }
+    evaluation.adoptResult(sums)
     return .computed(UnsafeRawBufferPointer(start: bytes, count: bytes == nil ? 0 : count))
   }
 }

@@ -42,7 +42,7 @@ extension FunctionDescription {
       summary: String(cString: entry.function.pointee.summary),
       inputs: entry.inputs.map(Input.init), outputs: [],
       attributes: entry.attributes.map(Attribute.init), plugin: entry.plugin,
-      version: entry.pluginVersion)
+      version: entry.pluginVersion, isOrderFree: entry.isOrderFree)
     // What is known only to be refused is not offered.
     for output in entry.outputs where output.flags & UInt32(LOSSD_OUTPUT_UNIMPLEMENTED) == 0 {
       outputs.append(

@@ -37,15 +37,17 @@ public struct OutgoingSummary {
   public var rows: UInt64
   public var values: UnsafeBufferPointer<NamedValue>
   public var state: UnsafeBufferPointer<NamedValue>
+  public var whole: StateMessage?
 
   public init(
     batches: UInt64, rows: UInt64, values: UnsafeBufferPointer<NamedValue>,
-    state: UnsafeBufferPointer<NamedValue>
+    state: UnsafeBufferPointer<NamedValue>, whole: StateMessage? = nil
   ) {
     self.batches = batches
     self.rows = rows
     self.values = values
     self.state = state
+    self.whole = whole
   }
 }
 

@@ -73,6 +73,7 @@ extension OutputBuffer {
       entry.pointee.value = summary.state[index].value
       return entry
     }
+    raw.pointee.whole = summary.whole?.build(scratch)
     return raw
   }
 
@@ -145,6 +146,7 @@ extension OutputBuffer {
       entry.pointee.value = state[index].value
       return entry
     }
+    raw.pointee.whole = summary.whole?.build(scratch)
     return raw
   }
 

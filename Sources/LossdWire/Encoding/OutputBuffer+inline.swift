@@ -86,6 +86,10 @@ extension OutputBuffer {
     if summary.rows != 0 { count += 1 + varintByteCount(summary.rows) }
     for value in summary.values { count += entryByteCount(value) }
     for value in summary.state { count += entryByteCount(value) }
+    if let whole = summary.whole {
+      let size = whole.packed.count
+      count += 1 + varintByteCount(UInt64(size)) + size
+    }
     return count
   }
 
@@ -109,6 +113,7 @@ extension OutputBuffer {
     }
     for value in summary.values { append(tag: 0x1A, value) }
     for value in summary.state { append(tag: 0x22, value) }
+    if let whole = summary.whole { whole.packed.withUnsafeBytes { append(tag: 0x2A, $0) } }
   }
 
   private func append(tag: UInt8, _ entry: NamedValue) {

@@ -60,6 +60,15 @@ extension MessageArena {
     }
   }
 
+  /// A field of bytes.
+  func bytes(_ bytes: UnsafeRawBufferPointer) -> ProtobufCBinaryData {
+    let copy = array(of: UInt8.self, count: max(bytes.count, 1))
+    if let source = bytes.baseAddress {
+      UnsafeMutableRawPointer(copy).copyMemory(from: source, byteCount: bytes.count)
+    }
+    return ProtobufCBinaryData(len: bytes.count, data: copy)
+  }
+
   /// An array of pointers to messages, as protobuf-c holds repeated ones; nil for none.
   func list<T>(
     _ count: Int, _ element: (Int) -> UnsafeMutablePointer<T>

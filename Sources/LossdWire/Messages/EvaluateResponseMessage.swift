@@ -35,14 +35,18 @@ public struct SummaryMessage: Sendable, Equatable {
   public var values: [String: Double]
   /// The mergeable sums behind it: `loss_sum`, `weight_sum`.
   public var state: [String: Double]
+  /// The same before rounding; nil where a plugin merges by itself.
+  public var whole: StateMessage?
 
   public init(
-    batches: UInt64, rows: UInt64, values: [String: Double] = [:], state: [String: Double] = [:]
+    batches: UInt64, rows: UInt64, values: [String: Double] = [:], state: [String: Double] = [:],
+    whole: StateMessage? = nil
   ) {
     self.batches = batches
     self.rows = rows
     self.values = values
     self.state = state
+    self.whole = whole
   }
 
   init(_ raw: Lossd__V1__Summary) {
@@ -54,5 +58,6 @@ public struct SummaryMessage: Sendable, Equatable {
     state = Dictionary(
       mapList(raw.state, raw.n_state) { (textString($0.key), $0.value) },
       uniquingKeysWith: { $1 })
+    whole = raw.whole.map { StateMessage($0.pointee) }
   }
 }

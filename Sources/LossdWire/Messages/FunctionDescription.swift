@@ -103,11 +103,13 @@ public struct FunctionDescription: Sendable, Equatable {
   public var plugin: String
   /// That plugin's version.
   public var version: String
+  /// Whether what it adds up has the same bits however the data was cut.
+  public var isOrderFree: Bool
 
   public init(
     name: String, kind: String, summary: String = "", inputs: [Input] = [],
     outputs: [Output] = [], attributes: [Attribute] = [], plugin: String = "",
-    version: String = ""
+    version: String = "", isOrderFree: Bool = false
   ) {
     self.name = name
     self.kind = kind
@@ -117,5 +119,6 @@ public struct FunctionDescription: Sendable, Equatable {
     self.attributes = attributes
     self.plugin = plugin
     self.version = version
+    self.isOrderFree = isOrderFree
   }
 }

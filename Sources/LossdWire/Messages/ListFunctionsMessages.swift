@@ -51,7 +51,8 @@ extension FunctionDescription {
       inputs: mapList(raw.inputs, raw.n_inputs, Input.init),
       outputs: mapList(raw.outputs, raw.n_outputs, Output.init),
       attributes: mapList(raw.attributes, raw.n_attributes, Attribute.init),
-      plugin: textString(raw.plugin), version: textString(raw.version))
+      plugin: textString(raw.plugin), version: textString(raw.version),
+      isOrderFree: raw.order_free != 0)
   }
 
   func build(_ arena: MessageArena) -> UnsafeMutablePointer<Lossd__V1__Function> {
@@ -67,6 +68,7 @@ extension FunctionDescription {
     raw.pointee.attributes = arena.list(attributes.count) { attributes[$0].build(arena) }
     raw.pointee.plugin = arena.text(plugin)
     raw.pointee.version = arena.text(version)
+    raw.pointee.order_free = isOrderFree ? 1 : 0
     return raw
   }
 }

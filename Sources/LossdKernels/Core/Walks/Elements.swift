@@ -3,7 +3,7 @@
 internal import CLossdLanes
 import LossdKernelTable
 
-/// Computes a call's elements and returns the sum of the losses; 0 for an activation.
+/// Computes a call's elements and returns the sum of the losses in the lanes' precision; 0 for an activation.
 func computeElements(_ pointer: UnsafePointer<ElementCall>) -> Double {
   switch pointer.pointee.formula {
   case .sigmoid: walk(Sigmoid.self, pointer)
@@ -74,6 +74,7 @@ private struct Elements {
   var slopes: Output?
   var slopesOfY: Output?
   var slopesOfZ: Output?
+  var losses: Scratch?
   let a: Scalar
   let b: Scalar
   let c: Scalar
@@ -91,6 +92,7 @@ private struct Elements {
     slopes = call.slopes?.assumingMemoryBound(to: Element.self)
     slopesOfY = call.slopesOfY?.assumingMemoryBound(to: Element.self)
     slopesOfZ = call.slopesOfZ?.assumingMemoryBound(to: Element.self)
+    losses = call.losses?.assumingMemoryBound(to: Scalar.self)
     a = Scalar(call.constants.a)
     b = Scalar(call.constants.b)
     c = Scalar(call.constants.c)
@@ -129,9 +131,8 @@ private func walk<F: ElementFormula>(_ f: F.Type, _ pointer: UnsafePointer<Eleme
   var total = 0.0
   var isStreamed = false
   if let head = c.streamedFrom(pointer.pointee) {
-    // The order of a sum must not depend on where the results lie.
-    isStreamed = head == 0 || !F.isLoss
-    if isStreamed && head > 0 {
+    isStreamed = true
+    if head > 0 {
       from = head < count ? head : count
       total = part(f, c, 0, from)
     }
@@ -139,46 +140,42 @@ private func walk<F: ElementFormula>(_ f: F.Type, _ pointer: UnsafePointer<Eleme
   let rest = (count &- from) & (width &- 1)
   let end = count &- rest
   if from < end {
-    total = total + whole(f, c, from, end, isStreamed, last: nil)
+    total = total + whole(f, c, from, end, isStreamed)
   }
   if rest > 0 { total = total + part(f, c, end, rest) }
   return total
 }
 
-/// Elements from ..< end, whole vectors. The last one's losses go to `last`, too.
+/// Elements from ..< end, whole vectors.
 @inline(never)
 private func whole<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ isStreamed: Bool, last: Scratch?
+  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ isStreamed: Bool
 ) -> Double {
   if F.operandCount > 1 && c.hasOtherSlopes {
-    return loop(f, c, from, end, .ofAll, isStreamed, last)
+    return loop(f, c, from, end, .ofAll, isStreamed)
   }
-  if c.slopes == nil { return loop(f, c, from, end, .none, isStreamed, last) }
+  if c.slopes == nil { return loop(f, c, from, end, .none, isStreamed) }
   // A loss is computed for its sum even where nobody wants each.
   return F.isLoss || c.values != nil
-    ? loop(f, c, from, end, .ofX, isStreamed, last)
-    : loop(f, c, from, end, .ofXAlone, isStreamed, last)
+    ? loop(f, c, from, end, .ofX, isStreamed)
+    : loop(f, c, from, end, .ofXAlone, isStreamed)
 }
 
 @inline(__always)
 private func loop<F: ElementFormula>(
-  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ slopes: Slopes, _ isStreamed: Bool,
-  _ last: Scratch?
+  _ f: F.Type, _ c: Elements, _ from: Int, _ end: Int, _ slopes: Slopes, _ isStreamed: Bool
 ) -> Double {
-  var sums = Sums()
-  var value = all(0)
+  var sum = all(0)
   var i = from
   while i < end {
-    value = compute(f, c, i, slopes, isStreamed)
-    if F.isLoss { sums.add(value) }
+    let value = compute(f, c, i, slopes, isStreamed)
+    if F.isLoss {
+      sum = sum + value
+      if let losses = c.losses { put(value, losses, i) }
+    }
     i &+= width
   }
-  guard F.isLoss else { return 0 }
-  if let last {
-    put(value, last, 0)
-    return 0
-  }
-  return sums.total
+  return F.isLoss ? wide_total(wide_of(sum)) : 0
 }
 
 /// Fewer elements than a vector has, `count` from `from` on: through a vector of each operand and result on the stack, so
@@ -203,15 +200,21 @@ private func part<F: ElementFormula>(
   inner.slopesOfZ = hasZ && c.slopesOfZ != nil ? base + 8 &* width : nil
   // The losses are added here: those of the lanes behind the last are not wanted.
   let losses = room.losses()
-  _ = whole(f, inner, 0, width, false, last: losses)
+  inner.losses = losses
+  _ = whole(f, inner, 0, width, false)
   give(inner.values, c.values, from, count)
   give(inner.slopes, c.slopes, from, count)
   give(inner.slopesOfY, c.slopesOfY, from, count)
   give(inner.slopesOfZ, c.slopesOfZ, from, count)
   guard F.isLoss else { return 0 }
-  var sums = Sums()
-  sums.add(lanes_pick(lanes_less(laneNumbers, all(Scalar(count))), fetch(losses, 0), all(0)))
-  return sums.total
+  var total = 0.0
+  var lane = 0
+  while lane < count {
+    if let goal = c.losses { goal[from &+ lane] = losses[lane] }
+    total = total + Double(losses[lane])
+    lane &+= 1
+  }
+  return total
 }
 
 /// A vector of each operand and result.

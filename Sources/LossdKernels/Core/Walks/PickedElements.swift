@@ -1,15 +1,13 @@
 // Rows of which one element counts, that of the row's class: what is left is the way to it, and
-// zeros. Types: all. Range: as the formula's. Sums are float64's, of float64 in about twice that.
+// zeros. Types: all. Range: as the formula's.
 internal import CLossdLanes
 import LossdKernelTable
 
-/// Returns the sum of the losses.
 @inline(never)
-func pickElements<F: PickedFormula>(_ f: F.Type, _ rows: Rows) -> Double {
-  let isPlain = rows.rowWeights == nil && rows.losses == nil
+func pickElements<F: PickedFormula>(_ f: F.Type, _ rows: Rows) {
   // The gradient may lie where the elements do: these are read first.
-  let sum = isPlain ? plainSum(f, rows) : weighedSum(f, rows)
-  guard let gradient = rows.gradient else { return sum }
+  setLosses(f, rows)
+  guard let gradient = rows.gradient else { return }
   if rows.layout.stride != 1 {
     fillColumns(f, rows, gradient)
   } else if rows.layout.size > StridedRows.shortRow {
@@ -17,7 +15,6 @@ func pickElements<F: PickedFormula>(_ f: F.Type, _ rows: Rows) -> Double {
   } else {
     fillShortRows(f, rows, gradient)
   }
-  return sum
 }
 
 extension Rows {
@@ -28,96 +25,25 @@ extension Rows {
   }
 }
 
-/// Four sums at a time, since one addition waits for the one before.
 @inline(never)
-private func plainSum<F: PickedFormula>(_ f: F.Type, _ rows: Rows) -> Double {
+private func setLosses<F: PickedFormula>(_ f: F.Type, _ rows: Rows) {
   let (labels, x, count) = (rows.labels.unsafelyUnwrapped, rows.x, rows.layout.count)
   let (step, stride) = (rows.layout.step, rows.layout.stride)
-  var (sum0, sum1, sum2, sum3) = (ScalarSum(), ScalarSum(), ScalarSum(), ScalarSum())
+  let losses = rows.losses.unsafelyUnwrapped
   @inline(__always)
-  func term(_ row: Int) -> Double {
+  func place(_ row: Int) -> Int {
     let label = Int(labels[row])
-    // An ignored row's first element may be NaN; it must not be added.
-    let value = Double(element_widened(x[row &* step &+ (label < 0 ? 0 : label) &* stride]))
-    return label < 0 ? 0 : value
-  }
-  // Every row is a cache miss: the memory is to have as many to look for at once as it can. What
-  // float64's sums take leaves no room for it.
-  @inline(__always)
-  func touch(_ row: Int) {
-    let label = Int(labels[row])
-    lanes_touch(x + (row &* step &+ (label < 0 ? 0 : label) &* stride))
+    return row &* step &+ (label < 0 ? 0 : label) &* stride
   }
   var row = 0
-  while row &+ 4 <= count {
-    #if !LOSSD_DOUBLE
-      if row &+ 36 <= count {
-        touch(row &+ 32)
-        touch(row &+ 33)
-        touch(row &+ 34)
-        touch(row &+ 35)
-      }
-    #endif
-    sum0.add(term(row))
-    sum1.add(term(row &+ 1))
-    sum2.add(term(row &+ 2))
-    sum3.add(term(row &+ 3))
-    row &+= 4
-  }
   while row < count {
-    sum0.add(term(row))
+    // Every row is a cache miss: the memory is to have as many to look for at once as it can.
+    if row &+ 32 < count { lanes_touch(x + place(row &+ 32)) }
+    let value = Double(element_widened(x[place(row)]))
+    // An ignored row's first element may be NaN.
+    losses[row] = labels[row] < 0 ? 0 : f.loss(value, rows.rowWeight(row))
     row &+= 1
   }
-  sum0.add(sum1)
-  sum2.add(sum3)
-  sum0.add(sum2)
-  return f.loss(sum0.value, 1)
-}
-
-@inline(never)
-private func weighedSum<F: PickedFormula>(_ f: F.Type, _ rows: Rows) -> Double {
-  let layout = rows.layout
-  var sum = ScalarSum()
-  var row = 0
-  while row < layout.count {
-    let label = rows.label(row)
-    var loss = 0.0
-    if label >= 0 {
-      let x = Double(element_widened(rows.x[row &* layout.step &+ label &* layout.stride]))
-      loss = f.loss(x, rows.rowWeight(row))
-    }
-    rows.losses?[row] = loss
-    sum.add(loss)
-    row &+= 1
-  }
-  return sum.value
-}
-
-/// A sum in float64; of float64 elements in about twice that precision.
-private struct ScalarSum {
-  private var high = 0.0
-  private var low = 0.0
-
-  @inline(__always)
-  mutating func add(_ value: Double) {
-    #if LOSSD_DOUBLE
-      let sum = high + value
-      let part = sum - high
-      low += (high - (sum - part)) + (value - part)
-      high = sum
-    #else
-      high += value
-    #endif
-  }
-
-  @inline(__always)
-  mutating func add(_ other: ScalarSum) {
-    add(other.high)
-    low += other.low
-  }
-
-  @inline(__always)
-  var value: Double { low - low == 0 ? high + low : high }
 }
 
 @inline(never)

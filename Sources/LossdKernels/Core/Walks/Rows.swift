@@ -3,8 +3,7 @@
 internal import CLossdLanes
 import LossdKernelTable
 
-/// Computes a call's rows and returns the sum of the losses of `likelihood`; 0 for others.
-func computeRows(_ pointer: UnsafePointer<RowCall>) -> Double {
+func computeRows(_ pointer: UnsafePointer<RowCall>) {
   let call = pointer.pointee
   let rows = Rows(call)
   switch call.formula {
@@ -17,9 +16,8 @@ func computeRows(_ pointer: UnsafePointer<RowCall>) -> Double {
       walk(CrossEntropy.self, rows)
     }
   case .probabilities: walk(ProbabilityCrossEntropy.self, rows)
-  case .likelihood: return pickElements(Likelihood.self, rows)
+  case .likelihood: pickElements(Likelihood.self, rows)
   }
-  return 0
 }
 
 private func walk<F: SoftmaxFormula>(_ f: F.Type, _ rows: Rows, _ call: RowCall) {

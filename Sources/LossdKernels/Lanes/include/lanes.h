@@ -31,12 +31,14 @@
 #ifdef LOSSD_DOUBLE
 typedef double scalar;
 typedef int64_t scalar_bits;
+typedef uint64_t scalar_words;
 /* The bits of a number's sign, exponent and upper half of digits. */
 #define HIGH_HALF (-(1LL << 27))
 #define LANES_COUNT (LANES_BYTES / 8)
 #else
 typedef float scalar;
 typedef int32_t scalar_bits;
+typedef uint32_t scalar_words;
 #define HIGH_HALF (-(1 << 12))
 #define LANES_COUNT (LANES_BYTES / 4)
 #endif
@@ -60,6 +62,7 @@ typedef int32_t scalar_bits;
 
 typedef LANES_OF(scalar) lanes;
 typedef LANES_OF(scalar_bits) lane_bits;
+typedef LANES_OF(scalar_words) lane_words;
 typedef LANES_OF(int32_t) lane_labels;
 /* As many float64 as there are lanes. */
 typedef LANES_OF(double) wide_lanes;
@@ -130,6 +133,17 @@ LANES_OP lane_bits lanes_less(lanes a, lanes b) { return a < b; }
 LANES_OP lane_bits lanes_equal(lanes a, lanes b) { return a == b; }
 LANES_OP lane_bits lanes_at_least(lanes a, lanes b) { return a >= b; }
 LANES_OP lane_bits lanes_not_equal(lanes a, lanes b) { return a != b; }
+/* Of numbers' bits without their sign: the largest, NaN above infinity; and the smallest less 1, as a number without a
+ * sign, so that 0 is above all others. */
+LANES_OP lane_bits magnitudes_larger(lane_bits a, lane_bits b) { return __builtin_elementwise_max(a, b); }
+LANES_OP lane_bits magnitudes_smaller(lane_bits before, lane_bits b) {
+  return (lane_bits)__builtin_elementwise_min((lane_words)before, (lane_words)b - 1);
+}
+LANES_OP scalar_bits magnitudes_largest(lane_bits v) { return __builtin_reduce_max(v); }
+LANES_OP scalar_bits magnitudes_smallest(lane_bits before) {
+  return (scalar_bits)(__builtin_reduce_min((lane_words)before) + 1);
+}
+
 LANES_OP lane_bits lane_bits_equal(lane_bits a, lane_bits b) { return a == b; }
 
 LANES_OP lanes lanes_pick(lane_bits which, lanes yes, lanes no) { return which ? yes : no; }

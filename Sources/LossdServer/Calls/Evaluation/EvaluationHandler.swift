@@ -234,7 +234,9 @@ final class EvaluationHandler: CallHandler {
     }
     do throws(StatusError) {
       try batch.job.respond(call, isLast: !isStream)
-      if isStream { try summary.total.add(evaluation, merged: batch.merged) }
+      if isStream {
+        try summary.total.add(evaluation, merged: batch.merged, kernels: context.daemon.kernels)
+      }
     } catch {
       cancel(named(error, batch))
       return false

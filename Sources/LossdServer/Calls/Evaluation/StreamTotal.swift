@@ -10,9 +10,11 @@ struct StreamTotal {
   var values: [Double?] = []
   private(set) var batches: UInt64 = 0
   private(set) var rows: UInt64 = 0
+  /// The kernels that have computed it, by name, in order.
+  private var kernels: Set<String> = []
 
-  init() { sums = Accumulator(fields: 0) }
-  init(_ entry: FunctionEntry) { sums = Accumulator(fields: entry.accumulatorCount) }
+  init() { sums = Accumulator() }
+  init(_ entry: FunctionEntry) { sums = Accumulator(entry) }
 
   /// The sums that a Summary of the same function says, whose counts are added at once.
   ///
@@ -22,8 +24,11 @@ struct StreamTotal {
   ) throws(StatusError) -> Accumulator {
     let names = (0..<entry.accumulatorCount).map { String(cString: entry.accumulatorName($0)) }
     // A part without a batch may say nothing.
-    var sums = Accumulator(fields: 0)
-    if summary.batches > 0 {
+    var sums = Accumulator()
+    if let whole = summary.whole {
+      sums = try StreamTotal.sums(whole, names, entry)
+      kernels.formUnion(whole.kernels.split(separator: ",").map(String.init))
+    } else if summary.batches > 0 {
       if let other = summary.state.keys.filter({ !names.contains($0) }).min() {
         let other = Array(other.utf8).withUnsafeBytes { displayText($0) }
         throw StatusError(
@@ -40,15 +45,67 @@ struct StreamTotal {
         }
         values.append(value)
       }
-      sums = Accumulator(sums: values, compensations: values.map { _ in 0 })
+      sums =
+        entry.mergesByItself
+        ? Accumulator(own: values) : Accumulator(sums: values.map { ExactSum($0) })
     }
     batches = batches.addingSaturated(summary.batches)
     rows = rows.addingSaturated(summary.rows)
     return sums
   }
 
+  /// The sums of a state, which says whose it is.
+  private static func sums(
+    _ state: StateMessage, _ names: [String], _ entry: FunctionEntry
+  ) throws(StatusError) -> Accumulator {
+    func refusal(_ text: String) -> StatusError {
+      StatusError(.invalidArgument, "\(entry.name): a Summary to go on from \(text)")
+    }
+    func shown(_ text: String) -> String { Array(text.utf8).withUnsafeBytes { displayText($0) } }
+    guard state.function == entry.name else {
+      throw refusal("is of the function `\(shown(state.function))`")
+    }
+    guard !entry.mergesByItself else {
+      throw refusal("has sums that the daemon merges, which this function does by itself")
+    }
+    guard state.kernels.utf8.count <= StreamTotal.kernelsMax,
+      state.kernels.utf8.allSatisfy({ $0 > 32 && $0 < 127 })
+    else { throw refusal("names kernels that cannot be") }
+    var sums: [String: ExactSum] = [:]
+    for sum in state.sums {
+      guard names.contains(sum.name), sums[sum.name] == nil else {
+        throw refusal(
+          "has the sum `\(shown(sum.name))`, which is not one of the function's, or has it twice")
+      }
+      guard let exact = sum.exact.withUnsafeBytes({ ExactSum($0) }) else {
+        throw refusal("has a sum `\(shown(sum.name))` of bytes that are none")
+      }
+      sums[sum.name] = exact
+    }
+    if let missing = names.first(where: { sums[$0] == nil }) {
+      throw refusal("lacks the function's sum `\(missing)`")
+    }
+    return Accumulator(sums: names.compactMap { sums[$0] })
+  }
+
+  /// The longest text of kernels' names that is taken.
+  private static let kernelsMax = 256
+
+  /// What it has added up, whole; nil of a function that merges by itself.
+  private func whole(_ entry: FunctionEntry) -> StateMessage? {
+    if entry.mergesByItself { return nil }
+    return StateMessage(
+      function: entry.name, kernels: kernels.sorted().joined(separator: ","),
+      sums: sums.sums.enumerated().map { index, sum in
+        StateMessage.Sum(name: String(cString: entry.accumulatorName(index)), exact: sum.bytes)
+      })
+  }
+
   /// Adds a computed batch; `merged`: the sums with the batch's, where a plugin has added them.
-  mutating func add(_ evaluation: Evaluation, merged: Accumulator?) throws(StatusError) {
+  mutating func add(
+    _ evaluation: Evaluation, merged: Accumulator?, kernels name: String
+  ) throws(StatusError) {
+    if !kernels.contains(name) { kernels.insert(name) }
     if let merged {
       sums = merged
     } else {
@@ -71,7 +128,8 @@ struct StreamTotal {
     var failure: StatusError?
     named.withUnsafeBufferPointer { named in
       state.withUnsafeBufferPointer { state in
-        let summary = OutgoingSummary(batches: batches, rows: rows, values: named, state: state)
+        let summary = OutgoingSummary(
+          batches: batches, rows: rows, values: named, state: state, whole: whole(entry))
         let response = OutgoingResponse(
           id: 0, outputs: UnsafeBufferPointer(start: nil, count: 0), summary: summary)
         do throws(StatusError) {
@@ -117,7 +175,7 @@ final class StreamSummary {
     for index in 0..<request.summaryCount {
       let sums = try total.count(request.summary(index), entry)
       if entry.isForeign && entry.mergesByItself {
-        if !sums.sums.isEmpty { parts.append(sums) }
+        if !sums.isEmpty { parts.append(sums) }
       } else {
         try total.sums.merge(sums, entry)
       }
@@ -163,7 +221,8 @@ final class StreamSummary {
   ) {
     guard template.entry.isForeign, template.entry.valueCount > 0 else {
       var failure: StatusError?
-      do throws(StatusError) { total.values = try template.summaryValues(total.sums) } catch {
+      do throws(StatusError) { total.values = try template.summaryValues(total.sums.values) } catch
+      {
         failure = error
       }
       return next(failure)

@@ -26,7 +26,7 @@ final class ForeignCall {
 
   /// Results of `finish` and `merge`.
   var values: [Double?] = []
-  var total = Accumulator(fields: 0)
+  var total = Accumulator()
   /// Why it failed, apart from the evaluation's own error.
   var failure: StatusError?
   /// Its number in the line for its plugin's processes, nil where it does not wait: `WaitingCalls`

@@ -104,7 +104,7 @@ final class ProcessLink {
       case .finish(let total):
         try link.finish(call.evaluation, function: function, sums: total.values)
       case .merge(let into, let part):
-        try link.merge(call.evaluation, function: function, into: into.sums, from: part.sums)
+        try link.merge(call.evaluation, function: function, into: into.own, from: part.own)
       }
     }
   }
@@ -198,7 +198,7 @@ final class ProcessLink {
       pool.answered()
       ended()
     case .merged(let sums):
-      call?.total = Accumulator(sums: sums, compensations: sums.map { _ in 0 })
+      call?.total = Accumulator(own: sums)
       pool.answered()
       ended()
     case .gone, .goneUnread, .broken: break

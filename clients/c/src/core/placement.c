@@ -69,20 +69,18 @@ static void place_results(struct connection *connection, lossd_call *call, int h
     if (users != NULL) {
       if (result->segment != NULL) segment_leave(call->core, result->segment);
       result->segment = NULL;
+      result->place = users;
+      users->is_written = 1;
       result->into = (size_t)((unsigned char *)result->given - users->base);
       result->into_bytes = bytes;
     } else if (bytes >= call->core->shared_min) {
       result->segment = fitting(connection, result->segment, bytes);
+      result->place = result->segment;
       result->into = 0;
       result->into_bytes = result->segment == NULL ? 0 : bytes;
       if (result->segment != NULL) result->segment->has_result = result->given == NULL;
     }
   }
-}
-
-/* The segment that a result goes to. */
-static struct segment *segment_of(const lossd_call *call, const struct result *result) {
-  return result->segment != NULL ? result->segment : segment_find(call->core, NULL, result->given, result->into_bytes);
 }
 
 /* All that the call uses; 0 without memory. */
@@ -96,7 +94,7 @@ static int collect(lossd_call *call, const struct place_in *places) {
   }
   for (size_t index = 0; index < call->result_count; index++) {
     const struct result *result = &call->results[index];
-    if (result->into_bytes > 0 && !uses_add(&call->uses, segment_of(call, result))) return 0;
+    if (result->into_bytes > 0 && !uses_add(&call->uses, result->place)) return 0;
   }
   return 1;
 }
@@ -117,7 +115,7 @@ enum placement place_call(struct connection *connection, lossd_call *call, int h
   struct core *core = call->core;
   struct place_in places[SHARED_INPUTS_MAX];
   call->is_shared = 0;
-  if (!core->is_local || call->input_count > SHARED_INPUTS_MAX || call->is_raw) {
+  if (!core->is_local || call->input_count > SHARED_INPUTS_MAX || call->kind == CALL_RAW) {
     return PLACED_IN_PAYLOAD;
   }
   int has_shared = 0;

@@ -15,7 +15,7 @@ import lossd._calls
 import lossd._driver
 import lossd._streams
 import lossd.testing
-from test_shared_memory import segments
+from conftest import segments
 
 FOLDER = os.path.dirname(lossd.__file__) + os.sep
 BIG = np.zeros(70_000, np.float32)

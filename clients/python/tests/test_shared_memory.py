@@ -16,6 +16,7 @@ import pytest
 import lossd
 import lossd._driver
 import lossd.testing
+from conftest import segments
 from fakes import HI, SHM_HI, answer, serving, status, tensor
 from wire import REGION, RELEASE, block, frame, number, parse
 
@@ -30,18 +31,6 @@ def softmax(x):
 
 def by_socket(monkeypatch):
     monkeypatch.setattr(lossd._driver, "SHARED_MIN", 1 << 60)
-
-
-def segments():
-    """Memory files that this process has open."""
-    found = set()
-    for entry in os.listdir("/proc/self/fd"):
-        try:
-            if "memfd:lossd-region" in os.readlink(f"/proc/self/fd/{entry}"):
-                found.add(os.stat(f"/proc/self/fd/{entry}").st_ino)
-        except OSError:
-            pass
-    return len(found)
 
 
 def crossed(client, work):
@@ -153,6 +142,36 @@ def test_an_array_of_empty_is_read_where_it_lies(address):
         _, grad = client.cross_entropy(x, Y, with_grad=True)
         np.testing.assert_array_equal(x, X)
         assert client.empty(0).shape == (0,) and client.empty((2, 3), np.int64).dtype == np.int64
+
+
+def test_a_result_is_read_where_it_lies_as_the_input_of_another_call(address):
+    with lossd.connect(address) as client:
+        first = client.softmax(X)
+        second = client.softmax(first)
+        own = segments()
+        np.testing.assert_allclose(second, softmax(first), rtol=1e-5)
+        for _ in range(5):
+            del second
+            second = client.softmax(first)
+        assert segments() == own  # a copy would have memory of its own
+        first[:] = X
+        np.testing.assert_allclose(client.softmax(first), softmax(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_what_nobody_waits_for_is_read_all_the_same(is_stream):
+    """A daemon ends a connection from which nothing is taken."""
+    x = np.zeros((1000, 1000), np.float32)
+    with lossd.testing.serve(["--set", "limits.write_timeout=1500ms"]) as address, lossd.connect(address) as client:
+        if is_stream:
+            with client.stream("sigmoid", [{"input": x}] * 4, window=4) as stream:  # its results come by the socket
+                next(stream)
+                time.sleep(4)
+                assert len(list(stream)) == 3
+        else:
+            pending = [client.submit("sigmoid", {"input": x}) for _ in range(4)]
+            time.sleep(4)
+            assert all((item.result()["output"] == 0.5).all() for item in pending)
 
 
 def test_over_tcp_there_is_none(monkeypatch, tmp_path):

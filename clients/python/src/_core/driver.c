@@ -93,7 +93,12 @@ void driver_free(struct driver *driver) {
   while (*link != driver) link = &(*link)->next;
   *link = driver->next;
   pthread_mutex_unlock(&drivers_lock);
-  if (!driver_has_forked(driver)) driver_end_tender(driver, 1);
+  if (!driver_has_forked(driver) && driver->has_tender) {
+    driver_enter(driver);
+    driver_end_tender(driver);
+    driver_exit(driver);
+    pthread_join(driver->tender, NULL);
+  }
   close_descriptors(driver);
   /* What another thread of the parent was changing when it forked is in no state to be freed. */
   if (driver_has_forked(driver)) return;
@@ -104,7 +109,7 @@ void driver_free(struct driver *driver) {
 
 /* ---- What happens, the lock held ---- */
 
-static void wake_leader(struct driver *driver) {
+void driver_wake_leader(struct driver *driver) {
   uint64_t one = 1;
   if (driver->has_leader && driver->wake >= 0 && write(driver->wake, &one, sizeof one) < 0) {
     /* The counter is full: it is awake. */
@@ -145,7 +150,7 @@ static void take_events(struct driver *driver) {
   int has_come = 0;
   if (driver->poller >= 0) return; /* driver_next_token does */
   while (next_event(driver, &event)) has_come = 1;
-  if (driver->wants_socket) wake_leader(driver); /* it may be the only one that waits */
+  if (driver->wants_socket) driver_wake_leader(driver); /* it may be the only one that waits */
   if (has_come) wake_waiters(driver, 0);
 }
 
@@ -161,7 +166,7 @@ static void flush(struct driver *driver) {
   for (struct connection *item = driver->core.connections; item != NULL; item = item->next) {
     if (item->output.pending == 0) continue;
     socket_flush(item);
-    if (item->output.pending > 0) wake_leader(driver); /* which waits for room, too */
+    if (item->output.pending > 0) driver_wake_leader(driver); /* which waits for room, too */
     if (item->output.pending > 0 || item->has_waited) {
       item->has_waited = item->output.pending > 0;
       watch(driver, item, EPOLL_CTL_MOD);
@@ -170,7 +175,7 @@ static void flush(struct driver *driver) {
   take_events(driver);
 }
 
-void driver_do_turn(struct driver *driver) {
+static void turn(struct driver *driver) {
   driver->has_big = 0;
   for (struct connection *item = driver->core.connections; item != NULL; item = item->next) socket_read(item);
   core_turn(&driver->core);
@@ -208,7 +213,7 @@ lossd_code driver_start(struct driver *driver, lossd_call *call, int is_left, lo
   } else if (code == LOSSD_OK && (core->current == NULL || core->current->flight_count == 0)) {
     begin_writing(driver);
   } else if (code == LOSSD_OK && core->pending_count % START_BATCH == 0) {
-    driver_do_turn(driver);
+    turn(driver);
   }
   driver_exit(driver);
   return code;
@@ -216,7 +221,7 @@ lossd_code driver_start(struct driver *driver, lossd_call *call, int is_left, lo
 
 void driver_turn(struct driver *driver) {
   driver_enter(driver);
-  driver_do_turn(driver);
+  turn(driver);
   driver_exit(driver);
 }
 
@@ -299,8 +304,8 @@ void driver_close(struct driver *driver) {
   take_events(driver);
   driver->wants_socket = 0;
   wake_waiters(driver, 1);
-  wake_leader(driver);
-  driver_end_tender(driver, 0);
+  driver_wake_leader(driver);
+  driver_end_tender(driver);
   driver_exit(driver);
 }
 
@@ -417,7 +422,7 @@ void driver_connected(struct driver *driver, int descriptor) {
     driver_wake_tender(driver);
   }
   flush(driver);
-  wake_leader(driver); /* it has another socket to watch */
+  driver_wake_leader(driver); /* it has another socket to watch */
   driver_exit(driver);
 }
 
@@ -429,7 +434,7 @@ void driver_refused(struct driver *driver, lossd_code code, const char *text) {
   if (!driver->is_closed) core_feed(&driver->core);
   take_events(driver);
   wake_waiters(driver, driver->wants_socket);
-  wake_leader(driver);
+  driver_wake_leader(driver);
   driver_exit(driver);
 }
 
@@ -442,8 +447,7 @@ static struct timespec timespec_of(uint64_t us) {
   return result;
 }
 
-/* Polls until something happens or `until`, without the lock, and takes in what came. 0: a signal came. */
-static int lead(struct driver *driver, uint64_t until) {
+int driver_lead(struct driver *driver, uint64_t until) {
   struct core *core = &driver->core;
   struct pollfd items[1 + CONNECTIONS_MAX];
   nfds_t count = 1;
@@ -469,7 +473,7 @@ static int lead(struct driver *driver, uint64_t until) {
       /* It has been read already. */
     }
   }
-  driver_do_turn(driver);
+  turn(driver);
   return !is_interrupted;
 }
 
@@ -489,11 +493,15 @@ static enum driver_outcome wait_as(struct driver *driver, struct waiter *waiter,
     if (driver->core.now >= until) return DRIVER_WAITING;
     if (driver->has_leader) {
       follow(driver, waiter, until);
-    } else if (!lead(driver, until) && !waiter->is_over(waiter->subject)) {
+    } else if (!driver_lead(driver, until) && !waiter->is_over(waiter->subject)) {
       return DRIVER_WAITING;
     }
   }
   return DRIVER_ENDED;
+}
+
+void driver_hand_on(struct driver *driver) {
+  if (!driver->has_leader && driver->waiters != NULL) pthread_cond_signal(&driver->waiters->changed);
 }
 
 enum driver_outcome driver_wait(struct driver *driver, driver_condition is_over, const void *subject, uint64_t limit_us) {
@@ -514,8 +522,7 @@ enum driver_outcome driver_wait(struct driver *driver, driver_condition is_over,
     *link = waiter.next;
     break;
   }
-  /* Another one leads from here on. */
-  if (!driver->has_leader && driver->waiters != NULL) pthread_cond_signal(&driver->waiters->changed);
+  driver_hand_on(driver);
   driver_exit(driver);
   pthread_cond_destroy(&waiter.changed);
   return outcome;

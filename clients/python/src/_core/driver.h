@@ -127,14 +127,17 @@ void driver_enter(struct driver *driver);
 /* Where the interpreter's lock is not held. */
 void driver_enter_alone(struct driver *driver);
 void driver_exit(struct driver *driver);
-/* Reads, ends what is late, writes; the lock held. */
-void driver_do_turn(struct driver *driver);
+/* The lock held, as with the next ones. Polls until something happens or `until`, without it, and takes in what came. 0:
+ * a signal came. */
+int driver_lead(struct driver *driver, uint64_t until);
+/* Another one that waits leads from here on. */
+void driver_hand_on(struct driver *driver);
+void driver_wake_leader(struct driver *driver);
 /* Has the connections tended from here on; `is_left`: something is under way, and nobody may wait for it. The lock
  * held. */
 void driver_tend(struct driver *driver, int is_left);
 /* It has a connection more or less, or something to see to. */
 void driver_wake_tender(struct driver *driver);
-/* `is_joined`: waits for its end; without the lock. */
-void driver_end_tender(struct driver *driver, int is_joined);
+void driver_end_tender(struct driver *driver);
 
 #endif

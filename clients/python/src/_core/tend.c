@@ -1,8 +1,8 @@
 /* A thread that tends a driver's connections where nobody waits.
  *
  * When a connection ends, the daemon soon frees what lies in its memory: the thread sees the end at once, and makes
- * what the caller has there ordinary memory. It also has a turn now and then while calls that nobody waits for are
- * under way: a daemon ends a connection from which nothing is taken. It runs nothing of the interpreter's. */
+ * what the caller has there ordinary memory. It also leads where calls have been under way for a while and nobody waits
+ * for them: a daemon ends a connection from which nothing is taken. It runs nothing of the interpreter's. */
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -10,7 +10,7 @@
 
 #include "driver.h"
 
-#define TEND_MS 1000
+#define TEND_MS 1000u /* for how long what is left alone is left alone */
 
 static int has_work(const struct driver *driver) {
   if (driver->poller >= 0) return 0; /* the loop has its turns */
@@ -32,7 +32,8 @@ static void *tend(void *argument) {
   while (driver->is_tending) {
     struct pollfd items[1 + CONNECTIONS_MAX] = {{driver->tender_wake, POLLIN, 0}};
     nfds_t count = 1;
-    for (struct connection *item = driver->core.connections; item != NULL && count <= CONNECTIONS_MAX; item = item->next) {
+    for (struct connection *item = driver->core.connections; item != NULL && count <= CONNECTIONS_MAX;
+         item = item->next) {
       if (item->has_ended) continue;
       items[count].fd = item->descriptor;
       items[count++].events = POLLRDHUP;
@@ -40,7 +41,7 @@ static void *tend(void *argument) {
     int is_busy = has_work(driver);
     driver->is_tender_idle = !is_busy;
     pthread_mutex_unlock(&driver->lock);
-    int ready = poll(items, count, is_busy ? TEND_MS : -1);
+    int ready = poll(items, count, is_busy ? (int)TEND_MS : -1);
     uint64_t times;
     if (ready > 0 && items[0].revents != 0 && read(driver->tender_wake, &times, sizeof times) < 0) {
       /* It has been read already. */
@@ -52,7 +53,10 @@ static void *tend(void *argument) {
       item->has_ended = 1;
       segments_end(item);
     }
-    if (ready == 0 && !driver->has_leader && driver->is_tending) driver_do_turn(driver);
+    while (ready == 0 && driver->is_tending && !driver->has_leader && driver->waiters == NULL && has_work(driver)) {
+      driver_lead(driver, driver->core.now + TEND_MS * 1000);
+    }
+    driver_hand_on(driver);
   }
   driver->is_tending = 0;
   pthread_mutex_unlock(&driver->lock);
@@ -86,9 +90,8 @@ void driver_wake_tender(struct driver *driver) {
   }
 }
 
-void driver_end_tender(struct driver *driver, int is_joined) {
+void driver_end_tender(struct driver *driver) {
   driver->is_tending = 0;
   driver_wake_tender(driver);
-  if (is_joined && driver->has_tender) pthread_join(driver->tender, NULL);
-  if (is_joined) driver->has_tender = 0;
+  driver_wake_leader(driver); /* it may be that one */
 }

@@ -392,6 +392,31 @@ def test_a_fork_while_calls_are_under_way_leaves_them_to_the_parent(client):
         assert os.waitpid(child, 0)[1] == 0
 
 
+LEAVING = """
+import sys, threading, itertools
+import numpy as np
+import lossd
+client = lossd.connect(sys.argv[1])
+x = client.empty((300, 1000))
+x[...] = 0
+kept = client.softmax(x)
+stream = client.stream("sigmoid", ({"input": x} for _ in itertools.count()))
+next(stream)
+pending = [client.submit("sigmoid", {"input": x}, outputs=["output"]) for _ in range(20)]
+step = client.prepare("sigmoid", x)
+step()
+for _ in range(4):
+    threading.Thread(target=lambda: [client.softmax(x) for _ in itertools.count()], daemon=True).start()
+print(round(float(kept[0, 0]), 6))
+"""
+
+
+def test_a_process_ends_whatever_it_leaves_under_way(address):
+    for _ in range(5):
+        result = subprocess.run([sys.executable, "-c", LEAVING, address], capture_output=True, text=True, timeout=60)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "0.001\n", "")
+
+
 def test_another_interpreter_is_refused():
     program = """
 try:

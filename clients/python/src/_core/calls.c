@@ -214,10 +214,11 @@ static void call_dealloc(PyObject *object) {
   forget_kept(self);
   if (self->call != NULL && !driver_has_forked(driver)) {
     struct spares *place = self->place;
-    int is_spare = place != NULL && place->count < SPARES && driver_holds(driver, driver_call_has_ended, self->call) &&
+    int is_spare = place != NULL && driver_holds(driver, driver_call_has_ended, self->call) &&
                    self->call->state == CALL_DONE && self->call->outcome.code == LOSSD_OK;
-    if (is_spare) {
-      driver_retire(driver, self->call);
+    if (is_spare) driver_retire(driver, self->call);
+    /* Whatever takes the driver's lock may let other threads in: the room is looked at last. */
+    if (is_spare && place->count < SPARES) {
       place->calls[place->count++] = self->call;
     } else {
       driver_drop(driver, self->call);
@@ -273,6 +274,8 @@ static int has_answer(struct call_object *self) {
   const struct driver *driver = self->owner->driver;
   if (driver_has_forked(driver)) {
     raise_forked(driver);
+  } else if (self->is_prepared) {
+    raise_code(driver, LOSSD_FAILED_PRECONDITION, "a prepared call is run", NULL);
   } else if (!driver_holds(self->owner->driver, driver_call_has_ended, self->call) || self->call->state != CALL_DONE) {
     raise_code(driver, LOSSD_FAILED_PRECONDITION, "the call has not ended", NULL);
   } else if (self->call->outcome.code != LOSSD_OK) {

@@ -258,7 +258,7 @@ static PyObject *stream_add_batch(PyObject *object, PyObject *arguments) {
   }
   if (code != LOSSD_OK) {
     free_node(self, take_node(self, call));
-    return raise_code(driver, code, error.text, &self->stream->status);
+    return raise_code(driver, code, error.text, NULL);
   }
   if (connect_where_wanted(self->owner) != 0) return NULL;
   Py_RETURN_TRUE;

@@ -13,7 +13,7 @@ from ._clock import deadline_after, left_until
 from ._driver import Waiting, microseconds
 from ._messages import FunctionDescription, Status
 from ._sockets import parse_address
-from .errors import Cancelled, Closed, Internal, InvalidArgument, LossdError, Unavailable
+from .errors import Cancelled, Closed, Internal, InvalidArgument, Unavailable
 
 LIST_FUNCTIONS = "/lossd.v1.Evaluator/ListFunctions"
 GET_STATUS = "/lossd.v1.Daemon/GetStatus"

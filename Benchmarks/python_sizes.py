@@ -2,9 +2,9 @@
 
     python Benchmarks/python_sizes.py [ROUNDS]
 
-cross_entropy of float32 logits of 250 classes with gradient, from 16 KiB to 4 MiB: the input copied, and lying in an array
-of `empty`; the latter prepared, too. One round of each after another, so that a busy machine is busy for all: medians of the
-calls, in microseconds, and the ratio of the socket's to the others'.
+cross_entropy of float32 logits of 250 classes with gradient, from 16 KiB to 4 MiB: the input copied, and lying in an
+array of `empty`; the latter prepared, too. One round of each after another, so that a busy machine is busy for all:
+medians of the calls, in microseconds, and the ratio of the socket's to the others'.
 """
 
 import pathlib
@@ -43,7 +43,8 @@ def took(run):
 
 
 def main():
-    print(f"{'KiB':>6} {'socket':>9} {'shared':>9} {'there':>9} {'prepared':>9}   microseconds, and times as fast as the socket")
+    names = " ".join(f"{name:>9}" for name in ("socket", "shared", "there", "prepared"))
+    print(f"{'KiB':>6} {names}   microseconds, and times as fast as the socket")
     with Daemon() as daemon, connected(daemon.unix, 1 << 60) as plain, connected(daemon.unix, 1) as client:
         for kibibytes in (16, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096):
             rows = kibibytes * 1024 // (4 * CLASSES)
@@ -51,7 +52,8 @@ def main():
             y = np.arange(rows) % CLASSES
             there = client.empty(x.shape)
             there[...] = x
-            ways = [lambda: plain.cross_entropy(x, y, with_grad=True), lambda: client.cross_entropy(x, y, with_grad=True),
+            ways = [lambda: plain.cross_entropy(x, y, with_grad=True),
+                    lambda: client.cross_entropy(x, y, with_grad=True),
                     lambda: client.cross_entropy(there, y, with_grad=True),
                     client.prepare("cross_entropy", there, y, with_grad=True)]
             rounds = [[took(run) for run in ways] for _ in range(ROUNDS + 1)][1:]  # the first meets new memory

@@ -63,7 +63,7 @@ def main():
              str(os.cpu_count()), "2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             assert service.stdout.readline() == "ready\n"
-            with connected(daemon.unix, 1 << 60) as plain, connected(daemon.unix, 128 << 10) as client:
+            with connected(daemon.unix, 1 << 60) as plain, connected(daemon.unix, 192 << 10) as client:
                 placed = client.empty(x.shape)
                 placed[...] = x
                 ways = {

@@ -530,7 +530,8 @@ TEST("descriptors come with the bytes, memory is kept when its connection ends, 
   hear(&driver, &descriptor, 1);
   CHECK(driver.told[CORE_MEMORY] == 1 && segment->state == SEGMENT_THERE && mapped_files == 1);
   memcpy(segment->base, three, sizeof three);
-  /* A call whose input lies there has no payload. */
+  /* A call whose input lies there has no payload, where it is big enough for that. */
+  core->shared_min = 2 * sizeof three;
   lossd_call *call = call_new(core, "sigmoid");
   lossd_call_input(call, "input", LOSSD_FLOAT32, 1, shape, segment->base);
   CHECK_CODE(LOSSD_OK, call_start(call, &error));

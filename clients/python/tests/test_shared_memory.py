@@ -174,6 +174,24 @@ def test_what_nobody_waits_for_is_read_all_the_same(is_stream):
             assert all((item.result()["output"] == 0.5).all() for item in pending)
 
 
+def test_a_child_gives_back_the_memory_of_results_that_it_drops(address):
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    with lossd.connect(address) as client:
+        results = [client.softmax(np.ones((2000, 1000), np.float32)) for _ in range(5)]
+        child = os.fork()
+        if child == 0:
+            before = resident()
+            assert results[3][0, 0] == np.float32(0.001)
+            results.clear()
+            gc.collect()
+            os._exit(0 if before - resident() > 30 << 20 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert all(result.sum() == pytest.approx(2000) for result in results)
+
+
 def test_over_tcp_there_is_none(monkeypatch, tmp_path):
     log = tmp_path / "log"
     with open(log, "w") as file:

@@ -55,7 +55,7 @@ static struct segment *fitting(struct connection *connection, struct segment *se
 }
 
 /* Where results go: to the user's shared memory, or to segments of their own. */
-static void place_results(struct connection *connection, lossd_call *call, int has_results) {
+static void place_results(struct connection *connection, lossd_call *call, int has_results, size_t min) {
   for (size_t index = 0; index < call->result_count; index++) {
     struct result *result = &call->results[index];
     result->into_bytes = 0;
@@ -73,7 +73,7 @@ static void place_results(struct connection *connection, lossd_call *call, int h
       users->is_written = 1;
       result->into = (size_t)((unsigned char *)result->given - users->base);
       result->into_bytes = bytes;
-    } else if (bytes >= call->core->shared_min) {
+    } else if (bytes >= min) {
       result->segment = fitting(connection, result->segment, bytes);
       result->place = result->segment;
       result->into = 0;
@@ -120,14 +120,16 @@ enum placement place_call(struct connection *connection, lossd_call *call, int h
   }
   int has_shared = 0;
   size_t size = lay_out(connection, call, places, &has_shared);
-  if (!has_shared && call->input_bytes < core->shared_min) return PLACED_IN_PAYLOAD;
+  /* What need not be copied is worth it sooner. */
+  size_t min = has_shared ? core->shared_min / 2 : core->shared_min;
+  if (call->input_bytes < min) return PLACED_IN_PAYLOAD;
   if (!connection->has_hello) return PLACED_LATER;
   if (!connection->has_shared_memory) return PLACED_IN_PAYLOAD;
   if (size > 0) {
     call->segment = fitting(connection, call->segment, size);
     if (call->segment == NULL) return PLACED_IN_PAYLOAD;
   }
-  place_results(connection, call, has_results && !call->has_no_into);
+  place_results(connection, call, has_results && !call->has_no_into, min);
   enum placement placement = collect(call, places) ? PLACED_SHARED : PLACED_IN_PAYLOAD;
   for (size_t index = 0; index < call->uses.count; index++) {
     if (placement == PLACED_SHARED && call->uses.list[index]->state == SEGMENT_ASKED) placement = PLACED_LATER;

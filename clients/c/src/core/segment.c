@@ -255,6 +255,10 @@ int segment_is_lost(const struct core *core, const void *address) {
   return 0;
 }
 
+void segment_unmap(const struct core *core, const struct segment *segment) {
+  if (segment->is_mapped) core->memory->unmap(segment->base - MARK_BYTES, segment->size + MARK_BYTES);
+}
+
 void segments_free(struct core *core) {
   while (core->segments != NULL) destroy(core, core->segments);
 }

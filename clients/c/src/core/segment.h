@@ -13,7 +13,7 @@ struct result;
 #define SEGMENT_BYTES_MAX ((size_t)1 << 30)  /* of all segments */
 #define SEGMENT_ALONE ((size_t)256 << 20)    /* one of so many is asked for whatever there is: the daemon decides */
 #define SEGMENT_IDLE_MAX ((size_t)512 << 20) /* of those that nobody uses */
-#define SHARED_MIN ((size_t)128 << 10)       /* bytes of inputs from which on they lie in shared memory: from there on it is quicker */
+#define SHARED_MIN ((size_t)192 << 10)       /* bytes of inputs from which on they lie in shared memory: it is quicker then */
 
 /* What the core has done with descriptors and mappings, which takes system calls: its driver's, or a test's. */
 struct core_memory {
@@ -80,6 +80,8 @@ uint64_t segment_offset(const struct segment *segment, const void *address);
 /* Whether what lay at the address was lost with its connection. */
 int segment_is_lost(const struct core *core, const void *address);
 extern const char segment_lost[];
+/* For a child of a fork, which leaves all else of the core to its parent: gives the memory of a user's segment back. */
+void segment_unmap(const struct core *core, const struct segment *segment);
 void segments_free(struct core *core);
 /* The daemon's answer to REGION. */
 lossd_code region_answered(struct connection *connection, uint64_t number, int is_made, lossd_error *error);

@@ -504,7 +504,8 @@ void driver_hand_on(struct driver *driver) {
   if (!driver->has_leader && driver->waiters != NULL) pthread_cond_signal(&driver->waiters->changed);
 }
 
-enum driver_outcome driver_wait(struct driver *driver, driver_condition is_over, const void *subject, uint64_t limit_us) {
+enum driver_outcome driver_wait(struct driver *driver, driver_condition is_over, const void *subject,
+                                uint64_t limit_us) {
   struct waiter waiter = {NULL, is_over, subject, PTHREAD_COND_INITIALIZER};
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);

@@ -76,7 +76,8 @@ int driver_has_forked(const struct driver *driver);
  * with the next one, or with whoever waits. `is_left`: nobody may wait for it soon. */
 lossd_code driver_start(struct driver *driver, lossd_call *call, int is_left, lossd_error *error);
 /* Until that holds, for `limit_us` at most. Not with the interpreter's lock. */
-enum driver_outcome driver_wait(struct driver *driver, driver_condition is_over, const void *subject, uint64_t limit_us);
+enum driver_outcome driver_wait(struct driver *driver, driver_condition is_over, const void *subject,
+                                uint64_t limit_us);
 int driver_holds(struct driver *driver, driver_condition is_over, const void *subject);
 int driver_call_has_ended(const void *call);
 /* Reads and writes what there is, without waiting. */

@@ -63,8 +63,9 @@ static void memory_dealloc(PyObject *object) {
     free(self->base);
   } else if (!driver_has_forked(self->owner->driver)) {
     driver_leave(self->owner->driver, self->segment);
+  } else if (self->base != NULL) {
+    segment_unmap(&self->owner->driver->core, self->segment);
   }
-  /* A child leaves its parent's segments alone, as it does all of the driver's. */
   Py_XDECREF((PyObject *)self->owner);
   PyObject_Free(self);
   Py_DECREF(type);

@@ -146,8 +146,8 @@ class _Part:
 
         def begin(driver: _core.Driver, token: int) -> _core.Call:
             call: _core.Call = plain(driver.part(
-                batches._function, arrays, batches._attributes, batches._outputs, microseconds(batches._deadline), token,
-                id, before))
+                batches._function, arrays, batches._attributes, batches._outputs, microseconds(batches._deadline),
+                token, id, before))
             return call
 
         self._attempt = Attempt(batches._client, begin, batches._deadline, is_left=True)
@@ -162,8 +162,8 @@ class _Part:
 
 
 class RepeatedBatches(Batches):
-    """Of a client with `retry`: each batch is a call of its own, which is repeated while the daemon is away. Its results
-    are given only when its sums have come too, so that each batch counts once."""
+    """Of a client with `retry`: each batch is a call of its own, which is repeated while the daemon is away. Its
+    results are given only when its sums have come too, so that each batch counts once."""
 
     async def open(self) -> None:
         description, = await self._client._described(self._function, None)
@@ -225,7 +225,8 @@ class RepeatedBatches(Batches):
         if self.error is not None:
             raise self.error
         if summary.batches != part.is_batch:
-            raise Internal(f"the daemon's summary is of {summary.batches} batches, it has answered {int(part.is_batch)}")
+            raise Internal(
+                f"the daemon's summary is of {summary.batches} batches, it has answered {int(part.is_batch)}")
         self._sums.append(summary)
         await self._merge(least=PARTS_MAX)
         self._parts.popleft()

@@ -89,7 +89,7 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def arrays(inputs: Any) -> Dict[str, Any]:
-    """Inputs as lossd._core takes them: arrays, or the bits of one and "bfloat16". None is an input that is not there."""
+    """Inputs as lossd._core takes them: arrays, or the bits of one and "bfloat16". None is one that is not there."""
     if not hasattr(inputs, "items"):
         raise InvalidArgument(f"inputs is {type(inputs).__name__}, expected a dict of arrays by name")
     return {name: to_array(value, name) for name, value in inputs.items() if value is not None}
@@ -102,7 +102,6 @@ def names(outputs: Any) -> Tuple[str, ...]:
         if not isinstance(name, str):
             raise InvalidArgument(f"outputs has {name!r}, expected names of results, such as \"loss\"")
     return found
-
 
 
 def attributes(given: Optional[Mapping[str, Any]]) -> Dict[str, Union[bool, int, float, str]]:

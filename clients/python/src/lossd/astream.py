@@ -73,9 +73,9 @@ class AsyncStream:
             self._batches.fail(Cancelled("the stream was cancelled") if is_cancelled else error)
 
     async def send(self, inputs: Mapping[str, Any], id: int = 0) -> None:
-        """Sends a batch, or inputs that stay (weight, pos_weight) alone, which go with the next batch; waits while `window`
-        batches are under way and while the daemon takes no more. Arrays must stay as they are until the batch's results
-        have been taken, those of inputs that stay until the stream has ended."""
+        """Sends a batch, or inputs that stay (weight, pos_weight) alone, which go with the next batch; waits while
+        `window` batches are under way and while the daemon takes no more. Arrays must stay as they are until the batch's
+        results have been taken, those of inputs that stay until the stream has ended."""
         await self._open()
         await self._batches.send(inputs, id)
 

@@ -61,7 +61,7 @@ class Client(Calls, Functions[NDArray[Any], WithGrad, WithGrads]):
 
     def _begun(self, function: Any, inputs: Any, attributes: Any, outputs: Any, timeout: Optional[float],
                is_left: bool) -> Optional[_core.Call]:
-        """None where it is not as plain as most calls are. As short as can be: it is a good part of what a small one takes."""
+        """None where it is not as plain as most calls. As short as can be: it is a good part of what a small one takes."""
         if self.retry or not outputs and (self._defaults or is_left):
             return None
         left = 0 if timeout is None else microseconds(deadline_after(timeout))
@@ -99,9 +99,9 @@ class Client(Calls, Functions[NDArray[Any], WithGrad, WithGrads]):
         """A call to be made again and again: arguments are those of the method of that name, or of `function(name)`,
         `with_grad`, `grad` and `timeout` among them.
 
-        Each call reads the arrays as they are then. Where the client has no `retry`, it gives the same result objects, whose
-        elements it writes anew: copy what is to outlive the next one. What is no C-contiguous numpy array (a list, a tensor,
-        a strided view) is read once, here. One thread at a time. Raises what the function would.
+        Each call reads the arrays as they are then. Where the client has no `retry`, it gives the same result objects,
+        whose elements it writes anew: copy what is to outlive the next one. What is no C-contiguous numpy array (a list,
+        a tensor, a strided view) is read once, here. One thread at a time. Raises what the function would.
 
             step = client.prepare("cross_entropy", logits, labels, with_grad=True)
             loss, grad = step()
@@ -112,7 +112,8 @@ class Client(Calls, Functions[NDArray[Any], WithGrad, WithGrads]):
         """An array whose elements the daemon reads where they lie, when it is given as an input: it crosses no
         socket and is not copied, as long as the connection lasts that there is now, and until the process forks. Then
         it stays as it is, and is copied with every call, as is an array of an earlier connection: another `empty` gives
-        a new one. Over TCP, and where the daemon gives no memory, an ordinary array."""
+        a new one. Over TCP, and where the daemon gives no memory, an ordinary array. Inputs of fewer than 96 KiB go by the
+        socket all the same, which is quicker."""
         return run(self._shared(shape, dtype))
 
     def _ask(self, function: str, inputs: Dict[str, Any], attributes: Dict[str, Any], asked: Asked,

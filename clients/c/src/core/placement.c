@@ -73,7 +73,7 @@ static void place_results(struct connection *connection, lossd_call *call, int h
       users->is_written = 1;
       result->into = (size_t)((unsigned char *)result->given - users->base);
       result->into_bytes = bytes;
-    } else if (bytes >= min) {
+    } else if (bytes >= min / 2) { /* a call that is shared is not quick with a payload */
       result->segment = fitting(connection, result->segment, bytes);
       result->place = result->segment;
       result->into = 0;

@@ -159,6 +159,10 @@ bench-python: build $(PYTHON_ENV)/bin/pytest ## small calls from Python beside l
 	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
 	$(PYTHON_ENV)/bin/python Benchmarks/python_calls.py
 
+bench-python-sizes: build $(PYTHON_ENV)/bin/pytest ## middle-sized calls from Python: the socket and shared memory, by size
+	$(PYTHON_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python
+	$(PYTHON_ENV)/bin/python Benchmarks/python_sizes.py
+
 tsan: build ## the system tests against a daemon built with the thread sanitizer
 	scripts/sanitize.sh thread
 

@@ -22,13 +22,12 @@ import grpc  # noqa: E402
 import numpy as np  # noqa: E402
 
 import lossd  # noqa: E402
-import lossd._shm  # noqa: E402
+import lossd._driver  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from grpc_service import METHOD, OPTIONS, Reply, Request  # noqa: E402
 
 ROWS, CLASSES = 256, 50257
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-SHARED = lossd._shm.THRESHOLD
 
 
 def by_grpc(address, x, y):
@@ -43,12 +42,16 @@ def by_grpc(address, x, y):
     return run
 
 
-def by_lossd(client, x, y, threshold):
-    def run():
-        lossd._shm.THRESHOLD = threshold
-        return client.cross_entropy(x, y, with_grad=True)
+def by_lossd(client, x, y):
+    return lambda: client.cross_entropy(x, y, with_grad=True)
 
-    return run
+
+def connected(address, shared_min):
+    """A client for which tensors of so many bytes lie in shared memory."""
+    lossd._driver.SHARED_MIN = shared_min
+    client = lossd.connect(address)
+    client.ping()
+    return client
 
 
 def main():
@@ -60,14 +63,14 @@ def main():
              str(os.cpu_count()), "2"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             assert service.stdout.readline() == "ready\n"
-            with lossd.connect(daemon.unix) as plain, lossd.connect(daemon.unix) as client:
+            with connected(daemon.unix, 1 << 60) as plain, connected(daemon.unix, 192 << 10) as client:
                 placed = client.empty(x.shape)
                 placed[...] = x
                 ways = {
                     "gRPC + torch": by_grpc(f"unix:{folder}/grpc", x, y),
-                    "socket": by_lossd(plain, x, y, 1 << 60),
-                    "shared, input copied": by_lossd(client, x, y, SHARED),
-                    "shared, input there": by_lossd(client, placed, y, SHARED)}
+                    "socket": by_lossd(plain, x, y),
+                    "shared, input copied": by_lossd(client, x, y),
+                    "shared, input there": by_lossd(client, placed, y)}
                 times = measure(ways)
         finally:
             service.stdin.close()

@@ -24,9 +24,10 @@
  * MEMORY. Tensors are borrowed: inputs are written to the socket from where they lie, results are read from it to
  * where they shall go. Between submit and wait (send and next, for a stream) inputs must stay as they are and
  * results are undefined. Freeing a call or a stream, or an error, ends that loan at once.
- * On a Unix socket, inputs of 256 KiB and more, and their results, go through memory that the daemon maps too:
+ * On a Unix socket, inputs of 192 KiB and more, and their results, go through memory that the daemon maps too:
  * copying them there once costs less than a socket does. What lies in memory of lossd_client_alloc is read and
- * written by the daemon right there, and is not copied at all.
+ * written by the daemon right there, and is not copied at all, where a call's inputs have 96 KiB or more; smaller ones
+ * are quicker by the socket.
  *
  * CONNECTING. A client connects when it is first used, and again when the connection has gone. A call that the
  * daemon says it never began (it is being restarted) goes to the next daemon at the same address, for as long
@@ -168,7 +169,8 @@ LOSSD_API void *lossd_client_alloc(lossd_client *client, size_t bytes);
 /* Gives it back, NULL or not, when no call uses it any more; else it goes with the client and its last call. */
 LOSSD_API void lossd_client_dealloc(lossd_client *client, void *memory);
 
-/* Calls whose inputs have fewer bytes than this go by the socket. 256 KiB at first; SIZE_MAX: all do. */
+/* Calls whose inputs have fewer bytes than this go by the socket, than half of it where one lies in memory of
+ * lossd_client_alloc. 192 KiB at first; SIZE_MAX: all do. */
 LOSSD_API void lossd_client_set_shared_min(lossd_client *client, size_t bytes);
 
 /* Any thread, and signal handlers. The call that is waited for, or the next one that would be, ends with

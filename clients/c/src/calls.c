@@ -102,7 +102,7 @@ static void wait_a_turn(lossd_stream *stream) {
 lossd_code lossd_stream_send(lossd_stream *stream, lossd_call *batch, lossd_error *error) {
   if (stream == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no stream");
   client_enter(client_of(stream->core));
-  lossd_code code = stream_add(stream, batch, error);
+  lossd_code code = stream_add(stream, batch, stream->next_number, error);
   if (code != LOSSD_OK) return code;
   client_flush(client_of(stream->core));
   while (stream->failure.code == LOSSD_OK) {

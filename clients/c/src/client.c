@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "core/life.h"
 #include "mapping.h"
 #include "socket.h"
 
@@ -220,35 +221,15 @@ void lossd_client_flush(lossd_client *client) {
 lossd_code lossd_client_ping(lossd_client *client, uint64_t timeout_us, uint64_t *round_trip_us,
                              lossd_error *error) {
   if (client == NULL || client->is_freed) return fail(error, LOSSD_FAILED_PRECONDITION, "no client");
-  struct core *core = &client->core;
-  client_turn(client);
-  uint64_t deadline = core_after(core, timeout_us), begin = 0, number = 0;
-  struct connection *asked = NULL;
-  core->refusal.code = LOSSD_OK;
-  for (;;) {
-    int is_there = 0; /* connections are freed when they have ended */
-    for (struct connection *item = core->connections; item != NULL; item = item->next) is_there |= item == asked;
-    if (asked != NULL && !is_there) return fail(error, LOSSD_UNAVAILABLE, "the daemon closed the connection");
-    if (asked != NULL && asked->pings_answered >= number) break;
-    if (asked == NULL && core->current != NULL && core->current->has_hello) {
-      asked = core->current;
-      begin = now_us();
-      if (!connection_ping(asked)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a PING");
-      number = asked->pings_sent;
-    }
-    if (deadline != NEVER && now_us() >= deadline) {
-      return fail(error, LOSSD_DEADLINE_EXCEEDED, "%s: no answer in time", client->address.text);
-    }
-    core->wants_connection = asked == NULL;
-    lossd_code code = client_step(client, deadline);
-    core->wants_connection = 0;
-    if (code != LOSSD_OK) return fail(error, code, "interrupted");
-    if (asked == NULL && core->refusal.code != LOSSD_OK) {
-      return fail(error, core->refusal.code, "%s", core->refusal.text);
-    }
-  }
-  if (round_trip_us != NULL) *round_trip_us = now_us() - begin;
-  return succeed(error);
+  lossd_call *call = call_new_ping(&client->core);
+  if (call == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a PING");
+  client_turn(client); /* a daemon that has ended since is found out */
+  call->timeout_us = timeout_us;
+  lossd_code code = call_start(call, error);
+  if (code == LOSSD_OK) code = lossd_call_wait(call, error);
+  if (code == LOSSD_OK && round_trip_us != NULL) *round_trip_us = call->round_trip;
+  call_free(call);
+  return code;
 }
 
 /* ---- Memory ---- */

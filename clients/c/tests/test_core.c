@@ -274,12 +274,12 @@ static int everything(struct driver *driver) {
   if (stream == NULL) return __LINE__;
   driver_turn(driver);
   lossd_call *batches[3] = {call_of(driver, NULL), call_of(driver, NULL), call_of(driver, NULL)};
-  if (stream_add(stream, batches[0], &error) != LOSSD_FAILED_PRECONDITION) return __LINE__;
+  if (stream_add(stream, batches[0], 0, &error) != LOSSD_FAILED_PRECONDITION) return __LINE__;
   say_list(3, "mse_loss");
   hear(driver, NULL, 0);
   if (driver->told[CORE_READY] != 1) return __LINE__;
   for (int index = 0; index < 2; index++) {
-    if (stream_add(stream, batches[index], &error) != LOSSD_OK) return __LINE__;
+    if (stream_add(stream, batches[index], (uint64_t)index, &error) != LOSSD_OK) return __LINE__;
   }
   driver_turn(driver);
   if (driver->told[CORE_CREDIT] == 0 || stream_has_unsent(stream)) return __LINE__;
@@ -295,12 +295,12 @@ static int everything(struct driver *driver) {
   say_status(4, LOSSD_UNAVAILABLE, "drained");
   hear(driver, NULL, 0);
   if (driver->told[CORE_GOAWAY] != 1 || stream->failure.code != LOSSD_OK) return __LINE__;
-  if (stream_add(stream, batches[2], &error) != LOSSD_OK) return __LINE__;
+  if (stream_add(stream, batches[2], 2, &error) != LOSSD_OK) return __LINE__;
   stream->is_finishing = 1;
   driver_turn(driver);
   if (driver->told[CORE_CONNECT] != 2 || driver->connection == NULL || driver->told[CORE_CLOSED] != 1) return __LINE__;
   if (driver->end.code != LOSSD_OK) return __LINE__;
-  say_hello(); /* before it the credit is for the head alone */
+  say_hello(); /* before it the credit is for the head alone, which brings a Summary */
   hear(driver, NULL, 0);
   say_answer(1, "output", answer, 3, 2);
   say_summary(1, 3, 12, 3, 1);
@@ -310,11 +310,14 @@ static int everything(struct driver *driver) {
   if (lossd_stream_summary(stream, &summary, &error) != LOSSD_OK) return __LINE__;
   if (summary.batches != 3 || summary.loss_sum != 12 || summary.loss != 4) return __LINE__;
 
-  if (!connection_ping(driver->connection)) return __LINE__;
+  lossd_call *ping = call_new_ping(&driver->core);
+  if (call_start(ping, &error) != LOSSD_OK) return __LINE__;
   driver_turn(driver);
+  core_set_time(&driver->core, driver->core.now + 70);
   say(0, FRAME_PING, FLAG_ACK, NULL);
   hear(driver, NULL, 0);
-  if (driver->told[CORE_PONG] != 1 || driver->told[CORE_FAILED] != 0) return __LINE__;
+  if (ping->outcome.code != LOSSD_OK || ping->round_trip != 70 || driver->told[CORE_FAILED] != 0) return __LINE__;
+  call_free(ping);
   stream_free(stream);
   call_free(first);
   call_free(call);
@@ -527,7 +530,8 @@ TEST("descriptors come with the bytes, memory is kept when its connection ends, 
   hear(&driver, &descriptor, 1);
   CHECK(driver.told[CORE_MEMORY] == 1 && segment->state == SEGMENT_THERE && mapped_files == 1);
   memcpy(segment->base, three, sizeof three);
-  /* A call whose input lies there has no payload. */
+  /* A call whose input lies there has no payload, where it is big enough for that. */
+  core->shared_min = 2 * sizeof three;
   lossd_call *call = call_new(core, "sigmoid");
   lossd_call_input(call, "input", LOSSD_FLOAT32, 1, shape, segment->base);
   CHECK_CODE(LOSSD_OK, call_start(call, &error));
@@ -549,6 +553,125 @@ TEST("descriptors come with the bytes, memory is kept when its connection ends, 
   call_free(call);
   driver_end(&driver);
   CHECK(mapped_files == 0);
+}
+
+TEST("a result that is given away is the user's, and before a fork it becomes ordinary memory") {
+  static struct driver driver;
+  struct core *core = &driver.core;
+  driver_begin(&driver, 1);
+  core->wants_connection = 1;
+  driver_turn(&driver);
+  core->wants_connection = 0;
+  say_hello();
+  hear(&driver, NULL, 0);
+  struct result result = {.segment = segment_take(driver.connection, sizeof three)};
+  struct segment *segment = result.segment;
+  CHECK(segment != NULL && segment->state == SEGMENT_ASKED);
+  driver_turn(&driver);
+  int descriptor = FIRST_FILE;
+  open_files = 1;
+  say_region(segment->number);
+  hear(&driver, &descriptor, 1);
+  CHECK(segment_give(&result) == NULL); /* the result lies elsewhere */
+  memcpy(segment->base, three, sizeof three);
+  result.tensor.data = segment->base;
+  CHECK(segment_find(core, driver.connection, segment->base, sizeof three) == NULL);
+  CHECK(segment_give(&result) == segment && result.segment == NULL);
+  CHECK(segment_find(core, driver.connection, segment->base, sizeof three) == segment);
+  /* One that a call writes to follows when the call has ended. */
+  struct uses uses = {NULL, 0, 0};
+  CHECK(uses_add(&uses, segment));
+  segment->is_written = 1;
+  segments_keep(core);
+  CHECK(segment->state == SEGMENT_THERE && open_files == 1);
+  uses_end(core, &uses, 1);
+  uses_free(&uses);
+  CHECK(segment->state == SEGMENT_GONE && !segment->is_lost && open_files == 0 && mapped_files == 1);
+  CHECK(memcmp(segment->base, three, sizeof three) == 0 && !driver.connection->is_closed);
+  CHECK(segment_find(core, driver.connection, segment->base, sizeof three) == NULL);
+  CHECK(driver.connection->output.pending > 0); /* the daemon is told that it is used no more */
+  segment_leave(core, segment);
+  CHECK(mapped_files == 0 && core->segment_count == 0);
+  driver_end(&driver);
+}
+
+TEST("a big segment is asked for beyond the total of the small ones") {
+  static struct driver driver;
+  struct core *core = &driver.core;
+  driver_begin(&driver, 1);
+  core->wants_connection = 1;
+  driver_turn(&driver);
+  core->wants_connection = 0;
+  say_hello();
+  hear(&driver, NULL, 0);
+  core->shared_max = 1 << 20;
+  CHECK(segment_take(driver.connection, 900 << 10) != NULL);
+  CHECK(segment_take(driver.connection, 900 << 10) == NULL && segment_take(driver.connection, 2 << 20) == NULL);
+  CHECK(segment_take(driver.connection, SEGMENT_ALONE) != NULL);
+  driver_end(&driver);
+}
+
+/* ---- Parts and pings ---- */
+
+TEST("a part has its results and then its Summary, and only those") {
+  static const float answer[3] = {1, 2, 3};
+  for (int wrong = 0; wrong < 5; wrong++) {
+    static struct driver driver;
+    lossd_error error;
+    driver_begin(&driver, 0);
+    lossd_call *part = call_new_part(&driver.core, "mse_loss", 7, "\x32\x02\x08\x03", 4); /* a Summary of 3 batches */
+    if (wrong != 4) lossd_call_input(part, "input", LOSSD_FLOAT32, 1, shape, three);
+    CHECK_CODE(LOSSD_OK, call_start(part, &error));
+    driver_turn(&driver);
+    CHECK(memmem(driver.said, driver.said_count, "\x28\x07\x32\x02\x08\x03", 6) != NULL); /* its id, and what was before */
+    say_hello();
+    if (wrong != 1) say_answer(1, "output", answer, 3, 7);
+    if (wrong == 2) say_answer(1, "output", answer, 3, 7);
+    say_summary(1, 1, 6, 2, wrong != 3);
+    hear(&driver, NULL, 0);
+    if (wrong == 0) {
+      CHECK(part->outcome.code == LOSSD_OK && part->answer.length > 0);
+      CHECK(memcmp(call_find_result(part, "output")->tensor.data, answer, sizeof answer) == 0);
+    } else {
+      CHECK(part->outcome.code == LOSSD_INTERNAL);
+    }
+    CHECK(!driver.connection->is_closed);
+    call_free(part);
+    driver_end(&driver);
+  }
+}
+
+TEST("a ping that is late, or whose connection ends, says so, and the next one is still answered") {
+  static struct driver driver;
+  struct core *core = &driver.core;
+  lossd_error error;
+  driver_begin(&driver, 0);
+  lossd_call *pings[3] = {call_new_ping(core), call_new_ping(core), call_new_ping(core)};
+  pings[0]->timeout_us = 1000;
+  CHECK_CODE(LOSSD_OK, call_start(pings[0], &error));
+  driver_turn(&driver);
+  CHECK(pings[0]->state == CALL_PENDING); /* not before HELLO */
+  say_hello();
+  hear(&driver, NULL, 0);
+  driver_turn(&driver);
+  CHECK(pings[0]->state == CALL_SENT);
+  CHECK_CODE(LOSSD_OK, call_start(pings[1], &error));
+  driver_turn(&driver);
+  core_set_time(core, core->now + 1000 + DEADLINE_GRACE_US);
+  core_turn(core);
+  CHECK(pings[0]->outcome.code == LOSSD_DEADLINE_EXCEEDED && pings[1]->state == CALL_SENT);
+  say(0, FRAME_PING, FLAG_ACK, NULL); /* the first one's, late */
+  hear(&driver, NULL, 0);
+  CHECK(pings[1]->state == CALL_SENT);
+  say(0, FRAME_PING, FLAG_ACK, NULL);
+  hear(&driver, NULL, 0);
+  CHECK(pings[1]->outcome.code == LOSSD_OK && pings[1]->round_trip == 1000 + DEADLINE_GRACE_US);
+  CHECK_CODE(LOSSD_OK, call_start(pings[2], &error));
+  driver_turn(&driver);
+  connection_close(driver.connection, LOSSD_UNAVAILABLE, "gone");
+  CHECK(pings[2]->outcome.code == LOSSD_UNAVAILABLE && strcmp(pings[2]->outcome.text, "gone") == 0);
+  for (int index = 0; index < 3; index++) call_free(pings[index]);
+  driver_end(&driver);
 }
 
 /* ---- Hostile bytes ---- */

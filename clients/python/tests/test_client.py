@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lossd
-import lossd._shm
+import lossd._driver
 import lossd.testing
 
 X = np.array([[1, 2, 3], [1, 2, 0], [0, 2, 1]], np.float32)
@@ -278,7 +278,7 @@ def test_what_arrays_may_be_made_of(client):
 
 
 def test_a_payload_over_the_limit_is_refused_before_it_is_sent(monkeypatch):
-    monkeypatch.setattr(lossd._shm, "THRESHOLD", 1 << 60)  # in shared memory there is no payload
+    monkeypatch.setattr(lossd._driver, "SHARED_MIN", 1 << 60)  # in shared memory there is no payload
     with lossd.testing.serve(["--set", "limits.payload_bytes=1MiB"]) as address:
         with lossd.connect(address) as client:
             with pytest.raises(lossd.ResourceExhausted, match="the daemon takes payloads up to 1048576"):

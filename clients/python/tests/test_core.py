@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import lossd
+from conftest import segments
 from fakes import HI, serving
 from lossd import _core, _driver
 
@@ -26,11 +27,14 @@ def truth(x, y):
     return np.mean(np.log(np.exp(x.astype(float)).sum(1)) - x[np.arange(len(y)), y])
 
 
-def test_small_calls_open_no_second_connection(client):
+def test_calls_of_every_kind_share_one_connection(client):
     before = client.status().connections
-    for _ in range(3):
-        client.cross_entropy(X, Y)
-    assert client.status().connections == before + 1  # the core's; the status has the other
+    client.cross_entropy(X, Y)
+    client.sigmoid(np.zeros(200_000, np.float32))
+    array = client.empty(200_000)
+    assert len(list(client.stream("sigmoid", [{"input": X}, {"input": array}]))) == 2
+    assert client.ping() > 0 and client.functions("sigmoid")
+    assert client.status().connections == before
 
 
 # ---- Prepared calls
@@ -103,6 +107,63 @@ def test_a_prepared_call_lives_through_close_and_fork(client):
     assert os.waitpid(child, 0)[1] == 0 and step() == first
 
 
+BIG = np.random.default_rng(2).normal(size=(100, 1000)).astype(np.float32)
+
+
+def test_a_big_prepared_call_writes_to_the_same_memory_also_after_a_fork_and_another_connection(client):
+    x = client.empty(BIG.shape)
+    x[...] = BIG
+    step = client.prepare("sigmoid", x, with_grad=True)
+    output, grad = step()
+    own = segments()
+    for factor in (1, -2):
+        x[...] = BIG * factor
+        again = step()
+        assert again.result is output and again.grad is grad and segments() == own
+        np.testing.assert_allclose(output, 1 / (1 + np.exp(-x)), rtol=1e-5)
+        np.testing.assert_allclose(grad, output * (1 - output), rtol=1e-3, atol=1e-6)
+    child = os.fork()
+    if child == 0:
+        x[...] = 0
+        os._exit(0 if (step().result == 0.5).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    np.testing.assert_allclose(output, 1 / (1 + np.exp(-x)), rtol=1e-5)  # the child wrote to its own
+    x[...] = BIG
+    assert step().result is output
+    np.testing.assert_allclose(output, 1 / (1 + np.exp(-BIG)), rtol=1e-5)
+    client.close()
+    before = output.copy()
+    np.testing.assert_array_equal(step().result, before)
+
+
+def test_threads_that_run_prepared_calls_while_another_one_forks(client):
+    problems = []
+    is_over = threading.Event()
+
+    def work(factor):
+        x = BIG * factor
+        expected = 1 / (1 + np.exp(-x))
+        step = client.prepare("sigmoid", x)
+        try:
+            while not is_over.is_set():
+                np.testing.assert_allclose(step(), expected, rtol=1e-5)
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(factor,)) for factor in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    is_over.set()
+    for thread in threads:
+        thread.join(30)
+    assert not problems
+
+
 # ---- Calls that are like the last ones
 
 def test_calls_that_differ_in_little_are_not_taken_for_one_another(client):
@@ -151,6 +212,36 @@ OBJECTS = [None, True, 0, -1, 2**63, 2**70, 0.5, float("nan"), 1j, "", "input", 
            np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1 << 20, 1 << 20), (0, 0))]
 
 
+def others(driver, chance, values):
+    """What the driver has beside evaluations, with any arguments."""
+    kind = chance.randrange(6)
+    if kind == 0:
+        call = driver.part(*values, chance.choice([0, 1, 2**64 - 1, -1, "x"]), chance.choice([b"", b"\xff", b"2\2\10\3", 5]))
+        if call is not None:
+            chance.choice([call.wait, call.answer, call.cancel])()
+    elif kind == 1:
+        call = driver.raw(chance.choice(["/lossd.v1.Daemon/GetStatus", "/x", values[0]]), chance.choice([b"", b"\xff", values[1]]),
+                          10**6, 0)
+        chance.choice([call.wait, call.answer, call.run])()
+    elif kind == 2:
+        driver.ping(chance.choice([1, 10**6, values[4]]), 0).wait()
+    elif kind == 3:
+        memory = driver.share(chance.choice([0, -1, 1, 100_000, 2**62, values[0]]), 0)
+        if memory is not None:
+            chance.choice([lambda: memoryview(memory), memory.wait, memory.is_settled, memory.is_there])()
+            memory.wait()
+            if memory.is_there():
+                memoryview(memory)[-1] = 1
+    else:
+        stream = driver.stream(values[0], values[2], values[3], 10**6, 0, chance.choice([0, 1, 7, -1]))
+        for _ in range(5 if stream is not None else 0):
+            chance.choice([
+                lambda: stream.wait(chance.choice([0, 1, 3, 9, -1, None])), lambda: stream.holds(chance.choice(OBJECTS)),
+                lambda: stream.add(values[1], chance.choice([0, 1, -1, 2**64, "x"])), stream.take, stream.keeps, stream.check,
+                stream.summary, lambda: stream.fail(chance.choice([1, 0, 99, "x"]), chance.choice(["no", None])),
+                lambda: (stream.finish(), stream.wait(_core.ANSWERED))])()
+
+
 def test_no_object_ends_the_process(address):
     seed = int(os.environ.get("LOSSD_SEED", "0")) or random.randrange(1 << 30)
     chance = random.Random(seed)
@@ -165,13 +256,17 @@ def test_no_object_ends_the_process(address):
             if chance.random() < 0.5:
                 values[2] = chance.choice([None, {}, {"reduction": "sum"}])
                 values[3] = chance.choice([(), "output", ["loss"], ("loss", "grad.input")])
-            values[4:] = [chance.choice([0, 1, 10**6]), chance.choice([0, 100, 1 << 40])]
+            values[4:] = [chance.choice([0, 1, 10**6]), chance.choice([0, 1])]
         try:
             call = chance.choice([driver.begin, driver.prepare])(*values[:chance.choice([6, 6, 6, 5])])
             if call is not None:
                 begun += 1
-                chance.choice([call.wait, call.run, call.done, call.cancel, call.abandon])()
+                chance.choice([call.wait, call.run, call.done, call.cancel, call.abandon, call.answer, call.seconds])()
         except (TypeError, ValueError, OverflowError, RuntimeError, lossd.LossdError):
+            pass
+        try:
+            others(driver, chance, values)
+        except (TypeError, ValueError, OverflowError, BufferError, RuntimeError, lossd.LossdError):
             pass
         for make in (lambda: _core.Driver(*values[:4]), lambda: _core.setup(*values[:5]), lambda: _core.Call()):
             if chance.random() < 0.05:
@@ -297,6 +392,31 @@ def test_a_fork_while_calls_are_under_way_leaves_them_to_the_parent(client):
         assert os.waitpid(child, 0)[1] == 0
 
 
+LEAVING = """
+import sys, threading, itertools
+import numpy as np
+import lossd
+client = lossd.connect(sys.argv[1])
+x = client.empty((300, 1000))
+x[...] = 0
+kept = client.softmax(x)
+stream = client.stream("sigmoid", ({"input": x} for _ in itertools.count()))
+next(stream)
+pending = [client.submit("sigmoid", {"input": x}, outputs=["output"]) for _ in range(20)]
+step = client.prepare("sigmoid", x)
+step()
+for _ in range(4):
+    threading.Thread(target=lambda: [client.softmax(x) for _ in itertools.count()], daemon=True).start()
+print(round(float(kept[0, 0]), 6))
+"""
+
+
+def test_a_process_ends_whatever_it_leaves_under_way(address):
+    for _ in range(5):
+        result = subprocess.run([sys.executable, "-c", LEAVING, address], capture_output=True, text=True, timeout=60)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "0.001\n", "")
+
+
 def test_another_interpreter_is_refused():
     program = """
 try:
@@ -319,11 +439,22 @@ print(error)
 def test_nothing_is_kept_of_calls_that_are_over(client):
     """Objects and resident memory, over calls that end well, badly, and unseen."""
     step = client.prepare("cross_entropy", X, Y, with_grad=True)
+    big = np.zeros((100, 1000), np.float32)
+    big_step = client.prepare("sigmoid", big, with_grad=True)
 
     def work(count):
         for number in range(count):
             client.cross_entropy(X, Y, with_grad=True)
             step()
+            if number % 20 == 0:
+                client.softmax(client.sigmoid(big))
+                big_step()
+                client.empty(big.shape)[:] = 1
+                client.submit("sigmoid", {"input": big})
+            if number % 100 == 0:
+                with client.stream("cross_entropy", [{"weight": np.ones(3, np.float32)}, {"input": X, "target": Y}] * 3) as stream:
+                    next(stream)
+                assert len(list(client.stream("sigmoid", [{"input": big}] * 2))) == 2
             client.submit("sigmoid", {"input": X[:, :1 + number % 3].copy()})
             if number % 10 == 0:
                 with pytest.raises(lossd.InvalidArgument):
@@ -334,6 +465,7 @@ def test_nothing_is_kept_of_calls_that_are_over(client):
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     work(3000)
+    big_step = client.prepare("sigmoid", big, with_grad=True)
     gc.collect()
     objects, bytes_before = len(gc.get_objects()), resident()
     work(int(os.environ.get("LOSSD_LEAK_CALLS", "20000")))

@@ -15,11 +15,11 @@ import pytest
 
 import lossd
 import lossd._clock
-import lossd._frames
+import lossd._driver
 import lossd.testing
 from conftest import ROOT
-from fakes import HI, serving
-from wire import MESSAGE
+from fakes import HI, answer, serving, tensor
+from wire import ACK, MESSAGE, PING, frame
 
 X = np.array([[1, 2, 3], [1, 2, 0], [0, 2, 1]], np.float32)
 Y = np.array([2, 0, 1])
@@ -199,65 +199,59 @@ def test_a_payload_over_the_limit_is_refused_with_its_settings_name(monkeypatch)
     with lossd.testing.serve(["--set", "limits.payload_bytes=1MiB"]) as address:
         with lossd.connect(address) as client:
             assert client.sigmoid(np.zeros(1 << 20)).shape == (1 << 20,)
-        monkeypatch.setattr(lossd._shm, "IS_THERE", False)
+        monkeypatch.setattr(lossd._driver, "SHARED_MIN", 1 << 60)
         with lossd.connect(address) as client:
             with pytest.raises(lossd.ResourceExhausted, match=r"8388608 bytes.*1048576 \(limits.payload_bytes\); shared"):
                 client.sigmoid(np.zeros(1 << 20))
-    request = lossd._wire.Request(b"", [], 1 << 33)
-    with pytest.raises(lossd.ResourceExhausted, match=r"up to 4294967295 \(the most that the protocol has\); shared mem"):
-        request.check(lossd._wire.Hello(max_payload_bytes=1 << 40))
-    with pytest.raises(lossd.ResourceExhausted, match="limits.message_bytes"):
-        lossd._wire.Request(bytes(100), [], 0).check(lossd._wire.Hello(max_message_bytes=10))
-
-
-def test_a_big_segment_is_made_beyond_the_total_of_the_small_ones(monkeypatch):
-    monkeypatch.setattr(lossd._shm, "TOTAL_MAX", 1 << 20)
-    monkeypatch.setattr(lossd._shm, "ALONE", 4 << 20)
-    pool = lossd._shm.Pool()
-    lease = lossd._shm.Lease(pool)
-    assert pool.ask(1, 900 << 10, lease) and pool.ask(2, 900 << 10, lease) is None
-    assert (pool.ask(3, 5 << 20, lease) or 0) >= 5 << 20
-    pool.close()
+    with lossd.testing.serve(["--set", "limits.message_bytes=64KiB"]) as address, lossd.connect(address) as client:
+        with pytest.raises(lossd.ResourceExhausted, match=r"message takes .*\(limits.message_bytes\)"):
+            client.evaluate("sigmoid", ZERO, {"a": "x" * (1 << 17)})
 
 
 MEMORY = """
-import resource, struct, sys
-import lossd._frames as frames
-reader = frames.FrameReader()
-def feed(data):
-    while data:
-        space = reader.space()
-        count = min(len(space), len(data))
-        space[:count] = data[:count]
-        yield from reader.advance(count)
-        data = data[count:]
-hello = struct.pack("<IIIBBH", 0, 0, 0, frames.HELLO, 0, 0)
-list(feed(hello))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-list(feed(struct.pack("<IIIBBH", 2**32 - 1, 0, 1, frames.MESSAGE, 1, 0)))
-list(feed(bytes(5 << 20)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+import resource, sys
+import numpy as np
+import lossd
+with lossd.connect(sys.argv[1]) as client:
+    client.ping(5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        client.sigmoid(np.zeros(3, np.float32))
+    except lossd.LossdError:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_a_header_that_claims_4_gib_costs_what_has_come():
-    result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("message", [b"", tensor(shape=((1 << 30) - 1,), length=2**32 - 4)])
+def test_a_header_that_claims_4_gib_costs_what_has_come(message):
+    def serve(fake):
+        fake.send(HI)
+        ping = fake.frame()
+        while ping[0] != PING:
+            ping = fake.frame()
+        fake.send(frame(PING, 0, ping[3], flags=ACK))
+        fake.request()
+        fake.send(struct.pack("<IIIBBH", 2**32 - 1, len(message), 1, MESSAGE, 1, 0) + message + bytes(5 << 20))
+
+    with serving(serve) as address:
+        result = subprocess.run([sys.executable, "-c", MEMORY, address], capture_output=True, text=True, check=True)
     assert int(result.stdout) < 64 << 10  # KiB
 
 
-def test_payloads_arrive_whole_in_whatever_pieces():
-    frame = struct.pack("<IIIBBH", 300_000, 3, 1, MESSAGE, 1, 0) + b"abc" + bytes(range(250)) * 1200
-    for piece in (1000, 65536, 300_019):
-        reader = lossd._frames.FrameReader()
-        data = struct.pack("<IIIBBH", 0, 0, 0, lossd._frames.HELLO, 0, 0) + frame * 2
-        frames = []
-        while data:
-            space = reader.space()
-            count = min(len(space), len(data), piece)
-            space[:count] = data[:count]
-            frames += reader.advance(count)
-            data = data[count:]
-        assert [bytes(item.payload) for item in frames[1:]] == [frame[19:]] * 2
+@pytest.mark.parametrize("piece", [1000, 65536, 300_019])
+def test_payloads_arrive_whole_in_whatever_pieces(both, piece):
+    payload = bytes(range(250)) * 1200
+
+    def serve(fake):
+        fake.send(HI)
+        for stream in (1, 2):
+            fake.request()
+            fake.send(answer(tensor(data_type=9, shape=(300_000,), length=300_000), payload, stream), piece=piece)
+        fake.until_closed()
+
+    with serving(serve) as address:
+        for outcome in both.evaluate_in_turn(address, 2, "sigmoid", ZERO, outputs=["output"]):
+            assert outcome["output"].tobytes() == payload
 
 
 # ---- Copies of a client

@@ -186,7 +186,7 @@ def stream(both, data, batches=2):
     (answer(stream=2, flags=0) * 2, lossd.Internal, "a batch that was not sent"),
     (frame(MESSAGE, 2, block(3, number(1, 7))), lossd.Internal, "summary is of 7 batches, 0 have been answered"),
     (frame(MESSAGE, 2, block(3, b""), b"", 1), lossd.Internal, "before all batches were answered"),
-    (answer(b"\x12\xff", stream=2, flags=0), lossd.Internal, "makes no sense"),
+    (answer(b"\x12\xff", stream=2, flags=0), lossd.Internal, "does not decode"),
     (status(3, "batch 0: bad", 2), lossd.InvalidArgument, "batch 0: bad"),
     (status(14, "gone", 2), lossd.Unavailable, "gone"),
     (goaway(0, 2, "bad frame"), lossd.Unavailable, "bad frame"),

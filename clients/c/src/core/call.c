@@ -1,5 +1,6 @@
 /* A call as its caller builds it and reads it. Nothing here sends anything. */
 #include "core.h"
+#include "leg.h"
 #include "life.h"
 
 #include <math.h>
@@ -24,14 +25,34 @@ lossd_call *call_new(struct core *core, const char *function) {
 
 lossd_call *call_new_raw(struct core *core, const char *method, const void *message, size_t length) {
   lossd_call *call = call_new(core, NULL);
-  if (call == NULL || !bytes_reserve(&call->message, length + 1)) {
+  if (call == NULL || !bytes_set(&call->message, message, length)) {
     free(call);
     return NULL;
   }
   call->method = method;
-  call->is_raw = call->is_encoded = 1;
-  if (length > 0) memcpy(call->message.base, message, length);
-  call->message.length = length;
+  call->kind = CALL_RAW;
+  call->is_encoded = 1;
+  return call;
+}
+
+lossd_call *call_new_part(struct core *core, const char *function, uint64_t number, const void *summaries,
+                          size_t length) {
+  lossd_call *call = call_new(core, function);
+  if (call == NULL || !bytes_set(&call->before, summaries, length)) {
+    call_free(call);
+    return NULL;
+  }
+  call->method = stream_method;
+  call->kind = CALL_PART;
+  call->number = number;
+  return call;
+}
+
+lossd_call *call_new_ping(struct core *core) {
+  lossd_call *call = call_new(core, NULL);
+  if (call == NULL) return NULL;
+  call->kind = CALL_PING;
+  call->is_encoded = 1;
   return call;
 }
 

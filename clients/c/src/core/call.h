@@ -30,10 +30,18 @@ struct result {
   void *owned;
   size_t owned_bytes;
   struct segment *segment; /* where the daemon is asked to write it, or has */
+  struct segment *place;   /* where this answer goes: that one, or the user's, which has `given` */
   size_t into;             /* the offset there */
   size_t into_bytes;       /* 0: it comes in the payload */
   int64_t shape[LOSSD_RANK_MAX];
   lossd_tensor tensor;
+};
+
+enum call_kind {
+  CALL_EVALUATE,
+  CALL_PART, /* a stream of one request, which has results where it brings inputs, and then a Summary, its `answer` */
+  CALL_RAW,  /* `message` is the caller's, of whatever type, and its answer is not looked into */
+  CALL_PING  /* no call of the protocol's: its `round_trip` says how long the daemon took */
 };
 
 enum call_state { CALL_IDLE, CALL_PENDING, CALL_SENT, CALL_IN_STREAM, CALL_DONE };
@@ -41,12 +49,11 @@ enum call_state { CALL_IDLE, CALL_PENDING, CALL_SENT, CALL_IN_STREAM, CALL_DONE 
 struct lossd_call {
   struct source source;
   struct core *core;
-  uint64_t token;   /* its driver's own */
   lossd_call *next; /* in the core's list of pending ones */
   lossd_call *previous;
   const char *method; /* a constant */
-  char *function;     /* NULL: a batch, or a raw call */
-  int is_raw;         /* `message` is the caller's, of whatever type, and its answer is not looked into */
+  char *function;     /* NULL: a batch, or of another kind */
+  enum call_kind kind;
   struct input *inputs;
   size_t input_count;
   size_t input_capacity;
@@ -65,11 +72,13 @@ struct lossd_call {
   uint64_t payload_length;
   uint64_t input_bytes;
   struct bytes before; /* field `summaries` of a stream's first request, behind the message that is kept */
+  uint64_t number;     /* a part's id, which the daemon's texts name */
 
   /* placement.c's: the same request with its tensors in shared memory. */
   struct bytes shared_message;
   int is_shared;            /* the request that is under way is that one */
   int has_no_into;          /* a result had another size than was thought */
+  int has_results;          /* of a part have come */
   struct segment *segment;  /* copies of inputs */
   struct uses uses;
 
@@ -82,13 +91,18 @@ struct lossd_call {
   uint64_t queued_until; /* the mark of its output's end, see output_abandon */
   uint64_t deadline;     /* the core's clock */
   lossd_error outcome;
-  struct bytes answer; /* a raw call's */
+  struct bytes answer; /* a raw call's, a part's Summary, or the Status that the call ended with */
+  uint64_t round_trip; /* microseconds; before its answer: when it was sent */
 };
 
 /* `function` NULL: a batch. NULL without memory. */
 lossd_call *call_new(struct core *core, const char *function);
 /* A call of any method with one request and one response. `method` is a constant, `message` is copied. */
 lossd_call *call_new_raw(struct core *core, const char *method, const void *message, size_t length);
+/* A batch as a data set of its own, which goes on from `summaries`: the field of EvaluateRequest, encoded, is copied. */
+lossd_call *call_new_part(struct core *core, const char *function, uint64_t number, const void *summaries,
+                          size_t length);
+lossd_call *call_new_ping(struct core *core);
 /* At any time; one under way is cancelled and not waited for. */
 void call_free(lossd_call *call);
 struct input *call_find_input(const lossd_call *call, const char *name);

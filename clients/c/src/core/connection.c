@@ -88,16 +88,21 @@ void connection_drop_flight(struct connection *connection, uint32_t id) {
   if (flight != NULL) end_flight(connection, flight);
 }
 
-int connection_fits(const struct connection *connection, const lossd_call *call, lossd_error *error) {
+int connection_fits(const struct connection *connection, const lossd_call *call, const lossd_call *head,
+                    lossd_error *error) {
   size_t length = (call->is_shared ? call->shared_message.length : call->message.length) + call->before.length;
+  if (head != NULL) length += head->message.length;
   uint64_t payload = call->is_shared ? 0 : call->payload_length;
   if (length + 16 <= connection->message_max && payload <= connection->payload_max) return 1; /* 16: a batch's id */
   if (!connection->has_hello) return 0;
   if (payload > connection->payload_max) {
-    fail(error, LOSSD_RESOURCE_EXHAUSTED, "the tensors take %llu bytes, the daemon takes payloads up to %llu",
-         (unsigned long long)call->payload_length, (unsigned long long)connection->payload_max);
+    fail(error, LOSSD_RESOURCE_EXHAUSTED,
+         "the tensors take %llu bytes, the daemon takes payloads up to %llu (%s); shared memory has no such ceiling: on a "
+         "Unix socket it serves while limits.connection_bytes has room",
+         (unsigned long long)payload, (unsigned long long)connection->payload_max,
+         connection->payload_max == PAYLOAD_MAX ? "the most that the protocol has" : "limits.payload_bytes");
   } else {
-    fail(error, LOSSD_RESOURCE_EXHAUSTED, "the request's message takes %zu bytes, the daemon takes %u",
+    fail(error, LOSSD_RESOURCE_EXHAUSTED, "the request's message takes %zu bytes, the daemon takes %u (limits.message_bytes)",
          length, connection->message_max);
   }
   return -1;
@@ -161,6 +166,10 @@ void connection_close(struct connection *connection, lossd_code code, const char
     end_flight(connection, &connection->flights[index]);
     if (flight.kind == FLIGHT_CALL) uses_end(core, &((lossd_call *)flight.owner)->uses, 0);
     end_owner(&flight, code, connection->error.text, is_unheard);
+  }
+  while (connection->pings != NULL) {
+    call_finish(connection->pings, code == LOSSD_OK ? LOSSD_UNAVAILABLE : code, "%s",
+                code == LOSSD_OK ? "the daemon is shutting down" : connection->error.text);
   }
   source_raise(&core->sources, &connection->source, CORE_CLOSED);
   if (is_unheard) {
@@ -247,9 +256,41 @@ void connection_cannot_write(struct connection *connection) {
   output_free(&connection->output);
 }
 
-int connection_ping(struct connection *connection) {
+/* ---- Pings ---- */
+
+int connection_ping(struct connection *connection, lossd_call *call) {
   uint64_t number = connection->pings_sent + 1;
-  if (!put_control(&connection->output, 0, FRAME_PING, 0, &number, sizeof number)) return 0;
+  if (!connection->has_hello) return 0;
+  if (!put_control(&connection->output, 0, FRAME_PING, 0, &number, sizeof number)) {
+    call_finish(call, LOSSD_RESOURCE_EXHAUSTED, "no memory for a PING");
+    return 0;
+  }
+  core_dequeue(call->core, call);
   connection->pings_sent = number;
+  call->state = CALL_SENT;
+  call->connection = connection;
+  call->id = (uint32_t)number;
+  call->round_trip = connection->core->now;
+  lossd_call **last = &connection->pings;
+  while (*last != NULL) last = &(*last)->next;
+  *last = call;
   return 1;
+}
+
+void connection_pong(struct connection *connection) {
+  lossd_call *call = connection->pings;
+  connection->pings_answered++;
+  /* One whose call has been given up is answered all the same. */
+  if (call == NULL || call->id != (uint32_t)connection->pings_answered) return;
+  call->round_trip = connection->core->now - call->round_trip;
+  call_finish(call, LOSSD_OK, "%s", "");
+}
+
+void connection_forget_ping(struct connection *connection, lossd_call *call) {
+  for (lossd_call **link = &connection->pings; *link != NULL; link = &(*link)->next) {
+    if (*link != call) continue;
+    *link = call->next;
+    call->next = NULL;
+    return;
+  }
 }

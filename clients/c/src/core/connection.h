@@ -22,8 +22,9 @@ struct connection {
   struct source source;
   struct connection *next; /* the core's */
   struct core *core;
-  int descriptor;        /* the driver's own, as is the next: they are not looked at here */
+  int descriptor;        /* the driver's own, as are the next: they are not looked at here */
   int has_waited;        /* for room to write */
+  int has_ended;         /* the other side has, though that has not been read yet */
   int is_closed;
   lossd_error error;     /* why; OK: it has nothing left to do */
   int is_draining;       /* the server's GOAWAY with code 0 */
@@ -38,6 +39,7 @@ struct connection {
   uint32_t highest_id;
   struct flight flights[FLIGHTS_MAX];
   size_t flight_count;
+  lossd_call *pings;     /* that have been sent and not answered, in order */
   uint64_t pings_sent;
   uint64_t pings_answered;
   int has_shared_memory;
@@ -68,8 +70,6 @@ void connection_cannot_write(struct connection *connection);
 /* Ends every call on it with this: the socket has ended, or cannot be read. */
 void connection_close(struct connection *connection, lossd_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* Queues a PING; 0 without memory. CORE_PONG says when `pings_answered` has risen. */
-int connection_ping(struct connection *connection);
 /* After CORE_CLOSED. */
 void connection_free(struct connection *connection);
 
@@ -87,11 +87,18 @@ int connection_takes_calls(const struct connection *connection);
 uint32_t connection_open_flight(struct connection *connection, enum flight_kind kind, void *owner);
 /* One that the daemon has not heard of: its id is left out. */
 void connection_drop_flight(struct connection *connection, uint32_t id);
-/* Whether the daemon takes such a request: 1, 0: not before its HELLO has come, -1: never. */
-int connection_fits(const struct connection *connection, const lossd_call *call, lossd_error *error);
+/* Whether the daemon takes such a request, behind `head`'s message where that is not NULL: 1, 0: not before its HELLO
+ * has come, -1: never. */
+int connection_fits(const struct connection *connection, const lossd_call *call, const lossd_call *head,
+                    lossd_error *error);
 /* The daemon is told to stop; `abandon`: and nobody waits for it any more. Shared memory that the call uses stays in
  * use until the daemon has ended it. */
 void connection_cancel(struct connection *connection, uint32_t id, const void *owner, int abandon);
+/* Whether the call's PING has been queued; if not, HELLO has not come, or there was no memory and the call has ended. */
+int connection_ping(struct connection *connection, lossd_call *call);
+/* The oldest PING has been answered. */
+void connection_pong(struct connection *connection);
+void connection_forget_ping(struct connection *connection, lossd_call *call);
 /* The oldest descriptor, which is the caller's from here on; -1: none. */
 int connection_next_descriptor(struct connection *connection);
 

@@ -13,6 +13,7 @@ void core_init(struct core *core, const char *name, int is_local, const struct c
   core->memory = memory;
   core->connect_timeout_us = CONNECT_TIMEOUT_US;
   core->shared_min = SHARED_MIN;
+  core->shared_max = SEGMENT_BYTES_MAX;
   core->earliest = NEVER;
   arena_init(&core->arena);
 }
@@ -64,6 +65,10 @@ static void end_late(struct core *core) {
     end_late_call(core, call);
   }
   for (struct connection *item = core->connections; item != NULL; item = item->next) {
+    for (lossd_call *call = item->pings, *next; call != NULL; call = next) {
+      next = call->next;
+      end_late_call(core, call);
+    }
     for (size_t index = 0; index < FLIGHTS_MAX && item->flight_count > 0; index++) {
       if (item->flights[index].kind == FLIGHT_CALL) end_late_call(core, item->flights[index].owner);
     }
@@ -175,8 +180,9 @@ static int send_call(struct connection *connection, lossd_call *call) {
     call_finish(call, LOSSD_DEADLINE_EXCEEDED, "the timeout was over before the call could be sent");
     return 1;
   }
-  if (place_call(connection, call, 1) == PLACED_LATER) return 0;
-  int fits = connection_fits(connection, call, &error);
+  if (call->kind == CALL_PING) return connection_ping(connection, call);
+  if (place_call(connection, call, call->kind == CALL_EVALUATE) == PLACED_LATER) return 0;
+  int fits = connection_fits(connection, call, NULL, &error);
   if (fits < 0) call_finish(call, error.code, "%s", error.text);
   if (fits <= 0) return fits < 0;
   uint32_t id = connection_open_flight(connection, FLIGHT_CALL, call);
@@ -188,7 +194,7 @@ static int send_call(struct connection *connection, lossd_call *call) {
   if (!put_open(output, id, call->method, call->deadline == NEVER ? 0 : call->deadline - now)) {
     connection_drop_flight(connection, id);
     call_finish(call, LOSSD_RESOURCE_EXHAUSTED, "no memory to send the call");
-  } else if (!put_request(output, id, call, UINT64_MAX, 1)) {
+  } else if (!put_request(output, id, call, NULL, call->kind == CALL_PART ? call->number : UINT64_MAX, 1)) {
     connection_cancel(connection, id, call, 1);
     call_finish(call, LOSSD_RESOURCE_EXHAUSTED, "no memory to send the call");
   } else {

@@ -34,7 +34,8 @@ struct core {
   int is_local;     /* the daemon can give shared memory */
   uint64_t connect_timeout_us;
   uint64_t payload_max;
-  size_t shared_min;
+  size_t shared_min; /* bytes of inputs from which on they lie in shared memory; half of it where one lies there already */
+  size_t shared_max; /* bytes of all segments, see SEGMENT_ALONE */
   int tries_unheard; /* the daemon comes and goes: where one closes before its first word, the next one is asked */
   struct connection *current; /* takes new calls; one of `connections` */
   struct connection *connections;

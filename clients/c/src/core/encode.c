@@ -74,14 +74,6 @@ static void lay_out_rest(lossd_call *call, struct parts *parts, Lossd__V1__Evalu
   request->outputs = parts->output_list;
 }
 
-static int pack(struct bytes *bytes, const ProtobufCMessage *message) {
-  size_t size = protobuf_c_message_get_packed_size(message);
-  bytes->length = 0;
-  if (!bytes_reserve(bytes, size)) return 0;
-  bytes->length = protobuf_c_message_pack(message, bytes->base);
-  return 1;
-}
-
 /* Where results go is said by region, offset and length; an empty tensor is nowhere. */
 int call_encode_shared(lossd_call *call, const struct place_in *places) {
   struct arena *arena = &call->core->arena;
@@ -109,16 +101,14 @@ int call_encode_shared(lossd_call *call, const struct place_in *places) {
     if (!result->is_asked) continue;
     Lossd__V1__Output *wanted = parts.output_list[output++];
     if (result->into_bytes == 0) continue;
-    const struct segment *segment = result->segment != NULL
-                                        ? result->segment
-                                        : segment_find(call->core, NULL, result->given, result->into_bytes);
+    const struct segment *segment = result->place;
     lossd__v1__shared_range__init(&ranges[index]);
     ranges[index].region = segment->number;
     ranges[index].offset = segment_offset(segment, segment->base + result->into);
     ranges[index].length = result->into_bytes;
     wanted->into = &ranges[index];
   }
-  return pack(&call->shared_message, &request.base);
+  return bytes_pack(&call->shared_message, &request.base);
 }
 
 lossd_code call_encode(lossd_call *call, lossd_error *error) {
@@ -129,12 +119,8 @@ lossd_code call_encode(lossd_call *call, lossd_error *error) {
   arena_reset(arena);
   if (!take_parts(arena, call, &parts)) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
   lay_out_inputs(call, &parts, &request);
-  if (call->payload_length > PAYLOAD_MAX) {
-    return fail(error, LOSSD_RESOURCE_EXHAUSTED, "the tensors take %llu bytes, a request has at most %llu",
-                (unsigned long long)call->payload_length, (unsigned long long)PAYLOAD_MAX);
-  }
   if (call->function != NULL) lay_out_rest(call, &parts, &request);
-  call->is_encoded = pack(&call->message, &request.base);
+  call->is_encoded = bytes_pack(&call->message, &request.base);
   if (!call->is_encoded) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the request");
   return LOSSD_OK;
 }
@@ -145,10 +131,11 @@ int call_encode_before(lossd_call *call, const Lossd__V1__Summary *summary) {
   part.n_values = 0; /* the next daemon says its own */
   request.n_summaries = 1;
   request.summaries = parts;
-  return pack(&call->before, &request.base);
+  return bytes_pack(&call->before, &request.base);
 }
 
-int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64_t batch, int is_last) {
+int put_request(struct output *output, uint32_t stream, lossd_call *call, const lossd_call *head, uint64_t batch,
+                int is_last) {
   /* The batch's id is field 5, a varint, behind the message that is kept. */
   unsigned char id[11];
   size_t id_length = 0;
@@ -161,14 +148,18 @@ int put_request(struct output *output, uint32_t stream, lossd_call *call, uint64
   }
   const struct bytes *message = call->is_shared ? &call->shared_message : &call->message;
   size_t borrowed = call->is_shared ? 0 : call->input_count;
-  size_t length = message->length + call->before.length + id_length;
+  size_t head_length = head == NULL ? 0 : head->message.length;
+  size_t length = head_length + message->length + call->before.length + id_length;
   if (!output_reserve(output, FRAME_HEADER + length + borrowed * ALIGNMENT, 1 + 2 * borrowed)) return 0;
   struct frame frame = {call->is_shared ? 0 : (uint32_t)call->payload_length, (uint32_t)length, stream, FRAME_MESSAGE,
                         is_last ? FLAG_END_STREAM : 0};
   unsigned char *to = output_append(output, FRAME_HEADER + length);
   frame_write(to, &frame);
-  memcpy(to + FRAME_HEADER, message->base, message->length);
-  to += FRAME_HEADER + message->length;
+  to += FRAME_HEADER;
+  if (head_length > 0) memcpy(to, head->message.base, head_length);
+  to += head_length;
+  memcpy(to, message->base, message->length);
+  to += message->length;
   memcpy(to, id, id_length);
   if (call->before.length > 0) memcpy(to + id_length, call->before.base, call->before.length);
   uint64_t offset = 0;

@@ -2,10 +2,11 @@
 #ifndef LOSSD_EVENTS_H
 #define LOSSD_EVENTS_H
 
+#include <stdint.h>
+
 enum core_event_kind {
   CORE_CONNECT,  /* core: connect to the daemon, and say by core_connected or core_refused how that went */
   CORE_HELLO,    /* connection: the daemon's first word has come */
-  CORE_PONG,     /* connection: pings have been answered, see `pings_answered` */
   CORE_GOAWAY,   /* connection: the daemon is being shut down; calls under way go on */
   CORE_CLOSED,   /* connection: it has ended, see `error`: close its descriptor and call connection_free */
   CORE_RESPONSE, /* lossd_call: it has ended, see `outcome`; `answer` has the message of a raw one */
@@ -27,6 +28,7 @@ struct source {
   struct source *next;
   struct source *previous;
   unsigned untold; /* a bit for each kind of event */
+  uint64_t token;  /* its driver's own */
 };
 
 struct sources {

@@ -72,6 +72,10 @@ static lossd_code take_status(struct connection *connection, const struct frame 
   if (place == NULL) return LOSSD_OK;
   struct flight flight = *place;
   end_flight(connection, place);
+  struct bytes *kept = flight.kind == FLIGHT_CALL     ? &((lossd_call *)flight.owner)->answer
+                       : flight.kind == FLIGHT_STREAM ? &((lossd_stream *)flight.owner)->status
+                                                      : NULL;
+  if (kept != NULL) bytes_set(kept, message, frame->message_length); /* without memory there is the text alone */
   end_owner(&flight, (lossd_code)(status->code > 16 ? LOSSD_UNKNOWN : status->code), status->message, 0);
   return LOSSD_OK;
 }
@@ -92,8 +96,7 @@ static lossd_code take_ping(struct connection *connection, const struct frame *f
     if (connection->pings_answered == connection->pings_sent) {
       return fail(error, LOSSD_INTERNAL, "an answer to a PING that was not sent");
     }
-    connection->pings_answered++;
-    source_raise(&connection->core->sources, &connection->source, CORE_PONG);
+    connection_pong(connection);
     return LOSSD_OK;
   }
   if (connection->output.bytes.length > CONTROL_MAX && connection->output.pending > CONTROL_MAX) {
@@ -117,13 +120,29 @@ static lossd_code take_region(struct connection *connection, const struct frame 
 
 static lossd_code take_raw(lossd_call *call, const struct frame *frame, const unsigned char *message,
                             lossd_error *error) {
-  call->answer.length = 0;
-  if (!bytes_reserve(&call->answer, frame->message_length + (size_t)1)) {
-    return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the answer");
+  return bytes_set(&call->answer, message, frame->message_length)
+             ? LOSSD_OK
+             : fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the answer");
+}
+
+/* A part's results, or its Summary, which is kept as it is. */
+static lossd_code take_part(lossd_call *call, const Lossd__V1__EvaluateResponse *response, int is_last,
+                            struct reader *reader, lossd_error *error) {
+  if (response->summary == NULL) {
+    if (is_last || call->has_results || call->input_count == 0) {
+      return fail(error, LOSSD_INTERNAL, "the daemon answered a batch that was not sent");
+    }
+    call->has_results = 1;
+    lossd_code code = response_place(call, response, reader, error);
+    return code == LOSSD_OK ? response_check(call, call, error) : code;
   }
-  if (frame->message_length > 0) memcpy(call->answer.base, message, frame->message_length);
-  call->answer.length = frame->message_length;
-  return LOSSD_OK;
+  reader_discard(reader);
+  if (!is_last || call->has_results != (call->input_count > 0)) {
+    return fail(error, LOSSD_INTERNAL, "the daemon ended the stream before all batches were answered");
+  }
+  return bytes_pack(&call->answer, &response->summary->base)
+             ? LOSSD_OK
+             : fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for the stream's summary");
 }
 
 /* A response: of a call that has one, or of a stream. What is wrong inside of it ends that call alone. */
@@ -132,11 +151,11 @@ static lossd_code take_response(struct connection *connection, const struct fram
   struct flight *flight = flight_of(connection, frame->stream);
   int is_last = frame->flags & FLAG_END_STREAM;
   if (flight == NULL || flight->kind == FLIGHT_ABANDONED) return LOSSD_OK;
-  if (flight->kind == FLIGHT_CALL && !is_last) {
+  lossd_call *call = flight->kind == FLIGHT_CALL ? flight->owner : NULL;
+  if (call != NULL && call->kind != CALL_PART && !is_last) {
     return fail(error, LOSSD_INTERNAL, "a response without END_STREAM to a call that has one response");
   }
-  lossd_call *call = flight->kind == FLIGHT_CALL ? flight->owner : NULL;
-  int is_raw = call != NULL && call->is_raw;
+  int is_raw = call != NULL && call->kind == CALL_RAW;
   Lossd__V1__EvaluateResponse *response =
       is_raw ? NULL : decode(connection, frame, message, &lossd__v1__evaluate_response__descriptor);
   lossd_error problem;
@@ -147,6 +166,8 @@ static lossd_code take_response(struct connection *connection, const struct fram
     code = fail(&problem, LOSSD_INTERNAL, "the daemon's answer does not decode");
   } else if (flight->kind == FLIGHT_STREAM) {
     code = stream_take(flight->owner, response, is_last, &connection->reader, &problem);
+  } else if (call->kind == CALL_PART) {
+    code = take_part(call, response, is_last, &connection->reader, &problem);
   } else {
     code = response_place(call, response, &connection->reader, &problem);
     if (code == LOSSD_OK) code = response_check(call, call, &problem);
@@ -191,5 +212,5 @@ void connection_payload_ended(struct connection *connection, const struct frame 
   struct flight flight = *place;
   if (frame->flags & FLAG_END_STREAM) end_flight(connection, place);
   if (flight.kind == FLIGHT_STREAM) stream_payload_ended(flight.owner);
-  if (flight.kind == FLIGHT_CALL) call_finish(flight.owner, LOSSD_OK, "%s", "");
+  if (flight.kind == FLIGHT_CALL && frame->flags & FLAG_END_STREAM) call_finish(flight.owner, LOSSD_OK, "%s", "");
 }

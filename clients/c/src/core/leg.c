@@ -7,7 +7,7 @@
 #include "placement.h"
 #include "response.h"
 
-#define METHOD "/lossd.v1.Evaluator/EvaluateStream"
+const char stream_method[] = "/lossd.v1.Evaluator/EvaluateStream";
 #define FRUITLESS_MAX 100 /* calls in a row that end without having answered a batch */
 
 int stream_wants_connection(const lossd_stream *stream) {
@@ -25,7 +25,7 @@ static int open_leg(lossd_stream *stream, struct connection *connection) {
   }
   uint32_t id = connection_open_flight(connection, FLIGHT_STREAM, stream);
   if (id == 0) return 0;
-  if (!put_open(&connection->output, id, METHOD, stream->deadline == NEVER ? 0 : stream->deadline - now)) {
+  if (!put_open(&connection->output, id, stream_method, stream->deadline == NEVER ? 0 : stream->deadline - now)) {
     connection_drop_flight(connection, id);
     stream_fail(stream, LOSSD_RESOURCE_EXHAUSTED, "no memory to send the stream");
     return 0;
@@ -40,16 +40,17 @@ static int open_leg(lossd_stream *stream, struct connection *connection) {
   return 1;
 }
 
-/* Whether it was sent; if not, it waits for credit, HELLO or the socket, or the stream has failed. */
-static int send_request(lossd_stream *stream, lossd_call *call, uint64_t number) {
+/* Whether it was sent; if not, it waits for credit, HELLO or the socket, or the stream has failed. `head`: see
+ * put_request. */
+static int send_request(lossd_stream *stream, lossd_call *call, const lossd_call *head, uint64_t number) {
   struct connection *connection = stream->connection;
   lossd_error error;
   if (stream->credit == 0 || connection->output.pending >= OUTPUT_HIGH) return 0;
   if (place_call(connection, call, 0) == PLACED_LATER) return 0;
-  int fits = connection_fits(connection, call, &error);
+  int fits = connection_fits(connection, call, head, &error);
   if (fits < 0) stream_fail(stream, error.code, "batch %llu: %s", (unsigned long long)number, error.text);
   if (fits <= 0) return 0;
-  if (!put_request(&connection->output, stream->id, call, number, 0)) {
+  if (!put_request(&connection->output, stream->id, call, head, number, 0)) {
     stream_fail(stream, LOSSD_RESOURCE_EXHAUSTED, "no memory to send a batch");
     return 0;
   }
@@ -63,18 +64,26 @@ void stream_feed(lossd_stream *stream, struct connection *current) {
     if (current == NULL || !stream_wants_connection(stream) || !open_leg(stream, current)) return;
   }
   if (stream->connection->cannot_write || stream->is_complete) return;
+  const lossd_call *head = NULL;
   if (!stream->is_head_sent) {
     if (call_encode(stream->head, NULL) != LOSSD_OK) {
       stream_fail(stream, LOSSD_RESOURCE_EXHAUSTED, "no memory for the stream's first request");
       return;
     }
-    if (!send_request(stream, stream->head, 0)) return;
-    stream->is_head_sent = 1;
+    /* It goes with the first batch where it brings nothing that counts for that. */
+    if (stream->head->input_count == 0 && stream->head->before.length == 0 && stream_has_unsent(stream)) {
+      head = stream->head;
+    } else if (!send_request(stream, stream->head, NULL, 0)) {
+      return;
+    }
+    stream->is_head_sent = head == NULL;
   }
   for (size_t index = stream->answered; index < stream->batch_count; index++) {
     struct batch *batch = &stream->batches[index];
     if (batch->is_sent) continue;
-    if (!send_request(stream, batch->call, batch->number)) return;
+    if (!send_request(stream, batch->call, head, batch->number)) return;
+    stream->is_head_sent = 1;
+    head = NULL;
     batch->is_sent = 1;
     source_raise(&stream->core->sources, &stream->source, CORE_CREDIT);
   }

@@ -4,6 +4,8 @@
 
 #include "stream.h"
 
+extern const char stream_method[];
+
 /* Whether it waits for a connection. */
 int stream_wants_connection(const lossd_stream *stream);
 /* Sends what can be sent. */

@@ -23,7 +23,7 @@ lossd_code call_check(lossd_call *call, lossd_error *error) {
 lossd_code call_start(lossd_call *call, lossd_error *error) {
   lossd_code code = call_check(call, error);
   if (code != LOSSD_OK) return code;
-  if (call->function == NULL && !call->is_raw) {
+  if (call->function == NULL && call->kind == CALL_EVALUATE) {
     return fail(error, LOSSD_INVALID_ARGUMENT, "a call without a function is a stream's batch");
   }
   code = call_encode(call, error);
@@ -32,7 +32,8 @@ lossd_code call_start(lossd_call *call, lossd_error *error) {
   source_drop(&call->core->sources, &call->source);
   call->deadline = core_after(call->core, call->timeout_us);
   core_late_at(call->core, call->deadline);
-  call->is_cancelled = 0;
+  call->is_cancelled = call->has_results = 0;
+  call->answer.length = 0;
   /* Where that was it, the next time is like the last. */
   if (call->outcome.code != LOSSD_OK) call->has_no_into = 0;
   core_enqueue(call->core, call);
@@ -56,6 +57,7 @@ void call_abandon(lossd_call *call, lossd_code code, const char *text) {
 void call_detach(lossd_call *call) {
   uses_end(call->core, &call->uses, 1);
   if (call->connection == NULL) return;
+  if (call->kind == CALL_PING) connection_forget_ping(call->connection, call);
   output_abandon(&call->connection->output, call, call->queued_until);
   reader_abandon(&call->connection->reader, call);
   call->connection = NULL;
@@ -64,7 +66,7 @@ void call_detach(lossd_call *call) {
 void call_finish(lossd_call *call, lossd_code code, const char *format, ...) {
   if (call->state == CALL_PENDING) core_dequeue(call->core, call);
   call_detach(call);
-  lossd_stream *described = call->is_raw ? call->stream : NULL;
+  lossd_stream *described = call->kind == CALL_RAW ? call->stream : NULL;
   int is_batch = call->state == CALL_IN_STREAM;
   call->state = CALL_DONE;
   call->stream = NULL;

@@ -14,6 +14,22 @@ int bytes_reserve(struct bytes *bytes, size_t more) {
   return 1;
 }
 
+int bytes_set(struct bytes *bytes, const void *from, size_t length) {
+  bytes->length = 0;
+  if (!bytes_reserve(bytes, length + 1)) return 0;
+  if (length > 0) memcpy(bytes->base, from, length);
+  bytes->length = length;
+  return 1;
+}
+
+int bytes_pack(struct bytes *bytes, const ProtobufCMessage *message) {
+  size_t size = protobuf_c_message_get_packed_size(message);
+  bytes->length = 0;
+  if (!bytes_reserve(bytes, size + 1)) return 0;
+  bytes->length = protobuf_c_message_pack(message, bytes->base);
+  return 1;
+}
+
 void bytes_free(struct bytes *bytes) {
   free(bytes->base);
   memset(bytes, 0, sizeof *bytes);

@@ -16,6 +16,10 @@ struct bytes {
 
 /* Makes room for `more` bytes; 0 without memory. */
 int bytes_reserve(struct bytes *bytes, size_t more);
+/* In place of what it has; 0 without memory. */
+int bytes_set(struct bytes *bytes, const void *from, size_t length);
+/* The message, encoded, in place of what it has; 0 without memory. */
+int bytes_pack(struct bytes *bytes, const ProtobufCMessage *message);
 void bytes_free(struct bytes *bytes);
 /* An array of `count` with room for one more: grown by half where it is full; NULL without memory. */
 void *grown(void *array, size_t count, size_t *capacity, size_t element);

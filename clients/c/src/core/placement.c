@@ -55,7 +55,7 @@ static struct segment *fitting(struct connection *connection, struct segment *se
 }
 
 /* Where results go: to the user's shared memory, or to segments of their own. */
-static void place_results(struct connection *connection, lossd_call *call, int has_results) {
+static void place_results(struct connection *connection, lossd_call *call, int has_results, size_t min) {
   for (size_t index = 0; index < call->result_count; index++) {
     struct result *result = &call->results[index];
     result->into_bytes = 0;
@@ -69,20 +69,18 @@ static void place_results(struct connection *connection, lossd_call *call, int h
     if (users != NULL) {
       if (result->segment != NULL) segment_leave(call->core, result->segment);
       result->segment = NULL;
+      result->place = users;
+      users->is_written = 1;
       result->into = (size_t)((unsigned char *)result->given - users->base);
       result->into_bytes = bytes;
-    } else if (bytes >= call->core->shared_min) {
+    } else if (bytes >= min / 2) { /* a call that is shared is not quick with a payload */
       result->segment = fitting(connection, result->segment, bytes);
+      result->place = result->segment;
       result->into = 0;
       result->into_bytes = result->segment == NULL ? 0 : bytes;
       if (result->segment != NULL) result->segment->has_result = result->given == NULL;
     }
   }
-}
-
-/* The segment that a result goes to. */
-static struct segment *segment_of(const lossd_call *call, const struct result *result) {
-  return result->segment != NULL ? result->segment : segment_find(call->core, NULL, result->given, result->into_bytes);
 }
 
 /* All that the call uses; 0 without memory. */
@@ -96,7 +94,7 @@ static int collect(lossd_call *call, const struct place_in *places) {
   }
   for (size_t index = 0; index < call->result_count; index++) {
     const struct result *result = &call->results[index];
-    if (result->into_bytes > 0 && !uses_add(&call->uses, segment_of(call, result))) return 0;
+    if (result->into_bytes > 0 && !uses_add(&call->uses, result->place)) return 0;
   }
   return 1;
 }
@@ -117,19 +115,21 @@ enum placement place_call(struct connection *connection, lossd_call *call, int h
   struct core *core = call->core;
   struct place_in places[SHARED_INPUTS_MAX];
   call->is_shared = 0;
-  if (!core->is_local || call->input_count > SHARED_INPUTS_MAX || call->is_raw) {
+  if (!core->is_local || call->input_count > SHARED_INPUTS_MAX || call->kind == CALL_RAW) {
     return PLACED_IN_PAYLOAD;
   }
   int has_shared = 0;
   size_t size = lay_out(connection, call, places, &has_shared);
-  if (!has_shared && call->input_bytes < core->shared_min) return PLACED_IN_PAYLOAD;
+  /* What need not be copied is worth it sooner. */
+  size_t min = has_shared ? core->shared_min / 2 : core->shared_min;
+  if (call->input_bytes < min) return PLACED_IN_PAYLOAD;
   if (!connection->has_hello) return PLACED_LATER;
   if (!connection->has_shared_memory) return PLACED_IN_PAYLOAD;
   if (size > 0) {
     call->segment = fitting(connection, call->segment, size);
     if (call->segment == NULL) return PLACED_IN_PAYLOAD;
   }
-  place_results(connection, call, has_results && !call->has_no_into);
+  place_results(connection, call, has_results && !call->has_no_into, min);
   enum placement placement = collect(call, places) ? PLACED_SHARED : PLACED_IN_PAYLOAD;
   for (size_t index = 0; index < call->uses.count; index++) {
     if (placement == PLACED_SHARED && call->uses.list[index]->state == SEGMENT_ASKED) placement = PLACED_LATER;

@@ -42,10 +42,7 @@ static lossd_code find_memory(struct result *result, size_t bytes, unsigned char
 /* A result that the daemon has written to where it was asked to; brought to the caller's memory where that is other. */
 static lossd_code take_shared(lossd_call *call, struct result *result, const Lossd__V1__SharedRange *place,
                               size_t bytes, unsigned char **to, lossd_error *error) {
-  const struct segment *segment = !call->is_shared || result->into_bytes == 0 ? NULL
-                                  : result->segment != NULL ? result->segment
-                                                            : segment_find(call->core, NULL, result->given,
-                                                                           result->into_bytes);
+  const struct segment *segment = call->is_shared && result->into_bytes > 0 ? result->place : NULL;
   if (segment == NULL || place->region != segment->number ||
       place->offset != segment_offset(segment, segment->base + result->into) ||
       place->length != result->into_bytes || bytes != result->into_bytes) {

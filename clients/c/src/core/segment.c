@@ -114,6 +114,10 @@ static void trim(struct core *core, size_t max) {
   }
 }
 
+static int has_room(const struct core *core, size_t size) {
+  return core->segment_count < SEGMENTS_MAX && size <= core->shared_max && core->segment_bytes <= core->shared_max - size;
+}
+
 struct segment *segment_take(struct connection *connection, size_t size) {
   struct core *core = connection->core;
   struct segment *best = NULL;
@@ -124,22 +128,27 @@ struct segment *segment_take(struct connection *connection, size_t size) {
     if (best == NULL || segment->size < best->size) best = segment;
   }
   if (best == NULL) {
-    if (core->segment_count >= SEGMENTS_MAX || size > SEGMENT_BYTES_MAX ||
-        core->segment_bytes > SEGMENT_BYTES_MAX - size) {
-      trim(core, 0);
-    }
-    if (core->segment_count >= SEGMENTS_MAX || size > SEGMENT_BYTES_MAX ||
-        core->segment_bytes > SEGMENT_BYTES_MAX - size) {
-      return NULL;
-    }
+    if (!has_room(core, size)) trim(core, 0);
+    if (!has_room(core, size) && (size < SEGMENT_ALONE || core->segment_count >= SEGMENTS_MAX)) return NULL;
     best = ask(connection, size);
   }
   if (best != NULL) best->owner = SEGMENT_CALLS;
   return best;
 }
 
+/* The user's becomes ordinary memory, while its connection goes on. */
+static void part_with(struct core *core, struct segment *segment) {
+  keep(core, segment);
+  give_back(segment);
+  segment->is_tainted = 1;
+  segment->is_due = 0;
+  segment->state = SEGMENT_GONE;
+}
+
 /* Nobody uses it: to be used again, or not. */
 static void settle(struct core *core, struct segment *segment) {
+  if (segment->uses == 0) segment->is_written = 0;
+  if (segment->is_due && !segment->is_written && segment->state == SEGMENT_THERE) part_with(core, segment);
   /* One that is asked for has an answer to come. */
   if (segment->uses > 0 || segment->owner != SEGMENT_LEFT || segment->state == SEGMENT_ASKED) return;
   segment->owner = SEGMENT_IDLE;
@@ -201,6 +210,26 @@ void segments_end(struct connection *connection) {
   }
 }
 
+void segments_keep(struct core *core) {
+  for (struct segment *segment = core->segments; segment != NULL; segment = segment->next) {
+    if (segment->owner != SEGMENT_USERS || segment->state != SEGMENT_THERE) continue;
+    if (segment->is_written) {
+      segment->is_due = 1;
+    } else {
+      part_with(core, segment);
+    }
+  }
+}
+
+struct segment *segment_give(struct result *result) {
+  struct segment *segment = result->segment;
+  if (segment == NULL || result->tensor.data != segment->base) return NULL;
+  segment->owner = SEGMENT_USERS;
+  segment->has_result = 0;
+  result->segment = NULL;
+  return segment;
+}
+
 struct segment *segment_find(const struct core *core, const struct connection *connection, const void *address,
                              size_t bytes) {
   const unsigned char *begin = address;
@@ -224,6 +253,10 @@ int segment_is_lost(const struct core *core, const void *address) {
     if (segment->is_lost && begin >= segment->base && begin < segment->base + segment->size) return 1;
   }
   return 0;
+}
+
+void segment_unmap(const struct core *core, const struct segment *segment) {
+  if (segment->is_mapped) core->memory->unmap(segment->base - MARK_BYTES, segment->size + MARK_BYTES);
 }
 
 void segments_free(struct core *core) {

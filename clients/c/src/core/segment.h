@@ -7,11 +7,13 @@
 
 struct connection;
 struct core;
+struct result;
 
 #define SEGMENTS_MAX 200u                    /* a daemon makes 256 for a connection */
 #define SEGMENT_BYTES_MAX ((size_t)1 << 30)  /* of all segments */
-#define SEGMENT_IDLE_MAX ((size_t)256 << 20) /* of those that nobody uses */
-#define SHARED_MIN ((size_t)256 << 10)       /* bytes of inputs from which on they lie in shared memory */
+#define SEGMENT_ALONE ((size_t)256 << 20)    /* one of so many is asked for whatever there is: the daemon decides */
+#define SEGMENT_IDLE_MAX ((size_t)512 << 20) /* of those that nobody uses */
+#define SHARED_MIN ((size_t)192 << 10)       /* bytes of inputs from which on they lie in shared memory: it is quicker then */
 
 /* What the core has done with descriptors and mappings, which takes system calls: its driver's, or a test's. */
 struct core_memory {
@@ -43,6 +45,8 @@ struct segment {
   unsigned char *base;
   size_t size;
   int has_result;  /* that the user may look at */
+  int is_written;  /* the user's, that a call under way has a result in */
+  int is_due;      /* it is to become ordinary memory when that has ended */
   int is_lost;     /* what lay there when its connection ended could not be kept */
   unsigned uses; /* by calls that the daemon has not ended */
   enum { SEGMENT_IDLE, SEGMENT_CALLS, SEGMENT_USERS, SEGMENT_LEFT } owner;
@@ -76,6 +80,8 @@ uint64_t segment_offset(const struct segment *segment, const void *address);
 /* Whether what lay at the address was lost with its connection. */
 int segment_is_lost(const struct core *core, const void *address);
 extern const char segment_lost[];
+/* For a child of a fork, which leaves all else of the core to its parent: gives the memory of a user's segment back. */
+void segment_unmap(const struct core *core, const struct segment *segment);
 void segments_free(struct core *core);
 /* The daemon's answer to REGION. */
 lossd_code region_answered(struct connection *connection, uint64_t number, int is_made, lossd_error *error);
@@ -83,6 +89,11 @@ lossd_code region_answered(struct connection *connection, uint64_t number, int i
 size_t segments_asked(const struct connection *connection);
 /* The connection has ended, or is about to: what the user has in its segments becomes ordinary memory. */
 void segments_end(struct connection *connection);
+/* The same of all of them that are the user's, before somebody else comes to have the memory too: a child of a fork. What
+ * the daemon is writing to follows when it has ended. */
+void segments_keep(struct core *core);
+/* The result's segment becomes the user's; NULL: it lies elsewhere. */
+struct segment *segment_give(struct result *result);
 
 int uses_add(struct uses *uses, struct segment *segment);
 /* They are `to`'s from here on. Without memory they are never used again. */

@@ -116,6 +116,8 @@ void stream_free(lossd_stream *stream) {
   for (size_t index = 0; index < stream->kept_count; index++) free(stream->kept[index]);
   free(stream->kept);
   free(stream->batches);
+  bytes_free(&stream->summary_message);
+  bytes_free(&stream->status);
   free(stream);
 }
 
@@ -173,7 +175,7 @@ static lossd_code check_batch(const lossd_stream *stream, lossd_call *batch, los
   return LOSSD_OK;
 }
 
-lossd_code stream_add(lossd_stream *stream, lossd_call *batch, lossd_error *error) {
+lossd_code stream_add(lossd_stream *stream, lossd_call *batch, uint64_t number, lossd_error *error) {
   if (stream->failure.code != LOSSD_OK) return fail(error, stream->failure.code, "%s", stream->failure.text);
   if (stream->is_finishing) return fail(error, LOSSD_FAILED_PRECONDITION, "the stream has been finished");
   if (!stream->is_ready) return fail(error, LOSSD_FAILED_PRECONDITION, "the stream is not ready yet");
@@ -182,7 +184,8 @@ lossd_code stream_add(lossd_stream *stream, lossd_call *batch, lossd_error *erro
   if (code != LOSSD_OK) return code;
   struct batch *larger = grown(stream->batches, stream->batch_count, &stream->batch_capacity, sizeof *larger);
   if (larger == NULL) return fail(error, LOSSD_RESOURCE_EXHAUSTED, "no memory for a batch");
-  struct batch item = {batch, stream->next_number++, 0};
+  struct batch item = {batch, number, 0};
+  stream->next_number = number + 1;
   stream->batches = larger;
   larger[stream->batch_count++] = item;
   call_forget_results(batch);
@@ -224,7 +227,7 @@ int stream_keep_summary(lossd_stream *stream, const Lossd__V1__Summary *summary)
     if (strcmp(summary->state[index]->key, "loss_sum") == 0) kept->loss_sum = summary->state[index]->value;
     if (strcmp(summary->state[index]->key, "weight_sum") == 0) kept->weight_sum = summary->state[index]->value;
   }
-  return call_encode_before(stream->head, summary);
+  return bytes_pack(&stream->summary_message, &summary->base) && call_encode_before(stream->head, summary);
 }
 
 lossd_code lossd_stream_summary(const lossd_stream *stream, lossd_summary *summary, lossd_error *error) {

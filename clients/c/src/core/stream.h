@@ -39,8 +39,10 @@ struct lossd_stream {
   uint64_t answered_ever; /* batches, of all daemons */
   int has_summary;        /* this daemon has said one, of the whole stream so far */
   lossd_summary summary;
+  struct bytes summary_message; /* the same as the daemon said it */
   int is_complete;
   lossd_error failure;
+  struct bytes status; /* the Status that a call of it ended with last */
 };
 
 /* Begins a stream like lossd_stream_new: CORE_READY says when it takes batches. NULL with an error. */
@@ -49,8 +51,8 @@ lossd_stream *stream_new(const lossd_call *first, lossd_error *error);
 void stream_free(lossd_stream *stream);
 /* Its description has come, or could not be had. */
 void stream_described(lossd_stream *stream, lossd_call *description);
-/* Queues a batch, which is the stream's until it is given back. */
-lossd_code stream_add(lossd_stream *stream, lossd_call *batch, lossd_error *error);
+/* Queues a batch, which is the stream's until it is given back. The daemon's texts name its number. */
+lossd_code stream_add(lossd_stream *stream, lossd_call *batch, uint64_t number, lossd_error *error);
 /* Whether a batch has not been sent. */
 int stream_has_unsent(const lossd_stream *stream);
 /* The oldest batch, answered and given back; NULL: there is none. */

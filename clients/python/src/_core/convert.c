@@ -1,50 +1,6 @@
 /* Python's objects as a call's inputs and attributes, and its results as numpy's arrays. */
 #include "module.h"
 
-/* ---- Memory of results ---- */
-
-struct memory {
-  PyObject_HEAD
-  void *base;
-  size_t bytes;
-};
-
-PyObject *memory_type;
-
-PyObject *memory_new(void *base, size_t bytes) {
-  struct memory *self = PyObject_New(struct memory, (PyTypeObject *)memory_type);
-  if (self == NULL) {
-    free(base);
-    return NULL;
-  }
-  self->base = base;
-  self->bytes = bytes;
-  return (PyObject *)self;
-}
-
-void *memory_base(PyObject *memory) { return ((struct memory *)memory)->base; }
-size_t memory_bytes(PyObject *memory) { return ((struct memory *)memory)->bytes; }
-
-static void memory_dealloc(PyObject *self) {
-  PyTypeObject *type = Py_TYPE(self);
-  free(((struct memory *)self)->base);
-  PyObject_Free(self);
-  Py_DECREF(type);
-}
-
-static int memory_getbuffer(PyObject *self, Py_buffer *view, int flags) {
-  struct memory *memory = (struct memory *)self;
-  return PyBuffer_FillInfo(view, self, memory->base, (Py_ssize_t)memory->bytes, 0, flags);
-}
-
-int memory_setup(void) {
-  static PyType_Slot slots[] = {
-      {Py_tp_dealloc, (void *)memory_dealloc}, {Py_bf_getbuffer, (void *)memory_getbuffer}, {0, NULL}};
-  static PyType_Spec spec = {"lossd._core.Memory", sizeof(struct memory), 0, Py_TPFLAGS_DEFAULT, slots};
-  memory_type = PyType_FromSpec(&spec);
-  return memory_type != NULL;
-}
-
 /* ---- Inputs ---- */
 
 const char *plain_text(PyObject *object) {
@@ -63,10 +19,12 @@ void loans_end(struct loans *loans) {
   PyMem_Free(loans->buffers);
   loans->buffers = NULL;
   loans->count = 0;
+  loans->bytes = 0;
 }
 
 /* The type of a buffer's elements, by the letter that the struct module has for it; 0: none of the wire's. */
 static lossd_type type_of_format(const char *format, Py_ssize_t size) {
+  if (format != NULL && format[0] == '<') format++; /* as the wire has it, and the machines that this is for */
   if (format == NULL || format[0] == 0 || format[1] != 0) return 0;
   switch (format[0]) {
     case 'f': return LOSSD_FLOAT32;
@@ -133,10 +91,10 @@ static int put_again(lossd_call *call, size_t place, const struct tensor *tensor
   return 1;
 }
 
-static int add_inputs(lossd_call *call, PyObject *inputs, size_t below, struct loans *loans, int is_again) {
+static int add_inputs(lossd_call *call, PyObject *inputs, struct loans *loans, int is_again) {
   PyObject *name, *value;
   Py_ssize_t position = 0;
-  size_t bytes = 0, place = 0;
+  size_t place = 0;
   if (!PyDict_CheckExact(inputs)) return 0;
   loans->buffers = PyMem_Malloc(((size_t)PyDict_Size(inputs) + 1) * sizeof *loans->buffers);
   if (loans->buffers == NULL) {
@@ -148,8 +106,7 @@ static int add_inputs(lossd_call *call, PyObject *inputs, size_t below, struct l
     if (value == Py_None) continue;
     int outcome = tensor_of(name, value, &tensor, loans);
     if (outcome != 1) return outcome;
-    bytes += tensor.bytes;
-    if (bytes >= below) return 0;
+    loans->bytes += tensor.bytes;
     if (!is_again) {
       lossd_call_input(call, tensor.name, tensor.type, tensor.rank, tensor.shape, tensor.data);
     } else if (!put_again(call, place++, &tensor)) {
@@ -208,9 +165,8 @@ static int add_outputs(lossd_call *call, PyObject *outputs) {
   return 1;
 }
 
-int fill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
-              struct loans *loans) {
-  int outcome = add_inputs(call, inputs, below, loans, 0);
+int fill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, struct loans *loans) {
+  int outcome = add_inputs(call, inputs, loans, 0);
   if (outcome == 1) outcome = add_attributes(call, attributes);
   if (outcome == 1) outcome = add_outputs(call, outputs);
   return outcome;
@@ -266,19 +222,28 @@ static int has_outputs(const lossd_call *call, PyObject *outputs) {
   return asked == count;
 }
 
-int refill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, size_t below,
-                struct loans *loans) {
+int refill_call(lossd_call *call, PyObject *inputs, PyObject *attributes, PyObject *outputs, struct loans *loans) {
   if (!has_attributes(call, attributes) || !has_outputs(call, outputs)) return 0;
-  return add_inputs(call, inputs, below, loans, 1);
+  return add_inputs(call, inputs, loans, 1);
 }
 
 /* ---- Results ---- */
 
-PyObject *array_of(struct result *result, PyObject **memory) {
-  if (result->owned == NULL) {
+/* The object that has the result's memory from here on. */
+static PyObject *take_memory(struct driver_object *owner, struct result *result) {
+  struct segment *segment = result->segment == NULL ? NULL : driver_give(owner->driver, result);
+  if (segment != NULL) return memory_of_segment(owner, segment, result->tensor.bytes);
+  if (result->owned == NULL || result->tensor.data != result->owned) {
     PyErr_SetString(PyExc_RuntimeError, "the result has been taken");
     return NULL;
   }
+  void *owned = result->owned;
+  result->owned = NULL;
+  result->owned_bytes = 0;
+  return memory_new(owned, result->tensor.bytes);
+}
+
+PyObject *array_of(struct driver_object *owner, struct result *result, PyObject **memory) {
   PyObject *shape = PyTuple_New((Py_ssize_t)result->tensor.rank);
   for (size_t index = 0; shape != NULL && index < result->tensor.rank; index++) {
     PyObject *size = PyLong_FromLongLong(result->shape[index]);
@@ -288,10 +253,7 @@ PyObject *array_of(struct result *result, PyObject **memory) {
     }
   }
   if (shape == NULL) return NULL;
-  void *owned = result->owned;
-  result->owned = NULL;
-  result->owned_bytes = 0;
-  PyObject *bytes = memory_new(owned, result->tensor.bytes);
+  PyObject *bytes = take_memory(owner, result);
   PyObject *dtype = PyTuple_GetItem(given.dtypes, result->tensor.type);
   PyObject *array = NULL;
   if (bytes != NULL && dtype != NULL) {
@@ -311,12 +273,12 @@ PyObject *array_of(struct result *result, PyObject **memory) {
   return array;
 }
 
-PyObject *results_of(lossd_call *call) {
+PyObject *results_of(struct driver_object *owner, lossd_call *call) {
   PyObject *results = PyDict_New();
   for (size_t index = 0; results != NULL && index < call->result_count; index++) {
     struct result *result = &call->results[index];
     if (!result->is_present) continue;
-    PyObject *array = array_of(result, NULL);
+    PyObject *array = array_of(owner, result, NULL);
     int is_set = array != NULL && PyDict_SetItemString(results, result->name, array) == 0;
     Py_XDECREF(array);
     if (!is_set) Py_CLEAR(results);

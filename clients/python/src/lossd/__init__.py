@@ -11,10 +11,11 @@ import os
 from typing import Optional
 
 from ._program import serve
-from ._wire import BFloat16Array, DEFAULT_ADDRESS
+from ._sockets import DEFAULT_ADDRESS
 from ._functions_base import Reduction as Reduction, WithGrad, WithGrads
 from ._messages import FunctionAttribute, FunctionDescription, FunctionInput, FunctionOutput, Status
-from ._resume import Summary
+from ._streams import Summary
+from ._values import BFloat16Array
 from .aio import AsyncClient
 from .astream import AsyncStream
 from .client import Client, Pending

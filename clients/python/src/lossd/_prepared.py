@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
-from . import _core, _driver, _named, _shm
+from . import _core, _named, _values
+from ._calls import plain
 from ._clock import deadline_after
-from ._evaluation import Evaluation
+from ._driver import Threads, microseconds
 from ._functions import Functions
 from ._functions_base import Asked
 from ._named import Named
@@ -25,10 +25,9 @@ class Prepared:
         self._client = client
         self._asked = asked
         self._timeout = timeout
-        self._evaluation = Evaluation(function, inputs, attributes, asked.outputs, 1)
-        self._inputs, self._attributes = _driver.plain(self._evaluation)
-        #: Of which driver it is: after a fork, and after `close`, there is another one.
-        self._driver: Optional[_core.Driver] = None
+        self._arguments = (function, _values.arrays(inputs), _values.attributes(attributes), _values.names(asked.outputs))
+        #: Of whom it is: after a fork, and after `close`, there is another one.
+        self._waiting: Optional[Threads] = None
         self._call: Optional[_core.Call] = None
         #: What the call gave last, and that as the caller gets it.
         self._results: Optional[Tuple[Any, ...]] = None
@@ -36,33 +35,18 @@ class Prepared:
 
     def __call__(self) -> Any:
         """What the function gives: a result, or a result and gradients. Raises what it would."""
-        if self._client.retry or self._evaluation.bytes >= _shm.THRESHOLD:
-            return self._evaluate()
-        driver = self._client._driver()
-        if self._driver is not driver:
-            self._make(driver)
-        call = self._call
-        if call is None:
-            return self._evaluate()
-        results = call.run()
+        if self._client.retry:
+            return self._asked.of(self._client.evaluate(*self._arguments, self._timeout))
+        waiting = self._client._waiting()
+        if self._call is None or self._waiting is not waiting:
+            timeout_us = microseconds(deadline_after(self._timeout))
+            self._call = plain(waiting.core.prepare(*self._arguments, timeout_us))
+            self._waiting, self._results = waiting, None
+        results = self._call.run()
         if results is not self._results:
             names = dict.fromkeys(self._asked.outputs)
             self._value, self._results = self._asked.of(dict(zip(names, results))), results
         return self._value
-
-    def _make(self, driver: _core.Driver) -> None:
-        deadline = deadline_after(self._timeout)
-        self._call = driver.prepare(self._evaluation.function, self._inputs, self._attributes, self._asked.outputs,
-                                    _driver.microseconds(deadline), sys.maxsize)
-        self._driver, self._results = driver, None
-
-    def _evaluate(self) -> Any:
-        """One that is big, repeated while the daemon is away, or of names that are not plain: as if it came anew, save
-        that its arrays have been made."""
-        evaluation = self._evaluation
-        inputs = {name: _driver.restored(array, kind) for name, (array, kind) in evaluation.arrays.items()}
-        return self._asked.of(self._client.evaluate(
-            evaluation.function, inputs, evaluation.attributes, evaluation.outputs, self._timeout))
 
 
 class Preparation(Functions[Any, Any, Any]):

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from ._wire import BFloat16Array
+from ._values import BFloat16Array
 from .client import Client
 from .errors import InvalidArgument
 

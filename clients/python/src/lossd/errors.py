@@ -107,8 +107,3 @@ def from_code(code: int, message: str, metadata: Optional[Dict[str, bytes]] = No
     error = LossdError(message, metadata)
     error.code = code
     return error
-
-
-def from_status(status: Any) -> LossdError:
-    """The exception for a Status message."""
-    return from_code(status.code, status.message, {item.key: item.value for item in status.metadata})

@@ -71,9 +71,13 @@ $(GRPC_ENV)/ready:
 	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2 numpy
 	@touch $@
 
-test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC clients of five languages, and frame by frame
+# A JDK itself is 260 MB: the Java example is tested where there is one.
+JAVA_PACKAGES := libgrpc-java libnetty-java libprotobuf-java libguava-java libperfmark-java protobuf-compiler-grpc-java-plugin
+
+test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC clients of five languages, six with a JDK, and frame by frame
 	@scripts/setup.sh pkg-config protobuf-compiler libgrpc++-dev protobuf-compiler-grpc ruby-grpc ruby-grpc-tools \
-	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc nodejs
+	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc nodejs \
+	  $(if $(shell command -v javac),$(JAVA_PACKAGES))
 	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v
 
 WHEEL_ENV := .venv-wheel

@@ -12,6 +12,7 @@ public final class HTTP2Connection {
 
   /// What the client is told at the beginning.
   public struct Settings: Sendable {
+    /// Streams open at once. It is the sink that refuses those beyond.
     public var streamsMax: UInt32 = 256
     /// Bytes that a client may send on a new stream.
     public var windowBytes: UInt32 = 256 << 10
@@ -34,6 +35,13 @@ public final class HTTP2Connection {
   private static let memoryBytesMax = 32 << 20
   static let bodyBytesMax = 256 << 10
 
+  /// nghttp2 ends the connection of a client that opens more streams than it was told, where the
+  /// stream alone may be refused (RFC 9113, 5.1.2), and tried again. So nghttp2 is told that there
+  /// is no limit, its SETTINGS get the real one on their way, and the sink counts.
+  private static let streamsUnlimited = UInt32(Int32.max)
+  private let streamsMax: UInt32
+  private var hasToldSettings = false
+
   let session: OpaquePointer
   unowned(unsafe) let sink: any HTTP2Sink
   let memory = CountedMemory(bytesMax: HTTP2Connection.memoryBytesMax)
@@ -50,6 +58,7 @@ public final class HTTP2Connection {
   /// nil: there is no memory.
   public init?(_ sink: any HTTP2Sink, _ settings: Settings = Settings()) {
     self.sink = sink
+    streamsMax = settings.streamsMax
     var options: OpaquePointer?
     guard nghttp2_option_new(&options) == 0, let options else { return nil }
     defer { nghttp2_option_del(options) }
@@ -80,7 +89,7 @@ public final class HTTP2Connection {
     var entries = [
       nghttp2_settings_entry(
         settings_id: Int32(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue),
-        value: settings.streamsMax),
+        value: HTTP2Connection.streamsUnlimited),
       nghttp2_settings_entry(
         settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue),
         value: settings.windowBytes),
@@ -93,7 +102,7 @@ public final class HTTP2Connection {
       nghttp2_settings_entry(
         settings_id: Int32(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES.rawValue), value: 1),
     ]
-    nghttp2_submit_settings(made, 0, &entries, entries.count)
+    if nghttp2_submit_settings(made, 0, &entries, entries.count) != 0 { return nil }
     nghttp2_session_set_local_window_size(made, 0, 0, HTTP2Connection.connectionWindow)
   }
 
@@ -140,8 +149,25 @@ public final class HTTP2Connection {
       if count < 0 { isBroken = true }
       return false
     }
-    append(UnsafeRawBufferPointer(start: bytes, count: count))
+    let frame = UnsafeRawBufferPointer(start: bytes, count: count)
+    if hasToldSettings { append(frame) } else { tellSettings(frame, append) }
     return true
+  }
+
+  /// Sends the first frame, nghttp2's SETTINGS, with the number of streams as their first entry.
+  private func tellSettings(
+    _ frame: UnsafeRawBufferPointer, _ append: (UnsafeRawBufferPointer) -> Void
+  ) {
+    hasToldSettings = true
+    var frame = Array(frame)
+    let entry = [0, UInt8(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue)]
+    let begin = 9
+    let value = begin + entry.count
+    precondition(
+      frame[3] == UInt8(NGHTTP2_SETTINGS.rawValue) && Array(frame[begin..<value]) == entry,
+      "nghttp2's first frame is not the SETTINGS that it got")
+    frame.replaceSubrange(value..<value + 4, with: HTTP2Connection.bigEndian(streamsMax))
+    frame.withUnsafeBytes(append)
   }
 
   /// nghttp2 has no memory or has failed otherwise: the connection is to be closed.

@@ -343,12 +343,14 @@ extension GRPCCall {
   private func tryToReserve() -> Bool? {
     guard let session, let inputWaiter else { return false }
     let bytes = messageBytes + RequestSplitter.paddingBytesMax
-    if let budget = session.account.tooSmall(for: bytes) {
+    // What has been decompressed is held until it has been copied.
+    let all = bytes + (isCollected ? messageCharged : 0)
+    if let budget = session.account.tooSmall(for: all) {
       refuse(
         StatusError(
           .resourceExhausted,
-          "a request of \(messageBytes) bytes is over the limit of \(budget.bytesMax) bytes in "
-            + "flight (\(budget.setting))"))
+          "a request of \(messageBytes) bytes takes \(all), over the limit of \(budget.bytesMax) "
+            + "bytes in flight (\(budget.setting))"))
       return false
     }
     if let shortage = session.account.reserve(bytes) {

@@ -1,3 +1,4 @@
+import Glibc
 import LossdEngine
 import LossdHTTP
 import LossdTensor
@@ -270,27 +271,43 @@ struct HeldBytes {
   }
 }
 
-/// Bytes of a message of any size, in pieces that never move.
+/// Bytes of a message of any size, in pieces that never move and whose pages go back to the system.
 struct InflatedBytes {
   private static let pieceBytes = 256 << 10
 
-  private var pieces: [[UInt8]] = []
+  private struct Piece {
+    /// nil: let go of.
+    var block: PageBlock?
+    var count = 0
+  }
+
+  private var pieces: [Piece] = []
   private var first = 0
   private(set) var count = 0
 
-  mutating func append(_ more: UnsafeRawBufferPointer) {
+  /// `more` is at most a piece. False: the system has no memory for it.
+  mutating func append(_ more: UnsafeRawBufferPointer) -> Bool {
+    guard let source = more.baseAddress, more.count > 0 else { return true }
+    if (pieces.last?.count ?? .max) > InflatedBytes.pieceBytes - more.count {
+      guard let block = PageBlock(reserving: InflatedBytes.pieceBytes) else { return false }
+      pieces.append(Piece(block: block))
+    }
+    let last = pieces.count - 1
+    guard let block = pieces[last].block else { return false }
+    memcpy(block.base + pieces[last].count, source, more.count)
+    pieces[last].count += more.count
     count += more.count
-    let isFull = (pieces.last?.count ?? .max) > InflatedBytes.pieceBytes - more.count
-    if pieces.isEmpty || isFull { pieces.append([]) }
-    pieces[pieces.count - 1].append(contentsOf: more)
+    return true
   }
 
   /// Gives the next piece to `body`, and lets go of it.
   mutating func takeFirst(_ body: (UnsafeRawBufferPointer) -> Void) {
     guard first < pieces.count else { return }
-    pieces[first].withUnsafeBytes(body)
+    if let block = pieces[first].block {
+      body(UnsafeRawBufferPointer(start: block.base, count: pieces[first].count))
+    }
     count -= pieces[first].count
-    pieces[first] = []
+    pieces[first].block = nil
     first += 1
     if first == pieces.count { removeAll() }
   }

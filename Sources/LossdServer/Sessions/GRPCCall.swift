@@ -142,6 +142,9 @@ final class GRPCCall: Call {
   override var group: WorkGroup {
     sessionReference.unsafelyUnwrapped.with { $0.channelReference.with { $0.group } }
   }
+  override var services: ServiceSet {
+    sessionReference.unsafelyUnwrapped.with { $0.channelReference.with { $0.services } }
+  }
   override var small: Unretained<SmallAccount> {
     sessionReference.unsafelyUnwrapped.with { Unretained($0.small) }
   }

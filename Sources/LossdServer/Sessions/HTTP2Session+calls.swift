@@ -14,7 +14,7 @@ extension HTTP2Session {
     }
     let method: Method
     do throws(StatusError) {
-      method = try lastPath.method(head.path, channel.administration)
+      method = try lastPath.method(head.path, channel)
       try takeStream()
     } catch { return refuse(stream, error) }
     let call = spareCalls.take(context)
@@ -80,10 +80,11 @@ final class LastPath {
   private var known: Method?
 
   func method(
-    _ path: UnsafeRawBufferPointer, _ administration: Administration
+    _ path: UnsafeRawBufferPointer, _ channel: Channel
   ) throws(StatusError) -> Method {
     if let known, self.path.elementsEqual(path) { return known }
-    let method = try ServiceTable.method(path, administration, isGRPC: true)
+    let method = try ServiceTable.method(
+      path, channel.administration, channel.services, isGRPC: true)
     self.path = Array(path)
     known = method
     return method

@@ -5,7 +5,7 @@ import Glibc
 /// makes bytes, and tells its sink what has come. Rules of frames, streams, windows and HPACK are
 /// nghttp2's; what a request means is the sink's. Confined to one thread at a time.
 ///
-/// The sink owns the connection, and lives as long.
+/// Whoever owns the connection owns the sink, and both as long.
 public final class HTTP2Connection {
   /// What each side sends first; a client begins with these bytes.
   public static let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -43,7 +43,7 @@ public final class HTTP2Connection {
   private var hasToldSettings = false
 
   let session: OpaquePointer
-  unowned(unsafe) let sink: any HTTP2Sink
+  let sink: Unmanaged<HTTP2Sink>
   let memory = CountedMemory(bytesMax: HTTP2Connection.memoryBytesMax)
   private var frameWalk = FrameWalk()
   /// The sink is being told something: neither `receive` nor `produce` may be called.
@@ -55,9 +55,15 @@ public final class HTTP2Connection {
   /// The client has sent its SETTINGS.
   public internal(set) var hasSettings = false
 
+  /// Calls `body` with the sink, uncounted.
+  @inline(__always)
+  func withSink<Result>(_ body: (HTTP2Sink) -> Result) -> Result {
+    sink._withUnsafeGuaranteedRef(body)
+  }
+
   /// nil: there is no memory.
-  public init?(_ sink: any HTTP2Sink, _ settings: Settings = Settings()) {
-    self.sink = sink
+  public init?(_ sink: HTTP2Sink, _ settings: Settings = Settings()) {
+    self.sink = .passUnretained(sink)
     streamsMax = settings.streamsMax
     var options: OpaquePointer?
     guard nghttp2_option_new(&options) == 0, let options else { return nil }
@@ -124,7 +130,7 @@ public final class HTTP2Connection {
     precondition(!isTelling, "bytes while others are being taken")
     isTelling = true
     defer { isTelling = false }
-    frameWalk.walk(bytes) { sink.controlArrived($0) }
+    frameWalk.walk(bytes) { kind in withSink { $0.controlArrived(kind) } }
     if isStopped { return HTTP2Failure(code: .noError, text: "") }
     let count = nghttp2_session_mem_recv(
       session, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count)
@@ -154,7 +160,7 @@ public final class HTTP2Connection {
     return true
   }
 
-  /// Sends the first frame, nghttp2's SETTINGS, with the number of streams as their first entry.
+  /// Sends the first frame, nghttp2's SETTINGS, with the real number of streams, their first entry.
   private func tellSettings(
     _ frame: UnsafeRawBufferPointer, _ append: (UnsafeRawBufferPointer) -> Void
   ) {
@@ -163,10 +169,9 @@ public final class HTTP2Connection {
     let entry = [0, UInt8(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue)]
     let begin = 9
     let value = begin + entry.count
-    precondition(
-      frame[3] == UInt8(NGHTTP2_SETTINGS.rawValue) && Array(frame[begin..<value]) == entry,
-      "nghttp2's first frame is not the SETTINGS that it got")
-    frame.replaceSubrange(value..<value + 4, with: HTTP2Connection.bigEndian(streamsMax))
+    if frame[3] == UInt8(NGHTTP2_SETTINGS.rawValue) && Array(frame[begin..<value]) == entry {
+      frame.replaceSubrange(value..<value + 4, with: HTTP2Connection.bigEndian(streamsMax))
+    }
     frame.withUnsafeBytes(append)
   }
 

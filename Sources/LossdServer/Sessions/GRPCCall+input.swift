@@ -66,8 +66,9 @@ extension GRPCCall {
 
   /// The client may send as much again, unless the window is open for the whole message.
   private func consumed(_ count: Int) {
+    if isStreamClosed { return }
     sessionReference?.with { session in
-      if !isStreamClosed { session.connection?.consumed(stream, count) }
+      session.connectionReference?.with { $0.consumed(stream, count) }
     }
   }
 
@@ -301,28 +302,36 @@ extension GRPCCall {
   }
 
   private func messageArrived(_ bytes: UnsafeRawBufferPointer) throws(StatusError) {
-    if method.isEvaluating, let session {
-      let parts = session.spareCalls.parts
-      parts.splitter.begin(
-        bytes.count, payload: parts.payload.base, headBytesMax: Int(session.limits.messageBytesMax))
-      try parts.splitter.take(bytes)
-      try parts.splitter.finish()
-      try handler.with { (handler) throws(StatusError) in
-        try handler.requestArriving(parts.splitter.head)
-      }
-      let byteCount = parts.splitter.payloadBytes
-      if byteCount > 0 {
-        switch handler.with({ $0.destination(byteCount) }) {
-        case .receive(let base): memcpy(base, parts.payload.base, byteCount)
-        case .refuse(let error): throw error
-        case .wait(let shortage):
-          throw StatusError(.resourceExhausted, "no memory now for a request: \(shortage.text)")
+    if method.isEvaluating, let sessionReference {
+      try sessionReference.with { (session) throws(StatusError) in
+        // The loop's, for one request after another.
+        let payload = session.partsPayload
+        try session.splitter.with { (splitter) throws(StatusError) in
+          splitter.begin(
+            bytes.count, payload: payload, headBytesMax: Int(session.limits.messageBytesMax))
+          try splitter.take(bytes)
+          try splitter.finish()
+          try handler.with { (handler) throws(StatusError) in
+            try handler.requestArriving(splitter.head)
+          }
+          try take(payload, splitter.payloadBytes)
         }
       }
     } else {
       try handler.with { (handler) throws(StatusError) in try handler.requestArriving(bytes) }
     }
     messageEnded()
+  }
+
+  /// Copies a small request's tensors to where they are computed.
+  private func take(_ payload: UnsafeRawPointer, _ byteCount: Int) throws(StatusError) {
+    if byteCount == 0 { return }
+    switch handler.with({ $0.destination(byteCount) }) {
+    case .receive(let base): memcpy(base, payload, byteCount)
+    case .refuse(let error): throw error
+    case .wait(let shortage):
+      throw StatusError(.resourceExhausted, "no memory now for a request: \(shortage.text)")
+    }
   }
 
   private func messageEnded() {

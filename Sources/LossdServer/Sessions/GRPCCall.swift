@@ -83,6 +83,7 @@ final class GRPCCall: Call {
 
   // MARK: - Times
 
+  // Nanoseconds; 0: nobody has looked since the call began.
   private var checkedSent = 0
   private var checkedReceived = 0
   private var sentTime: UInt64 = 0
@@ -112,10 +113,9 @@ final class GRPCCall: Call {
     self.stream = stream
     encoding = head.encoding
     bodyBytesLeft = head.contentLength
-    let now = Clock.now
-    sentTime = now
-    receivedTime = now
-    inspectedTime = now
+    sentTime = 0
+    receivedTime = 0
+    inspectedTime = 0
   }
 
   var session: HTTP2Session? { sessionReference?.object }
@@ -173,9 +173,9 @@ final class GRPCCall: Call {
 
   /// The handler has ended.
   func handlerEnded(_ error: StatusError) {
-    guard !hasEnded, let session else { return }
+    guard !hasEnded, let sessionReference else { return }
     hasEnded = true
-    status = error
+    if error.code != .ok || status.code != .ok { status = error }
     if record != nil {
       record?.received = received
       record?.sent = sent + body.count
@@ -184,18 +184,24 @@ final class GRPCCall: Call {
     dropInput()
     // Its deadline, and what it waited for.
     super.reset()
-    if isStreamClosed { return session.forget(stream) }
-    sendEnd(session)
+    sessionReference.with { session in
+      if isStreamClosed { session.forget(stream) } else { sendEnd(session) }
+    }
   }
 
   /// The stream is closed, or the connection is.
   func streamClosed() {
-    guard !isStreamClosed, let session else { return }
+    guard !isStreamClosed, let sessionReference else { return }
     isStreamClosed = true
-    session.streamBytes -= body.bytes.count
-    body.removeAll()
-    dropInput()
-    if hasEnded { return session.forget(stream) }
+    sessionReference.with { session in
+      Unretained(body).with { body in
+        session.streamBytes -= body.byteCount
+        body.removeAll()
+      }
+      dropInput()
+      if hasEnded { session.forget(stream) }
+    }
+    if self.sessionReference == nil { return }
     handler.object.cancel(StatusError(.cancelled, "cancelled by the client"))
   }
 
@@ -205,7 +211,7 @@ final class GRPCCall: Call {
   /// Ends a stream whose client takes nothing of what waits for it, or stops within a message.
   func checkTimes(_ now: UInt64, message: UInt64, write: UInt64) {
     if isStreamClosed { return }
-    if body.count == 0 || sent != checkedSent {
+    if body.count == 0 || sent != checkedSent || sentTime == 0 {
       checkedSent = sent
       sentTime = now
     } else if now - sentTime >= write {
@@ -213,7 +219,7 @@ final class GRPCCall: Call {
       session?.channel.wantsFlush()
       return
     }
-    if !isMidMessage || received != checkedReceived {
+    if !isMidMessage || received != checkedReceived || receivedTime == 0 {
       checkedReceived = received
       receivedTime = now
     } else if now - receivedTime >= message {
@@ -230,7 +236,7 @@ final class GRPCCall: Call {
     if !hasEnded {
       return inspect(now, timeout, received: received &+ sent, progress: progress)
     }
-    if !body.holdsPayloads || sent - inspectedSent >= progress {
+    if !body.holdsPayloads || sent - inspectedSent >= progress || inspectedTime == 0 {
       inspectedSent = sent
       inspectedTime = now
     } else if now - inspectedTime >= timeout {
@@ -265,8 +271,9 @@ struct HeldBytes {
   }
 
   mutating func removeAll() {
-    bytes.removeAll(keepingCapacity: bytes.capacity <= 4 << 10)
     begin = 0
+    if bytes.isEmpty { return }
+    bytes.removeAll(keepingCapacity: bytes.capacity <= 4 << 10)
   }
 
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {

@@ -151,9 +151,10 @@ bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo a
 	@scripts/setup.sh gcc nghttp2-client
 	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
 
-bench-grpc: build ## gRPC calls beside nghttp2's own server, in one run
+bench-grpc: build $(BENCH_ENV)/grpc ## gRPC calls beside nghttp2's own server and a service around torch, in one run
 	@scripts/setup.sh nghttp2-client nghttp2-server
-	@python3 Benchmarks/grpc.py --big
+	@$(BENCH_ENV)/bin/pip install -q grpcio-tools
+	@$(BENCH_ENV)/bin/python Benchmarks/grpc.py --big --torch
 
 bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
 	$(BENCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python

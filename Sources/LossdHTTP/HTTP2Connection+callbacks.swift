@@ -109,7 +109,8 @@ extension HTTP2Connection {
           $0.dataEnded(
             header.stream_id, nghttp2_session_get_stream_user_data(session, header.stream_id))
         }
-      } else if header.length <= frame.pointee.data.padlen {
+      } else if header.length > 0, header.length <= frame.pointee.data.padlen {
+        // Padding alone.
         withSink { $0.controlArrived(.emptyData) }
       }
     case NGHTTP2_PING.rawValue:
@@ -125,7 +126,7 @@ extension HTTP2Connection {
         withSink { $0.settingsArrived() }
       }
       withSink { $0.controlArrived(.settings) }
-    case NGHTTP2_WINDOW_UPDATE.rawValue: withSink { $0.controlArrived(.windowUpdate) }
+    case NGHTTP2_GOAWAY.rawValue: isPeerLeaving = true
     case NGHTTP2_RST_STREAM.rawValue: withSink { $0.controlArrived(.reset) }
     default: break
     }

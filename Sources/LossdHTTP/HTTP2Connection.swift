@@ -52,6 +52,8 @@ public final class HTTP2Connection {
   var isStopped = false
   /// A header block has begun and is not whole yet: its stream, else 0.
   public internal(set) var headersUnderWay: Int32 = 0
+  /// The client has sent GOAWAY: it closes, or is closed to, after its last stream.
+  public internal(set) var isPeerLeaving = false
   /// The client has sent its SETTINGS.
   public internal(set) var hasSettings = false
 

@@ -67,6 +67,7 @@ open class HTTP2Sink {
 /// Frames that a peer could send without end.
 public enum HTTP2Control: Sendable {
   case ping, settings, priority, windowUpdate, emptyData, reset, invalid, unknown, ourReset
+  case headers, acknowledgement, goAway
 }
 
 /// HTTP/2's error codes.

@@ -463,11 +463,71 @@ class Attacks(Frames):
 
         def unknown(_, __):
             return b"\0\0\0\x2a\0\0\0\0\0" * 1000
-        for make in (pings, settings, priorities, empty, windows, unknown):
+
+        def acknowledged(_, __):
+            return frames.PingFrame(0, bytes(8), flags=["ACK"]).serialize() * 1000
+
+        def padding(peer, index):
+            padded = frames.DataFrame(1, b"", pad_length=255)
+            padded.flags.add("PADDED")
+            return (peer.headers(1, fields()).serialize() if index == 0 else b"") + padded.serialize() * 1000
+
+        def refused(peer, index):
+            # Answered at once: not a byte of a message comes.
+            return b"".join(peer.headers(stream, fields("/x"), end=True).serialize()
+                            for stream in range(index * 200 + 1, index * 200 + 200, 2))
+        for make in (pings, settings, priorities, empty, windows, unknown, acknowledged, padding, refused):
             with self.subTest(make.__name__):
                 begin = time.monotonic()
                 self.flood(make)
                 self.assertLess(time.monotonic() - begin, 10)
+        self.undisturbed()
+
+    def test_floods_of_a_stream_that_is_closed(self):
+        """Of which nghttp2 tells nothing."""
+        def of_first(make):
+            def made(peer, index):
+                if index == 0:
+                    self.answers(peer, 1)
+                return make(peer)
+            made.__name__ = make.__name__
+            return made
+
+        def data(peer):
+            return peer.data(1).serialize() * 1000
+
+        def ends(peer):
+            return peer.data(1, end=True).serialize() * 1000
+
+        def windows(_):
+            return frames.WindowUpdateFrame(1, window_increment=1).serialize() * 1000
+
+        def headers(peer):
+            return b"".join(peer.headers(1, fields()).serialize() for _ in range(100))
+        for make in (data, ends, windows, headers):
+            with self.subTest(make.__name__):
+                self.flood(of_first(make))
+        self.undisturbed()
+
+    def test_a_client_that_has_said_its_last_is_closed_to(self):
+        """After its last stream: it would be neither heard nor answered."""
+        away = frames.GoAwayFrame(0, last_stream_id=0, error_code=NO_ERROR)
+        with self.peer() as peer:
+            peer.send(away)
+            self.assertIsNone(peer.until(lambda made: made is None)[-1])
+        with self.peer() as peer:
+            peer.send(peer.headers(1, fields()))
+            self.assertIsNotNone(peer.ping())
+            peer.send(away, peer.data(1, message(SIGMOID), end=True))
+            self.assertEqual(peer.status(1), OK)
+            self.assertIsNone(peer.until(lambda made: made is None)[-1])
+        with self.peer() as peer:
+            try:
+                for _ in range(100):
+                    peer.send(away.serialize() * 1000)
+            except OSError:
+                pass
+            peer.end()
         self.undisturbed()
 
     def test_nobody_reads_the_acknowledgements(self):

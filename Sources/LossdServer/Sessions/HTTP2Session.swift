@@ -121,6 +121,8 @@ final class HTTP2Session: Session {
         return bytes.count
       }
       fillOutput()
+      // nghttp2 takes and answers nothing more of a client that has said its last.
+      if connection.isPeerLeaving && calls.isEmpty { channel.wantsFlush() }
       if channel.phase != .open { return bytes.count }
     }
     return index
@@ -214,7 +216,7 @@ final class HTTP2Session: Session {
     small.give(Call.ownBytes)
     contextReference.with { spareCalls.give(call, $0) }
     if calls.isEmpty {
-      if draining == .ending { channel.wantsFlush() }
+      if isEnding { channel.wantsFlush() }
       channel.callEnded()
     }
   }
@@ -274,8 +276,11 @@ final class HTTP2Session: Session {
   }
 
   override var isOver: Bool {
-    draining == .ending && calls.isEmpty && connection?.wantsToSend != true
+    isEnding && calls.isEmpty && connection?.wantsToSend != true
   }
+
+  /// No call begins any more.
+  private var isEnding: Bool { draining == .ending || connection?.isPeerLeaving == true }
 
   override func fail(_ reason: String, _ code: StatusCode) {
     switch code {

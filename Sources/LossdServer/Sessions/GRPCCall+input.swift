@@ -171,6 +171,7 @@ extension GRPCCall {
   }
 
   private func feedOnce(_ bytes: UnsafeRawBufferPointer) throws(StatusError) -> Int {
+    if case .parts = input { return try takeParts(bytes) }
     switch input {
     case .prefix:
       if requestCredit == 0 || body.count >= GRPCCall.bodyBytesMax { return 0 }
@@ -203,19 +204,25 @@ extension GRPCCall {
         try arriveCollected()
       }
       return part
-    case .waiting, .collected: return 0
-    case .parts(let buffer):
-      let part = min(messageBytes - messageReceived, bytes.count)
-      try splitter.take(UnsafeRawBufferPointer(rebasing: bytes[..<part]))
-      messageReceived += part
-      if messageReceived == messageBytes {
-        input = .prefix
-        sessionReference?.with { $0.connection?.setWindow(stream, HTTP2Session.windowBytes) }
-        try partsArrived(buffer)
-      }
-      return part
+    case .waiting, .collected, .parts: return 0
     case .compressed(let inflater): return try inflate(bytes, inflater)
     }
+  }
+
+  /// Takes bytes of a request whose tensors go to their places. Nothing is counted: that would wait
+  /// until what was copied before has been written.
+  private func takeParts(_ bytes: UnsafeRawBufferPointer) throws(StatusError) -> Int {
+    let part = min(messageBytes - messageReceived, bytes.count)
+    try Unretained(splitter).with { (splitter) throws(StatusError) in
+      try splitter.take(UnsafeRawBufferPointer(rebasing: bytes[..<part]))
+    }
+    messageReceived += part
+    if messageReceived == messageBytes, case .parts(let buffer) = input {
+      input = .prefix
+      sessionReference?.with { $0.connection?.setWindow(stream, HTTP2Session.windowBytes) }
+      try partsArrived(buffer)
+    }
+    return part
   }
 
   private func messageBegins(

@@ -8,11 +8,10 @@ import threading
 import time
 import unittest
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from programs import Programs
-from support import Daemon, channel, ended, of_tcp, pb, request, rpc, tensor
+from support import Daemon, channel, ended, grpc, of_tcp, pb, request, rpc, tensor
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SOURCES = pathlib.Path(__file__).parent / "interop"
 SECOND = 20

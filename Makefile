@@ -71,9 +71,13 @@ $(GRPC_ENV)/ready:
 	$(GRPC_ENV)/bin/pip install -q grpcio grpcio-tools grpcio-health-checking grpcio-reflection h2 numpy
 	@touch $@
 
-test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC clients of five languages, and frame by frame
+# A JDK itself is 260 MB: the Java example is tested where there is one.
+JAVA_PACKAGES := libgrpc-java libnetty-java libprotobuf-java libguava-java libperfmark-java protobuf-compiler-grpc-java-plugin
+
+test-grpc: build $(GRPC_ENV)/ready ## the built daemon by gRPC clients of five languages, six with a JDK, and frame by frame
 	@scripts/setup.sh pkg-config protobuf-compiler libgrpc++-dev protobuf-compiler-grpc ruby-grpc ruby-grpc-tools \
-	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc nodejs
+	  golang-go golang-google-grpc-dev golang-goprotobuf-dev protoc-gen-go-grpc nodejs \
+	  $(if $(shell command -v javac),$(JAVA_PACKAGES))
 	cd Tests/GRPC && $(CURDIR)/$(GRPC_ENV)/bin/python -W error::ResourceWarning -m unittest -v
 
 WHEEL_ENV := .venv-wheel
@@ -147,9 +151,10 @@ bench-calls: build $(BENCH_ENV)/grpc ## calls over sockets against a bare echo a
 	@scripts/setup.sh gcc nghttp2-client
 	$(BENCH_ENV)/bin/python Benchmarks/service --docs docs
 
-bench-grpc: build ## gRPC calls beside nghttp2's own server, in one run
+bench-grpc: build $(BENCH_ENV)/grpc ## gRPC calls beside nghttp2's own server and a service around torch, in one run
 	@scripts/setup.sh nghttp2-client nghttp2-server
-	@python3 Benchmarks/grpc.py --big
+	@$(BENCH_ENV)/bin/pip install -q grpcio-tools
+	@$(BENCH_ENV)/bin/python Benchmarks/grpc.py --big --torch
 
 bench-shared: build $(BENCH_ENV)/grpc ## big tensors from Python: socket, shared memory, a gRPC service, in one run
 	$(BENCH_ENV)/bin/pip install -q --no-deps --force-reinstall ./clients/python

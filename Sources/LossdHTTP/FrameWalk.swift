@@ -1,5 +1,7 @@
-/// Walks over the frames of what a client sends, for those that nghttp2 skips without a word:
-/// PRIORITY, and types that it does not know. Confined to one thread at a time.
+/// Walks over the frames of what a client sends, for those that cost their sender little, whether
+/// nghttp2 tells of them or skips them without a word: types that it does not know, PRIORITY,
+/// acknowledged PINGs, and what belongs to streams that are closed. Confined to one thread at a
+/// time.
 struct FrameWalk {
   private static let headerBytes = 9
 
@@ -8,9 +10,10 @@ struct FrameWalk {
   private var headerCount = 0
   private var length = 0
   private var type: UInt8 = 0
+  private var flags: UInt8 = 0
 
-  /// Calls `skipped` for each such frame whose header ends within `bytes`.
-  mutating func walk(_ bytes: UnsafeRawBufferPointer, _ skipped: (HTTP2Control) -> Void) {
+  /// Calls `found` for each such frame whose header ends within `bytes`.
+  mutating func walk(_ bytes: UnsafeRawBufferPointer, _ found: (HTTP2Control) -> Void) {
     var index = 0
     while index < bytes.count {
       if left > 0 {
@@ -25,14 +28,31 @@ struct FrameWalk {
         length = length << 8 | Int(byte)
       } else if headerCount == 3 {
         type = byte
+      } else if headerCount == 4 {
+        flags = byte
       }
       headerCount += 1
       if headerCount < FrameWalk.headerBytes { continue }
       left = length
       length = 0
       headerCount = 0
-      // 0 to 9 are RFC 9113's; 2 is PRIORITY.
-      if type == 2 { skipped(.priority) } else if type > 9 { skipped(.unknown) }
+      if let kind { found(kind) }
+    }
+  }
+
+  /// What the frame is whose header has come; nil: one that nghttp2 tells of, or that is limited
+  /// otherwise.
+  private var kind: HTTP2Control? {
+    // As RFC 9113 numbers them.
+    switch type {
+    case 0: left == 0 ? .emptyData : nil
+    case 1: .headers
+    case 2: .priority
+    case 6: flags & 1 != 0 ? .acknowledgement : nil
+    case 7: .goAway
+    case 8: .windowUpdate
+    case 3, 4, 5, 9: nil
+    default: .unknown
     }
   }
 }

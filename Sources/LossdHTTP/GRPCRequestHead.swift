@@ -93,7 +93,7 @@ public final class GRPCRequestHead {
       return
     }
     hasRegular = true
-    isMalformed = !isName(name) || !addRegular(name, value)
+    isMalformed = !addRegular(name, value)
   }
 
   private func addPseudo(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Bool {
@@ -116,24 +116,27 @@ public final class GRPCRequestHead {
         return once(&hasContentType) { isGRPC = GRPCRequestHead.isGRPC(value) }
       }
       if name.equals("content-length") { return addLength(value) }
-      return !name.equals("connection")
+      return isName(name) && !name.equals("connection")
     case UInt8(ascii: "g"):
       if name.equals("grpc-timeout") {
         if timeoutText.isSet { return false }
         timeoutText.set(value)
-      } else if name.equals("grpc-encoding") {
+        return true
+      }
+      if name.equals("grpc-encoding") {
         return once(&hasEncoding) { knownEncoding = GRPCRequestHead.encoding(value) }
       }
-      return true
-    case UInt8(ascii: "h"): return !name.equals("host") || once(&hasHost) {}
-    case UInt8(ascii: "k"): return !name.equals("keep-alive")
-    case UInt8(ascii: "p"): return !name.equals("proxy-connection")
+      return isName(name)
+    case UInt8(ascii: "h"): return name.equals("host") ? once(&hasHost) {} : isName(name)
+    case UInt8(ascii: "k"): return isName(name) && !name.equals("keep-alive")
+    case UInt8(ascii: "p"): return isName(name) && !name.equals("proxy-connection")
     case UInt8(ascii: "t"):
       if name.equals("te") { return value.equals("trailers") }
       if name.equals("traceparent") { traceText.set(value) }
-      return !name.equals("transfer-encoding")
-    case UInt8(ascii: "u"): return !name.equals("upgrade")
-    default: return true
+      return isName(name) && !name.equals("transfer-encoding")
+    case UInt8(ascii: "u"):
+      return name.equals("user-agent") || isName(name) && !name.equals("upgrade")
+    default: return isName(name)
     }
   }
 

@@ -29,7 +29,8 @@ extension HTTP2Connection {
     _ stream: Int32, _ fields: UnsafeBufferPointer<HTTP2Field>,
     body context: UnsafeMutableRawPointer?
   ) -> Bool {
-    withFields(fields) { base, count in
+    let session = session
+    return withFields(fields) { base, count in
       guard let context else {
         return nghttp2_submit_response(session, stream, base, count, nil) == 0
       }
@@ -42,11 +43,11 @@ extension HTTP2Connection {
           let context = source.unsafelyUnwrapped.pointee.ptr, let flags
         else { return Int(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
         return connection._withUnsafeGuaranteedRef { connection in
-          let (count, isEnd) = connection.sink.bodyNeeded(context, length: length)
+          let (count, isEnd) = connection.withSink { $0.bodyNeeded(context, length: length) }
           if isEnd {
             flags.pointee |=
               NGHTTP2_DATA_FLAG_EOF.rawValue | NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue
-            connection.sink.bodyEnded(stream, context)
+            connection.withSink { $0.bodyEnded(stream, context) }
           } else if count == 0 {
             return Int(NGHTTP2_ERR_DEFERRED.rawValue)
           }
@@ -61,7 +62,8 @@ extension HTTP2Connection {
   /// Ends the stream's answer with these fields.
   @discardableResult
   public func trailers(_ stream: Int32, _ fields: UnsafeBufferPointer<HTTP2Field>) -> Bool {
-    withFields(fields) { nghttp2_submit_trailer(session, stream, $0, $1) == 0 }
+    let session = session
+    return withFields(fields) { nghttp2_submit_trailer(session, stream, $0, $1) == 0 }
   }
 
   private func withFields(

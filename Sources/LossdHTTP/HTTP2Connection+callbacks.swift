@@ -24,9 +24,11 @@ extension HTTP2Connection {
     nghttp2_session_callbacks_set_on_header_callback(callbacks) {
       _, _, name, nameCount, value, valueCount, _, data in
       withConnection(data) {
-        $0.sink.header(
-          UnsafeRawBufferPointer(start: name, count: nameCount),
-          UnsafeRawBufferPointer(start: value, count: valueCount))
+        $0.withSink {
+          $0.header(
+            UnsafeRawBufferPointer(start: name, count: nameCount),
+            UnsafeRawBufferPointer(start: value, count: valueCount))
+        }
         return 0
       }
     }
@@ -38,9 +40,11 @@ extension HTTP2Connection {
       // The connection's window is open whatever the stream does.
       nghttp2_session_consume_connection(session, count)
       return withConnection(data) {
-        $0.sink.dataArrived(
-          stream, nghttp2_session_get_stream_user_data(session, stream),
-          UnsafeRawBufferPointer(start: bytes, count: count))
+        $0.withSink {
+          $0.dataArrived(
+            stream, nghttp2_session_get_stream_user_data(session, stream),
+            UnsafeRawBufferPointer(start: bytes, count: count))
+        }
         return 0
       }
     }
@@ -48,14 +52,16 @@ extension HTTP2Connection {
       session, stream, code, data in
       withConnection(data) {
         if $0.headersUnderWay == stream { $0.headersUnderWay = 0 }
-        $0.sink.streamClosed(
-          stream, nghttp2_session_get_stream_user_data(session, stream), code: code)
+        $0.withSink {
+          $0.streamClosed(
+            stream, nghttp2_session_get_stream_user_data(session, stream), code: code)
+        }
         return 0
       }
     }
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks) { _, _, _, data in
       withConnection(data) {
-        $0.sink.controlArrived(.invalid)
+        $0.withSink { $0.controlArrived(.invalid) }
         return 0
       }
     }
@@ -65,10 +71,11 @@ extension HTTP2Connection {
     nghttp2_session_callbacks_set_send_data_callback(callbacks) {
       session, frame, header, count, source, data in
       withConnection(data) {
-        $0.sink.sendBody(
-          source.unsafelyUnwrapped.pointee.ptr.unsafelyUnwrapped,
-          header: UnsafeRawBufferPointer(start: header, count: 9), count: count)
-          ? 0 : NGHTTP2_ERR_WOULDBLOCK.rawValue
+        $0.withSink {
+          $0.sendBody(
+            source.unsafelyUnwrapped.pointee.ptr.unsafelyUnwrapped,
+            header: UnsafeRawBufferPointer(start: header, count: 9), count: count)
+        } ? 0 : NGHTTP2_ERR_WOULDBLOCK.rawValue
       }
     }
     nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks) {
@@ -81,7 +88,7 @@ extension HTTP2Connection {
 
   private func headersBegan(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
     headersUnderWay = frame.pointee.hd.stream_id
-    sink.headersBegan(frame.pointee.hd.stream_id)
+    withSink { $0.headersBegan(frame.pointee.hd.stream_id) }
     return 0
   }
 
@@ -92,32 +99,35 @@ extension HTTP2Connection {
     case NGHTTP2_HEADERS.rawValue:
       headersUnderWay = 0
       if frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
-        sink.headersArrived(header.stream_id, isLast: isLast)
+        withSink { $0.headersArrived(header.stream_id, isLast: isLast) }
       } else {
-        sink.trailersArrived(header.stream_id, isLast: isLast)
+        withSink { $0.trailersArrived(header.stream_id, isLast: isLast) }
       }
     case NGHTTP2_DATA.rawValue:
       if isLast {
-        sink.dataEnded(
-          header.stream_id, nghttp2_session_get_stream_user_data(session, header.stream_id))
-      } else if header.length <= frame.pointee.data.padlen {
-        sink.controlArrived(.emptyData)
+        withSink {
+          $0.dataEnded(
+            header.stream_id, nghttp2_session_get_stream_user_data(session, header.stream_id))
+        }
+      } else if header.length > 0, header.length <= frame.pointee.data.padlen {
+        // Padding alone.
+        withSink { $0.controlArrived(.emptyData) }
       }
     case NGHTTP2_PING.rawValue:
       if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 {
-        sink.pingAcknowledged()
+        withSink { $0.pingAcknowledged() }
       } else {
-        sink.controlArrived(.ping)
+        withSink { $0.controlArrived(.ping) }
       }
     case NGHTTP2_SETTINGS.rawValue:
       if header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 { break }
       if !hasSettings {
         hasSettings = true
-        sink.settingsArrived()
+        withSink { $0.settingsArrived() }
       }
-      sink.controlArrived(.settings)
-    case NGHTTP2_WINDOW_UPDATE.rawValue: sink.controlArrived(.windowUpdate)
-    case NGHTTP2_RST_STREAM.rawValue: sink.controlArrived(.reset)
+      withSink { $0.controlArrived(.settings) }
+    case NGHTTP2_GOAWAY.rawValue: isPeerLeaving = true
+    case NGHTTP2_RST_STREAM.rawValue: withSink { $0.controlArrived(.reset) }
     default: break
     }
     return 0
@@ -126,7 +136,7 @@ extension HTTP2Connection {
   private func frameSent(_ frame: UnsafePointer<nghttp2_frame>) -> Int32 {
     let header = frame.pointee.hd
     if UInt32(header.type) == NGHTTP2_RST_STREAM.rawValue {
-      sink.controlArrived(.ourReset)
+      withSink { $0.controlArrived(.ourReset) }
     } else if UInt32(header.type) == NGHTTP2_GOAWAY.rawValue {
       if frame.pointee.goaway.error_code != HTTP2ErrorCode.noError.rawValue {
         hasFailed = true
@@ -138,7 +148,7 @@ extension HTTP2Connection {
       header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0,
       nghttp2_session_get_stream_remote_close(session, header.stream_id) == 0
     {
-      sink.answeredEarly(header.stream_id)
+      withSink { $0.answeredEarly(header.stream_id) }
     }
     return 0
   }

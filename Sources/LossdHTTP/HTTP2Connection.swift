@@ -5,13 +5,14 @@ import Glibc
 /// makes bytes, and tells its sink what has come. Rules of frames, streams, windows and HPACK are
 /// nghttp2's; what a request means is the sink's. Confined to one thread at a time.
 ///
-/// The sink owns the connection, and lives as long.
+/// Whoever owns the connection owns the sink, and both as long.
 public final class HTTP2Connection {
   /// What each side sends first; a client begins with these bytes.
   public static let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
   /// What the client is told at the beginning.
   public struct Settings: Sendable {
+    /// Streams open at once. It is the sink that refuses those beyond.
     public var streamsMax: UInt32 = 256
     /// Bytes that a client may send on a new stream.
     public var windowBytes: UInt32 = 256 << 10
@@ -34,8 +35,15 @@ public final class HTTP2Connection {
   private static let memoryBytesMax = 32 << 20
   static let bodyBytesMax = 256 << 10
 
+  /// nghttp2 ends the connection of a client that opens more streams than it was told, where the
+  /// stream alone may be refused (RFC 9113, 5.1.2), and tried again. So nghttp2 is told that there
+  /// is no limit, its SETTINGS get the real one on their way, and the sink counts.
+  private static let streamsUnlimited = UInt32(Int32.max)
+  private let streamsMax: UInt32
+  private var hasToldSettings = false
+
   let session: OpaquePointer
-  unowned(unsafe) let sink: any HTTP2Sink
+  let sink: Unmanaged<HTTP2Sink>
   let memory = CountedMemory(bytesMax: HTTP2Connection.memoryBytesMax)
   private var frameWalk = FrameWalk()
   /// The sink is being told something: neither `receive` nor `produce` may be called.
@@ -44,12 +52,21 @@ public final class HTTP2Connection {
   var isStopped = false
   /// A header block has begun and is not whole yet: its stream, else 0.
   public internal(set) var headersUnderWay: Int32 = 0
+  /// The client has sent GOAWAY: it closes, or is closed to, after its last stream.
+  public internal(set) var isPeerLeaving = false
   /// The client has sent its SETTINGS.
   public internal(set) var hasSettings = false
 
+  /// Calls `body` with the sink, uncounted.
+  @inline(__always)
+  func withSink<Result>(_ body: (HTTP2Sink) -> Result) -> Result {
+    sink._withUnsafeGuaranteedRef(body)
+  }
+
   /// nil: there is no memory.
-  public init?(_ sink: any HTTP2Sink, _ settings: Settings = Settings()) {
-    self.sink = sink
+  public init?(_ sink: HTTP2Sink, _ settings: Settings = Settings()) {
+    self.sink = .passUnretained(sink)
+    streamsMax = settings.streamsMax
     var options: OpaquePointer?
     guard nghttp2_option_new(&options) == 0, let options else { return nil }
     defer { nghttp2_option_del(options) }
@@ -80,7 +97,7 @@ public final class HTTP2Connection {
     var entries = [
       nghttp2_settings_entry(
         settings_id: Int32(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue),
-        value: settings.streamsMax),
+        value: HTTP2Connection.streamsUnlimited),
       nghttp2_settings_entry(
         settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue),
         value: settings.windowBytes),
@@ -93,7 +110,7 @@ public final class HTTP2Connection {
       nghttp2_settings_entry(
         settings_id: Int32(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES.rawValue), value: 1),
     ]
-    nghttp2_submit_settings(made, 0, &entries, entries.count)
+    if nghttp2_submit_settings(made, 0, &entries, entries.count) != 0 { return nil }
     nghttp2_session_set_local_window_size(made, 0, 0, HTTP2Connection.connectionWindow)
   }
 
@@ -115,7 +132,7 @@ public final class HTTP2Connection {
     precondition(!isTelling, "bytes while others are being taken")
     isTelling = true
     defer { isTelling = false }
-    frameWalk.walk(bytes) { sink.controlArrived($0) }
+    frameWalk.walk(bytes) { kind in withSink { $0.controlArrived(kind) } }
     if isStopped { return HTTP2Failure(code: .noError, text: "") }
     let count = nghttp2_session_mem_recv(
       session, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count)
@@ -140,8 +157,24 @@ public final class HTTP2Connection {
       if count < 0 { isBroken = true }
       return false
     }
-    append(UnsafeRawBufferPointer(start: bytes, count: count))
+    let frame = UnsafeRawBufferPointer(start: bytes, count: count)
+    if hasToldSettings { append(frame) } else { tellSettings(frame, append) }
     return true
+  }
+
+  /// Sends the first frame, nghttp2's SETTINGS, with the real number of streams, their first entry.
+  private func tellSettings(
+    _ frame: UnsafeRawBufferPointer, _ append: (UnsafeRawBufferPointer) -> Void
+  ) {
+    hasToldSettings = true
+    var frame = Array(frame)
+    let entry = [0, UInt8(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue)]
+    let begin = 9
+    let value = begin + entry.count
+    if frame[3] == UInt8(NGHTTP2_SETTINGS.rawValue) && Array(frame[begin..<value]) == entry {
+      frame.replaceSubrange(value..<value + 4, with: HTTP2Connection.bigEndian(streamsMax))
+    }
+    frame.withUnsafeBytes(append)
   }
 
   /// nghttp2 has no memory or has failed otherwise: the connection is to be closed.

@@ -1,4 +1,5 @@
 import CUV
+import Glibc
 
 /// Looks for events for some time before its loop sleeps, where they come close upon one another:
 /// waking a thread takes tens of microseconds, longer than a small call. Where they are rare, it
@@ -38,6 +39,7 @@ public final class BusyPoll {
   public func turnEnded(mayLook: () -> Bool) {
     guard limit > 0, hasEvent || isLooking else { return }
     let time = now()
+    let isQuiet = !hasEvent
     if hasEvent {
       hasEvent = false
       isClose = time - lastEvent < 2 * limit
@@ -47,6 +49,8 @@ public final class BusyPoll {
     }
     lastLook = time
     look(isClose && time - lastEvent < limit && time >= pauseEnd && mayLook())
+    // The client may have been woken on this very processor, and would wait for all of the time.
+    if isLooking && isQuiet { sched_yield() }
   }
 
   private func look(_ wanted: Bool) {

@@ -31,9 +31,6 @@ public final class Server: @unchecked Sendable {
     public var accessLog = false
     /// Who may administer.
     public var adminPeers = AdminPeers.owner
-    /// What is spoken where clients connect, and where administrators do.
-    public var protocols = WireProtocol.allCases
-    public var adminProtocols = WireProtocol.allCases
 
     public init() {}
   }
@@ -47,8 +44,6 @@ public final class Server: @unchecked Sendable {
   private var idleWatch: IdleWatch?
   private var accessLog: AccessLog?
   private let adminPeers: AdminPeers
-  private let protocols: [WireProtocol]
-  private let adminProtocols: [WireProtocol]
   private var nextLoop = 0
   private var drainedLoops = 0
 
@@ -57,8 +52,6 @@ public final class Server: @unchecked Sendable {
     _ registry: Registry, _ settings: Settings, plugins: PluginManager? = nil
   ) throws(LoopError) {
     adminPeers = settings.adminPeers
-    protocols = settings.protocols
-    adminProtocols = settings.adminProtocols
     Server.setCallCost(settings.limits)
     let workers =
       settings.workers > 0 ? settings.workers : Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
@@ -97,8 +90,9 @@ public final class Server: @unchecked Sendable {
   }
 
   /// Serves a socket from now on. Before `run`.
-  public func listen(_ socket: ListeningSocket, isAdmin: Bool = false) throws(LoopError) {
-    let protocols = isAdmin ? adminProtocols : protocols
+  public func listen(
+    _ socket: ListeningSocket, isAdmin: Bool = false, _ offer: ListenerOffer = ListenerOffer()
+  ) throws(LoopError) {
     var lastPause: UInt64 = 0
     var lastRefusal: UInt64 = 0
     let acceptor = try Acceptor(
@@ -125,9 +119,9 @@ public final class Server: @unchecked Sendable {
         }
         let what = administration
         if target === loops[0] {
-          target.adopt(descriptor, what, protocols)
+          target.adopt(descriptor, what, offer)
         } else {
-          target.loop.execute { target.adopt(descriptor, what, protocols) }
+          target.loop.execute { target.adopt(descriptor, what, offer) }
         }
       })
     acceptors.append(acceptor)

@@ -56,8 +56,7 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
   /// Takes over a connection that was accepted. One that is its user's one too many is told so and
   /// closed.
   func adopt(
-    _ raw: Int32, _ administration: Administration,
-    _ protocols: [WireProtocol] = WireProtocol.allCases
+    _ raw: Int32, _ administration: Administration, _ offer: ListenerOffer = ListenerOffer()
   ) {
     loop.assertConfined()
     nextNumber += 1
@@ -68,14 +67,15 @@ final class ServerLoop: CallLoop, @unchecked Sendable {
       daemon.connectionCount.subtract(1, ordering: .relaxed)
       metrics.update { $0.accepted += 1 }
       return refused.add(
-        descriptor, protocols,
+        descriptor, offer.protocols,
         "user \(id) has \(limits.userConnectionsMax) connections open, the most there may be "
           + "(limits.user_connections)")
     }
     let channel = Channel(
-      self, channels, descriptor, number: nextNumber, administration, channels.share(of: user))
+      self, channels, descriptor, number: nextNumber, administration, offer.services,
+      channels.share(of: user))
     channels.add(channel)
-    do throws(LoopError) { try channel.start(firstSession(channel, protocols)) } catch {
+    do throws(LoopError) { try channel.start(firstSession(channel, offer.protocols)) } catch {
       channel.close()
     }
     if isDraining { channel.drain() }

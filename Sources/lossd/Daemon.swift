@@ -89,6 +89,8 @@ final class Daemon {
 
   private func openSockets(_ inherited: [InheritedSocket]) throws {
     var served: Set<Address> = []
+    var clients = try settings.listen.map(Listener.init(parsing:))
+    let admin = try settings.adminListen.map(Listener.init(parsing:))
     var isInherited = (clients: false, admin: false)
     for socket in inherited {
       // A socket for administrators must not be served to clients by a mistake in a name.
@@ -105,24 +107,30 @@ final class Daemon {
       }
       served.insert(listening.address)
       if isAdmin { isInherited.admin = true } else { isInherited.clients = true }
-      try serve(listening, isAdmin: isAdmin, "the service manager's ")
+      // What the settings say of its address holds for it, too.
+      let its = (isAdmin ? admin : clients).first { $0.address == listening.address }
+      try serve(listening, isAdmin: isAdmin, its, "the service manager's ")
     }
-    let own = settings.listen.isEmpty && !isInherited.clients
-    for text in own ? [Settings.systemSocket] : settings.listen {
-      let address = try Address(parsing: text)
-      if served.contains(address) { continue }
+    if settings.listen.isEmpty && !isInherited.clients {
+      clients = [try Listener(parsing: Settings.systemSocket)]
+    }
+    for listener in clients where !served.contains(listener.address) {
       try serve(
-        try ListeningSocket(binding: address, mode: settings.socketMode), isAdmin: false, "")
+        try ListeningSocket(binding: listener.address, mode: settings.socketMode), isAdmin: false,
+        listener, "")
     }
-    for text in settings.adminListen {
-      let address = try Address(parsing: text)
-      if served.contains(address) { continue }
-      try serve(try ListeningSocket(binding: address, mode: 0o600), isAdmin: true, "")
+    for listener in admin where !served.contains(listener.address) {
+      try serve(
+        try ListeningSocket(binding: listener.address, mode: 0o600), isAdmin: true, listener, "")
     }
   }
 
-  private func serve(_ socket: ListeningSocket, isAdmin: Bool, _ whose: String) throws {
-    try server.listen(socket, isAdmin: isAdmin)
+  /// - Parameter listener: what the settings say of the socket; nil: nothing.
+  private func serve(
+    _ socket: ListeningSocket, isAdmin: Bool, _ listener: Listener?, _ whose: String
+  ) throws {
+    let general = isAdmin ? settings.adminOffer : settings.offer
+    try server.listen(socket, isAdmin: isAdmin, listener?.offer(general) ?? general)
     log.notice("listening on \(whose)\(socket.address)\(isAdmin ? " for administrators" : "")")
   }
 

@@ -8,14 +8,17 @@ extension Setting {
   static let all: [Setting] = addresses + program + plugins + limits
 
   private static let addresses: [Setting] = [
-    .list("listen", "where clients connect", "addresses, unix:PATH or tcp:HOST:PORT", \.listen) {
-      do { _ = try Address(parsing: $0) } catch { throw SettingError("\(error)") }
-    },
     .list(
-      "admin_listen", "where administrators connect, for its owner alone", "addresses, unix:PATH",
-      \.adminListen
+      "listen", "where clients connect",
+      "addresses, unix:PATH or tcp:HOST:PORT; each also as address, protocols and services",
+      \.listen, members: Listener.members
+    ) { _ = try Listener(parsing: $0) },
+    .list(
+      "admin_listen", "where administrators connect, for its owner alone",
+      "addresses, unix:PATH; each also as address, protocols and services",
+      \.adminListen, members: Listener.members
     ) {
-      guard case .unix? = try? Address(parsing: $0) else {
+      guard case .unix = try Listener(parsing: $0).address else {
         throw SettingError("\($0.asValue) is not unix:PATH")
       }
     },
@@ -33,10 +36,13 @@ extension Setting {
       }, show: { $0.server.adminPeers.rawValue }),
     protocols(
       "protocols", "what is spoken where clients connect: lossd's own wire, gRPC over HTTP/2",
-      \.server.protocols),
+      \.offer.protocols),
+    services("services", "what can be called where clients connect", \.offer.services),
     protocols(
       "admin_protocols", "what is spoken where administrators connect; lossctl speaks lossd",
-      \.server.adminProtocols),
+      \.adminOffer.protocols),
+    services(
+      "admin_services", "what can be called where administrators connect", \.adminOffer.services),
     .list("plugin_folders", "folders whose plugins are loaded", "absolute paths", \.pluginFolders) {
       if !$0.hasPrefix("/") { throw SettingError("\($0.asValue) is not an absolute path") }
     },
@@ -70,16 +76,24 @@ extension Setting {
     Setting(
       name: name, help: help, kind: "lossd, grpc or both", isList: true, needsRestart: true,
       apply: { settings, text in
-        var protocols: [WireProtocol] = []
-        for name in text.split(separator: ",").map({ String($0).trimmed }) {
-          guard let spoken = WireProtocol(rawValue: name) else {
-            throw SettingError("\(name.asValue) is not lossd or grpc")
-          }
-          if !protocols.contains(spoken) { protocols.append(spoken) }
-        }
-        if protocols.isEmpty { throw SettingError("nothing would be spoken") }
-        settings[keyPath: path] = protocols
+        settings[keyPath: path] = try Listener.protocols(
+          text.split(separator: ",").map(\.trimmed))
       }, show: { $0[keyPath: path].map(\.rawValue).joined(separator: ",") })
+  }
+
+  private static func services(
+    _ name: String, _ help: String, _ path: Path<ServiceSet>
+  ) -> Setting {
+    Setting(
+      name: name, help: help, kind: "all, or full names of services", isList: true,
+      needsRestart: true,
+      apply: { settings, text in
+        settings[keyPath: path] = try Listener.services(text.split(separator: ",").map(\.trimmed))
+      },
+      show: {
+        let services = $0[keyPath: path]
+        return services == .all ? "all" : services.names.joined(separator: ",")
+      })
   }
 
   private static let program: [Setting] = [

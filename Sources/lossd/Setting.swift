@@ -9,6 +9,9 @@ struct Setting: Sendable {
   /// What its values look like: `size`, `time`, `number`.
   let kind: String
   var isList = false
+  /// What an item of the list may have that is a mapping in a file, what the item is itself first;
+  /// the others are written behind it with `=` and `+` elsewhere. Empty: items are texts.
+  var members: [String] = []
   /// Whether it is taken at the start alone, not by a reload.
   var needsRestart = false
   let apply: @Sendable (inout Settings, String) throws -> Void
@@ -121,10 +124,10 @@ struct Setting: Sendable {
   /// Texts, each of which `check` accepts.
   static func list(
     _ name: String, _ help: String, _ kind: String, _ path: Path<[String]>,
-    check: @escaping @Sendable (String) throws -> Void
+    members: [String] = [], check: @escaping @Sendable (String) throws -> Void
   ) -> Setting {
     Setting(
-      name: name, help: help, kind: kind, isList: true, needsRestart: true,
+      name: name, help: help, kind: kind, isList: true, members: members, needsRestart: true,
       apply: { settings, text in
         let items = text.split(separator: ",").map { $0.trimmed }
         for item in items { try check(item) }

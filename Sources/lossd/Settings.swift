@@ -21,6 +21,10 @@ struct Settings: Sendable {
   /// Where the daemon keeps what it has to know after a crash; empty: the service manager's folder,
   /// if there is one.
   var stateFolder = ""
+  /// What is offered where clients connect, and where administrators do, unless an item of `listen`
+  /// or `admin_listen` says otherwise.
+  var offer = ListenerOffer()
+  var adminOffer = ListenerOffer()
   /// Permission bits of Unix sockets' files.
   var socketMode: UInt32 = 0o660
   var logLevel = "info"

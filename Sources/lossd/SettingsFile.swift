@@ -102,12 +102,61 @@ struct SettingsFile {
     switch value.content {
     case .scalar(let text): return .string(text)
     case .list(let items) where setting.isList:
-      let texts = items.compactMap { if case .scalar(let text) = $0.content { text } else { nil } }
-      if texts.count == items.count { return .stringArray(texts) }
-      fallthrough
+      return .stringArray(
+        try items.map { (item) throws(FlawInLine) in try text(of: item, setting, line) })
     case .list: throw FlawInLine(line, "\(name) is a list, expected \(setting.kind)")
     case .mapping: throw FlawInLine(line, "\(name) is a mapping, expected \(setting.kind)")
     }
+  }
+
+  /// An item of a list, as it is written where there are texts alone.
+  private static func text(
+    of item: YAMLNode, _ setting: Setting, _ line: Int
+  ) throws(FlawInLine) -> String {
+    let name = setting.name
+    switch item.content {
+    case .scalar(let text): return text
+    case .mapping(let pairs) where !setting.members.isEmpty:
+      var texts: [String?] = setting.members.map { _ in nil }
+      for (key, value) in pairs {
+        guard let index = setting.members.firstIndex(of: key.text) else {
+          throw FlawInLine(
+            key.line,
+            "an item of \(name) has no \(key.text.shownBriefly), expected "
+              + setting.members.joined(separator: ", "))
+        }
+        texts[index] = try memberText(
+          value, "\(key.text) of an item of \(name)", isFirst: index == 0)
+      }
+      guard let first = texts[0] else {
+        throw FlawInLine(item.line, "an item of \(name) has no \(setting.members[0])")
+      }
+      return zip(setting.members, texts).dropFirst().reduce(first) { text, member in
+        member.1.map { "\(text) \(member.0)=\($0)" } ?? text
+      }
+    default: throw FlawInLine(line, "\(name) is a list, expected \(setting.kind)")
+    }
+  }
+
+  /// A text, or a list of texts none of which could be taken for more than one.
+  private static func memberText(
+    _ value: YAMLNode, _ what: String, isFirst: Bool
+  ) throws(FlawInLine) -> String {
+    var texts: [String] = []
+    switch value.content {
+    case .scalar(let text) where isFirst: return text
+    case .scalar(let text): texts = [text]
+    case .list(let items) where !isFirst:
+      for case .scalar(let text) in items.map(\.content) { texts.append(text) }
+      if texts.count < items.count { fallthrough }
+    default:
+      throw FlawInLine(
+        value.line, "\(what) is not \(isFirst ? "a text" : "a text or a list of texts")")
+    }
+    for text in texts where text.contains(where: { $0.isWhitespace || $0 == "+" || $0 == "," }) {
+      throw FlawInLine(value.line, "\(text.asValue) cannot be in \(what)")
+    }
+    return texts.joined(separator: "+")
   }
 }
 

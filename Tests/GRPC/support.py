@@ -4,13 +4,17 @@ import atexit
 import importlib
 import json
 import math
+import os
 import pathlib
 import sys
 import tempfile
 
-import grpc
-import grpc_tools
-from grpc_tools import protoc
+# Daemons are started while calls go on: gRPC would start its threads anew in the child, before the daemon's program.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+import grpc  # noqa: E402
+import grpc_tools  # noqa: E402
+from grpc_tools import protoc  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "Tests" / "System"))

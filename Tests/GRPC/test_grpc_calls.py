@@ -6,9 +6,7 @@ import threading
 import time
 import unittest
 
-import grpc
-
-from support import (Connection, Daemon, Golden, channel, ended, of_tcp, pb, request, rpc, tensor, to_inline,
+from support import (Connection, Daemon, Golden, channel, ended, grpc, of_tcp, pb, request, rpc, tensor, to_inline,
                      to_payload)
 from wire import EVALUATE, CallError
 

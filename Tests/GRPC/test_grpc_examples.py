@@ -1,14 +1,13 @@
 """The programs of examples/grpc, each built as its first lines say, from an empty folder, and where its language's packages
 are installed. All print the same."""
 
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
+from programs import Programs
 from support import ROOT, Daemon, ended, of_tcp
 
 EXAMPLES = ROOT / "examples" / "grpc"
@@ -20,7 +19,7 @@ NOT_FOUND no function named `cross_entropi`; did you mean `cross_entropy`?
 """
 
 
-class Examples(unittest.TestCase):
+class Examples(Programs):
     @classmethod
     def setUpClass(cls):
         cls.daemon = Daemon(tcp=True)
@@ -28,22 +27,6 @@ class Examples(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         ended(cls.daemon)
-
-    def setUp(self):
-        place = tempfile.TemporaryDirectory(prefix="lossd-example-")
-        self.addCleanup(place.cleanup)
-        self.folder = pathlib.Path(place.name)
-
-    def needs(self, *programs):
-        for program in programs:
-            if not shutil.which(program):
-                self.skipTest(f"{program} is not installed")
-
-    def run_in_folder(self, *command, **environment):
-        result = subprocess.run([str(part) for part in command], cwd=self.folder, capture_output=True, text=True,
-                                timeout=240, env={**os.environ, **environment})
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        return result.stdout
 
     def prints(self, *command, unix="unix:", **environment):
         """The same by TCP and by the Unix socket."""
@@ -56,28 +39,24 @@ class Examples(unittest.TestCase):
         self.prints(sys.executable, EXAMPLES / "evaluate.py", PYTHONPATH=str(self.folder))
 
     def test_cpp(self):
-        self.needs("g++", "protoc", "grpc_cpp_plugin", "pkg-config")
-        if subprocess.run(["pkg-config", "--exists", "grpc++"], check=False).returncode != 0:
-            self.skipTest("libgrpc++-dev is not installed")
-        self.run_in_folder("protoc", "-I", ROOT / "proto", "--cpp_out=.", "--grpc_out=.",
-                           f"--plugin=protoc-gen-grpc={shutil.which('grpc_cpp_plugin')}", "lossd.proto")
-        flags = self.run_in_folder("pkg-config", "--cflags", "--libs", "grpc++", "protobuf").split()
-        self.run_in_folder("g++", "-std=c++17", "-I", ".", "-o", "evaluate", EXAMPLES / "evaluate.cc", "lossd.pb.cc",
-                           "lossd.grpc.pb.cc", *flags)
-        self.prints(self.folder / "evaluate")
+        self.prints(self.build_cpp(EXAMPLES / "evaluate.cc"))
 
     def test_go(self):
-        self.needs("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")
-        if not pathlib.Path("/usr/share/gocode/src/google.golang.org/grpc").exists():
-            self.skipTest("golang-google-grpc-dev is not installed")
-        (self.folder / "src" / "lossd" / "pb").mkdir(parents=True)
-        self.run_in_folder("protoc", "-I", ROOT / "proto", "--go_out=src/lossd/pb",
-                           "--go_opt=paths=source_relative,import_path=lossd/pb", "--go-grpc_out=src/lossd/pb",
-                           "--go-grpc_opt=paths=source_relative,Mlossd.proto=lossd/pb", "lossd.proto")
-        path = {"GO111MODULE": "off", "GOPATH": f"{self.folder}:/usr/share/gocode",
-                "GOCACHE": os.environ.get("GOCACHE", str(self.folder / "cache"))}
-        self.run_in_folder("go", "build", "-o", "evaluate", EXAMPLES / "evaluate.go", **path)
-        self.prints(self.folder / "evaluate", unix="unix://")
+        self.prints(self.build_go(EXAMPLES / "evaluate.go"), unix="unix://")
+
+    def test_java(self):
+        """By TCP alone, as its first lines say."""
+        self.needs("javac", "protoc", "grpc_java_plugin")
+        jars = pathlib.Path("/usr/share/java")
+        for jar, package in (("grpc-netty", "libgrpc-java"), ("netty-codec-http2", "libnetty-java"),
+                             ("protobuf", "libprotobuf-java"), ("perfmark-api", "libperfmark-java")):
+            if not (jars / f"{jar}.jar").exists():
+                self.skipTest(f"{package} is not installed")
+        self.run_in_folder("protoc", "-I", ROOT / "proto", "--java_out=.", "--grpc_out=.",
+                           f"--plugin=protoc-gen-grpc={shutil.which('grpc_java_plugin')}", "lossd.proto")
+        sources = sorted((self.folder / "lossd" / "v1").glob("*.java"))
+        self.run_in_folder("javac", "-cp", f"{jars}/*", "-d", ".", EXAMPLES / "Evaluate.java", *sources)
+        self.assertEqual(self.run_in_folder("java", "-cp", f".:{jars}/*", "Evaluate", of_tcp(self.daemon)), EXPECTED)
 
     def test_node(self):
         self.needs("node")

@@ -3,25 +3,29 @@
 import concurrent.futures
 import signal
 import struct
+import tempfile
 import threading
 import time
 import unittest
 
-import grpc
+from frames import NO_ERROR, Peer, fields, message
+from support import Connection, Daemon, channel, ended, grpc, pb, request, rpc, tensor, to_payload
+from test_service import Manager
+from wire import END_STREAM, EVALUATE, MESSAGE, OPEN, CallError, block, frame
+
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from hyperframe import frame as frames
 
-from frames import NO_ERROR, Peer, fields, message
-from support import Daemon, channel, ended, pb, request, rpc, tensor, to_payload
-from wire import END_STREAM, EVALUATE, MESSAGE, OPEN, block, frame
-
 SECOND = 10
+GET_STATUS, LIST_PLUGINS = "/lossd.v1.Daemon/GetStatus", "/lossd.v1.PluginHost/ListPlugins"
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 SERVICES = {"lossd.v1.Evaluator", "lossd.v1.Daemon", "lossd.v1.PluginHost", "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
+POLICY = ('{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.05s", '
+          '"maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}')
 SIGMOID = request("sigmoid", [tensor("input", struct.pack("<3f", 0, 1, 2), [3])], id=7)
 
 
@@ -104,6 +108,81 @@ class Services(unittest.TestCase):
             self.assertLess(self.daemon.resident_bytes() - before, 32 << 20)
 
 
+class Listeners(unittest.TestCase):
+    """What a listener offers: by the settings for all, and by its own."""
+    FILE = """services: [lossd.v1.Evaluator, lossd.v1.Daemon]
+listen:
+  - unix:FOLDER/lossd.sock
+  - address: unix:FOLDER/own.sock
+    protocols: [lossd]
+  - address: unix:FOLDER/grpc.sock
+    protocols: [grpc]
+    services: [lossd.v1.Evaluator, grpc.health.v1.Health, grpc.reflection.v1alpha.ServerReflection]
+admin_listen:
+  - address: unix:FOLDER/admin.sock
+  - address: unix:FOLDER/plugins.sock
+    services: [lossd.v1.PluginHost]
+"""
+
+    def refused(self, code, call, message, text):
+        with self.assertRaises(grpc.RpcError) as caught:
+            call(message, timeout=SECOND)
+        self.assertEqual(caught.exception.code(), code)
+        self.assertIn(text, caught.exception.details())
+
+    def test_each_offers_what_it_is_to(self):
+        none = grpc.StatusCode.UNIMPLEMENTED
+        with Daemon(file=self.FILE) as daemon:
+            there = {name: channel(f"unix:{daemon.folder.name}/{name}.sock")
+                     for name in ("lossd", "own", "grpc", "admin", "plugins")}
+            status, plugins = pb.GetStatusRequest(), pb.ListPluginsRequest()
+            health = health_pb2.HealthCheckRequest()
+            evaluate = {name: rpc.EvaluatorStub(item).Evaluate for name, item in there.items()}
+            for name in ("lossd", "grpc", "admin"):
+                self.assertEqual(evaluate[name](SIGMOID, timeout=SECOND).id, 7)
+            self.refused(none, evaluate["plugins"], SIGMOID, "this listener does not offer lossd.v1.Evaluator (services)")
+            self.refused(grpc.StatusCode.UNAVAILABLE, evaluate["own"], SIGMOID, "")
+            for name in ("lossd", "admin"):
+                rpc.DaemonStub(there[name]).GetStatus(status, timeout=SECOND)
+            self.refused(none, rpc.DaemonStub(there["grpc"]).GetStatus, status, "does not offer lossd.v1.Daemon")
+            # For administrators, and where it is not offered at all.
+            for name in ("lossd", "grpc"):
+                self.refused(none, rpc.PluginHostStub(there[name]).ListPlugins, plugins, "does not offer lossd.v1.PluginHost")
+            for name in ("admin", "plugins"):
+                self.assertTrue(rpc.PluginHostStub(there[name]).ListPlugins(plugins, timeout=SECOND).plugins)
+            # Of what is offered here, and of nothing else, there is health to be asked and something to be listed.
+            check = {name: health_pb2_grpc.HealthStub(item).Check for name, item in there.items()}
+            self.refused(none, check["lossd"], health, "does not offer grpc.health.v1.Health")
+            self.assertEqual(check["grpc"](health, timeout=SECOND).status, SERVING)
+            for name, known in (("lossd.v1.Evaluator", True), ("lossd.v1.Daemon", False), ("lossd.v1.PluginHost", False)):
+                asked = health_pb2.HealthCheckRequest(service=name)
+                if known:
+                    self.assertEqual(check["grpc"](asked, timeout=SECOND).status, SERVING)
+                else:
+                    self.refused(grpc.StatusCode.NOT_FOUND, check["grpc"], asked, "no service")
+                self.assertEqual(check["admin"](asked, timeout=SECOND).status, SERVING)
+            listed = ProtoReflectionDescriptorDatabase(there["grpc"]).get_services()
+            self.assertEqual(set(listed), {"lossd.v1.Evaluator", "grpc.health.v1.Health",
+                                           "grpc.reflection.v1alpha.ServerReflection"})
+            self.assertEqual(set(ProtoReflectionDescriptorDatabase(there["admin"]).get_services()), SERVICES)
+            for item in there.values():
+                item.close()
+            # The own wire has the same services.
+            for name, method, code in (("own", GET_STATUS, None), ("own", LIST_PLUGINS, 12), ("plugins", LIST_PLUGINS, None),
+                                       ("plugins", GET_STATUS, 12), ("admin", LIST_PLUGINS, None)):
+                with Connection(f"unix:{daemon.folder.name}/{name}.sock") as own:
+                    if code is None:
+                        own.call(method, b"", b"")
+                        continue
+                    with self.assertRaises(CallError) as caught:
+                        own.call(method, b"", b"")
+                    self.assertEqual(caught.exception.code, code)
+            with self.assertRaises((ConnectionError, EOFError, OSError)), \
+                    Connection(f"unix:{daemon.folder.name}/grpc.sock") as own:
+                own.receive()
+            ended(daemon)
+
+
 class End(unittest.TestCase):
     def test_a_drain_takes_two_steps(self):
         """What a client begins before it knows is still answered; what it begins afterwards is refused."""
@@ -151,14 +230,12 @@ class End(unittest.TestCase):
 
     def test_no_call_fails_while_daemons_are_exchanged(self):
         """Under load of clients that retry UNAVAILABLE, as gRPC's own policy has it."""
-        policy = ('{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.05s", '
-                  '"maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}')
         first = Daemon(limits__drain_timeout="5s")
         over = threading.Event()
 
         def work(index):
             count = 0
-            options = [("grpc.service_config", policy), ("grpc.enable_retries", 1),
+            options = [("grpc.service_config", POLICY), ("grpc.enable_retries", 1),
                        ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
             with channel(first.unix, *options) as there:
                 stub = rpc.EvaluatorStub(there)
@@ -180,6 +257,54 @@ class End(unittest.TestCase):
         self.assertGreater(min(counts), 10)
         ended(second)
         first.folder.cleanup()
+
+    def test_no_call_fails_while_daemons_take_over_a_socket_that_stays(self):
+        """As an upgrade goes behind the service manager's socket, under load: calls one by one and many at once, small and
+        big, on connections that stay and on new ones."""
+        # A call whose bytes gRPC does not keep it does not try again.
+        options = [("grpc.service_config", POLICY), ("grpc.enable_retries", 1), ("grpc.per_rpc_retry_buffer_size", 8 << 20)]
+        big = request("softmax", [tensor("input", struct.pack("<f", 1) * 250_000, [500, 500])],
+                      attributes={"dim": 1}, id=9)
+        over = threading.Event()
+        with tempfile.TemporaryDirectory(prefix="lossd-upgrade-") as folder:
+            path = f"{folder}/lossd.sock"
+            manager = Manager(folder, sockets={"lossd": path}, settings="limits: {drain_timeout: 5s}\n")
+            self.addCleanup(manager.close)
+            manager.until("READY")
+
+            def staying(message, at_once):
+                count = 0
+                with channel(f"unix:{path}", *options) as there:
+                    call = rpc.EvaluatorStub(there).Evaluate
+                    while not over.is_set():
+                        for answer in [call.future(message, timeout=60) for _ in range(at_once)]:
+                            assert answer.result().id == message.id
+                            count += 1
+                return count
+
+            def connecting():
+                count = 0
+                while not over.is_set():
+                    with channel(f"unix:{path}", *options) as there:
+                        assert rpc.EvaluatorStub(there).Evaluate(SIGMOID, timeout=60).id == SIGMOID.id
+                        count += 1
+                return count
+
+            with concurrent.futures.ThreadPoolExecutor(5) as pool:
+                workers = [pool.submit(staying, SIGMOID, 1), pool.submit(staying, SIGMOID, 50), pool.submit(staying, big, 1),
+                           pool.submit(staying, big, 4), pool.submit(connecting)]
+                try:
+                    for _ in range(5):
+                        time.sleep(0.5)
+                        manager.process.send_signal(signal.SIGTERM)
+                        self.assertEqual(manager.process.wait(SECOND), 0, manager.text())
+                        manager.start()
+                        manager.until("READY")
+                    time.sleep(0.5)
+                finally:
+                    over.set()
+                    counts = [worker.result(90) for worker in workers]
+            self.assertGreater(min(counts), 5, counts)
 
     def test_a_stream_gets_its_summary_when_the_daemon_goes(self):
         with Daemon(limits__drain_timeout="2s") as daemon, channel(daemon.unix) as there:

@@ -463,11 +463,71 @@ class Attacks(Frames):
 
         def unknown(_, __):
             return b"\0\0\0\x2a\0\0\0\0\0" * 1000
-        for make in (pings, settings, priorities, empty, windows, unknown):
+
+        def acknowledged(_, __):
+            return frames.PingFrame(0, bytes(8), flags=["ACK"]).serialize() * 1000
+
+        def padding(peer, index):
+            padded = frames.DataFrame(1, b"", pad_length=255)
+            padded.flags.add("PADDED")
+            return (peer.headers(1, fields()).serialize() if index == 0 else b"") + padded.serialize() * 1000
+
+        def refused(peer, index):
+            # Answered at once: not a byte of a message comes.
+            return b"".join(peer.headers(stream, fields("/x"), end=True).serialize()
+                            for stream in range(index * 200 + 1, index * 200 + 200, 2))
+        for make in (pings, settings, priorities, empty, windows, unknown, acknowledged, padding, refused):
             with self.subTest(make.__name__):
                 begin = time.monotonic()
                 self.flood(make)
                 self.assertLess(time.monotonic() - begin, 10)
+        self.undisturbed()
+
+    def test_floods_of_a_stream_that_is_closed(self):
+        """Of which nghttp2 tells nothing."""
+        def of_first(make):
+            def made(peer, index):
+                if index == 0:
+                    self.answers(peer, 1)
+                return make(peer)
+            made.__name__ = make.__name__
+            return made
+
+        def data(peer):
+            return peer.data(1).serialize() * 1000
+
+        def ends(peer):
+            return peer.data(1, end=True).serialize() * 1000
+
+        def windows(_):
+            return frames.WindowUpdateFrame(1, window_increment=1).serialize() * 1000
+
+        def headers(peer):
+            return b"".join(peer.headers(1, fields()).serialize() for _ in range(100))
+        for make in (data, ends, windows, headers):
+            with self.subTest(make.__name__):
+                self.flood(of_first(make))
+        self.undisturbed()
+
+    def test_a_client_that_has_said_its_last_is_closed_to(self):
+        """After its last stream: it would be neither heard nor answered."""
+        away = frames.GoAwayFrame(0, last_stream_id=0, error_code=NO_ERROR)
+        with self.peer() as peer:
+            peer.send(away)
+            self.assertIsNone(peer.until(lambda made: made is None)[-1])
+        with self.peer() as peer:
+            peer.send(peer.headers(1, fields()))
+            self.assertIsNotNone(peer.ping())
+            peer.send(away, peer.data(1, message(SIGMOID), end=True))
+            self.assertEqual(peer.status(1), OK)
+            self.assertIsNone(peer.until(lambda made: made is None)[-1])
+        with self.peer() as peer:
+            try:
+                for _ in range(100):
+                    peer.send(away.serialize() * 1000)
+            except OSError:
+                pass
+            peer.end()
         self.undisturbed()
 
     def test_nobody_reads_the_acknowledgements(self):
@@ -481,19 +541,36 @@ class Attacks(Frames):
         self.undisturbed()
 
     def test_more_streams_than_there_may_be(self):
-        """A client that knows the limit and goes beyond it breaks the rules; one that cannot know yet is refused."""
-        with self.peer() as peer:
-            for stream in range(1, 1001, 2):
-                peer.send(peer.headers(stream, fields()))
-            self.assertEqual(peer.end()[0], PROTOCOL_ERROR)
+        """Those beyond are refused alone, whether the client knows the limit yet or not, and the connection goes on."""
+        for greet in (True, False):
+            with self.subTest(greet=greet), self.peer(greet=greet) as peer:
+                if greet:
+                    # The daemon has had the acknowledgement of its SETTINGS.
+                    self.assertIsNotNone(peer.ping())
+                else:
+                    peer.send(PREFACE, frames.SettingsFrame(0))
+                for stream in range(1, 1001, 2):
+                    peer.send(peer.headers(stream, fields()))
+                found = peer.until(lambda made: made is None or made.stream_id == 999)
+                refused = [made for made in found if isinstance(made, frames.RstStreamFrame)]
+                self.assertEqual({made.error_code for made in refused}, {REFUSED_STREAM})
+                self.assertEqual([made.stream_id for made in refused], list(range(2 * 256 + 1, 1000, 2)))
+                # One ends, and there is room for another.
+                peer.send(peer.data(1, message(SIGMOID), end=True))
+                self.assertEqual(peer.status(1), OK)
+                self.answers(peer, 1001)
+                peer.send(peer.headers(1003, fields()), peer.headers(1005, fields()))
+                found = peer.until(lambda made: made is None or made.stream_id == 1005)
+                self.assertEqual((found[-1].stream_id, found[-1].error_code), (1005, REFUSED_STREAM))
+                self.assertIsNotNone(peer.ping())
         self.undisturbed()
-        with self.peer(greet=False) as peer:
-            peer.send(PREFACE, frames.SettingsFrame(0))
-            for stream in range(1, 1001, 2):
-                peer.send(peer.headers(stream, fields()))
-            found = peer.until(lambda made: made is not None and made.stream_id == 999)
-            codes = [made.error_code for made in found if isinstance(made, frames.RstStreamFrame)]
-            self.assertEqual(codes, [REFUSED_STREAM] * (500 - 256))
+
+    def test_streams_beyond_the_limit_without_end(self):
+        """Each is refused, and answered with a reset: so many of them end the connection."""
+        def make(peer, index):
+            return b"".join(peer.headers(stream, fields()).serialize()
+                            for stream in range(index * 200 + 1, index * 200 + 200, 2))
+        self.flood(make, rounds=2000)
         self.undisturbed()
 
     def test_calls_of_one_user_over_all_connections(self):
@@ -559,7 +636,9 @@ class Attacks(Frames):
                 body = message(bomb, flag=1)
                 for begin in range(0, len(body), 16_000):
                     peer.send(peer.data(stream, body[begin:begin + 16_000], end=begin + 16_000 >= len(body)))
-                self.assertEqual(peer.status(stream), EXHAUSTED)
+                heads, _, _ = peer.answer(stream)
+                self.assertEqual(heads[-1]["grpc-status"], str(EXHAUSTED), heads)
+                self.assertIn("(limits.connection_bytes)", heads[-1]["grpc-message"])
         self.undisturbed()
 
     def test_memory_is_taken_before_it_comes_and_by_nobody_who_does_not_send(self):

@@ -27,7 +27,7 @@ final class ChannelBench {
     number += 1
     let user = try #require(server.daemon.users.join(.uid(1), connectionsMax: 100))
     let channel = Channel(
-      server, server.channels, Descriptor(adopting: ours), number: number, .elsewhere,
+      server, server.channels, Descriptor(adopting: ours), number: number, .elsewhere, .all,
       server.channels.share(of: user))
     server.channels.add(channel)
     channel.speak(makeSession(channel))

@@ -36,7 +36,7 @@ import Testing
       let (ours, theirs) = try Descriptor.pair(nonBlocking: true).take()
       clients.append(theirs)
       let channel = Channel(
-        server, server.channels, Descriptor(adopting: ours), number: number, .elsewhere,
+        server, server.channels, Descriptor(adopting: ours), number: number, .elsewhere, .all,
         users[user])
       server.channels.add(channel)
       channel.speak(server.firstSession(channel))

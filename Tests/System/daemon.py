@@ -40,11 +40,12 @@ def measured(measure, is_good):
 
 class Daemon:
     """A daemon on a Unix socket and a TCP port of its own; `settings` by key, as in the file. `user`: whose it is, without
-    a privilege; `before`: called in its process before it begins; `path`: its socket, in place of one of its own."""
+    a privilege; `before`: called in its process before it begins; `path`: its socket, in place of one of its own; `file`: a
+    settings file's text, which says where it listens, with FOLDER for its folder."""
 
     def __init__(
             self, tcp=False, descriptors=None, kernels=None, user=None, before=None, passes_descriptors=False,
-            path=None, **settings):
+            path=None, file=None, **settings):
         self.folder = tempfile.TemporaryDirectory(prefix="lossd-test-")
         self.path = path or os.path.join(self.folder.name, "lossd.sock")
         self.unix = f"unix:{self.path}"
@@ -52,6 +53,10 @@ class Daemon:
         arguments = [program("lossd"), "--listen", self.unix]
         if tcp:
             arguments += ["--listen", "tcp:127.0.0.1:0"]
+        if file:
+            config = pathlib.Path(self.folder.name) / "lossd.yaml"
+            config.write_text(file.replace("FOLDER", self.folder.name))
+            arguments[1:] = ["--config", str(config)]
         for key, item in settings.items():
             arguments += ["--set", f"{key.replace('__', '.')}={item}"]
         self.log_file = open(self.log_path, "wb")

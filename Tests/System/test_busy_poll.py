@@ -1,6 +1,8 @@
 """Whether a loop looks for events before it sleeps, and only where they come close upon one another."""
 
 import pathlib
+import shutil
+import subprocess
 import time
 import unittest
 
@@ -40,6 +42,23 @@ class BusyPoll(unittest.TestCase):
         for _ in range(CALLS):
             self.call()
         self.assertGreaterEqual(self.sleeps() - before, CALLS * 9 // 10)
+
+    def test_between_two_looks_others_may_have_the_processor(self):
+        """Its client, too, where the kernel has woken it there: else it waits until the loop has looked for long enough."""
+        if not shutil.which("strace"):
+            self.skipTest("no strace")
+        self.start(busy_poll="50ms")
+        file = pathlib.Path(self.daemon.folder.name) / "trace"
+        tracer = subprocess.Popen(["strace", "-e", "trace=sched_yield", "-o", file, "-p", self.loop.name],
+                                  stderr=subprocess.PIPE, text=True)
+        try:
+            self.assertIn("attached", tracer.stderr.readline())
+            for _ in range(CALLS):
+                self.call()
+        finally:
+            tracer.terminate()
+            tracer.communicate()
+        self.assertIn("sched_yield()", file.read_text())
 
     def test_it_is_awake_for_calls_that_come_close_upon_one_another(self):
         # Far longer than a call of this client takes.

@@ -13,7 +13,7 @@ import unittest
 
 from daemon import measured, program
 from plugin_files import make_wicked
-from wire import Connection, Tensor, parse
+from wire import CallError, Connection, Tensor, parse
 
 
 def streams(connection):
@@ -47,10 +47,15 @@ class Manager:
             # $$ stays the daemon's number through exec.
             script = f"export LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={names or ':'.join(sockets)}; "
         self.command = [program("lossd"), "--config", str(self.config), *arguments]
+        self.command = ["/bin/sh", "-c", script + 'exec "$0" "$@"', *self.command]
         self.log = open(self.folder / "log", "wb")
+        self.start()
+
+    def start(self):
+        """A daemon that gets the sockets; the one before has ended."""
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", script + 'exec "$0" "$@"', *self.command], env=self.environment,
-            stderr=self.log, pass_fds=self.pass_fds(), preexec_fn=self.move_sockets)
+            self.command, env=self.environment, stderr=self.log, pass_fds=self.pass_fds(),
+            preexec_fn=self.move_sockets)
 
     def pass_fds(self):
         return tuple(range(3, 3 + len(self.listeners)))
@@ -159,6 +164,26 @@ class Service(unittest.TestCase):
         manager.until("READY")
         self.assertEqual(self.sigmoid(), [0.5])
         self.assertEqual(self.sigmoid(f"{self.folder}/second.sock"), [0.5])
+
+    def test_what_the_settings_offer_at_an_address_is_offered_at_the_managers_socket_of_it(self):
+        settings = "listen: [{{address: 'unix:{}', services: [lossd.v1.Daemon]{}}}]\n".format
+        manager = self.manager(sockets={"lossd": self.path}, settings=settings(self.path, ""))
+        manager.until("READY")
+        with Connection(f"unix:{self.path}") as connection:
+            connection.call("/lossd.v1.Daemon/GetStatus")
+            with self.assertRaises(CallError) as caught:
+                connection.evaluate("sigmoid", {"input": Tensor([0.0])})
+            self.assertIn("this listener does not offer lossd.v1.Evaluator (services)", caught.exception.text)
+            # As what else an address has, it stays until a restart.
+            manager.config.write_text(settings(self.path, ", protocols: [grpc]"))
+            self.assertEqual(manager.reload().returncode, 0)
+            self.assertRegex(manager.text(), "listen goes from .* with the next restart only")
+            connection.call("/lossd.v1.Daemon/GetStatus")
+        manager.process.send_signal(signal.SIGTERM)
+        manager.process.wait(40)
+        manager.start()
+        with self.assertRaises((ConnectionError, EOFError, OSError)), Connection(f"unix:{self.path}") as connection:
+            connection.call("/lossd.v1.Daemon/GetStatus")
 
     def test_reload_takes_good_settings_and_keeps_the_old_ones_for_bad_ones(self):
         manager = self.manager(sockets={"lossd": self.path}, settings="limits: {streams: 100}\n")

@@ -38,7 +38,9 @@ class SettingsFile(unittest.TestCase):
                 ("workers: [1, 2]\n", r"workers is a list, expected number from 0 to 1024"),
                 ("limits: {payload_bytes: {a: 1}}\n", r"limits\.payload_bytes is a mapping, expected size"),
                 ("limits:\n  hello_timeout: [5s]\n", r"limits\.hello_timeout is a list, expected time"),
-                ("listen: [{a: b}]\n", r"listen is a list, expected addresses"),
+                ("listen: [{a: b}]\n", r"an item of listen has no a, expected address, protocols, services"),
+                ("listen: [[a]]\n", r"listen is a list, expected addresses"),
+                ("plugin_folders: [{a: b}]\n", r"plugin_folders is a list, expected absolute paths"),
                 ("plugins:\n  pins: {a.so: b}\n", r"plugins\.pins is a mapping, expected FILE=")):
             with self.subTest(text):
                 status, error, _ = self.check(text)
@@ -46,6 +48,46 @@ class SettingsFile(unittest.TestCase):
                 self.assertRegex(error, reason)
         status, error, _ = self.check("workers: 2\nlisten: [unix:/tmp/x]\nlimits: {payload_bytes: 1GiB}\n")
         self.assertEqual(status, 0, error)
+
+    def test_an_address_may_have_protocols_and_services_of_its_own(self):
+        good = """services: [lossd.v1.Evaluator, grpc.health.v1.Health]
+listen:
+  - unix:/tmp/a b
+  - address: tcp:127.0.0.1:5677
+    protocols: grpc
+    services: [lossd.v1.Evaluator]
+  - {address: "unix:/tmp/c d", services: all, protocols: [grpc, lossd]}
+  - tcp:127.0.0.1:5678 services=lossd.v1.Evaluator+lossd.v1.Daemon protocols=lossd
+admin_listen:
+  - {address: unix:/tmp/admin, protocols: [lossd]}
+admin_services: all
+"""
+        status, error, _ = self.check(good)
+        self.assertEqual(status, 0, error)
+        for text, line, reason in (
+                ("- {protocols: [grpc]}", 3, "an item of listen has no address"),
+                ("- address: unix:/a\n    protocol: grpc", 4, "an item of listen has no protocol, expected address, "),
+                ("- address: unix:/a\n    protocols: [http]", 3, "listen: http is not lossd or grpc"),
+                ("- {address: unix:/a, protocols: []}", 3, "listen: nothing would be spoken"),
+                ("- {address: unix:/a, services: []}", 3, "listen: nothing could be called"),
+                ("- {address: unix:/a, services: [lossd.v1.Evaluatr]}", 3, "did you mean `lossd.v1.Evaluator`?"),
+                ("- {address: unix:/a, services: [all, x]}", 3, "listen: all is no service"),
+                ("- {address: [unix:/a]}", 3, "address of an item of listen is not a text"),
+                ("- {address: unix:/a, services: {a: b}}", 3, "services of an item of listen is not a text or a list"),
+                ("- {address: unix:/a, services: [[a]]}", 3, "services of an item of listen is not a text or a list"),
+                ("- {address: unix:/a, protocols: [grpc services=x]}", 3, "cannot be in protocols of an item of listen"),
+                ("- {address: unix:/a, protocols: \"lossd+grpc\"}", 3, "cannot be in protocols of an item of listen"),
+                ("- {address: host}", 3, "listen: "), ("- unix:/a protocol=grpc", 3, "listen: protocol= follows an address"),
+                ("- unix:/a services=all services=all", 3, "listen: services= is there twice")):
+            with self.subTest(text):
+                status, error, _ = self.check(f"loops: 1\nlisten:\n  {text}\n")
+                self.assertEqual(status, 78, error)
+                self.assertIn(f"lossd.yaml: line {line}: ", error)
+                self.assertIn(reason, error)
+        status, error, _ = self.check("admin_listen: [{address: tcp:127.0.0.1:1, services: all}]\n")
+        self.assertIn("is not unix:PATH", error)
+        for key, text, reason in (("services", "x", "x is no service"), ("admin_services", "[a, x]", "a is no service")):
+            self.assertIn(f"line 1: {key}: {reason}", self.check(f"{key}: {text}\n")[1])
 
     def test_a_mistake_is_told_with_file_and_line(self):
         for text, line, reason in (

@@ -41,6 +41,7 @@ final class Peer: HTTP2Sink {
 
   init(_ switches: UInt8) {
     answers = switches & 1 == 0
+    super.init()
     connection = HTTP2Connection(self)
   }
 
@@ -73,12 +74,12 @@ final class Peer: HTTP2Sink {
 
   // MARK: - HTTP2Sink
 
-  func headersBegan(_ stream: Int32) { head.begin() }
-  func header(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+  override func headersBegan(_ stream: Int32) { head.begin() }
+  override func header(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
     head.add(name, value)
   }
 
-  func headersArrived(_ stream: Int32, isLast: Bool) {
+  override func headersArrived(_ stream: Int32, isLast: Bool) {
     let verdict = head.verdict()
     told.verdicts[stream] = "\(verdict)"
     if isLast { told.ended.insert(stream) }
@@ -93,40 +94,44 @@ final class Peer: HTTP2Sink {
     }
   }
 
-  func trailersArrived(_ stream: Int32, isLast: Bool) {
+  override func trailersArrived(_ stream: Int32, isLast: Bool) {
     if isLast { told.ended.insert(stream) }
   }
 
-  func dataArrived(
+  override func dataArrived(
     _ stream: Int32, _ context: UnsafeMutableRawPointer?, _ bytes: UnsafeRawBufferPointer
   ) {
     told.bytes[stream, default: []] += bytes
     connection?.consumed(stream, bytes.count)
   }
 
-  func dataEnded(_ stream: Int32, _ context: UnsafeMutableRawPointer?) { told.ended.insert(stream) }
+  override func dataEnded(_ stream: Int32, _ context: UnsafeMutableRawPointer?) {
+    told.ended.insert(stream)
+  }
 
-  func streamClosed(_ stream: Int32, _ context: UnsafeMutableRawPointer?, code: UInt32) {
+  override func streamClosed(_ stream: Int32, _ context: UnsafeMutableRawPointer?, code: UInt32) {
     bodies[stream] = nil
   }
 
-  func controlArrived(_ kind: HTTP2Control) {}
-  func settingsArrived() {}
-  func pingAcknowledged() {}
+  override func controlArrived(_ kind: HTTP2Control) {}
+  override func settingsArrived() {}
+  override func pingAcknowledged() {}
 
-  func bodyNeeded(_ context: UnsafeMutableRawPointer, length: Int) -> (count: Int, isEnd: Bool) {
+  override func bodyNeeded(_ context: UnsafeMutableRawPointer, length: Int) -> (
+    count: Int, isEnd: Bool
+  ) {
     let body = Unmanaged<Body>.fromOpaque(context).takeUnretainedValue()
     let count = min(length, body.left)
     return (count, count == body.left)
   }
 
-  func bodyEnded(_ stream: Int32, _ context: UnsafeMutableRawPointer) {
+  override func bodyEnded(_ stream: Int32, _ context: UnsafeMutableRawPointer) {
     withUnsafePointer(to: HTTP2Field("grpc-status", "0")) {
       _ = connection?.trailers(stream, UnsafeBufferPointer(start: $0, count: 1))
     }
   }
 
-  func sendBody(
+  override func sendBody(
     _ context: UnsafeMutableRawPointer, header: UnsafeRawBufferPointer, count: Int
   ) -> Bool {
     let body = Unmanaged<Body>.fromOpaque(context).takeUnretainedValue()
@@ -135,5 +140,5 @@ final class Peer: HTTP2Sink {
     return true
   }
 
-  func answeredEarly(_ stream: Int32) { connection?.reset(stream, .noError) }
+  override func answeredEarly(_ stream: Int32) { connection?.reset(stream, .noError) }
 }

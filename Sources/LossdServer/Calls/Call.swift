@@ -102,6 +102,8 @@ class Call {
   var account: MemoryBudget { preconditionFailure("a session's") }
   /// What small things of the call are charged to.
   var small: Unretained<SmallAccount> { preconditionFailure("a session's") }
+  /// What can be called where the client has connected.
+  var services: ServiceSet { preconditionFailure("a session's") }
   /// Who the call's work is scheduled with.
   var group: WorkGroup { preconditionFailure("a session's") }
 

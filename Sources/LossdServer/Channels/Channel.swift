@@ -25,6 +25,8 @@ final class Channel: TurnTaker {
   /// Counted from the daemon's start on each loop.
   let number: UInt64
   let administration: Administration
+  /// What can be called where the client has connected.
+  let services: ServiceSet
   /// The connection's bytes in flight.
   let account: MemoryBudget
   let small: SmallAccount
@@ -100,13 +102,15 @@ final class Channel: TurnTaker {
 
   init(
     _ context: LoopContext, _ table: ChannelTable, _ descriptor: consuming Descriptor,
-    number: UInt64, _ administration: Administration, _ share: UserShare
+    number: UInt64, _ administration: Administration, _ services: ServiceSet,
+    _ share: UserShare
   ) {
     group = WorkGroup(user: share.user.work)
     contextReference = Unretained(context)
     self.table = Unretained(table)
     self.number = number
     self.administration = administration
+    self.services = services
     self.descriptor = descriptor.take()
     isUnix = socketFamily(self.descriptor) == AF_UNIX
     mayHoldDescriptors = isUnix && LossdSocket.mayHoldDescriptors(self.descriptor)

@@ -50,6 +50,12 @@ final class OutputQueue {
     framesEnd = end
   }
 
+  /// Queues a copy of a frame.
+  func append(_ frame: UnsafeRawBufferPointer) {
+    Unretained(frames).with { $0.append(frame) }
+    framesAppended()
+  }
+
   func append(_ message: QueuedMessage) {
     framesAppended()
     entries.append(.message(message))

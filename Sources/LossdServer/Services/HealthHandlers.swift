@@ -2,9 +2,9 @@ import LossdTensor
 import LossdWire
 
 extension LoopContext {
-  /// How a service is; nil: there is none of that name.
-  fileprivate func serving(_ service: String) -> ServingStatus? {
-    guard service.isEmpty || ServiceTable.serviceNames.contains(service) else { return nil }
+  /// How a service is; nil: there is none of that name where the client has connected.
+  fileprivate func serving(_ service: String, _ call: Call) -> ServingStatus? {
+    guard service.isEmpty || call.services.names.contains(service) else { return nil }
     return daemon.isDraining.load(ordering: .relaxed) ? .notServing : .serving
   }
 }
@@ -20,7 +20,7 @@ final class HealthCheckHandler: QueryHandler {
   }
 
   override func answer(_ call: Call) throws(StatusError) {
-    guard let status = context.serving(service) else {
+    guard let status = context.serving(service, call) else {
       throw StatusError(.notFound, "no service of that name")
     }
     try call.respond { $0.encodeMessage(health: status) }
@@ -54,7 +54,7 @@ final class HealthWatchHandler: CallHandler {
   override func requestComplete(isLast: Bool) {
     guard let call, let service else { return }
     do throws(StatusError) {
-      let status = context.serving(service) ?? .serviceUnknown
+      let status = context.serving(service, call) ?? .serviceUnknown
       try call.respond { $0.encodeMessage(health: status) }
       if status == .notServing {
         cancel(StatusError(.unavailable, "the daemon is shutting down"))
@@ -68,7 +68,7 @@ final class HealthWatchHandler: CallHandler {
 
   override func drainBegan() {
     guard let call, let service else { return }
-    if context.serving(service) != nil {
+    if context.serving(service, call) != nil {
       do throws(StatusError) { try call.respond { $0.encodeMessage(health: .notServing) } } catch {
         return cancel(error)
       }

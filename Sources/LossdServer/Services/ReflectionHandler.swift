@@ -20,7 +20,7 @@ final class ReflectionHandler: CallHandler {
 
   private func answer(_ question: ReflectionRequest.Question) -> ReflectionAnswer {
     switch question {
-    case .services: return .services(ServiceTable.serviceNames)
+    case .services: return .services(call?.services.names ?? [])
     case .file(let name):
       return Descriptors.file(named: name).map { .file($0) } ?? .error(.notFound, "no such file")
     case .symbol(let name):

@@ -79,39 +79,53 @@ struct ServiceTable {
 
   /// All methods, by their numbers.
   private static let entries = services.flatMap(\.methods)
-  /// Those before this number are lossd's own.
-  private static let firstOfGRPC = services.filter { !$0.isForGRPC }.reduce(0) {
-    $0 + $1.methods.count
-  }
 
   /// Full names of all services.
   static let serviceNames = services.map { service in
     service.prefix.withUTF8Buffer { String(decoding: $0.dropFirst().dropLast(), as: UTF8.self) }
   }
 
-  /// The method that a client asks for. UNIMPLEMENTED: there is none; PERMISSION_DENIED: it is for
-  /// administrators. Does not allocate otherwise.
-  /// - Parameter isGRPC: the client speaks gRPC, whose own services are there as well.
+  /// The method that a client asks for. UNIMPLEMENTED: there is none, or the client's listener does
+  /// not offer its service; PERMISSION_DENIED: it is for administrators. Does not allocate
+  /// otherwise.
+  /// - Parameters:
+  ///   - offered: what the listener offers.
+  ///   - isGRPC: the client speaks gRPC, whose own services are there as well.
   static func method(
-    _ path: UnsafeRawBufferPointer, _ administration: Administration, isGRPC: Bool = false
+    _ path: UnsafeRawBufferPointer, _ administration: Administration, _ offered: ServiceSet,
+    isGRPC: Bool = false
   ) throws(StatusError) -> Method {
-    if services.contains(where: { $0.isForAdmins && path.hasPrefix($0.prefix) }) {
-      switch administration {
-      case .allowed: break
-      case .elsewhere:
-        throw StatusError(
-          .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
-      case .refused(let reason):
-        throw StatusError(.permissionDenied, "\(displayText(path)): \(reason)")
+    var first = 0
+    for (number, service) in services.enumerated() {
+      if path.hasPrefix(service.prefix) && (isGRPC || !service.isForGRPC) {
+        if !offered.contains(number) {
+          throw StatusError(
+            .unimplemented, "this listener does not offer \(serviceNames[number]) (services)")
+        }
+        if service.isForAdmins { try check(administration, path) }
+        for (index, entry) in service.methods.enumerated() where path.equals(entry.path) {
+          return Method(
+            number: first + index, path: entry.path, isStreaming: entry.isStreaming,
+            isEvaluating: entry.isEvaluating)
+        }
+        break
       }
-    }
-    for (number, entry) in entries.enumerated() where path.equals(entry.path) {
-      if number >= firstOfGRPC && !isGRPC { break }
-      return Method(
-        number: number, path: entry.path, isStreaming: entry.isStreaming,
-        isEvaluating: entry.isEvaluating)
+      first += service.methods.count
     }
     throw StatusError(.unimplemented, "no method named `\(displayText(path))`")
+  }
+
+  private static func check(
+    _ administration: Administration, _ path: UnsafeRawBufferPointer
+  ) throws(StatusError) {
+    switch administration {
+    case .allowed: break
+    case .elsewhere:
+      throw StatusError(
+        .permissionDenied, "\(displayText(path)) answers on the admin socket alone")
+    case .refused(let reason):
+      throw StatusError(.permissionDenied, "\(displayText(path)): \(reason)")
+    }
   }
 
   static func makeHandler(_ method: Method, _ context: CallLoop) -> CallHandler {

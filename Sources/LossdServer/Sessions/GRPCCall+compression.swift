@@ -83,7 +83,9 @@ extension GRPCCall {
       output -> (used: Int, made: Int) in
       do throws(StatusError) {
         let step = try inflater.inflate(bytes, into: output)
-        inflated.append(UnsafeRawBufferPointer(rebasing: output[..<step.made]))
+        guard inflated.append(UnsafeRawBufferPointer(rebasing: output[..<step.made])) else {
+          throw StatusError(.resourceExhausted, "no memory now for a compressed request")
+        }
         return step
       } catch {
         failure = error

@@ -66,8 +66,9 @@ extension GRPCCall {
 
   /// The client may send as much again, unless the window is open for the whole message.
   private func consumed(_ count: Int) {
+    if isStreamClosed { return }
     sessionReference?.with { session in
-      if !isStreamClosed { session.connection?.consumed(stream, count) }
+      session.connectionReference?.with { $0.consumed(stream, count) }
     }
   }
 
@@ -170,6 +171,7 @@ extension GRPCCall {
   }
 
   private func feedOnce(_ bytes: UnsafeRawBufferPointer) throws(StatusError) -> Int {
+    if case .parts = input { return try takeParts(bytes) }
     switch input {
     case .prefix:
       if requestCredit == 0 || body.count >= GRPCCall.bodyBytesMax { return 0 }
@@ -202,19 +204,25 @@ extension GRPCCall {
         try arriveCollected()
       }
       return part
-    case .waiting, .collected: return 0
-    case .parts(let buffer):
-      let part = min(messageBytes - messageReceived, bytes.count)
-      try splitter.take(UnsafeRawBufferPointer(rebasing: bytes[..<part]))
-      messageReceived += part
-      if messageReceived == messageBytes {
-        input = .prefix
-        sessionReference?.with { $0.connection?.setWindow(stream, HTTP2Session.windowBytes) }
-        try partsArrived(buffer)
-      }
-      return part
+    case .waiting, .collected, .parts: return 0
     case .compressed(let inflater): return try inflate(bytes, inflater)
     }
+  }
+
+  /// Takes bytes of a request whose tensors go to their places. Nothing is counted: that would wait
+  /// until what was copied before has been written.
+  private func takeParts(_ bytes: UnsafeRawBufferPointer) throws(StatusError) -> Int {
+    let part = min(messageBytes - messageReceived, bytes.count)
+    try Unretained(splitter).with { (splitter) throws(StatusError) in
+      try splitter.take(UnsafeRawBufferPointer(rebasing: bytes[..<part]))
+    }
+    messageReceived += part
+    if messageReceived == messageBytes, case .parts(let buffer) = input {
+      input = .prefix
+      sessionReference?.with { $0.connection?.setWindow(stream, HTTP2Session.windowBytes) }
+      try partsArrived(buffer)
+    }
+    return part
   }
 
   private func messageBegins(
@@ -301,28 +309,36 @@ extension GRPCCall {
   }
 
   private func messageArrived(_ bytes: UnsafeRawBufferPointer) throws(StatusError) {
-    if method.isEvaluating, let session {
-      let parts = session.spareCalls.parts
-      parts.splitter.begin(
-        bytes.count, payload: parts.payload.base, headBytesMax: Int(session.limits.messageBytesMax))
-      try parts.splitter.take(bytes)
-      try parts.splitter.finish()
-      try handler.with { (handler) throws(StatusError) in
-        try handler.requestArriving(parts.splitter.head)
-      }
-      let byteCount = parts.splitter.payloadBytes
-      if byteCount > 0 {
-        switch handler.with({ $0.destination(byteCount) }) {
-        case .receive(let base): memcpy(base, parts.payload.base, byteCount)
-        case .refuse(let error): throw error
-        case .wait(let shortage):
-          throw StatusError(.resourceExhausted, "no memory now for a request: \(shortage.text)")
+    if method.isEvaluating, let sessionReference {
+      try sessionReference.with { (session) throws(StatusError) in
+        // The loop's, for one request after another.
+        let payload = session.partsPayload
+        try session.splitter.with { (splitter) throws(StatusError) in
+          splitter.begin(
+            bytes.count, payload: payload, headBytesMax: Int(session.limits.messageBytesMax))
+          try splitter.take(bytes)
+          try splitter.finish()
+          try handler.with { (handler) throws(StatusError) in
+            try handler.requestArriving(splitter.head)
+          }
+          try take(payload, splitter.payloadBytes)
         }
       }
     } else {
       try handler.with { (handler) throws(StatusError) in try handler.requestArriving(bytes) }
     }
     messageEnded()
+  }
+
+  /// Copies a small request's tensors to where they are computed.
+  private func take(_ payload: UnsafeRawPointer, _ byteCount: Int) throws(StatusError) {
+    if byteCount == 0 { return }
+    switch handler.with({ $0.destination(byteCount) }) {
+    case .receive(let base): memcpy(base, payload, byteCount)
+    case .refuse(let error): throw error
+    case .wait(let shortage):
+      throw StatusError(.resourceExhausted, "no memory now for a request: \(shortage.text)")
+    }
   }
 
   private func messageEnded() {
@@ -343,12 +359,14 @@ extension GRPCCall {
   private func tryToReserve() -> Bool? {
     guard let session, let inputWaiter else { return false }
     let bytes = messageBytes + RequestSplitter.paddingBytesMax
-    if let budget = session.account.tooSmall(for: bytes) {
+    // What has been decompressed is held until it has been copied.
+    let all = bytes + (isCollected ? messageCharged : 0)
+    if let budget = session.account.tooSmall(for: all) {
       refuse(
         StatusError(
           .resourceExhausted,
-          "a request of \(messageBytes) bytes is over the limit of \(budget.bytesMax) bytes in "
-            + "flight (\(budget.setting))"))
+          "a request of \(messageBytes) bytes takes \(all), over the limit of \(budget.bytesMax) "
+            + "bytes in flight (\(budget.setting))"))
       return false
     }
     if let shortage = session.account.reserve(bytes) {

@@ -11,22 +11,34 @@ extension GRPCCall {
   func send(
     _ response: OutgoingResponse, results: ResultBytes, isLast: Bool
   ) throws(StatusError) {
-    guard let session, !hasEnded else { return }
-    if isOpen(session) {
-      let byteCount = body.bytes.inlineByteCount(response)
+    if hasEnded { return }
+    try sessionReference?.with { (session) throws(StatusError) in
+      if isOpen(session) {
+        try Unretained(body).with { (body) throws(StatusError) in
+          let before = body.byteCount
+          try encode(response, results, body)
+          appended(session, body, before)
+        }
+      }
+      if isLast { handlerEnded(StatusError(.ok, "")) } else { start(session) }
+    }
+  }
+
+  private func encode(
+    _ response: OutgoingResponse, _ results: ResultBytes, _ body: ResponseBody
+  ) throws(StatusError) {
+    try Unretained(body.bytes).with { (bytes) throws(StatusError) in
+      let byteCount = bytes.inlineByteCount(response)
       if byteCount > GRPCCall.messageBytesMax {
         throw StatusError(
           .resourceExhausted,
           "the response has \(byteCount) bytes, over the limit of \(GRPCCall.messageBytesMax)")
       }
-      append(session) {
-        appendPrefix(byteCount)
-        body.bytes.encodeInline(response) { offset, length in
-          body.append(results, offset: offset, length: length)
-        }
+      bytes.appendPrefix(byteCount)
+      bytes.encodeInline(response) { offset, length in
+        body.append(results, offset: offset, length: length)
       }
     }
-    if isLast { handlerEnded(StatusError(.ok, "")) } else { start(session) }
   }
 
   func send(_ answer: Answer) {
@@ -43,43 +55,35 @@ extension GRPCCall {
 
   func send(message encode: (OutputBuffer) -> Void) {
     guard let session, !hasEnded, isOpen(session) else { return }
-    append(session) {
-      let begin = body.bytes.count
-      appendPrefix(0)
-      encode(body.bytes)
-      body.bytes.set(bigEndian: UInt32(body.bytes.count - begin - 5), at: begin + 1)
-    }
+    let begin = body.bytes.count
+    body.bytes.appendPrefix(0)
+    encode(body.bytes)
+    body.bytes.set(bigEndian: UInt32(body.bytes.count - begin - 5), at: begin + 1)
+    appended(session, body, begin)
     start(session)
   }
 
   private func isOpen(_ session: HTTP2Session) -> Bool {
-    !isStreamClosed && !session.channel.isClosed
+    !isStreamClosed && session.channelReference.with { !$0.isClosed }
   }
 
-  /// Queues what `encode` appends to the body.
-  private func append(_ session: HTTP2Session, _ encode: () -> Void) {
-    let before = body.bytes.count
-    encode()
+  /// Queues what has been encoded into the body's bytes since there were `before` of them.
+  private func appended(_ session: HTTP2Session, _ body: ResponseBody, _ before: Int) {
     body.bytesAppended()
-    session.streamBytes += body.bytes.count - before
+    session.streamBytes += body.byteCount - before
     responseCredit = body.count < GRPCCall.bodyBytesMax ? UInt64(GRPCCall.responseCredit) : 0
-  }
-
-  private func appendPrefix(_ byteCount: Int) {
-    body.bytes.extend(by: 5).initializeMemory(as: UInt8.self, repeating: 0, count: 5)
-    body.bytes.set(bigEndian: UInt32(byteCount), at: body.bytes.count - 4)
   }
 
   /// Has nghttp2 ask for the body.
   private func start(_ session: HTTP2Session) {
     guard isOpen(session) else { return }
-    if isAnswered {
-      session.connection?.resume(stream)
-    } else {
-      isAnswered = true
-      GRPCStatus.begin.withUnsafeBufferPointer {
-        _ = session.connection?.answer(
-          stream, $0, body: Unmanaged.passUnretained(self).toOpaque())
+    session.connectionReference?.with { connection in
+      if isAnswered {
+        connection.resume(stream)
+      } else {
+        isAnswered = true
+        _ = connection.answer(
+          stream, GRPCStatus.begin, body: Unmanaged.passUnretained(self).toOpaque())
       }
     }
     session.channelReference.with { $0.wantsFlush() }
@@ -106,23 +110,33 @@ extension GRPCCall {
       session.park(stream)
       return (0, false)
     }
-    let count = min(length, body.count)
-    return (count, hasEnded && count == body.count)
+    let waiting = Unretained(body).with { $0.count }
+    let count = min(length, waiting)
+    return (count, hasEnded && count == waiting)
   }
 
   func sendStatus() {
-    GRPCStatus.with(status, isAlone: false) {
-      _ = session?.connection?.trailers(stream, $0)
+    sessionReference?.with { session in
+      session.connectionReference?.with { connection in
+        if status.code == .ok {
+          connection.trailers(stream, GRPCStatus.ok)
+        } else {
+          GRPCStatus.with(status, isAlone: false) { _ = connection.trailers(stream, $0) }
+        }
+      }
     }
   }
 
   func sendBody(_ count: Int, to output: OutputQueue) {
-    let before = body.bytes.count
-    body.move(count, to: output)
     sent += count
     sessionReference?.with { session in
-      session.streamBytes -= before - body.bytes.count
-      guard body.count < GRPCCall.bodyBytesMax, !hasEnded else { return }
+      let left = Unretained(body).with { body in
+        let before = body.byteCount
+        body.move(count, to: output)
+        session.streamBytes -= before - body.byteCount
+        return body.count
+      }
+      guard left < GRPCCall.bodyBytesMax, !hasEnded else { return }
       if responseCredit == 0 {
         responseCredit = UInt64(GRPCCall.responseCredit)
         isHandlerToContinue = true
@@ -131,5 +145,13 @@ extension GRPCCall {
         session.continueLater(self)
       }
     }
+  }
+}
+
+extension OutputBuffer {
+  /// gRPC's five bytes before a message that is not compressed.
+  fileprivate func appendPrefix(_ byteCount: Int) {
+    extend(by: 5).initializeMemory(as: UInt8.self, repeating: 0, count: 5)
+    set(bigEndian: UInt32(byteCount), at: count - 4)
   }
 }

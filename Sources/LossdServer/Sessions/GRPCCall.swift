@@ -1,3 +1,4 @@
+import Glibc
 import LossdEngine
 import LossdHTTP
 import LossdTensor
@@ -82,6 +83,7 @@ final class GRPCCall: Call {
 
   // MARK: - Times
 
+  // Nanoseconds; 0: nobody has looked since the call began.
   private var checkedSent = 0
   private var checkedReceived = 0
   private var sentTime: UInt64 = 0
@@ -111,10 +113,9 @@ final class GRPCCall: Call {
     self.stream = stream
     encoding = head.encoding
     bodyBytesLeft = head.contentLength
-    let now = Clock.now
-    sentTime = now
-    receivedTime = now
-    inspectedTime = now
+    sentTime = 0
+    receivedTime = 0
+    inspectedTime = 0
   }
 
   var session: HTTP2Session? { sessionReference?.object }
@@ -140,6 +141,9 @@ final class GRPCCall: Call {
   override var account: MemoryBudget { sessionReference.unsafelyUnwrapped.with { $0.account } }
   override var group: WorkGroup {
     sessionReference.unsafelyUnwrapped.with { $0.channelReference.with { $0.group } }
+  }
+  override var services: ServiceSet {
+    sessionReference.unsafelyUnwrapped.with { $0.channelReference.with { $0.services } }
   }
   override var small: Unretained<SmallAccount> {
     sessionReference.unsafelyUnwrapped.with { Unretained($0.small) }
@@ -169,9 +173,9 @@ final class GRPCCall: Call {
 
   /// The handler has ended.
   func handlerEnded(_ error: StatusError) {
-    guard !hasEnded, let session else { return }
+    guard !hasEnded, let sessionReference else { return }
     hasEnded = true
-    status = error
+    if error.code != .ok || status.code != .ok { status = error }
     if record != nil {
       record?.received = received
       record?.sent = sent + body.count
@@ -180,18 +184,24 @@ final class GRPCCall: Call {
     dropInput()
     // Its deadline, and what it waited for.
     super.reset()
-    if isStreamClosed { return session.forget(stream) }
-    sendEnd(session)
+    sessionReference.with { session in
+      if isStreamClosed { session.forget(stream) } else { sendEnd(session) }
+    }
   }
 
   /// The stream is closed, or the connection is.
   func streamClosed() {
-    guard !isStreamClosed, let session else { return }
+    guard !isStreamClosed, let sessionReference else { return }
     isStreamClosed = true
-    session.streamBytes -= body.bytes.count
-    body.removeAll()
-    dropInput()
-    if hasEnded { return session.forget(stream) }
+    sessionReference.with { session in
+      Unretained(body).with { body in
+        session.streamBytes -= body.byteCount
+        body.removeAll()
+      }
+      dropInput()
+      if hasEnded { session.forget(stream) }
+    }
+    if self.sessionReference == nil { return }
     handler.object.cancel(StatusError(.cancelled, "cancelled by the client"))
   }
 
@@ -201,7 +211,7 @@ final class GRPCCall: Call {
   /// Ends a stream whose client takes nothing of what waits for it, or stops within a message.
   func checkTimes(_ now: UInt64, message: UInt64, write: UInt64) {
     if isStreamClosed { return }
-    if body.count == 0 || sent != checkedSent {
+    if body.count == 0 || sent != checkedSent || sentTime == 0 {
       checkedSent = sent
       sentTime = now
     } else if now - sentTime >= write {
@@ -209,7 +219,7 @@ final class GRPCCall: Call {
       session?.channel.wantsFlush()
       return
     }
-    if !isMidMessage || received != checkedReceived {
+    if !isMidMessage || received != checkedReceived || receivedTime == 0 {
       checkedReceived = received
       receivedTime = now
     } else if now - receivedTime >= message {
@@ -226,7 +236,7 @@ final class GRPCCall: Call {
     if !hasEnded {
       return inspect(now, timeout, received: received &+ sent, progress: progress)
     }
-    if !body.holdsPayloads || sent - inspectedSent >= progress {
+    if !body.holdsPayloads || sent - inspectedSent >= progress || inspectedTime == 0 {
       inspectedSent = sent
       inspectedTime = now
     } else if now - inspectedTime >= timeout {
@@ -261,8 +271,9 @@ struct HeldBytes {
   }
 
   mutating func removeAll() {
-    bytes.removeAll(keepingCapacity: bytes.capacity <= 4 << 10)
     begin = 0
+    if bytes.isEmpty { return }
+    bytes.removeAll(keepingCapacity: bytes.capacity <= 4 << 10)
   }
 
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
@@ -270,27 +281,43 @@ struct HeldBytes {
   }
 }
 
-/// Bytes of a message of any size, in pieces that never move.
+/// Bytes of a message of any size, in pieces that never move and whose pages go back to the system.
 struct InflatedBytes {
   private static let pieceBytes = 256 << 10
 
-  private var pieces: [[UInt8]] = []
+  private struct Piece {
+    /// nil: let go of.
+    var block: PageBlock?
+    var count = 0
+  }
+
+  private var pieces: [Piece] = []
   private var first = 0
   private(set) var count = 0
 
-  mutating func append(_ more: UnsafeRawBufferPointer) {
+  /// `more` is at most a piece. False: the system has no memory for it.
+  mutating func append(_ more: UnsafeRawBufferPointer) -> Bool {
+    guard let source = more.baseAddress, more.count > 0 else { return true }
+    if (pieces.last?.count ?? .max) > InflatedBytes.pieceBytes - more.count {
+      guard let block = PageBlock(reserving: InflatedBytes.pieceBytes) else { return false }
+      pieces.append(Piece(block: block))
+    }
+    let last = pieces.count - 1
+    guard let block = pieces[last].block else { return false }
+    memcpy(block.base + pieces[last].count, source, more.count)
+    pieces[last].count += more.count
     count += more.count
-    let isFull = (pieces.last?.count ?? .max) > InflatedBytes.pieceBytes - more.count
-    if pieces.isEmpty || isFull { pieces.append([]) }
-    pieces[pieces.count - 1].append(contentsOf: more)
+    return true
   }
 
   /// Gives the next piece to `body`, and lets go of it.
   mutating func takeFirst(_ body: (UnsafeRawBufferPointer) -> Void) {
     guard first < pieces.count else { return }
-    pieces[first].withUnsafeBytes(body)
+    if let block = pieces[first].block {
+      body(UnsafeRawBufferPointer(start: block.base, count: pieces[first].count))
+    }
     count -= pieces[first].count
-    pieces[first] = []
+    pieces[first].block = nil
     first += 1
     if first == pieces.count { removeAll() }
   }

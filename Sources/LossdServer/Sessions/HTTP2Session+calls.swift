@@ -1,3 +1,4 @@
+import Glibc
 import LossdEngine
 import LossdHTTP
 import LossdTensor
@@ -9,26 +10,48 @@ extension HTTP2Session {
     if calls.count >= Int(limits.streamsMax) {
       // Safe to be tried again: nothing of it has begun. Calls count until their work has stopped,
       // not only until their streams are closed.
-      connection?.reset(stream, .refusedStream)
-      return
+      return reset(stream, .refusedStream)
     }
     let method: Method
     do throws(StatusError) {
-      method = try lastPath.method(head.path, channel.administration)
+      method = try self.method(headReference.with { $0.path })
       try takeStream()
     } catch { return refuse(stream, error) }
-    let call = spareCalls.take(context)
+    begin(contextReference.with { spareCalls.take($0) }, stream, method)
+    if isLast, let call = calls[stream] { call.inputEnded() }
+  }
+
+  private func begin(_ call: GRPCCall, _ stream: Int32, _ method: Method) {
+    let reference = Unretained(call)
+    // The session keeps it.
     calls[stream] = call
-    connection?.setContext(stream, Unmanaged.passUnretained(call).toOpaque())
-    if contextReference.with({ $0.accessLog != nil }) { call.record = record(stream) }
-    call.begin(self, stream, head)
-    if !method.isEvaluating { channel.isTurnCostly = true }
-    call.begin(
-      UInt32(bitPattern: stream), method, timeout: head.timeout ?? 0,
-      responses: GRPCCall.responseCredit, requests: limits.streamCredit,
-      makeHandler: ServiceTable.makeHandler)
+    reference.with { call in
+      connectionReference?.with {
+        $0.setContext(stream, Unmanaged.passUnretained(call).toOpaque())
+      }
+      if contextReference.with({ $0.accessLog != nil }) { call.record = record(stream) }
+      let timeout = headReference.with { head in
+        call.begin(self, stream, head)
+        return head.timeout ?? 0
+      }
+      if !method.isEvaluating { channel.isTurnCostly = true }
+      call.begin(
+        UInt32(bitPattern: stream), method, timeout: timeout,
+        responses: GRPCCall.responseCredit, requests: limits.streamCredit,
+        makeHandler: ServiceTable.makeHandler)
+    }
     watchLater()
-    if isLast { call.inputEnded() }
+  }
+
+  /// The method of this path: most requests have their connection's last one.
+  private func method(_ path: UnsafeRawBufferPointer) throws(StatusError) -> Method {
+    try Unretained(lastPath).with { (last) throws(StatusError) in
+      if last.equals(path) { return last.method }
+      let method = try ServiceTable.method(
+        path, channel.administration, channel.services, isGRPC: true)
+      last.keep(path, method)
+      return method
+    }
   }
 
   /// Counts a call for its user, with the memory that every call takes.
@@ -74,29 +97,46 @@ extension HTTP2Session {
   }
 }
 
-/// A connection's last path, and its method: most requests have the same.
+/// A connection's last path, and its method. Long paths are not kept.
 final class LastPath {
-  private var path: [UInt8] = []
-  private var known: Method?
+  private static let bytesMax = 128
 
-  func method(
-    _ path: UnsafeRawBufferPointer, _ administration: Administration
-  ) throws(StatusError) -> Method {
-    if let known, self.path.elementsEqual(path) { return known }
-    let method = try ServiceTable.method(path, administration, isGRPC: true)
-    self.path = Array(path)
-    known = method
-    return method
+  private let memory = UnsafeMutableRawPointer.allocate(
+    byteCount: LastPath.bytesMax, alignment: 16)
+  private var count = -1
+  private(set) var method = Method(number: 0, path: "", isStreaming: false, isEvaluating: false)
+
+  deinit { memory.deallocate() }
+
+  func equals(_ path: UnsafeRawBufferPointer) -> Bool {
+    guard path.count == count, let other = path.baseAddress else { return false }
+    return memcmp(memory, other, count) == 0
+  }
+
+  func keep(_ path: UnsafeRawBufferPointer, _ method: Method) {
+    guard path.count <= LastPath.bytesMax, let source = path.baseAddress else { return }
+    self.method = method
+    memory.copyMemory(from: source, byteCount: path.count)
+    count = path.count
   }
 }
 
 /// The fields that end an answer.
 enum GRPCStatus {
   // What these refer to is in the program's constants, which nobody changes.
-  nonisolated(unsafe) static let begin: [HTTP2Field] = [
+  nonisolated(unsafe) private static let beginFields: [HTTP2Field] = [
     HTTP2Field(":status", "200"), HTTP2Field("content-type", "application/grpc"),
   ]
-  nonisolated(unsafe) private static let ok = [HTTP2Field("grpc-status", "0")]
+  /// The fields of every answer, and those of a good end: for the program's whole life.
+  nonisolated(unsafe) static let begin = constant(beginFields)
+  nonisolated(unsafe) static let ok = constant([HTTP2Field("grpc-status", "0")])
+
+  private static func constant(_ fields: [HTTP2Field]) -> UnsafeBufferPointer<HTTP2Field> {
+    let memory = UnsafeMutableBufferPointer<HTTP2Field>.allocate(capacity: fields.count)
+    _ = memory.initialize(fromContentsOf: fields)
+    return UnsafeBufferPointer(memory)
+  }
+
   nonisolated(unsafe) private static let codes: [HTTP2Field] = [
     HTTP2Field("grpc-status", "0"), HTTP2Field("grpc-status", "1"), HTTP2Field("grpc-status", "2"),
     HTTP2Field("grpc-status", "3"), HTTP2Field("grpc-status", "4"), HTTP2Field("grpc-status", "5"),
@@ -111,8 +151,7 @@ enum GRPCStatus {
   static func with(
     _ status: StatusError, isAlone: Bool, _ body: (UnsafeBufferPointer<HTTP2Field>) -> Void
   ) {
-    if status.code == .ok && !isAlone { return ok.withUnsafeBufferPointer(body) }
-    var fields = isAlone ? begin : []
+    var fields = isAlone ? beginFields : []
     fields.append(codes[Int(status.code.rawValue)])
     // An unsupported encoding is told together with those that there are.
     if status.code == .unimplemented {

@@ -32,7 +32,15 @@ final class HTTP2Session: Session {
   let output: OutputQueue
   /// nil: there was no memory for it.
   private(set) var connection: HTTP2Connection?
+  private let events = HTTP2Events()
   let head = GRPCRequestHead()
+  /// The session's own, from its beginning to its end.
+  private(set) var connectionReference: Unretained<HTTP2Connection>?
+  let outputReference: Unretained<OutputQueue>
+  let headReference: Unretained<GRPCRequestHead>
+  /// The loop's, which outlives its sessions.
+  let splitter: Unretained<RequestSplitter>
+  let partsPayload: UnsafeMutableRawPointer
   let lastPath = LastPath()
   var flood = FloodGuard(now: Clock.now)
   /// Calls, and what is left of them, by their streams.
@@ -55,6 +63,7 @@ final class HTTP2Session: Session {
   private var draining = Draining.no
   private var announcementEntry: DeadlineEntry?
   private var watchEntry: DeadlineEntry?
+  private var isWatching = false
 
   init(_ channel: Channel, _ context: CallLoop, _ spareCalls: SpareGRPCCalls) {
     contextReference = Unretained(context)
@@ -64,11 +73,17 @@ final class HTTP2Session: Session {
     share = channel.share
     limits = channel.limits
     output = channel.output
+    outputReference = Unretained(output)
+    headReference = Unretained(head)
+    splitter = Unretained(spareCalls.parts.splitter)
+    partsPayload = spareCalls.parts.payload.base
     super.init(channel)
     var settings = HTTP2Connection.Settings()
     settings.streamsMax = limits.streamsMax
     settings.windowBytes = UInt32(HTTP2Session.windowBytes)
-    connection = HTTP2Connection(self, settings)
+    events.begin(self)
+    connection = HTTP2Connection(events, settings)
+    connectionReference = connection.map { Unretained($0) }
     watchEntry = DeadlineEntry { [unowned self] in watch() }
   }
 
@@ -106,6 +121,8 @@ final class HTTP2Session: Session {
         return bytes.count
       }
       fillOutput()
+      // nghttp2 takes and answers nothing more of a client that has said its last.
+      if connection.isPeerLeaving && calls.isEmpty { channel.wantsFlush() }
       if channel.phase != .open { return bytes.count }
     }
     return index
@@ -134,10 +151,7 @@ final class HTTP2Session: Session {
     guard let connection, !hasEnded, !connection.isTelling else { return }
     isBlocked = false
     while output.byteCount < HTTP2Session.outputBytesMax {
-      let hasMade = connection.produce {
-        output.frames.append($0)
-        output.framesAppended()
-      }
+      let hasMade = connection.produce { frame in outputReference.with { $0.append(frame) } }
       if hasMade || output.byteCount >= HTTP2Session.outputBytesMax { continue }
       if parked.isEmpty {
         isBlocked = true
@@ -190,21 +204,26 @@ final class HTTP2Session: Session {
     isContinuing = false
   }
 
+  func reset(_ stream: Int32, _ code: HTTP2ErrorCode) {
+    connectionReference?.with { $0.reset(stream, code) }
+  }
+
   /// A call is over, on both sides.
   func forget(_ stream: Int32) {
     guard let call = calls.removeValue(forKey: stream) else { return }
-    call.reset()
+    Unretained(call).with { $0.reset() }
     share.streams -= 1
     small.give(Call.ownBytes)
     contextReference.with { spareCalls.give(call, $0) }
     if calls.isEmpty {
-      if draining == .ending { channel.wantsFlush() }
+      if isEnding { channel.wantsFlush() }
       channel.callEnded()
     }
   }
 
   /// From time to time while there are calls: streams whose clients do not get on are ended.
   private func watch() {
+    isWatching = false
     let now = Clock.now
     for call in Array(calls.values) {
       call.checkTimes(now, message: context.limits.frameTimeout, write: context.limits.writeTimeout)
@@ -213,7 +232,9 @@ final class HTTP2Session: Session {
   }
 
   func watchLater() {
-    guard let watchEntry, !watchEntry.isSet else { return }
+    if isWatching { return }
+    isWatching = true
+    guard let watchEntry else { return }
     let least = min(context.limits.frameTimeout, context.limits.writeTimeout)
     context.deadlines.set(watchEntry, at: Clock.now + max(least / 4, 1_000_000))
   }
@@ -255,8 +276,11 @@ final class HTTP2Session: Session {
   }
 
   override var isOver: Bool {
-    draining == .ending && calls.isEmpty && connection?.wantsToSend != true
+    isEnding && calls.isEmpty && connection?.wantsToSend != true
   }
+
+  /// No call begins any more.
+  private var isEnding: Bool { draining == .ending || connection?.isPeerLeaving == true }
 
   override func fail(_ reason: String, _ code: StatusCode) {
     switch code {

@@ -192,7 +192,8 @@ extension LossdSession: FrameSink {
           if GRPCRequestHead.isTraceParent(value) { trace = String(decoding: value, as: UTF8.self) }
         }
         lastOpen.keep(
-          message, try ServiceTable.method(open.method, channel.administration), open)
+          message, try ServiceTable.method(open.method, channel.administration, channel.services),
+          open)
       }
       if streams.count >= Int(limits.streamsMax) {
         throw StatusError(

@@ -17,12 +17,14 @@ final class ResponseBody {
   private var bytesEnd = 0
   /// Bytes that have not been moved on.
   private(set) var count = 0
+  /// Bytes of `bytes`.
+  var byteCount: Int { Unretained(bytes).with { $0.count } }
   /// Whether some of them are results' own buffers.
   private(set) var holdsPayloads = false
 
   /// Queues what has been encoded into `bytes` since the last call.
   func bytesAppended() {
-    let end = bytes.count
+    let end = byteCount
     guard end > bytesEnd else { return }
     count += end - bytesEnd
     if let last = pieces.last, pieces.count > first, case .bytes(let begin, let lastEnd) = last,
@@ -72,8 +74,9 @@ final class ResponseBody {
       switch pieces[first] {
       case .bytes(let begin, let end):
         let part = min(left, end - begin)
-        output.frames.append(UnsafeRawBufferPointer(rebasing: bytes.bytes[begin..<begin + part]))
-        output.framesAppended()
+        Unretained(bytes).with { bytes in
+          output.append(UnsafeRawBufferPointer(rebasing: bytes.bytes[begin..<begin + part]))
+        }
         left -= part
         pieces[first] = .bytes(begin: begin + part, end: end)
         if begin + part == end { first += 1 } else if begin > 64 << 10 { compact() }
@@ -114,6 +117,8 @@ final class ResponseBody {
   }
 
   func removeAll() {
+    // Nothing since the last time.
+    if count == 0 && bytesEnd == 0 && pieces.isEmpty { return }
     pieces.removeAll(keepingCapacity: pieces.capacity <= 64)
     first = 0
     bytesEnd = 0

@@ -20,6 +20,9 @@ final class StreamCall: Call {
   override var group: WorkGroup {
     session.unsafelyUnwrapped.with { $0.channelReference.with { $0.group } }
   }
+  override var services: ServiceSet {
+    session.unsafelyUnwrapped.with { $0.channelReference.with { $0.services } }
+  }
   override var small: Unretained<SmallAccount> {
     session.unsafelyUnwrapped.with { Unretained($0.small) }
   }

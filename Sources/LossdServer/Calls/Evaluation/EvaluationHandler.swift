@@ -221,29 +221,48 @@ final class EvaluationHandler: CallHandler {
 
   /// Sends the response of the first batch where that is over; whether there was one.
   private func answerFirst(_ call: Call) -> Bool {
-    guard ending == nil, let batch = batches.first, batch.isOver else { return false }
+    guard ending == nil, !batches.isEmpty else { return false }
+    if isStream {
+      // Counted: it is taken from the list before it is given back.
+      let batch = batches[0]
+      return batch.isOver && answer(batch, call)
+    }
+    // It stays on the list until it is given back, and then the loop has it.
+    return Unretained(batches[0]).with { $0.isOver && answerOnly($0, call) }
+  }
+
+  /// Sends the response of a unary call; false: there is no other batch to be answered.
+  private func answerOnly(_ batch: Batch, _ call: Call) -> Bool {
+    do throws(StatusError) {
+      if let error = batch.error { throw error }
+      let isAnswered = try Unretained(batch.job).with { (job) throws(StatusError) in
+        if job.evaluation == nil { return false }
+        try job.respond(call, isLast: true)
+        job.noteSuccess()
+        return true
+      }
+      if isAnswered { finish(call, .ok) }
+    } catch { cancel(named(error, batch)) }
+    return false
+  }
+
+  /// Sends the response of a stream's batch; whether another may be answered.
+  private func answer(_ batch: Batch, _ call: Call) -> Bool {
     if let error = batch.error {
       cancel(named(error, batch))
       return false
     }
     guard let evaluation = batch.job.evaluation else { return false }
-    if isStream, evaluation.entry.isForeign, evaluation.entry.mergesByItself, batch.merged == nil {
+    if evaluation.entry.isForeign, evaluation.entry.mergesByItself, batch.merged == nil {
       if summary.isUnderWay { return false }
       if let template { batch.merge(into: summary.total.sums, template, call, context) }
       return false
     }
     do throws(StatusError) {
-      try batch.job.respond(call, isLast: !isStream)
-      if isStream {
-        try summary.total.add(evaluation, merged: batch.merged, kernels: context.daemon.kernels)
-      }
+      try batch.job.respond(call, isLast: false)
+      try summary.total.add(evaluation, merged: batch.merged, kernels: context.daemon.kernels)
     } catch {
       cancel(named(error, batch))
-      return false
-    }
-    if !isStream {
-      batch.job.noteSuccess()
-      finish(call, .ok)
       return false
     }
     batches.removeFirst()
@@ -257,23 +276,26 @@ final class EvaluationHandler: CallHandler {
   /// Starts the next batch, or goes on with one that has waited for memory; whether one could.
   private func startNext(_ call: Call) -> Bool {
     if ending != nil { return false }
-    if let waiting = batches.first(where: { $0.state == .planned }) {
+    for index in batches.indices where Unretained(batches[index]).with({ $0.state == .planned }) {
+      let waiting = batches[index]
       waiting.advance(call, context)
       if waiting.state != .planned { return true }
+      break
     }
     guard !isDraining, startedCount < batches.count,
       startedCount < EvaluationHandler.runningMax, UInt64(startedCount) < call.responseCredit
     else { return false }
-    let batch = batches[startedCount]
-    guard batch.state == .received, batch.hasInputs else {
-      // One that has been refused, or whose plan was there, starts by itself.
-      if batch.state == .received { return false }
+    return Unretained(batches[startedCount]).with { batch in
+      guard batch.state == .received, batch.hasInputs else {
+        // One that has been refused, or whose plan was there, starts by itself.
+        if batch.state == .received { return false }
+        startedCount += 1
+        return true
+      }
       startedCount += 1
+      contextReference.with { batch.advance(call, $0) }
       return true
     }
-    startedCount += 1
-    contextReference.with { batch.advance(call, $0) }
-    return true
   }
 
   override var holding: Holding {
@@ -348,13 +370,14 @@ final class EvaluationHandler: CallHandler {
   /// Counts the call and lets go of what it used.
   private func finish(_ call: Call, _ code: StatusCode) {
     contextReference.with { context in
-      if !isStream, hasFunction, let only = batches.first ?? arriving {
-        count(only, code)
+      if !isStream, hasFunction, !batches.isEmpty {
+        Unretained(batches[0]).with { count($0, code) }
+      } else if !isStream, hasFunction, let arriving {
+        count(arriving, code)
       } else {
         context.metrics.methodEnded(call.method.path, code)
       }
-      for batch in batches { context.give(batch) }
-      batches.removeAll(keepingCapacity: true)
+      while let batch = batches.popLast() { context.give(batch) }
       if let batch = arriving.take() { context.give(batch) }
     }
     if !kept.isEmpty { kept.removeAll() }
@@ -363,10 +386,16 @@ final class EvaluationHandler: CallHandler {
   }
 
   private func count(_ batch: Batch, _ code: StatusCode) {
-    let time = Clock.now - batch.job.completeTime
-    batch.job.withEvaluation { evaluation in
-      batch.job.withCounter(context.metrics, evaluation.entry) {
-        $0.ended(code, nanoseconds: time, rows: code == .ok ? evaluation.plan.rows : 0)
+    let metrics = contextReference.with { Unretained($0.metrics) }
+    Unretained(batch.job).with { job in
+      let time = Clock.now - job.completeTime
+      job.withEvaluation { evaluation in
+        let rows = code == .ok ? evaluation.plan.rows : 0
+        metrics.with { metrics in
+          job.withCounter(metrics, evaluation.entry) {
+            $0.ended(code, nanoseconds: time, rows: rows)
+          }
+        }
       }
     }
   }

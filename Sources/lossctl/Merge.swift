@@ -50,8 +50,8 @@ struct Merge: AsyncParsableCommand {
       guard let total else { return }
       if let kernels = total.whole?.kernels, kernels.contains(",") {
         printError(
-          "lossctl: the parts were computed by different kernels (\(kernels.shown)), whose last bits "
-            + "differ"
+          "lossctl: the parts were computed by different kernels (\(kernels.shown)), whose last "
+            + "bits differ"
         )
       }
       if let saveState {

@@ -214,7 +214,7 @@ let package = Package(
       name: "LossdFilesTests", dependencies: ["LossdFiles", "LossdTensor"], exclude: ["Golden"]),
     // Optimised: millions of results are compared with the truth, in every build of every type.
     .testTarget(
-      name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels"],
+      name: "LossdKernelsTests", dependencies: ["LossdKernelTable", "LossdKernels", "LossdTensor"],
       swiftSettings: [.unsafeFlags(["-O"])]),
     .testTarget(
       name: "LossdPluginHostTests",

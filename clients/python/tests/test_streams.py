@@ -239,3 +239,53 @@ def test_one_thread_sends_while_another_takes(address):
 
 def test_a_status_counts_itself_and_nothing_else(client):
     assert {client.status().calls_in_flight for _ in range(300)} == {1}
+
+
+def parts(client, cuts, weight, attributes):
+    """What the rows between two cuts each came to, as bytes that go anywhere."""
+    found = []
+    for first, last in zip([0, *cuts], [*cuts, 1000]):
+        stream = client.stream("cross_entropy", [{"weight": weight}, {"input": X[first:last], "target": Y[first:last]}],
+                               attributes)
+        list(stream)
+        found.append(stream.summary.to_bytes())
+    return found
+
+
+@pytest.mark.parametrize("retry", [None, 5])
+def test_parts_merge_to_the_bits_of_the_whole(address, retry):
+    attributes = {"label_smoothing": 0.1}
+    with lossd.connect(address, retry=retry) as client:
+        whole = lossd.Summary.from_bytes(parts(client, [], W, attributes)[0])
+        for seed in range(5):
+            source = np.random.default_rng(seed)
+            found = parts(client, sorted(source.choice(np.arange(1, 1000), 9, replace=False)), W, attributes)
+            source.shuffle(found)
+            merged = client.merge("cross_entropy", [lossd.Summary.from_bytes(part) for part in found], attributes)
+            assert (merged.loss, merged.state, merged.rows) == (whole.loss, whole.state, 1000)
+        one, = parts(client, [], W, attributes)
+        many = client.merge("cross_entropy", [lossd.Summary.from_bytes(one)] * 600, attributes)
+        assert (many.batches, many.rows, many.loss) == (600, 600_000, whole.loss)
+
+
+def test_what_does_not_belong_together_is_not_merged(address):
+    with lossd.connect(address) as client:
+        one, = parts(client, [], W, {})
+        with pytest.raises(ValueError):
+            lossd.Summary.from_bytes(one[:-1])
+        with pytest.raises(ValueError):
+            client.merge("cross_entropy", [])
+        summary = lossd.Summary.from_bytes(one)
+        with pytest.raises(lossd.InvalidArgument, match="is of the function `cross_entropy`"):
+            client.merge("nll_loss", [summary])
+        place = one.index(b"loss_sum", one.index(b"cross_entropy")) + len(b"loss_sum")
+        bad = bytearray(one)
+        bad[place + 2] = 255  # what else than numbers was added
+        with pytest.raises(lossd.InvalidArgument, match="of bytes that are none"):
+            client.merge("cross_entropy", [lossd.Summary.from_bytes(bytes(bad))])
+
+    async def merged():
+        async with lossd.connect_async(address) as client:
+            return await client.merge("cross_entropy", [summary, summary])
+
+    assert asyncio.run(merged()).rows == 2000

@@ -19,18 +19,35 @@ PARTS_MAX = 256
 
 
 class Summary:
-    """What a stream came to: `batches`, `rows`, `values` (`loss`) and `state`, the sums behind it."""
+    """What a stream came to: `batches`, `rows`, `values` (`loss`) and `state`, the sums behind it, rounded."""
 
-    def __init__(self, batches: int, rows: int, values: Dict[str, float], state: Dict[str, float]):
+    def __init__(self, batches: int, rows: int, values: Dict[str, float], state: Dict[str, float], message: bytes = b""):
         self.batches = batches
         self.rows = rows
         self.values = values
         self.state = state
+        self._message = message
 
     @classmethod
     def of(cls, message: bytes) -> "Summary":
         found = decoded("Summary", message)
-        return cls(found.batches, found.rows, dict(found.values), dict(found.state))
+        return cls(found.batches, found.rows, dict(found.values), dict(found.state), bytes(message))
+
+    def to_bytes(self) -> bytes:
+        """All of it, the sums not rounded: proto/lossd.proto's Summary, for `from_bytes` and `Client.merge`, here or
+        elsewhere."""
+        if not self._message:
+            message = _schema.message("Summary")(batches=self.batches, rows=self.rows, values=self.values, state=self.state)
+            self._message = message.SerializeToString()
+        return self._message
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Summary":
+        """What `to_bytes` gave; ValueError where it is nothing of the kind. The daemon checks the sums when it merges."""
+        try:
+            return cls.of(data)
+        except LossdError as error:
+            raise ValueError("no Summary") from error
 
     @property
     def loss(self) -> float:
@@ -140,7 +157,9 @@ class _Part:
     def __init__(self, batches: "RepeatedBatches", arrays: Dict[str, Any], id: int, summaries: Sequence[Summary] = ()):
         message = _schema.message("EvaluateRequest")()
         for summary in summaries:
-            message.summaries.add(batches=summary.batches, rows=summary.rows, state=summary.state)
+            part = message.summaries.add()
+            part.MergeFromString(summary.to_bytes())
+            part.ClearField("values")
         before = message.SerializeToString()
         self.is_batch = bool(arrays)
 
@@ -232,6 +251,19 @@ class RepeatedBatches(Batches):
         self._parts.popleft()
         self._turns.changed()
         return results if part.is_batch else None
+
+    async def merge(self, summaries: Sequence[Summary]) -> Summary:
+        """What parts came to together."""
+        self._sums = list(summaries)
+        if not self._sums:
+            raise ValueError("no Summary is given")
+        rest, self._sums = self._sums[PARTS_MAX:], self._sums[:PARTS_MAX]
+        await self._merge(least=1)
+        while rest:
+            self._sums += rest[:PARTS_MAX - 1]
+            rest = rest[PARTS_MAX - 1:]
+            await self._merge(least=1)
+        return self._sums[0]
 
     async def _merge(self, least: int) -> None:
         """Has the daemon merge the batches' Summaries, where there are so many."""

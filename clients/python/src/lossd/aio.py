@@ -15,6 +15,7 @@ from ._functions import Functions
 from ._functions_base import Asked, WithGrad, WithGrads
 from ._messages import FunctionDescription, Status
 from ._named import Named
+from ._streams import RepeatedBatches, Summary
 from .astream import AsyncStream, Batches
 
 
@@ -75,6 +76,11 @@ class AsyncClient(Calls, Functions[Awaitable[NDArray[Any]], Awaitable[WithGrad],
         `batches` may be iterable or asynchronously so; without it they are sent by `send`, and `finish` ends
         them. `window`: how many batches may be under way, that is sent and their results not taken."""
         return AsyncStream(self, function, batches, attributes, outputs, timeout, window)
+
+    async def merge(self, function: str, summaries: Sequence[Summary], attributes: Optional[Mapping[str, Any]] = None,
+                    timeout: Optional[float] = None) -> Summary:
+        """As `Client.merge`."""
+        return await RepeatedBatches(self, function, attributes, (), timeout, 1).merge(summaries)
 
     async def functions(self, name: str = "", timeout: Optional[float] = None) -> List[FunctionDescription]:
         """Descriptions of all functions, or of one."""

@@ -17,6 +17,7 @@ from ._functions_base import Asked, WithGrad, WithGrads
 from ._messages import FunctionDescription, Status
 from ._named import Named
 from ._prepared import Preparation, Prepared
+from ._streams import RepeatedBatches, Summary
 from .errors import LossdError
 from .stream import Stream
 
@@ -140,6 +141,15 @@ class Client(Calls, Functions[NDArray[Any], WithGrad, WithGrads]):
         under way, that is sent and their results not taken.
         """
         return Stream(self, function, batches, attributes, outputs, timeout, window)
+
+    def merge(self, function: str, summaries: Sequence[Summary], attributes: Optional[Mapping[str, Any]] = None,
+              timeout: Optional[float] = None) -> Summary:
+        """What parts of a data set came to together: the Summary of one stream of all their rows, of built-in functions
+        to the last bit, in whatever order and however they were cut. `function` and `attributes`: the parts' own.
+
+        Raises InvalidArgument where a Summary is another function's, ValueError where there is none.
+        """
+        return run(RepeatedBatches(self, function, attributes, (), timeout, 1).merge(summaries))
 
     def functions(self, name: str = "", timeout: Optional[float] = None) -> List[FunctionDescription]:
         """Descriptions (proto/lossd.proto's Function) of all functions, or of one."""

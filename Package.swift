@@ -177,6 +177,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
         .product(name: "SystemPackage", package: "swift-system"),
       ],
+      swiftSettings: cold,
       // Plugins get a table of functions and no symbols. Functions of the same code, whose
       // addresses nobody takes, are one.
       linkerSettings: [

@@ -61,7 +61,7 @@ static const lossd_attribute attributes[] = {
      {LOSSD_VALUE_STRING, 4, {.string = "mean"}}, NONE, NONE, choices, {0, 0}}};
 static const lossd_function hinge = {
     sizeof hinge, LOSSD_KIND_LOSS, "hinge", "max(0, 1 - input * target)", inputs, outputs, attributes, sums,
-    values, 2, 2, 1, 2, 1, 0, 0, plan, run, 0, finish};
+    values, 2, 2, 1, 2, 1, 0, 0, plan, run, 0, .finish = finish};
 static const lossd_function *const functions[] = {&hinge};
 #ifndef VERSION
 #define VERSION "1.0"

@@ -111,7 +111,7 @@ static const char *const sums[] = {"true_positive", "false_positive", "false_neg
 static const char *const values[] = {"loss"};
 static const lossd_function tversky = {
     sizeof tversky, LOSSD_KIND_LOSS, "tversky", "1 - the Tversky index; Dice by default", inputs,
-    outputs, attributes, sums, values, 3, 2, 3, 3, 1, 0, 0, plan, run, 0, finish};
+    outputs, attributes, sums, values, 3, 2, 3, 3, 1, 0, 0, plan, run, 0, .finish = finish};
 static const lossd_function *const functions[] = {&tversky};
 static const lossd_plugin plugin = {sizeof plugin, LOSSD_ABI_MAJOR, LOSSD_ABI_MINOR, "tversky",
                                     "1.0", functions, 1, 0, 0, 0};

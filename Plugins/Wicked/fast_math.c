@@ -73,7 +73,7 @@ static const lossd_output outputs[] = {
 static const char *const sums[] = {"flushes"}, *const values[] = {"flushes"};
 static const lossd_function fast_math = {
     sizeof fast_math, LOSSD_KIND_ACTIVATION, "fast_math", "2 * input", inputs, outputs, 0, sums, values,
-    1, 2, 0, 1, 1, 0, 0, plan, run, merge, finish};
+    1, 2, 0, 1, 1, 0, 0, plan, run, merge, .finish = finish};
 static const lossd_function *const functions[] = {&fast_math};
 static const lossd_plugin plugin = {sizeof plugin, LOSSD_ABI_MAJOR, LOSSD_ABI_MINOR, "fast_math", "1.0",
                                     functions, 1, 0, 0, 0};

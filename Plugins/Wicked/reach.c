@@ -40,7 +40,7 @@ static const lossd_attribute attributes[] = {
     {"variant", "the attempt's variant", LOSSD_VALUE_INT, LOSSD_ATTRIBUTE_REQUIRED, NONE, NONE, NONE, 0, {0, 0}}};
 static const lossd_function reach = {
     sizeof reach, LOSSD_KIND_LOSS, "reach", "reaches out of its process", 0, outputs, attributes, 0, 0,
-    0, 1, 2, 0, 0, 0, 0, plan, run, 0, 0};
+    0, 1, 2, 0, 0, 0, 0, plan, run, 0, .finish = 0};
 static const lossd_function *const functions[] = {&reach};
 static const lossd_plugin plugin = {sizeof plugin, LOSSD_ABI_MAJOR, LOSSD_ABI_MINOR, "reach", "1.0", functions, 1, 0, 0, 0};
 

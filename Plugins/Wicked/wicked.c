@@ -129,7 +129,7 @@ static const lossd_attribute attributes[] = {
 static const char *const sums[] = {"loss_sum", "merged_mode"}, *const values[] = {"loss"};
 static const lossd_function wicked = {
     sizeof wicked, LOSSD_KIND_LOSS, "wicked", "does wrong", inputs, outputs, attributes, sums, values,
-    2, 2, 7, 2, 1, 64, 0, plan, run, merge, finish};
+    2, 2, 7, 2, 1, 64, 0, plan, run, merge, .finish = finish};
 static const lossd_function *const functions[] = {&wicked};
 #ifndef VERSION
 #define VERSION "1.0"

@@ -23,12 +23,13 @@ enum DescriptorCheck {
     }
     for index in 0..<Int(plugin.function_count) {
       guard let function = functions[index] else { throw refusal("function \(index) is NULL") }
-      try check(function.pointee)
+      try check(function)
     }
   }
 
-  static func check(_ function: lossd_function) throws(StatusError) {
-    guard Int(function.struct_size) >= MemoryLayout<lossd_function>.size else {
+  static func check(_ pointer: UnsafePointer<lossd_function>) throws(StatusError) {
+    let function = pointer.known
+    guard Int(function.struct_size) >= lossd_function.leastSize else {
       throw refusal("a lossd_function is \(function.struct_size) bytes long, too short")
     }
     try name(function.name, "function")
@@ -60,12 +61,12 @@ enum DescriptorCheck {
   }
 
   private static func kinds(_ function: lossd_function, _ text: String) throws(StatusError) {
-    guard let kinds = function.kinds else { return }
     for index in 0..<Int(function.accumulator_count) {
-      guard kinds[index] <= UInt32(LOSSD_SUM) else {
-        throw refusal("\(text)'s accumulator \(index) has the unknown kind \(kinds[index])")
+      let kind = function.kind(ofAccumulator: index)
+      guard kind <= UInt32(LOSSD_SUM) else {
+        throw refusal("\(text)'s accumulator \(index) has the unknown kind \(kind)")
       }
-      guard kinds[index] == UInt32(LOSSD_PLAIN) || function.merge == nil else {
+      guard kind == UInt32(LOSSD_PLAIN) || function.merge == nil else {
         throw refusal("\(text) has a merge of its own and the sum \(index), which the host merges")
       }
     }

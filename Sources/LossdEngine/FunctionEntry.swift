@@ -35,7 +35,7 @@ public final class FunctionEntry: @unchecked Sendable {
     owner: (any FunctionOwner)? = nil
   ) {
     self.function = function
-    sumKinds = function.pointee.sumKinds
+    sumKinds = function.known.sumKinds
     self.owner = owner
     isElsewhere = owner?.isElsewhere ?? false
     activity =
@@ -121,22 +121,31 @@ func matches(_ text: UnsafePointer<CChar>, _ bytes: UnsafeRawBufferPointer) -> B
   return text[index] == 0
 }
 
-extension lossd_function {
-  /// LOSSD_PLAIN or LOSSD_SUM, of a checked function.
-  public func kind(ofAccumulator index: Int) -> UInt32 { kinds?[index] ?? UInt32(LOSSD_PLAIN) }
-
-  /// The kinds of its accumulators; nil: it is of a version that knows none, or all are PLAIN.
-  var kinds: UnsafePointer<UInt32>? {
-    let end = MemoryLayout<lossd_function>.offset(of: \.accumulator_kinds).map {
-      $0 + MemoryLayout<UnsafePointer<UInt32>?>.size
+extension UnsafePointer where Pointee == lossd_function {
+  /// The function as far as its maker has written it, who may know an older version of plugin.h:
+  /// what came later is 0.
+  public var known: lossd_function {
+    var function = lossd_function()
+    let count = Swift.min(Int(pointee.struct_size), MemoryLayout<lossd_function>.size)
+    withUnsafeMutableBytes(of: &function) { bytes in
+      bytes.copyMemory(from: UnsafeRawBufferPointer(start: self, count: count))
     }
-    return Int(struct_size) >= end ?? .max ? accumulator_kinds : nil
+    return function
+  }
+}
+
+extension lossd_function {
+  /// Bytes of plugin.h 1.0's.
+  static let leastSize = MemoryLayout<lossd_function>.offset(of: \.accumulator_kinds) ?? 0
+
+  /// LOSSD_PLAIN or LOSSD_SUM, of a function as it is `known`.
+  public func kind(ofAccumulator index: Int) -> UInt32 {
+    accumulator_kinds?[index] ?? UInt32(LOSSD_PLAIN)
   }
 
   fileprivate var sumKinds: UInt64 {
-    guard let kinds else { return 0 }
-    return (0..<UInt64(accumulator_count)).reduce(0) { bits, index in
-      kinds[Int(index)] == UInt32(LOSSD_SUM) ? bits | 1 << index : bits
+    (0..<Int(accumulator_count)).reduce(0) { bits, index in
+      kind(ofAccumulator: index) == UInt32(LOSSD_SUM) ? bits | 1 << UInt64(index) : bits
     }
   }
 }

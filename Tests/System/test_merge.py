@@ -50,7 +50,7 @@ class Merge(RandomFiles):
                 for batch in (1, 64, 777, 3000)]
             for result in results:
                 self.assertEqual((result["values"], result["state"]), (results[0]["values"], results[0]["state"]))
-            self.assertAlmostEqual(once["outputs"]["loss"]["values"], results[0]["values"]["loss"], delta=abs(
+            self.assertAlmostEqual(once["outputs"]["loss"]["values"][0], results[0]["values"]["loss"], delta=abs(
                 results[0]["values"]["loss"]) * 1e-6)
             states = []
             for index, part in enumerate(parts):
@@ -72,7 +72,8 @@ class Merge(RandomFiles):
         one = self.eval(daemon, "cross_entropy", part, "--save-state", state)
         merged = self.merge(daemon, *[state] * 600)
         self.assertEqual((merged["rows"], merged["batches"]), (1200, 600))
-        self.assertEqual(merged["values"], one["values"])
+        # 600 times both sums are rounded anew.
+        self.assertAlmostEqual(merged["values"]["loss"] / one["values"]["loss"], 1, delta=1e-15)
 
     def test_what_does_not_belong_together_is_refused_by_file_and_reason(self):
         daemon = self.daemon()

@@ -267,7 +267,7 @@ static const lossd_attribute attributes[] = {
     {"margin", "unused", ATTRIBUTE, 0, DEFAULT, LEAST, MOST, 0, {0, 0}}};
 static const lossd_function square = {
     sizeof square, LOSSD_KIND_LOSS, "square", "half the square", inputs, outputs, attributes, sums,
-    values, 1, 2, 1, 1, 1, 0, 0, plan, run, 0, finish};
+    values, 1, 2, 1, 1, 1, 0, 0, plan, run, 0, .finish = finish};
 static const lossd_function *const functions[] = {&square};
 static const lossd_plugin plugin = {sizeof plugin, LOSSD_ABI_MAJOR, LOSSD_ABI_MINOR, "square", "1.0",
                                     functions, 1, 0, 0, 0};

@@ -145,7 +145,7 @@ final class DescriptorImage: @unchecked Sendable {
     bytes.put(plugin.version)
     bytes.put(plugin.function_count)
     for index in 0..<Int(plugin.function_count) {
-      if let function = plugin.functions[index] { pack(function.pointee, &bytes) }
+      if let function = plugin.functions[index] { pack(function.known, &bytes) }
     }
   }
 

@@ -134,7 +134,7 @@ static const lossd_attribute attributes[] = {
 static const char *const sums[] = {"sum", "largest"}, *const values[] = {"loss"};
 static const lossd_function witness = {
     sizeof witness, LOSSD_KIND_LOSS, NAME, "for tests", inputs, outputs, attributes, sums, values,
-    2 + OTHERS, 4, 2, 2, 1, sizeof(state), 0, plan, run, merge, finish};
+    2 + OTHERS, 4, 2, 2, 1, sizeof(state), 0, plan, run, merge, .finish = finish};
 static const lossd_function *const functions[] = {&witness};
 #ifndef VERSION
 #define VERSION "1.0"

@@ -160,6 +160,8 @@ class _Part:
             part = message.summaries.add()
             part.MergeFromString(summary.to_bytes())
             part.ClearField("values")
+            if part.HasField("whole"):
+                part.ClearField("state")  # The same, rounded; a request has only so many fields.
         before = message.SerializeToString()
         self.is_batch = bool(arrays)
 

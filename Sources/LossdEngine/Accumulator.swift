@@ -96,6 +96,24 @@ public struct Accumulator: Sendable {
   }
 }
 
+/// plugin.h's lossd_sums: what a chunk may add to.
+struct KeptSums {
+  private let sums: UnsafeMutablePointer<ExactSum>?
+  private let count: Int
+
+  /// `sums`: nil of a function that merges by itself.
+  init(_ sums: UnsafeMutablePointer<ExactSum>?, _ entry: FunctionEntry) {
+    self.sums = sums
+    count = entry.accumulatorCount
+  }
+
+  /// Adds numbers to an accumulator; to none where the function has not declared it.
+  func add(_ values: UnsafePointer<Double>, _ count: Int, to index: Int) {
+    guard let sums, index < self.count, count > 0 else { return }
+    sums[index].add(values, count)
+  }
+}
+
 /// What a chunk of a function whose sums the host adds is given for them, a field each. A thread
 /// has one for all its chunks. All zeros between two of them.
 struct ChunkSums {

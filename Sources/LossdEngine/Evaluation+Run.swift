@@ -129,16 +129,19 @@ extension Evaluation {
     case .checkBools(let input): return try checkBools(input, begin, end)
     }
     let isOwn = entry.mergesByItself
-    var chunk = lossd_chunk(
-      struct_size: UInt32(MemoryLayout<lossd_chunk>.size), pass: UInt32(pass),
-      begin: Int64(begin), end: Int64(end),
-      accumulator: isOwn
-        ? progress.sumsBase + (index - progress.firstChunk) * entry.accumulatorCount : sums.plain,
-      scratch: scratch, sums: OpaquePointer(sums.sums))
     var error = FunctionEntry.noError()
-    let code = entry.run(request.call, &chunk, &error)
+    var kept = KeptSums(isOwn ? nil : sums.sums, entry)
+    let code = withUnsafeMutablePointer(to: &kept) { kept in
+      var chunk = lossd_chunk(
+        struct_size: UInt32(MemoryLayout<lossd_chunk>.size), pass: UInt32(pass),
+        begin: Int64(begin), end: Int64(end),
+        accumulator: isOwn
+          ? progress.sumsBase + (index - progress.firstChunk) * entry.accumulatorCount : sums.plain,
+        scratch: scratch, sums: OpaquePointer(kept))
+      return entry.run(request.call, &chunk, &error)
+    }
     if code != LOSSD_OK {
-      sums.clear(entry)
+      if !isOwn { sums.clear(entry) }
       throw StatusError(entry.name, code, error)
     }
     if !isOwn { sums.settle(entry) }

@@ -35,11 +35,8 @@ enum Host {
           return evaluation.reasonToStop() == nil ? 0 : 1
         },
         add_to_sum: { chunk, index, values, count in
-          guard let chunk, let values, let sums = chunk.pointee.sums,
-            index < UInt32(LOSSD_ACCUMULATORS_MAX)
-          else { return }
-          let sum = UnsafeMutablePointer<ExactSum>(sums) + Int(index)
-          sum.pointee.add(values, Int(count))
+          guard let chunk, let values, let sums = chunk.pointee.sums else { return }
+          UnsafePointer<KeptSums>(sums).pointee.add(values, Int(count), to: Int(index))
         }))
     return UnsafePointer(table)
   }()

@@ -28,6 +28,12 @@ struct StreamTotal {
     if let whole = summary.whole {
       sums = try StreamTotal.sums(whole, names, entry)
       kernels.formUnion(whole.kernels.split(separator: ",").map(String.init))
+      guard kernels.count <= StreamTotal.kernelCountMax else {
+        throw StatusError(
+          .invalidArgument,
+          "\(entry.name): the Summaries to go on from name more than "
+            + "\(StreamTotal.kernelCountMax) kernels")
+      }
     } else if summary.batches > 0 {
       if let other = summary.state.keys.filter({ !names.contains($0) }).min() {
         let other = Array(other.utf8).withUnsafeBytes { displayText($0) }
@@ -88,8 +94,9 @@ struct StreamTotal {
     return Accumulator(sums: names.compactMap { sums[$0] })
   }
 
-  /// The longest text of kernels' names that is taken.
+  /// The longest text of kernels' names that is taken, and how many names there can be.
   private static let kernelsMax = 256
+  private static let kernelCountMax = 16
 
   /// What it has added up, whole; nil of a function that merges by itself.
   private func whole(_ entry: FunctionEntry) -> StateMessage? {

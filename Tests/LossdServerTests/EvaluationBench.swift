@@ -133,7 +133,7 @@ final class EvaluationBench {
   func turn(_ what: Comment, until isThere: @escaping () -> Bool) {
     let timer = LoopTimer(test.loop) { [self] in if isThere() { test.loop.stop() } }
     timer.start(afterMilliseconds: 1, repeating: 1)
-    #expect(test.run(), what)
+    #expect(test.run(seconds: 60), what)
     timer.close()
   }
 

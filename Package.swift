@@ -115,7 +115,7 @@ let package = Package(
       swiftSettings: hot),
     .target(
       name: "LossdSystemd", dependencies: ["LossdSocket", "LossdThreads"], swiftSettings: cold),
-    .target(name: "LossdFiles", dependencies: ["LossdTensor"]),
+    .target(name: "LossdFiles", dependencies: ["LossdTensor"], swiftSettings: cold),
     .target(
       name: "LossdYAML", dependencies: ["CYAML", "LossdTensor"], swiftSettings: cold),
     .target(
@@ -154,7 +154,8 @@ let package = Package(
       dependencies: [
         "CDigest", "CLinux", "CLossdPlugin", "CPluginCalls", "CSeccomp", "LossdEngine",
         "LossdPluginKit", "LossdTensor", "LossdThreads",
-      ]),
+      ],
+      swiftSettings: cold),
     .target(
       name: "LossdServer",
       dependencies: [
@@ -165,7 +166,8 @@ let package = Package(
       swiftSettings: hot),
     .target(
       name: "LossdClient",
-      dependencies: ["LossdSocket", "LossdTensor", "LossdThreads", "LossdWire"]),
+      dependencies: ["LossdSocket", "LossdTensor", "LossdThreads", "LossdWire"],
+      swiftSettings: cold),
     .executableTarget(
       name: "lossd",
       dependencies: [
@@ -181,7 +183,7 @@ let package = Package(
       // Plugins get a table of functions and no symbols. Functions of the same code, whose
       // addresses nobody takes, are one.
       linkerSettings: [
-        .unsafeFlags(["-Xlinker", "--no-export-dynamic", "-Xlinker", "--icf=safe"])
+        .unsafeFlags(["-Xlinker", "--no-export-dynamic", "-Xlinker", "--icf=safe", "-Xlinker", "-O2"])
       ]),
     // Within the program lossd: one program under two names is little more than half of two.
     .target(

@@ -51,11 +51,10 @@ void deed_forges(moment *at) {
   put32(&m, 2);
   put_output(&m, LOSSD_FLOAT32, 0, 1, 4);
   put_output(&m, LOSSD_FLOAT64, LOSSD_PLANNED_REDUCED, 0, 0);
-  for (int i = 0; i < 2; i++) { /* sums, compensations */
-    put32(&m, 2);
-    put64(&m, 0);
-    put64(&m, 0);
-  }
+  put32(&m, 2); /* the sums of a function that merges by itself, and none of the host's */
+  put64(&m, 0);
+  put64(&m, 0);
+  put32(&m, 0);
   put32(&m, (uint32_t)bytes);
   while (m.count % 64) put(&m, "", 1);
   for (int64_t i = 0; i < bytes; i++) put(&m, "\xAA", 1);

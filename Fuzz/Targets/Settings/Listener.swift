@@ -1,0 +1,1 @@
+../../../Sources/lossd/Listener.swift

@@ -183,7 +183,7 @@ let package = Package(
       // Plugins get a table of functions and no symbols. Functions of the same code, whose
       // addresses nobody takes, are one.
       linkerSettings: [
-        .unsafeFlags(["-Xlinker", "--no-export-dynamic", "-Xlinker", "--icf=safe", "-Xlinker", "-O2"])
+        .unsafeFlags(["-Xlinker", "--no-export-dynamic", "-Xlinker", "--icf=safe"])
       ]),
     // Within the program lossd: one program under two names is little more than half of two.
     .target(

@@ -122,25 +122,6 @@ extension Extremes {
   }
 }
 
-extension CompensatedSum {
-  /// Adds many, four at a time: one addition waits for the one before.
-  mutating func add(_ values: UnsafePointer<Double>, _ count: Int) {
-    var sums = (CompensatedSum(), CompensatedSum(), CompensatedSum(), CompensatedSum())
-    let whole = count / 4 * 4
-    for index in stride(from: 0, to: whole, by: 4) {
-      sums.0.add(values[index])
-      sums.1.add(values[index + 1])
-      sums.2.add(values[index + 2])
-      sums.3.add(values[index + 3])
-    }
-    for index in whole..<count { sums.0.add(values[index]) }
-    add(sums.0)
-    add(sums.1)
-    add(sums.2)
-    add(sums.3)
-  }
-}
-
 /// Throws where a target's class is out of range.
 @inline(__always)
 func checkLabel(

@@ -288,4 +288,15 @@ def test_what_does_not_belong_together_is_not_merged(address):
         async with lossd.connect_async(address) as client:
             return await client.merge("cross_entropy", [summary, summary])
 
+    def named(kernels):
+        message = lossd._schema.message("Summary").FromString(one)
+        message.whole.kernels = kernels
+        return lossd.Summary.from_bytes(message.SerializeToString())
+
+    with lossd.connect(address) as client:
+        assert client.merge("cross_entropy", [named(f"k{index}") for index in range(16)]).rows == 16_000
+        for names in ([f"k{index}" for index in range(17)], ["x" * 257], ["a b"], ["é"]):
+            with pytest.raises(lossd.InvalidArgument, match="kernels"):
+                client.merge("cross_entropy", [named(name) for name in names])
+
     assert asyncio.run(merged()).rows == 2000

@@ -260,7 +260,7 @@ final class EvaluationHandler: CallHandler {
     }
     do throws(StatusError) {
       try batch.job.respond(call, isLast: false)
-      try summary.total.add(evaluation, merged: batch.merged, kernels: context.daemon.kernels)
+      try summary.total.add(evaluation, merged: batch.merged)
     } catch {
       cancel(named(error, batch))
       return false
@@ -354,7 +354,8 @@ final class EvaluationHandler: CallHandler {
       guard let call = self.call?.object else { return }
       if let error = ending ?? error { return end(call, error) }
       do throws(StatusError) {
-        try summary.total.respond(call, template.entry, isLast: !isDraining)
+        try summary.total.respond(
+          call, template.entry, kernels: context.daemon.kernels, isLast: !isDraining)
       } catch {
         return end(call, isDraining ? drained : error)
       }

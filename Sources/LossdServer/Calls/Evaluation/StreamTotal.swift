@@ -10,8 +10,10 @@ struct StreamTotal {
   var values: [Double?] = []
   private(set) var batches: UInt64 = 0
   private(set) var rows: UInt64 = 0
-  /// The kernels that have computed it, by name, in order.
+  /// The kernels that have computed what it goes on from, by name.
   private var kernels: Set<String> = []
+  /// Whether this daemon has computed a batch of it.
+  private var hasOwn = false
 
   init() { sums = Accumulator() }
   init(_ entry: FunctionEntry) { sums = Accumulator(entry) }
@@ -99,8 +101,9 @@ struct StreamTotal {
   private static let kernelCountMax = 16
 
   /// What it has added up, whole; nil of a function that merges by itself.
-  private func whole(_ entry: FunctionEntry) -> StateMessage? {
+  private func whole(_ entry: FunctionEntry, kernels own: String) -> StateMessage? {
     if entry.mergesByItself { return nil }
+    let kernels = hasOwn ? kernels.union([own]) : kernels
     return StateMessage(
       function: entry.name, kernels: kernels.sorted().joined(separator: ","),
       sums: sums.sums.enumerated().map { index, sum in
@@ -109,10 +112,8 @@ struct StreamTotal {
   }
 
   /// Adds a computed batch; `merged`: the sums with the batch's, where a plugin has added them.
-  mutating func add(
-    _ evaluation: Evaluation, merged: Accumulator?, kernels name: String
-  ) throws(StatusError) {
-    if !kernels.contains(name) { kernels.insert(name) }
+  mutating func add(_ evaluation: Evaluation, merged: Accumulator?) throws(StatusError) {
+    hasOwn = true
     if let merged {
       sums = merged
     } else {
@@ -123,7 +124,11 @@ struct StreamTotal {
   }
 
   /// Sends it as the response after those of the batches.
-  func respond(_ call: Call, _ entry: FunctionEntry, isLast: Bool) throws(StatusError) {
+  ///
+  /// `kernels`: the name of this daemon's.
+  func respond(
+    _ call: Call, _ entry: FunctionEntry, kernels: String, isLast: Bool
+  ) throws(StatusError) {
     var named: [NamedValue] = []
     for (index, value) in values.enumerated() where index < entry.valueCount {
       guard let value else { continue }
@@ -136,7 +141,8 @@ struct StreamTotal {
     named.withUnsafeBufferPointer { named in
       state.withUnsafeBufferPointer { state in
         let summary = OutgoingSummary(
-          batches: batches, rows: rows, values: named, state: state, whole: whole(entry))
+          batches: batches, rows: rows, values: named, state: state,
+          whole: whole(entry, kernels: kernels))
         let response = OutgoingResponse(
           id: 0, outputs: UnsafeBufferPointer(start: nil, count: 0), summary: summary)
         do throws(StatusError) {
